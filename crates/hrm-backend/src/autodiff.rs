@@ -1,0 +1,136 @@
+//! Backward passes: [`HrmBackend`] for automatic differentiation over any backend that has it.
+
+use burn::{
+    backend::autodiff::{
+        Autodiff,
+        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+        grads::Gradients,
+        ops::{Backward, Ops, OpsKind},
+    },
+    tensor::ops::FloatTensor,
+};
+
+use crate::HrmBackend;
+
+impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let out = B::fused_linear(x.primitive.clone(), weight.primitive.clone());
+        match Linear.prepare::<C>([x.node.clone(), weight.node.clone()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((x.primitive, weight.primitive), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn add_rms_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (y, inv_rms) = B::add_rms_norm(x.primitive, residual.primitive, eps);
+        let untracked = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(inv_rms.clone());
+        let y = match AddRmsNorm.prepare::<C>([x.node, residual.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((y.clone(), inv_rms), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        };
+        (y, untracked)
+    }
+
+    fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+        let out = B::swiglu(gate_up.primitive.clone());
+        match Swiglu.prepare::<C>([gate_up.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(gate_up.primitive, out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn fused_attention(
+        qkv: FloatTensor<Self>,
+        rotary: Option<(FloatTensor<Self>, FloatTensor<Self>)>,
+        heads: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let rotary = rotary.map(|(cos, sin)| (cos.primitive, sin.primitive));
+        let (out, lse) = B::fused_attention(qkv.primitive.clone(), rotary.clone(), heads);
+        let untracked = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(lse.clone());
+        let out = match Attention.prepare::<C>([qkv.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let state = AttentionState { qkv: qkv.primitive, rotary, heads, out: out.clone(), lse };
+                prep.finish(state, out)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        };
+        (out, untracked)
+    }
+}
+
+#[derive(Debug)]
+struct Linear;
+
+impl<B: HrmBackend> Backward<B, 2> for Linear {
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (x, weight) = ops.state;
+        let [x_node, weight_node] = ops.parents;
+        if let Some(node) = x_node {
+            grads.register::<B>(node.id, B::linear_backward_input(dy.clone(), weight));
+        }
+        if let Some(node) = weight_node {
+            grads.register::<B>(node.id, B::linear_backward_weight(dy, x));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct AddRmsNorm;
+
+impl<B: HrmBackend> Backward<B, 2> for AddRmsNorm {
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (y, inv_rms) = ops.state;
+        let du = B::add_rms_norm_backward(y, inv_rms, dy);
+        for node in ops.parents.into_iter().flatten() {
+            grads.register::<B>(node.id, du.clone());
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Swiglu;
+
+impl<B: HrmBackend> Backward<B, 1> for Swiglu {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::swiglu_backward(ops.state, dy));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Attention;
+
+#[derive(Clone, Debug)]
+struct AttentionState<T> {
+    qkv: T,
+    rotary: Option<(T, T)>,
+    heads: usize,
+    out: T,
+    lse: T,
+}
+
+impl<B: HrmBackend> Backward<B, 1> for Attention {
+    type State = AttentionState<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dout = grads.consume::<B>(&ops.node);
+        let AttentionState { qkv, rotary, heads, out, lse } = ops.state;
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::attention_backward(qkv, rotary, heads, out, lse, dout));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The backend extension of the project: the few operators that dominate a reasoning model's time, as one
+//! trait over Burn's [`Backend`].
+//!
+//! Every operator has a plain-Burn implementation ([`plain`]), which is the default of each trait method, so
+//! a backend joins with an empty `impl HrmBackend for MyBackend {}`. A backend with something faster overrides
+//! single methods: `flex` does, with the kernels of `hrm-kernels`. [`Autodiff`](burn::backend::Autodiff) of
+//! any such backend is covered once, with hand-written backward passes built from the same trait.
+//!
+//! This is the only library crate that names concrete backends; models are generic over [`HrmBackend`].
+
+mod autodiff;
+mod backends;
+#[cfg(feature = "flex")]
+mod flex;
+pub mod ops;
+pub mod plain;
+
+use burn::tensor::{
+    Tensor, TensorPrimitive,
+    backend::{AutodiffBackend, Backend},
+    ops::FloatTensor,
+};
+
+/// A Burn backend with the fused operators of reasoning models.
+///
+/// Methods take and give tensor primitives, as Burn's backend extensions do; call them through the typed
+/// functions of [`ops`]. All tensors of a call have the same float type unless said otherwise.
+pub trait HrmBackend: Backend {
+    /// `y = x W^T`, the product of a linear layer whose weight is stored as PyTorch stores it.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, in]`
+    /// - `weight`: `[out, in]`
+    /// - output: `[rows, out]`
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        primitive(plain::linear(tensor::<Self, 2>(x), tensor(weight)))
+    }
+
+    /// Gradient of [`fused_linear`](Self::fused_linear) with respect to `x`: `dx = dy W`.
+    ///
+    /// # Shapes
+    /// - `dy`: `[rows, out]`; `weight`: `[out, in]`; output: `[rows, in]`
+    fn linear_backward_input(dy: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        primitive(tensor::<Self, 2>(dy).matmul(tensor(weight)))
+    }
+
+    /// Gradient of [`fused_linear`](Self::fused_linear) with respect to the weight: `dW = dy^T x`.
+    ///
+    /// # Shapes
+    /// - `dy`: `[rows, out]`; `x`: `[rows, in]`; output: `[out, in]`
+    fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        primitive(tensor::<Self, 2>(dy).transpose().matmul(tensor(x)))
+    }
+
+    /// `y = rms_norm(x + residual)` without a weight, computed in fp32: the post-norm of a block.
+    /// Returns `y` and the fp32 reciprocal root mean square of each row, which the backward pass needs.
+    ///
+    /// # Shapes
+    /// - `x`, `residual`, `y`: `[rows, hidden]`
+    /// - reciprocal: `[rows, 1]`
+    fn add_rms_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (y, inv_rms) = plain::add_rms_norm(tensor::<Self, 2>(x), tensor(residual), eps);
+        (primitive(y), primitive(inv_rms))
+    }
+
+    /// Gradient of [`add_rms_norm`](Self::add_rms_norm) with respect to `x`, which is also that of `residual`.
+    ///
+    /// # Shapes
+    /// - `y`, `dy`, output: `[rows, hidden]`; `inv_rms`: `[rows, 1]`
+    fn add_rms_norm_backward(
+        y: FloatTensor<Self>,
+        inv_rms: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        primitive(plain::add_rms_norm_backward(tensor::<Self, 2>(y), tensor(inv_rms), tensor(dy)))
+    }
+
+    /// `silu(gate) * up`, gate and up being the halves of the last axis.
+    ///
+    /// # Shapes
+    /// - `gate_up`: `[rows, 2 * inter]`; output: `[rows, inter]`
+    fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+        primitive(plain::swiglu(tensor::<Self, 2>(gate_up)))
+    }
+
+    /// Gradient of [`swiglu`](Self::swiglu).
+    ///
+    /// # Shapes
+    /// - `gate_up`, output: `[rows, 2 * inter]`; `dy`: `[rows, inter]`
+    fn swiglu_backward(gate_up: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        primitive(plain::swiglu_backward(tensor::<Self, 2>(gate_up), tensor(dy)))
+    }
+
+    /// Bidirectional multi-head attention on fused queries, keys and values, with rotary positions where
+    /// `rotary` gives the cosine and sine tables (fp32). Returns the output and the fp32 log-sum-exp of each
+    /// row of scores.
+    ///
+    /// # Shapes
+    /// - `qkv`: `[batch, seq, 3 * heads * head_dim]`, queries first, then keys, then values
+    /// - `rotary`: two `[seq, head_dim]`
+    /// - output: `[batch, seq, heads * head_dim]` and `[batch, heads, seq]`
+    fn fused_attention(
+        qkv: FloatTensor<Self>,
+        rotary: Option<(FloatTensor<Self>, FloatTensor<Self>)>,
+        heads: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let rotary = rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)));
+        let (out, lse) = plain::attention(tensor::<Self, 3>(qkv), rotary, heads);
+        (primitive(out), primitive(lse))
+    }
+
+    /// Gradient of [`fused_attention`](Self::fused_attention) with respect to `qkv`, from what the forward pass took and gave.
+    ///
+    /// # Shapes
+    /// - `qkv`, gradient: `[batch, seq, 3 * heads * head_dim]`
+    /// - `out`, `dout`: `[batch, seq, heads * head_dim]`; `lse`: `[batch, heads, seq]`
+    fn attention_backward(
+        qkv: FloatTensor<Self>,
+        rotary: Option<(FloatTensor<Self>, FloatTensor<Self>)>,
+        heads: usize,
+        out: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        dout: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let rotary = rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)));
+        primitive(plain::attention_backward(
+            tensor::<Self, 3>(qkv),
+            rotary,
+            heads,
+            tensor(out),
+            tensor(lse),
+            tensor(dout),
+        ))
+    }
+
+    /// One AdamATan2 update, see [`ops::adam_atan2`].
+    /// Takes parameter, gradient and both moments; gives the new parameter and moments.
+    fn adam_atan2(
+        param: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moments: (FloatTensor<Self>, FloatTensor<Self>),
+        update: &ops::AdamAtan2Update,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        // Element-wise, so the rank does not matter: one dimension serves all.
+        let shape = burn::tensor::TensorMetadata::shape(&param);
+        let flat = |t| tensor::<Self, 1>(Self::float_reshape(t, [shape.num_elements()].into()));
+        let (p, m, v) =
+            plain::adam_atan2(flat(param), flat(grad), flat(moments.0), flat(moments.1), update);
+        let back = |t: Tensor<Self, 1>| Self::float_reshape(primitive(t), shape.clone());
+        (back(p), back(m), back(v))
+    }
+}
+
+/// A backend to train on: automatic differentiation over an [`HrmBackend`].
+pub trait HrmAutodiffBackend: AutodiffBackend<InnerBackend: HrmBackend> + HrmBackend {}
+
+impl<B> HrmAutodiffBackend for B where B: AutodiffBackend<InnerBackend: HrmBackend> + HrmBackend {}
+
+fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+fn primitive<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+    tensor.into_primitive().tensor()
+}

@@ -1,0 +1,76 @@
+//! The operators of [`HrmBackend`] on typed tensors: what model code calls.
+
+use burn::tensor::Tensor;
+
+use crate::{HrmBackend, primitive, tensor};
+
+/// The scalars of one [`adam_atan2`] update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamAtan2Update {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Decoupled weight decay, multiplied by the learning rate.
+    pub weight_decay: f64,
+    /// Number of this update, counted from 1 (bias correction).
+    pub step: u64,
+}
+
+/// `y = x W^T (+ bias)`.
+///
+/// # Shapes
+/// - `x`: `[rows, in]`; `weight`: `[out, in]`; output: `[rows, out]`
+pub fn linear<B: HrmBackend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
+    tensor(B::fused_linear(primitive(x), primitive(weight)))
+}
+
+/// `rms_norm(x + residual)` over the last axis, without a weight, in fp32.
+///
+/// # Shapes
+/// - all: `[rows, hidden]`
+pub fn add_rms_norm<B: HrmBackend>(x: Tensor<B, 2>, residual: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
+    tensor(B::add_rms_norm(primitive(x), primitive(residual), eps).0)
+}
+
+/// `silu(gate) * up`, gate being the first half of the last axis.
+///
+/// # Shapes
+/// - `gate_up`: `[rows, 2 * inter]`; output: `[rows, inter]`
+pub fn swiglu<B: HrmBackend>(gate_up: Tensor<B, 2>) -> Tensor<B, 2> {
+    tensor(B::swiglu(primitive(gate_up)))
+}
+
+/// Bidirectional attention with optional rotary positions.
+///
+/// # Shapes
+/// - `qkv`: `[batch, seq, 3 * heads * head_dim]`; tables of `rotary`: `[seq, head_dim]`
+/// - output: `[batch, seq, heads * head_dim]`
+pub fn attention<B: HrmBackend>(
+    qkv: Tensor<B, 3>,
+    rotary: Option<(Tensor<B, 2>, Tensor<B, 2>)>,
+    heads: usize,
+) -> Tensor<B, 3> {
+    let rotary = rotary.map(|(cos, sin)| (primitive(cos), primitive(sin)));
+    tensor(B::fused_attention(primitive(qkv), rotary, heads).0)
+}
+
+/// One AdamATan2 update (Everett et al. 2024, arXiv 2407.05872, with a = b = 1, as HRM uses it):
+///
+/// `p *= 1 - lr wd; m += (1 - b1)(g - m); v += (1 - b2)(g^2 - v);`
+/// `p -= lr / (1 - b1^t) * atan2(m, sqrt(v) / sqrt(1 - b2^t))`, with `atan2(0, 0) = 0`.
+///
+/// Takes parameter, gradient, first and second moment, all of one shape; gives parameter and moments.
+pub fn adam_atan2<B: HrmBackend, const D: usize>(
+    param: Tensor<B, D>,
+    grad: Tensor<B, D>,
+    m: Tensor<B, D>,
+    v: Tensor<B, D>,
+    update: &AdamAtan2Update,
+) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>) {
+    let moments = (primitive(m), primitive(v));
+    let (p, m, v) = B::adam_atan2(primitive(param), primitive(grad), moments, update);
+    (tensor(p), tensor(m), tensor(v))
+}

@@ -1,0 +1,170 @@
+//! Every operator of [`HrmBackend`](crate::HrmBackend) in plain Burn: the fallback of all backends, and what
+//! faster versions are tested against, forward and backward.
+
+use burn::tensor::{DType, Tensor, activation, backend::Backend};
+
+use crate::ops::AdamAtan2Update;
+
+/// See [`HrmBackend::fused_linear`](crate::HrmBackend::fused_linear).
+pub fn linear<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
+    x.matmul(weight.transpose())
+}
+
+/// See [`HrmBackend::add_rms_norm`](crate::HrmBackend::add_rms_norm).
+pub fn add_rms_norm<B: Backend>(
+    x: Tensor<B, 2>,
+    residual: Tensor<B, 2>,
+    eps: f64,
+) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let dtype = x.dtype();
+    let u = (x + residual).cast(DType::F32);
+    let inv_rms = (u.clone().square().mean_dim(1) + eps).sqrt().recip();
+    ((u * inv_rms.clone()).cast(dtype), inv_rms)
+}
+
+/// See [`HrmBackend::add_rms_norm_backward`](crate::HrmBackend::add_rms_norm_backward).
+pub fn add_rms_norm_backward<B: Backend>(
+    y: Tensor<B, 2>,
+    inv_rms: Tensor<B, 2>,
+    dy: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let dtype = dy.dtype();
+    let (y, dy) = (y.cast(DType::F32), dy.cast(DType::F32));
+    // y = u r with r = (mean(u^2) + eps)^(-1/2), so du = r (dy - y mean(dy y)).
+    let projection = (dy.clone() * y.clone()).mean_dim(1);
+    ((dy - y * projection) * inv_rms).cast(dtype)
+}
+
+/// See [`HrmBackend::swiglu`](crate::HrmBackend::swiglu).
+pub fn swiglu<B: Backend>(gate_up: Tensor<B, 2>) -> Tensor<B, 2> {
+    let (gate, up) = halves(gate_up);
+    activation::silu(gate) * up
+}
+
+/// See [`HrmBackend::swiglu_backward`](crate::HrmBackend::swiglu_backward).
+pub fn swiglu_backward<B: Backend>(gate_up: Tensor<B, 2>, dy: Tensor<B, 2>) -> Tensor<B, 2> {
+    let (gate, up) = halves(gate_up);
+    let sigmoid = activation::sigmoid(gate.clone());
+    let silu = gate.clone() * sigmoid.clone();
+    // silu'(g) = s (1 + g (1 - s))
+    let slope = sigmoid.clone() * (gate * (sigmoid.neg() + 1.0) + 1.0);
+    Tensor::cat(vec![dy.clone() * up * slope, dy * silu], 1)
+}
+
+fn halves<B: Backend>(gate_up: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let inter = gate_up.dims()[1] / 2;
+    (gate_up.clone().narrow(1, 0, inter), gate_up.narrow(1, inter, inter))
+}
+
+/// Queries, keys and values after rotation, each `[batch, heads, seq, head_dim]`.
+fn heads_of<B: Backend>(
+    qkv: Tensor<B, 3>,
+    rotary: Option<(Tensor<B, 2>, Tensor<B, 2>)>,
+    heads: usize,
+) -> [Tensor<B, 4>; 3] {
+    let [batch, seq, width] = qkv.dims();
+    let head_dim = width / 3 / heads;
+    let qkv = qkv.reshape([batch, seq, 3 * heads, head_dim]).swap_dims(1, 2); // [batch, 3 heads, seq, head_dim]
+    let [q, k, v] = [0, 1, 2].map(|part| qkv.clone().narrow(1, part * heads, heads));
+    match rotary {
+        None => [q, k, v],
+        Some((cos, sin)) => [rotate(q, &cos, &sin), rotate(k, &cos, &sin), v],
+    }
+}
+
+/// `x cos + rotate_half(x) sin` in fp32, where `rotate_half` maps `(a, b)` to `(-b, a)`.
+fn rotate<B: Backend>(x: Tensor<B, 4>, cos: &Tensor<B, 2>, sin: &Tensor<B, 2>) -> Tensor<B, 4> {
+    let dtype = x.dtype();
+    let x = x.cast(DType::F32);
+    let half = x.dims()[3] / 2;
+    let (a, b) = (x.clone().narrow(3, 0, half), x.clone().narrow(3, half, half));
+    let rotated = Tensor::cat(vec![b.neg(), a], 3);
+    (x * cos.clone().unsqueeze::<4>() + rotated * sin.clone().unsqueeze::<4>()).cast(dtype)
+}
+
+/// The transpose of [`rotate`]: the gradient with respect to its input.
+fn rotate_backward<B: Backend>(dy: Tensor<B, 4>, cos: &Tensor<B, 2>, sin: &Tensor<B, 2>) -> Tensor<B, 4> {
+    let dtype = dy.dtype();
+    let dy = dy.cast(DType::F32);
+    let half = dy.dims()[3] / 2;
+    let turned = dy.clone() * sin.clone().unsqueeze::<4>();
+    let (a, b) = (turned.clone().narrow(3, 0, half), turned.narrow(3, half, half));
+    (dy * cos.clone().unsqueeze::<4>() + Tensor::cat(vec![b, a.neg()], 3)).cast(dtype)
+}
+
+/// `[batch, heads, seq, head_dim]` to `[batch, seq, heads * head_dim]`.
+fn merge_heads<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 3> {
+    let [batch, heads, seq, head_dim] = x.dims();
+    x.swap_dims(1, 2).reshape([batch, seq, heads * head_dim])
+}
+
+/// See [`HrmBackend::fused_attention`](crate::HrmBackend::fused_attention).
+pub fn attention<B: Backend>(
+    qkv: Tensor<B, 3>,
+    rotary: Option<(Tensor<B, 2>, Tensor<B, 2>)>,
+    heads: usize,
+) -> (Tensor<B, 3>, Tensor<B, 3>) {
+    let dtype = qkv.dtype();
+    let [q, k, v] = heads_of(qkv, rotary, heads);
+    let scale = (q.dims()[3] as f64).sqrt().recip();
+    let scores = (q.matmul(k.transpose())).cast(DType::F32) * scale;
+    let max = scores.clone().max_dim(3);
+    let weights = (scores - max.clone()).exp();
+    let sum = weights.clone().sum_dim(3);
+    let out = merge_heads((weights / sum.clone()).cast(dtype).matmul(v));
+    (out, (max + sum.log()).squeeze_dim(3))
+}
+
+/// See [`HrmBackend::attention_backward`](crate::HrmBackend::attention_backward).
+pub fn attention_backward<B: Backend>(
+    qkv: Tensor<B, 3>,
+    rotary: Option<(Tensor<B, 2>, Tensor<B, 2>)>,
+    heads: usize,
+    out: Tensor<B, 3>,
+    lse: Tensor<B, 3>,
+    dout: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    let dtype = qkv.dtype();
+    let [batch, seq, width] = qkv.dims();
+    let head_dim = width / 3 / heads;
+    let split = |t: Tensor<B, 3>| t.reshape([batch, seq, heads, head_dim]).swap_dims(1, 2);
+    let [q, k, v] = heads_of(qkv, rotary.clone(), heads);
+    let (out, dout) = (split(out), split(dout));
+    let scale = (head_dim as f64).sqrt().recip();
+
+    let scores = q.clone().matmul(k.clone().transpose()).cast(DType::F32) * scale;
+    let weights = (scores - lse.unsqueeze_dim::<4>(3)).exp();
+    let dv = weights.clone().cast(dtype).transpose().matmul(dout.clone());
+    let dweights = dout.clone().matmul(v.transpose()).cast(DType::F32);
+    // softmax: ds = w (dw - sum_j w dw), and that sum is dout . out
+    let delta = (dout.cast(DType::F32) * out.cast(DType::F32)).sum_dim(3);
+    let dscores = (weights * (dweights - delta) * scale).cast(dtype);
+    let dq = dscores.clone().matmul(k);
+    let dk = dscores.transpose().matmul(q);
+    let (dq, dk) = match rotary {
+        None => (dq, dk),
+        Some((cos, sin)) => (rotate_backward(dq, &cos, &sin), rotate_backward(dk, &cos, &sin)),
+    };
+    Tensor::cat([dq, dk, dv].map(merge_heads).to_vec(), 2)
+}
+
+/// See [`ops::adam_atan2`](crate::ops::adam_atan2).
+pub fn adam_atan2<B: Backend, const D: usize>(
+    param: Tensor<B, D>,
+    grad: Tensor<B, D>,
+    m: Tensor<B, D>,
+    v: Tensor<B, D>,
+    update: &AdamAtan2Update,
+) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>) {
+    let AdamAtan2Update { lr, beta1, beta2, weight_decay, step } = *update;
+    let correction1 = 1.0 - beta1.powf(step as f64);
+    let correction2 = (1.0 - beta2.powf(step as f64)).sqrt();
+    let m = m.clone() + (grad.clone() - m) * (1.0 - beta1);
+    let v = v.clone() + (grad.square() - v) * (1.0 - beta2);
+    let denominator = v.clone().sqrt() / correction2;
+    // atan2(0, 0) is undefined on some devices: where both are zero, so is the update.
+    let idle = m.clone().equal_elem(0.0);
+    let direction = m.clone().atan2(denominator).mask_fill(idle, 0.0);
+    let param = param * (1.0 - lr * weight_decay) - direction * (lr / correction1);
+    (param, m, v)
+}

@@ -1,0 +1,657 @@
+//! One vector interface over AVX-512, AVX2 and portable arrays.
+//!
+//! A kernel is written once, generic over [`Simd`], as `#[inline(always)]` code inside [`Kernel::run`]. [`dispatch`] picks the
+//! instruction set at run time and compiles the kernel once per set inside a `#[target_feature]` function, where everything inlines.
+
+use std::sync::OnceLock;
+
+/// The instruction set that the kernels run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// Arrays of eight floats, left to the compiler to vectorise. Works on every machine.
+    Portable,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Isa {
+    /// The best instruction set of this machine, found once. `HRM_KERNELS_ISA` = `portable`, `avx2` or `avx512` asks for another one; a set
+    /// that the machine lacks is not taken.
+    pub fn best() -> Isa {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let available = Isa::available();
+            let asked = std::env::var("HRM_KERNELS_ISA").ok().map(|name| name.to_lowercase());
+            let asked = available.iter().find(|isa| asked.as_deref() == Some(isa.name()));
+            *asked.unwrap_or(&available[available.len() - 1])
+        })
+    }
+
+    /// What this machine can run, slowest first.
+    pub fn available() -> Vec<Isa> {
+        #[allow(unused_mut)]
+        let mut found = vec![Isa::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                found.push(Isa::Avx2);
+            }
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if avx512 && found.len() == 2 {
+                found.push(Isa::Avx512);
+            }
+        }
+        found
+    }
+
+    /// Lower-case name: `portable`, `avx2`, `avx512`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+}
+
+/// A vector of `N` floats and what can be done with it. The value `self` is proof that the instruction set is there.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// The vector.
+    type V: Copy;
+    /// Lanes.
+    const N: usize;
+
+    fn splat(self, x: f32) -> Self::V;
+    /// # Safety
+    /// `p` is readable for `N` floats.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// # Safety
+    /// `p` is writable for `N` floats.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// The first `n <= N` lanes from memory, zero in the others.
+    /// # Safety
+    /// `p` is readable for `n` floats.
+    unsafe fn load_n(self, p: *const f32, n: usize) -> Self::V;
+    /// # Safety
+    /// `p` is writable for `n <= N` floats.
+    unsafe fn store_n(self, p: *mut f32, v: Self::V, n: usize);
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `c - a * b`.
+    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger one; `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller one; `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sqrt(self, a: Self::V) -> Self::V;
+    fn abs(self, a: Self::V) -> Self::V;
+    /// Magnitude of `a`, sign of `b`.
+    fn copysign(self, a: Self::V, b: Self::V) -> Self::V;
+    /// Nearest integer, ties to even.
+    fn round(self, a: Self::V) -> Self::V;
+    /// `a * 2^n` for integral `n` in `-200..=200`.
+    fn ldexp(self, a: Self::V, n: Self::V) -> Self::V;
+    /// Where `a > b`, `x`; elsewhere `y`.
+    fn gt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// Sum of the lanes.
+    fn sum(self, a: Self::V) -> f32;
+    /// Transposes `rows <= N` rows of `cols <= N` floats: `dst[c * dst_stride + r] = src[r * src_stride + c]`. Writes `N` floats in each of
+    /// the `cols` rows of `dst`, in increasing order of `c`; those beyond `rows` are zero.
+    /// # Safety
+    /// Source readable as described, destination writable for `N` floats at each of the `cols` rows.
+    unsafe fn transpose(
+        self,
+        src: *const f32,
+        src_stride: usize,
+        rows: usize,
+        cols: usize,
+        dst: *mut f32,
+        dst_stride: usize,
+    );
+}
+
+/// A computation that is compiled once for each instruction set.
+pub(crate) trait Kernel {
+    /// What it returns.
+    type Output;
+    /// The body; must be `#[inline(always)]`.
+    fn run<S: GemmSimd>(self, s: S) -> Self::Output;
+}
+
+/// [`Simd`] with the shape of its matrix micro-kernel.
+pub(crate) trait GemmSimd: Simd {
+    /// Rows of a micro-tile.
+    const MR: usize;
+    /// Vectors across a micro-tile.
+    const NV: usize;
+    /// Columns of a micro-tile.
+    const NR: usize = Self::NV * Self::N;
+}
+
+/// Runs `kernel` on `isa`, which must be one of [`Isa::available`].
+#[inline]
+pub(crate) fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    match isa {
+        // SAFETY: an `Isa` other than `Portable` only comes out of `Isa::available`, which checked the features.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { x86::run_avx512(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { x86::run_avx2(kernel) },
+        _ => kernel.run(Portable),
+    }
+}
+
+/// Arrays of eight floats.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+#[inline(always)]
+fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
+}
+
+#[inline(always)]
+fn map2(a: [f32; 8], b: [f32; 8], f: impl Fn(f32, f32) -> f32) -> [f32; 8] {
+    let mut out = [0.0; 8];
+    for i in 0..8 {
+        out[i] = f(a[i], b[i]);
+    }
+    out
+}
+
+impl GemmSimd for Portable {
+    const MR: usize = 6;
+    const NV: usize = 1;
+}
+
+impl Simd for Portable {
+    type V = [f32; 8];
+    const N: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<[f32; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::V) {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<[f32; 8]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn load_n(self, p: *const f32, n: usize) -> Self::V {
+        let mut v = [0.0; 8];
+        for (i, lane) in v.iter_mut().enumerate().take(n) {
+            // SAFETY: the caller's promise.
+            *lane = unsafe { *p.add(i) };
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn store_n(self, p: *mut f32, v: Self::V, n: usize) {
+        for (i, lane) in v.iter().enumerate().take(n) {
+            // SAFETY: the caller's promise.
+            unsafe { *p.add(i) = *lane };
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        let mut out = [0.0; 8];
+        for i in 0..8 {
+            out[i] = mul_add(a[i], b[i], c[i]);
+        }
+        out
+    }
+    #[inline(always)]
+    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        let mut out = [0.0; 8];
+        for i in 0..8 {
+            out[i] = mul_add(-a[i], b[i], c[i]);
+        }
+        out
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::V) -> Self::V {
+        a.map(f32::sqrt)
+    }
+    #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        a.map(f32::abs)
+    }
+    #[inline(always)]
+    fn copysign(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, f32::copysign)
+    }
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        // Adding 1.5 * 2^23 rounds to an integer for |a| < 2^22, which is all that the kernels need, without a library call.
+        const MAGIC: f32 = 12_582_912.0;
+        a.map(|a| (a + MAGIC) - MAGIC)
+    }
+    #[inline(always)]
+    fn ldexp(self, a: Self::V, n: Self::V) -> Self::V {
+        map2(a, n, |a, n| {
+            let n = n as i32;
+            let half = n >> 1;
+            let power = |e: i32| f32::from_bits(((e + 127) << 23) as u32);
+            a * power(half) * power(n - half)
+        })
+    }
+    #[inline(always)]
+    fn gt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V {
+        let mut out = [0.0; 8];
+        for i in 0..8 {
+            out[i] = if a[i] > b[i] { x[i] } else { y[i] };
+        }
+        out
+    }
+    #[inline(always)]
+    fn sum(self, a: Self::V) -> f32 {
+        ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+    }
+    #[inline(always)]
+    unsafe fn transpose(
+        self,
+        src: *const f32,
+        src_stride: usize,
+        rows: usize,
+        cols: usize,
+        dst: *mut f32,
+        dst_stride: usize,
+    ) {
+        for c in 0..cols {
+            let mut v = [0.0; 8];
+            for (r, lane) in v.iter_mut().enumerate().take(rows) {
+                // SAFETY: the caller's promise.
+                *lane = unsafe { *src.add(r * src_stride + c) };
+            }
+            // SAFETY: the caller's promise.
+            unsafe { self.store(dst.add(c * dst_stride), v) };
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{GemmSimd, Kernel, Simd};
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    pub(super) fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run(Avx512(()))
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run(Avx2(()))
+    }
+
+    /// AVX-512; made by `run_avx512` only.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512(());
+
+    /// AVX2 and FMA; made by `run_avx2` only.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2(());
+
+    impl GemmSimd for Avx512 {
+        const MR: usize = 14;
+        const NV: usize = 2;
+    }
+
+    impl GemmSimd for Avx2 {
+        const MR: usize = 6;
+        const NV: usize = 2;
+    }
+
+    // SAFETY of the intrinsics below: a value of the type exists only inside the `#[target_feature]` function that made it, so the
+    // instruction set is there; for memory operations the caller promises the range.
+    macro_rules! intrinsic {
+        ($($call:tt)*) => {
+            // SAFETY: see above.
+            unsafe { $($call)* }
+        };
+    }
+
+    #[inline(always)]
+    fn mask16(n: usize) -> __mmask16 {
+        ((1u32 << n) - 1) as __mmask16
+    }
+
+    impl Simd for Avx512 {
+        type V = __m512;
+        const N: usize = 16;
+
+        #[inline(always)]
+        fn splat(self, x: f32) -> __m512 {
+            intrinsic!(_mm512_set1_ps(x))
+        }
+        #[inline(always)]
+        unsafe fn load(self, p: *const f32) -> __m512 {
+            intrinsic!(_mm512_loadu_ps(p))
+        }
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32, v: __m512) {
+            intrinsic!(_mm512_storeu_ps(p, v))
+        }
+        #[inline(always)]
+        unsafe fn load_n(self, p: *const f32, n: usize) -> __m512 {
+            intrinsic!(_mm512_maskz_loadu_ps(mask16(n), p))
+        }
+        #[inline(always)]
+        unsafe fn store_n(self, p: *mut f32, v: __m512, n: usize) {
+            intrinsic!(_mm512_mask_storeu_ps(p, mask16(n), v))
+        }
+        #[inline(always)]
+        fn add(self, a: __m512, b: __m512) -> __m512 {
+            intrinsic!(_mm512_add_ps(a, b))
+        }
+        #[inline(always)]
+        fn sub(self, a: __m512, b: __m512) -> __m512 {
+            intrinsic!(_mm512_sub_ps(a, b))
+        }
+        #[inline(always)]
+        fn mul(self, a: __m512, b: __m512) -> __m512 {
+            intrinsic!(_mm512_mul_ps(a, b))
+        }
+        #[inline(always)]
+        fn div(self, a: __m512, b: __m512) -> __m512 {
+            intrinsic!(_mm512_div_ps(a, b))
+        }
+        #[inline(always)]
+        fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+            intrinsic!(_mm512_fmadd_ps(a, b, c))
+        }
+        #[inline(always)]
+        fn fnma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+            intrinsic!(_mm512_fnmadd_ps(a, b, c))
+        }
+        #[inline(always)]
+        fn max(self, a: __m512, b: __m512) -> __m512 {
+            intrinsic!(_mm512_max_ps(a, b))
+        }
+        #[inline(always)]
+        fn min(self, a: __m512, b: __m512) -> __m512 {
+            intrinsic!(_mm512_min_ps(a, b))
+        }
+        #[inline(always)]
+        fn sqrt(self, a: __m512) -> __m512 {
+            intrinsic!(_mm512_sqrt_ps(a))
+        }
+        #[inline(always)]
+        fn abs(self, a: __m512) -> __m512 {
+            intrinsic!(_mm512_abs_ps(a))
+        }
+        #[inline(always)]
+        fn copysign(self, a: __m512, b: __m512) -> __m512 {
+            // Ternary logic: bit from `b` where the mask (sign bit) is set, else from `a`.
+            intrinsic!(_mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xCA>(
+                _mm512_set1_epi32(i32::MIN),
+                _mm512_castps_si512(b),
+                _mm512_castps_si512(a),
+            )))
+        }
+        #[inline(always)]
+        fn round(self, a: __m512) -> __m512 {
+            intrinsic!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+        }
+        #[inline(always)]
+        fn ldexp(self, a: __m512, n: __m512) -> __m512 {
+            intrinsic!(_mm512_scalef_ps(a, n))
+        }
+        #[inline(always)]
+        fn gt(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+            intrinsic!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), y, x))
+        }
+        #[inline(always)]
+        fn sum(self, a: __m512) -> f32 {
+            intrinsic!(_mm512_reduce_add_ps(a))
+        }
+        #[inline(always)]
+        unsafe fn transpose(
+            self,
+            src: *const f32,
+            src_stride: usize,
+            rows: usize,
+            cols: usize,
+            dst: *mut f32,
+            dst_stride: usize,
+        ) {
+            let mut r = [self.splat(0.0); 16];
+            for i in 0..16 {
+                if i < rows {
+                    // SAFETY: the caller's promise.
+                    r[i] = unsafe { self.load_n(src.add(i * src_stride), cols) };
+                }
+            }
+            let r = transpose16(r);
+            for (c, v) in r.into_iter().enumerate() {
+                if c < cols {
+                    // SAFETY: the caller's promise.
+                    unsafe { self.store(dst.add(c * dst_stride), v) };
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn transpose16(r: [__m512; 16]) -> [__m512; 16] {
+        // Pairs of rows, then quads inside 128-bit lanes, then the lanes themselves.
+        let mut t = r;
+        for i in 0..8 {
+            t[2 * i] = intrinsic!(_mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]));
+            t[2 * i + 1] = intrinsic!(_mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]));
+        }
+        let mut q = t;
+        for i in 0..4 {
+            let b = 4 * i;
+            let pd = |v: __m512| intrinsic!(_mm512_castps_pd(v));
+            q[b] = intrinsic!(_mm512_castpd_ps(_mm512_unpacklo_pd(pd(t[b]), pd(t[b + 2]))));
+            q[b + 1] = intrinsic!(_mm512_castpd_ps(_mm512_unpackhi_pd(pd(t[b]), pd(t[b + 2]))));
+            q[b + 2] = intrinsic!(_mm512_castpd_ps(_mm512_unpacklo_pd(pd(t[b + 1]), pd(t[b + 3]))));
+            q[b + 3] = intrinsic!(_mm512_castpd_ps(_mm512_unpackhi_pd(pd(t[b + 1]), pd(t[b + 3]))));
+        }
+        let mut out = q;
+        for j in 0..4 {
+            let (a, b, c, d) = (q[j], q[4 + j], q[8 + j], q[12 + j]);
+            let ab_even = intrinsic!(_mm512_shuffle_f32x4::<0x88>(a, b));
+            let ab_odd = intrinsic!(_mm512_shuffle_f32x4::<0xDD>(a, b));
+            let cd_even = intrinsic!(_mm512_shuffle_f32x4::<0x88>(c, d));
+            let cd_odd = intrinsic!(_mm512_shuffle_f32x4::<0xDD>(c, d));
+            out[j] = intrinsic!(_mm512_shuffle_f32x4::<0x88>(ab_even, cd_even));
+            out[4 + j] = intrinsic!(_mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd));
+            out[8 + j] = intrinsic!(_mm512_shuffle_f32x4::<0xDD>(ab_even, cd_even));
+            out[12 + j] = intrinsic!(_mm512_shuffle_f32x4::<0xDD>(ab_odd, cd_odd));
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn mask8(n: usize) -> __m256i {
+        static LANES: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        // SAFETY: `n <= 8`, so eight entries from `8 - n` are inside the table.
+        unsafe { _mm256_loadu_si256(LANES.as_ptr().add(8 - n).cast()) }
+    }
+
+    impl Simd for Avx2 {
+        type V = __m256;
+        const N: usize = 8;
+
+        #[inline(always)]
+        fn splat(self, x: f32) -> __m256 {
+            intrinsic!(_mm256_set1_ps(x))
+        }
+        #[inline(always)]
+        unsafe fn load(self, p: *const f32) -> __m256 {
+            intrinsic!(_mm256_loadu_ps(p))
+        }
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32, v: __m256) {
+            intrinsic!(_mm256_storeu_ps(p, v))
+        }
+        #[inline(always)]
+        unsafe fn load_n(self, p: *const f32, n: usize) -> __m256 {
+            intrinsic!(_mm256_maskload_ps(p, mask8(n)))
+        }
+        #[inline(always)]
+        unsafe fn store_n(self, p: *mut f32, v: __m256, n: usize) {
+            intrinsic!(_mm256_maskstore_ps(p, mask8(n), v))
+        }
+        #[inline(always)]
+        fn add(self, a: __m256, b: __m256) -> __m256 {
+            intrinsic!(_mm256_add_ps(a, b))
+        }
+        #[inline(always)]
+        fn sub(self, a: __m256, b: __m256) -> __m256 {
+            intrinsic!(_mm256_sub_ps(a, b))
+        }
+        #[inline(always)]
+        fn mul(self, a: __m256, b: __m256) -> __m256 {
+            intrinsic!(_mm256_mul_ps(a, b))
+        }
+        #[inline(always)]
+        fn div(self, a: __m256, b: __m256) -> __m256 {
+            intrinsic!(_mm256_div_ps(a, b))
+        }
+        #[inline(always)]
+        fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+            intrinsic!(_mm256_fmadd_ps(a, b, c))
+        }
+        #[inline(always)]
+        fn fnma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+            intrinsic!(_mm256_fnmadd_ps(a, b, c))
+        }
+        #[inline(always)]
+        fn max(self, a: __m256, b: __m256) -> __m256 {
+            intrinsic!(_mm256_max_ps(a, b))
+        }
+        #[inline(always)]
+        fn min(self, a: __m256, b: __m256) -> __m256 {
+            intrinsic!(_mm256_min_ps(a, b))
+        }
+        #[inline(always)]
+        fn sqrt(self, a: __m256) -> __m256 {
+            intrinsic!(_mm256_sqrt_ps(a))
+        }
+        #[inline(always)]
+        fn abs(self, a: __m256) -> __m256 {
+            intrinsic!(_mm256_andnot_ps(_mm256_set1_ps(-0.0), a))
+        }
+        #[inline(always)]
+        fn copysign(self, a: __m256, b: __m256) -> __m256 {
+            intrinsic!(_mm256_or_ps(
+                _mm256_andnot_ps(_mm256_set1_ps(-0.0), a),
+                _mm256_and_ps(_mm256_set1_ps(-0.0), b),
+            ))
+        }
+        #[inline(always)]
+        fn round(self, a: __m256) -> __m256 {
+            intrinsic!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+        }
+        #[inline(always)]
+        fn ldexp(self, a: __m256, n: __m256) -> __m256 {
+            // In two halves, because 2^n alone may leave the range of f32 where the product does not.
+            intrinsic!({
+                let n = _mm256_cvtps_epi32(n);
+                let half = _mm256_srai_epi32::<1>(n);
+                let rest = _mm256_sub_epi32(n, half);
+                let bias = _mm256_set1_epi32(127);
+                let p = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias)));
+                let q = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(rest, bias)));
+                _mm256_mul_ps(_mm256_mul_ps(a, p), q)
+            })
+        }
+        #[inline(always)]
+        fn gt(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
+            intrinsic!(_mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)))
+        }
+        #[inline(always)]
+        fn sum(self, a: __m256) -> f32 {
+            intrinsic!({
+                let q = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+                let d = _mm_add_ps(q, _mm_movehl_ps(q, q));
+                _mm_cvtss_f32(_mm_add_ss(d, _mm_shuffle_ps::<1>(d, d)))
+            })
+        }
+        #[inline(always)]
+        unsafe fn transpose(
+            self,
+            src: *const f32,
+            src_stride: usize,
+            rows: usize,
+            cols: usize,
+            dst: *mut f32,
+            dst_stride: usize,
+        ) {
+            let mut r = [self.splat(0.0); 8];
+            for i in 0..8 {
+                if i < rows {
+                    // SAFETY: the caller's promise.
+                    r[i] = unsafe { self.load_n(src.add(i * src_stride), cols) };
+                }
+            }
+            let mut t = r;
+            for i in 0..4 {
+                t[2 * i] = intrinsic!(_mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]));
+                t[2 * i + 1] = intrinsic!(_mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]));
+            }
+            let mut q = t;
+            for i in 0..2 {
+                let b = 4 * i;
+                q[b] = intrinsic!(_mm256_shuffle_ps::<0x44>(t[b], t[b + 2]));
+                q[b + 1] = intrinsic!(_mm256_shuffle_ps::<0xEE>(t[b], t[b + 2]));
+                q[b + 2] = intrinsic!(_mm256_shuffle_ps::<0x44>(t[b + 1], t[b + 3]));
+                q[b + 3] = intrinsic!(_mm256_shuffle_ps::<0xEE>(t[b + 1], t[b + 3]));
+            }
+            for c in 0..8 {
+                if c < cols {
+                    let v = if c < 4 {
+                        intrinsic!(_mm256_permute2f128_ps::<0x20>(q[c], q[4 + c]))
+                    } else {
+                        intrinsic!(_mm256_permute2f128_ps::<0x31>(q[c - 4], q[c]))
+                    };
+                    // SAFETY: the caller's promise.
+                    unsafe { self.store(dst.add(c * dst_stride), v) };
+                }
+            }
+        }
+    }
+}
