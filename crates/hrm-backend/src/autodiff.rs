@@ -7,12 +7,14 @@ use burn::{
         grads::Gradients,
         ops::{Backward, Ops, OpsKind},
     },
-    tensor::ops::FloatTensor,
+    tensor::{DType, ops::FloatTensor},
 };
 
 use crate::HrmBackend;
 
 impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
+    const WIDEST_FLOAT: DType = B::WIDEST_FLOAT;
+
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let out = B::fused_linear(x.primitive.clone(), weight.primitive.clone());
         match Linear.prepare::<C>([x.node.clone(), weight.node.clone()]).compute_bound().stateful() {

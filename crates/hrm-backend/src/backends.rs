@@ -1,7 +1,9 @@
 //! Which backends join, one line each; those without kernels of their own take the plain operators.
 
 #[cfg(feature = "ndarray")]
-impl crate::HrmBackend for burn::backend::NdArray {}
+impl crate::HrmBackend for burn::backend::NdArray {
+    const WIDEST_FLOAT: burn::tensor::DType = burn::tensor::DType::F64;
+}
 
 #[cfg(feature = "cuda")]
 impl crate::HrmBackend for burn::backend::Cuda {}

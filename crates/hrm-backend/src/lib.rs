@@ -16,7 +16,7 @@ pub mod ops;
 pub mod plain;
 
 use burn::tensor::{
-    Tensor, TensorPrimitive,
+    DType, Tensor, TensorPrimitive,
     backend::{AutodiffBackend, Backend},
     ops::FloatTensor,
 };
@@ -26,6 +26,9 @@ use burn::tensor::{
 /// Methods take and give tensor primitives, as Burn's backend extensions do; call them through the typed
 /// functions of [`ops`]. All tensors of a call have the same float type unless said otherwise.
 pub trait HrmBackend: Backend {
+    /// The widest float type that the backend computes with: stablemax accumulates in it.
+    const WIDEST_FLOAT: DType = DType::F32;
+
     /// `y = x W^T`, the product of a linear layer whose weight is stored as PyTorch stores it.
     ///
     /// # Shapes
@@ -154,6 +157,10 @@ pub trait HrmBackend: Backend {
         (back(p), back(m), back(v))
     }
 }
+
+/// The CPU backend, `flex`.
+#[cfg(feature = "flex")]
+pub type Cpu = burn_flex::Flex;
 
 /// A backend to train on: automatic differentiation over an [`HrmBackend`].
 pub trait HrmAutodiffBackend: AutodiffBackend<InnerBackend: HrmBackend> + HrmBackend {}

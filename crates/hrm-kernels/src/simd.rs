@@ -483,11 +483,10 @@ mod x86 {
         let mut q = t;
         for i in 0..4 {
             let b = 4 * i;
-            let pd = |v: __m512| intrinsic!(_mm512_castps_pd(v));
-            q[b] = intrinsic!(_mm512_castpd_ps(_mm512_unpacklo_pd(pd(t[b]), pd(t[b + 2]))));
-            q[b + 1] = intrinsic!(_mm512_castpd_ps(_mm512_unpackhi_pd(pd(t[b]), pd(t[b + 2]))));
-            q[b + 2] = intrinsic!(_mm512_castpd_ps(_mm512_unpacklo_pd(pd(t[b + 1]), pd(t[b + 3]))));
-            q[b + 3] = intrinsic!(_mm512_castpd_ps(_mm512_unpackhi_pd(pd(t[b + 1]), pd(t[b + 3]))));
+            q[b] = intrinsic!(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[b]), _mm512_castps_pd(t[b + 2]))));
+            q[b + 1] = intrinsic!(_mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[b]), _mm512_castps_pd(t[b + 2]))));
+            q[b + 2] = intrinsic!(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[b + 1]), _mm512_castps_pd(t[b + 3]))));
+            q[b + 3] = intrinsic!(_mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[b + 1]), _mm512_castps_pd(t[b + 3]))));
         }
         let mut out = q;
         for j in 0..4 {

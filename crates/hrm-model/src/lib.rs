@@ -1,1 +1,42 @@
-//! Stub.
+//! The Hierarchical Reasoning Model (Wang et al. 2025, arXiv 2506.21734) as backend-generic Burn modules.
+//!
+//! ```
+//! use hrm_model::{Hrm, ModelConfig, act::Carry};
+//! # use burn::tensor::{Int, Tensor};
+//! # #[cfg(feature = "flex")] {
+//! type B = hrm_backend::Cpu;
+//! # let device = Default::default();
+//! // A tiny model; `ModelConfig::hrm_sudoku_extreme()` is the paper's 27M one.
+//! let config = ModelConfig::new(6, 16).with_hidden_size(32).with_num_heads(2).with_layers(1, 1);
+//! let model: Hrm<B> = config.init(&mut rand_chacha::ChaCha8Rng::from_seed([0; 32]), &device).unwrap();
+//!
+//! let tokens = Tensor::<B, 2, Int>::ones([1, 16], &device);
+//! let mut carry = Carry::fresh(&model, tokens, Tensor::zeros([1], &device));
+//! for _ in 0..4 {
+//!     let (next, output) = model.segment(carry);
+//!     println!("q_halt = {}", output.q_halt.into_scalar());
+//!     carry = next;
+//! }
+//! # use rand::SeedableRng;
+//! # }
+//! ```
+//!
+//! Names are the paper's: `z_h` and `z_l` are the states of the high- and low-level module, a *segment* is one
+//! ACT step of `h_cycles x l_cycles` updates, the *carry* is what lives between segments.
+//! The batch is always the first axis.
+
+pub mod act;
+pub mod config;
+mod error;
+mod hrm;
+mod init;
+pub mod layers;
+pub mod loss;
+mod puzzle_embedding;
+pub mod summary;
+pub mod weights;
+
+pub use config::{ForwardDtype, ModelConfig, PositionEncoding};
+pub use error::ModelError;
+pub use hrm::{Hrm, SegmentOutput, State};
+pub use puzzle_embedding::PuzzleEmbedding;

@@ -1,0 +1,348 @@
+//! Single-precision matrix products for linear layers.
+//!
+//! Blocked as in BLIS: panels of `NR` columns of B and of `MR` rows of A are packed so that the micro-kernel reads both contiguously. Tasks
+//! split the rows and columns of the result only, and the blocks of the reduction depend on its length only, so a result does not depend on
+//! the number of threads, nor an element on how many other rows there are.
+
+pub(crate) mod micro;
+mod pack;
+
+use crate::scratch::{Buffer, Shared, for_each_task, with_scratch};
+use crate::simd::{GemmSimd, Isa, Kernel, dispatch};
+use std::ops::Range;
+
+pub(crate) use pack::pack_b_panel;
+
+/// A matrix in a slice, with any strides.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A row-major matrix.
+    ///
+    /// # Shapes
+    /// `data` `[rows, cols]`
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        assert_eq!(data.len(), rows * cols, "matrix {rows}x{cols} needs {} floats, got {}", rows * cols, data.len());
+        Matrix { data, rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    /// A matrix whose element (r, c) is `data[r * row_stride + c * col_stride]`.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
+        if rows > 0 && cols > 0 {
+            let last = (rows - 1) * row_stride + (cols - 1) * col_stride;
+            assert!(
+                last < data.len(),
+                "matrix {rows}x{cols} with strides {row_stride}, {col_stride} needs {} floats, got {}",
+                last + 1,
+                data.len()
+            );
+        }
+        Matrix { data, rows, cols, row_stride, col_stride }
+    }
+
+    /// The same elements with rows and columns exchanged; moves nothing.
+    pub fn transposed(self) -> Self {
+        Matrix {
+            data: self.data,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+}
+
+/// What happens to the values that the output already holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// They are overwritten.
+    Set,
+    /// The product is added to them.
+    Add,
+}
+
+/// A right-hand side laid out for the micro-kernel, to use many times.
+#[derive(Clone)]
+pub struct PackedMatrix {
+    isa: Isa,
+    k: usize,
+    n: usize,
+    data: Buffer,
+}
+
+impl std::fmt::Debug for PackedMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackedMatrix").field("isa", &self.isa).field("k", &self.k).field("n", &self.n).finish()
+    }
+}
+
+impl PackedMatrix {
+    /// Packs the right-hand side `[k, n]` of a product.
+    pub fn pack(b: Matrix<'_>) -> Self {
+        Self::pack_for(Isa::best(), b)
+    }
+
+    /// Packs the weight of a linear layer for its forward product, `x [m, in] -> [m, out]`.
+    ///
+    /// # Shapes
+    /// `weight` `[out, in]`
+    pub fn pack_weight(weight: &[f32], out_features: usize, in_features: usize) -> Self {
+        Self::pack(Matrix::new(weight, out_features, in_features).transposed())
+    }
+
+    pub(crate) fn pack_for(isa: Isa, b: Matrix<'_>) -> Self {
+        let mut packed = PackedMatrix { isa, k: b.rows, n: b.cols, data: Buffer::default() };
+        packed.data = Buffer::zeroed(b.cols.div_ceil(tile(isa).nr) * tile(isa).nr * b.rows);
+        packed.repack(b);
+        packed
+    }
+
+    /// Packs other values into the same memory, as after an optimizer step.
+    pub fn repack(&mut self, b: Matrix<'_>) {
+        assert_eq!((b.rows, b.cols), (self.k, self.n), "repack: expected {}x{}, got {}x{}", self.k, self.n, b.rows, b.cols);
+        pack_b(self.isa, b, 0..b.rows, 0..b.cols, self.data.as_mut_slice());
+    }
+
+    /// Length of the reduction.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns of the result.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+}
+
+/// `out = a · b` or `out += a · b`.
+///
+/// For a linear layer with `weight [out, in]`: forward `gemm(x, weight.transposed(), y)`, gradient of the input `gemm(dy, weight, dx)`,
+/// gradient of the weight `gemm(dy.transposed(), x, dw)`.
+///
+/// # Shapes
+/// `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]` row-major
+pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
+    gemm_for(Isa::best(), a, b, out, store);
+}
+
+/// [`gemm`] with a right-hand side packed before. Same result, bit for bit.
+///
+/// # Shapes
+/// `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]` row-major
+pub fn gemm_packed(a: Matrix<'_>, b: &PackedMatrix, out: &mut [f32], store: Store) {
+    check(a, b.k, b.n, out);
+    let out = Output { data: Shared::new(out), stride: b.n, store };
+    product(b.isa, a, 0..b.k, b.data.as_slice(), b.n, out);
+}
+
+pub(crate) fn gemm_for(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
+    check(a, b.rows, b.cols, out);
+    let (k, n) = (b.rows, b.cols);
+    if k == 0 {
+        if store == Store::Set {
+            out.fill(0.0);
+        }
+        return;
+    }
+    let mut out = Output { data: Shared::new(out), stride: n, store };
+    let nr = tile(isa).nr;
+    // Long reductions are packed in parts of a few megabytes, whole blocks each, so that the result is that of one part.
+    let part = (PACK_FLOATS / (n.div_ceil(nr) * nr).max(1) / KC).max(1) * KC;
+    for start in (0..k).step_by(part) {
+        let depth = start..k.min(start + part);
+        with_scratch(n.div_ceil(nr) * nr * depth.len(), |packed| {
+            pack_b(isa, b, depth.clone(), 0..n, packed);
+            product(isa, a, depth.clone(), packed, n, out);
+        });
+        out.store = Store::Add;
+    }
+}
+
+fn check(a: Matrix<'_>, k: usize, n: usize, out: &[f32]) {
+    assert_eq!(a.cols, k, "gemm: a is {}x{}, so b needs {} rows, got {k}", a.rows, a.cols, a.cols);
+    assert_eq!(out.len(), a.rows * n, "gemm: output {}x{n} needs {} floats, got {}", a.rows, a.rows * n, out.len());
+}
+
+/// Depth of a block of the reduction.
+const KC: usize = 512;
+/// Floats of B packed at a time when it is not packed beforehand.
+const PACK_FLOATS: usize = 4 << 20;
+/// Micro-tiles of rows that a task takes, at most.
+const MC_PANELS: usize = 16;
+/// Multiply-adds below which a product stays on the calling thread.
+const SERIAL_BELOW: usize = 1 << 18;
+
+/// Micro-tile of an instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    pub(crate) mr: usize,
+    pub(crate) nr: usize,
+}
+
+pub(crate) fn tile(isa: Isa) -> Tile {
+    struct TileOf;
+    impl Kernel for TileOf {
+        type Output = Tile;
+        #[inline(always)]
+        fn run<S: GemmSimd>(self, _: S) -> Tile {
+            Tile { mr: S::MR, nr: S::NR }
+        }
+    }
+    dispatch(isa, TileOf)
+}
+
+/// The result, shared between tasks.
+#[derive(Clone, Copy)]
+struct Output {
+    data: Shared<f32>,
+    stride: usize,
+    store: Store,
+}
+
+/// Packs rows `depth` and columns `cols` of B into panels `[cols / nr][depth][nr]`, zero-padded.
+fn pack_b(isa: Isa, b: Matrix<'_>, depth: Range<usize>, cols: Range<usize>, out: &mut [f32]) {
+    let nr = tile(isa).nr;
+    let panels = cols.len().div_ceil(nr);
+    let size = nr * depth.len();
+    assert!(out.len() >= panels * size);
+    let out = Shared::new(out);
+    for_each_task(panels, cols.len() * depth.len() >= 1 << 15, |panel| {
+        let start = cols.start + panel * nr;
+        // SAFETY: panels do not overlap, and `out` holds all of them.
+        let out = unsafe { std::slice::from_raw_parts_mut(out.get().add(panel * size), size) };
+        dispatch(isa, PackB { b, depth: depth.clone(), cols: start..cols.end.min(start + nr), out });
+    });
+}
+
+struct PackB<'a, 'b> {
+    b: Matrix<'a>,
+    depth: Range<usize>,
+    cols: Range<usize>,
+    out: &'b mut [f32],
+}
+
+impl Kernel for PackB<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: GemmSimd>(self, s: S) {
+        let Matrix { data, row_stride, col_stride, .. } = self.b;
+        assert!(self.out.len() >= S::NR * self.depth.len());
+        // SAFETY: `depth` and `cols` are inside the matrix, whose constructor checked the slice; the output's size is checked above.
+        unsafe {
+            let src = data.as_ptr().add(self.depth.start * row_stride + self.cols.start * col_stride);
+            pack_b_panel(s, src, row_stride, col_stride, self.depth.len(), self.cols.len(), self.out.as_mut_ptr());
+        }
+    }
+}
+
+/// Multiplies columns `depth` of `a` with packed rows of B: the whole product over all rows and columns of the result.
+fn product(isa: Isa, a: Matrix<'_>, depth: Range<usize>, b: &[f32], n: usize, out: Output) {
+    let (m, k) = (a.rows, depth.len());
+    if m == 0 || n == 0 {
+        return;
+    }
+    let Tile { mr, nr } = tile(isa);
+    let (row_panels, col_panels) = (m.div_ceil(mr), n.div_ceil(nr));
+    assert!(b.len() >= col_panels * nr * k);
+    let threads = rayon::current_num_threads();
+    let parallel = threads > 1 && m * n * k >= SERIAL_BELOW;
+
+    // Enough tasks for every thread to find work while another one is slow; rows are split first, since a task packs its rows of A.
+    let wanted = if parallel { threads * 4 } else { 1 };
+    let row_tasks = row_panels.div_ceil(MC_PANELS).max(wanted.min(row_panels.div_ceil(MC_PANELS / 2)));
+    let col_tasks = wanted.div_ceil(row_tasks).min(col_panels.div_ceil(4)).max(1);
+    let task = |index: usize| {
+        let (row, col) = (index / col_tasks, index % col_tasks);
+        Block {
+            a,
+            depth: depth.clone(),
+            b,
+            rows: (row * row_panels / row_tasks * mr)..((row + 1) * row_panels / row_tasks * mr).min(m),
+            cols: (col * col_panels / col_tasks * nr)..((col + 1) * col_panels / col_tasks * nr).min(n),
+            out,
+        }
+    };
+    for_each_task(row_tasks * col_tasks, parallel, |index| dispatch(isa, task(index)));
+}
+
+/// A block of the result, one task's work.
+struct Block<'a> {
+    a: Matrix<'a>,
+    depth: Range<usize>,
+    b: &'a [f32],
+    rows: Range<usize>,
+    cols: Range<usize>,
+    out: Output,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: GemmSimd>(self, s: S) {
+        let k = self.depth.len();
+        let row_panels = self.rows.len().div_ceil(S::MR);
+        // A panel ends in slack, because packing writes whole vectors.
+        let panel_size = KC.min(k) * S::MR + S::N;
+        with_scratch(panel_size * row_panels, |packed| {
+            let mut store = self.out.store;
+            for start in (0..k).step_by(KC) {
+                let depth = KC.min(k - start);
+                for panel in 0..row_panels {
+                    let row = self.rows.start + panel * S::MR;
+                    let rows = S::MR.min(self.rows.end - row);
+                    let Matrix { data, row_stride, col_stride, .. } = self.a;
+                    // SAFETY: the rows and columns are inside the matrix, whose constructor checked the slice; the panel with its slack
+                    // is inside `packed`.
+                    unsafe {
+                        let src = data.as_ptr().add(row * row_stride + (self.depth.start + start) * col_stride);
+                        let dst = packed.as_mut_ptr().add(panel * panel_size);
+                        pack::pack_a_panel(s, src, row_stride, col_stride, depth, rows, dst);
+                    }
+                }
+                for col in self.cols.clone().step_by(S::NR) {
+                    let cols = S::NR.min(self.cols.end - col);
+                    for panel in 0..row_panels {
+                        let row = self.rows.start + panel * S::MR;
+                        let rows = S::MR.min(self.rows.end - row);
+                        // SAFETY: packed panels are as large as the kernel reads; tasks write disjoint blocks of the output, which holds
+                        // `rows` rows of `stride` floats.
+                        unsafe {
+                            let c = self.out.data.get().add(row * self.out.stride + col);
+                            micro::tile(
+                                s,
+                                rows,
+                                cols,
+                                depth,
+                                (packed.as_ptr().add(panel * panel_size), S::MR),
+                                (self.b.as_ptr().add(col * k + start * S::NR), S::NR),
+                                (c, self.out.stride),
+                                store,
+                            );
+                        }
+                    }
+                }
+                store = Store::Add;
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Adaptive computation time (section 2, "ACT"): the carry between segments, halting, and its Q target.
+
+use burn::tensor::{Bool, Int, Tensor, activation, backend::Backend};
+
+use crate::{Hrm, SegmentOutput, State, loss::IGNORE_LABEL};
+
+/// The data of a batch of puzzles.
+#[derive(Debug, Clone)]
+pub struct PuzzleBatch<B: Backend> {
+    /// Tokens, `[batch, seq_len]`.
+    pub inputs: Tensor<B, 2, Int>,
+    /// Tokens, [`IGNORE_LABEL`] where none is asked for, `[batch, seq_len]`.
+    pub labels: Tensor<B, 2, Int>,
+    /// Rows of the puzzle embedding, `[batch]`.
+    pub puzzle_identifiers: Tensor<B, 1, Int>,
+}
+
+/// What lives from one segment to the next: one slot per sequence, each at its own step.
+#[derive(Debug, Clone)]
+pub struct Carry<B: Backend> {
+    /// The recurrent states.
+    pub state: State<B>,
+    /// Segments run so far, `[batch]`.
+    pub steps: Tensor<B, 1, Int>,
+    /// Slots that are done and take a new puzzle at the next [`admit`](Self::admit), `[batch]`.
+    pub halted: Tensor<B, 1, Bool>,
+    /// The puzzles that the slots work on.
+    pub batch: PuzzleBatch<B>,
+}
+
+impl<B: Backend> Carry<B> {
+    /// A carry at step 0 on some puzzles without known answers: the start of inference.
+    ///
+    /// # Shapes
+    /// - `inputs`: `[batch, seq_len]`; `puzzle_identifiers`: `[batch]`
+    pub fn fresh(model: &Hrm<B>, inputs: Tensor<B, 2, Int>, puzzle_identifiers: Tensor<B, 1, Int>) -> Self {
+        let labels = inputs.full_like(IGNORE_LABEL);
+        let [batch, _] = inputs.dims();
+        model.empty_carry(batch).admit(model, PuzzleBatch { inputs, labels, puzzle_identifiers })
+    }
+
+    /// Gives every halted slot its row of `batch`, the initial state and step 0. Rows offered to running
+    /// slots are discarded.
+    pub fn admit(self, model: &Hrm<B>, batch: PuzzleBatch<B>) -> Self {
+        let halted = self.halted;
+        let initial = model.initial_state(halted.dims()[0]);
+        let replace_state = |z: Tensor<B, 3>, initial: Tensor<B, 3>| {
+            let mask = halted.clone().reshape([-1, 1, 1]).expand(z.shape());
+            z.mask_where(mask, initial)
+        };
+        let replace_rows = |old: Tensor<B, 2, Int>, new: Tensor<B, 2, Int>| {
+            let mask = halted.clone().reshape([-1, 1]).expand(old.shape());
+            old.mask_where(mask, new)
+        };
+        Self {
+            state: State {
+                z_h: replace_state(self.state.z_h, initial.z_h),
+                z_l: replace_state(self.state.z_l, initial.z_l),
+            },
+            steps: self.steps.mask_fill(halted.clone(), 0),
+            batch: PuzzleBatch {
+                inputs: replace_rows(self.batch.inputs, batch.inputs),
+                labels: replace_rows(self.batch.labels, batch.labels),
+                puzzle_identifiers: self
+                    .batch
+                    .puzzle_identifiers
+                    .mask_where(halted.clone(), batch.puzzle_identifiers),
+            },
+            halted,
+        }
+    }
+}
+
+/// Which sequences stop after a training segment: at the last step, or where halting is worth more than going
+/// on, but (exploration) not before a sequence's minimum number of steps.
+///
+/// # Shapes
+/// - `steps` (this segment counted), `min_steps`, `output`: `[batch]`
+/// - output: stopped, and which are at the last step
+pub fn halt<B: Backend>(
+    halt_max_steps: usize,
+    steps: Tensor<B, 1, Int>,
+    q_halt: Tensor<B, 1>,
+    q_continue: Tensor<B, 1>,
+    min_steps: Option<Tensor<B, 1, Int>>,
+) -> (Tensor<B, 1, Bool>, Tensor<B, 1, Bool>) {
+    let last = steps.clone().greater_equal_elem(halt_max_steps as i64);
+    if halt_max_steps <= 1 {
+        return (last.clone(), last);
+    }
+    let halted = last.clone().bool_or(q_halt.greater(q_continue));
+    let halted = match min_steps {
+        None => halted,
+        Some(min_steps) => halted.bool_and(steps.greater_equal(min_steps)),
+    };
+    (halted, last)
+}
+
+/// The target of `q_continue`: the value of the better action after one more segment, or of halting where
+/// there is no choice left.
+///
+/// # Shapes
+/// - all: `[batch]`
+pub fn q_continue_target<B: Backend>(next: &SegmentOutput<B>, last: Tensor<B, 1, Bool>) -> Tensor<B, 1> {
+    let better = next.q_halt.clone().max_pair(next.q_continue.clone());
+    activation::sigmoid(better.mask_where(last, next.q_halt.clone()))
+}

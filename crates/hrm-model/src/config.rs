@@ -1,0 +1,300 @@
+//! What a model is made of: [`ModelConfig`] and its named presets.
+
+use burn::tensor::{DType, backend::Backend};
+use hrm_backend::HrmBackend;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{Hrm, ModelError};
+
+/// How a token's place in the sequence reaches the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PositionEncoding {
+    /// Rotary embeddings in every attention (RoPE, half-split layout).
+    Rope,
+    /// A learned vector per position, added to the input embedding.
+    Learned,
+}
+
+/// The float type of activations. Weights are always fp32 and are cast in the layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardDtype {
+    /// Single precision.
+    #[serde(rename = "f32", alias = "float32")]
+    F32,
+    /// bfloat16; norms, rotary positions, softmax, q head and loss stay in fp32.
+    #[serde(rename = "bf16", alias = "bfloat16")]
+    Bf16,
+}
+
+impl From<ForwardDtype> for DType {
+    fn from(dtype: ForwardDtype) -> Self {
+        match dtype {
+            ForwardDtype::F32 => DType::F32,
+            ForwardDtype::Bf16 => DType::BF16,
+        }
+    }
+}
+
+/// The architecture of an HRM. Defaults are the paper's Sudoku model; the aliases are the original's names, so
+/// that its `all_config.yaml` sections and exported JSON configs read directly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Number of different tokens, padding included.
+    pub vocab_size: usize,
+    /// Tokens per puzzle, without the puzzle embedding's prefix.
+    pub seq_len: usize,
+    /// Rows of the puzzle embedding table.
+    #[serde(default = "defaults::num_puzzle_identifiers")]
+    pub num_puzzle_identifiers: usize,
+    /// Width of the model.
+    #[serde(default = "defaults::hidden_size")]
+    pub hidden_size: usize,
+    /// Attention heads; divides `hidden_size`.
+    #[serde(default = "defaults::num_heads")]
+    pub num_heads: usize,
+    /// Width of the SwiGLU relative to `hidden_size`, before the 2/3 of gated units.
+    #[serde(default = "defaults::expansion")]
+    pub expansion: f64,
+    /// Blocks of the high-level module.
+    #[serde(default = "defaults::layers", alias = "H_layers")]
+    pub h_layers: usize,
+    /// Blocks of the low-level module.
+    #[serde(default = "defaults::layers", alias = "L_layers")]
+    pub l_layers: usize,
+    /// High-level updates per segment.
+    #[serde(default = "defaults::cycles", alias = "H_cycles")]
+    pub h_cycles: usize,
+    /// Low-level updates per high-level update.
+    #[serde(default = "defaults::cycles", alias = "L_cycles")]
+    pub l_cycles: usize,
+    /// Width of a row of the puzzle embedding; 0 for none.
+    #[serde(default = "defaults::hidden_size")]
+    pub puzzle_emb_ndim: usize,
+    /// Positions.
+    #[serde(default = "defaults::pos_encodings")]
+    pub pos_encodings: PositionEncoding,
+    /// Base of the rotary frequencies.
+    #[serde(default = "defaults::rope_theta")]
+    pub rope_theta: f64,
+    /// Added to the mean square in RMSNorm.
+    #[serde(default = "defaults::rms_norm_eps")]
+    pub rms_norm_eps: f64,
+    /// Segments after which every sequence halts.
+    #[serde(default = "defaults::halt_max_steps")]
+    pub halt_max_steps: usize,
+    /// Probability that a sequence draws a minimum number of segments in training.
+    #[serde(default = "defaults::halt_exploration_prob")]
+    pub halt_exploration_prob: f64,
+    /// Float type of activations.
+    #[serde(default = "defaults::forward_dtype")]
+    pub forward_dtype: ForwardDtype,
+}
+
+mod defaults {
+    use super::{ForwardDtype, PositionEncoding};
+
+    pub fn num_puzzle_identifiers() -> usize {
+        1
+    }
+    pub fn hidden_size() -> usize {
+        512
+    }
+    pub fn num_heads() -> usize {
+        8
+    }
+    pub fn expansion() -> f64 {
+        4.0
+    }
+    pub fn layers() -> usize {
+        4
+    }
+    pub fn cycles() -> usize {
+        2
+    }
+    pub fn pos_encodings() -> PositionEncoding {
+        PositionEncoding::Rope
+    }
+    pub fn rope_theta() -> f64 {
+        10000.0
+    }
+    pub fn rms_norm_eps() -> f64 {
+        1e-5
+    }
+    pub fn halt_max_steps() -> usize {
+        16
+    }
+    pub fn halt_exploration_prob() -> f64 {
+        0.1
+    }
+    pub fn forward_dtype() -> ForwardDtype {
+        ForwardDtype::F32
+    }
+}
+
+impl ModelConfig {
+    /// The paper's architecture for a vocabulary and a sequence length.
+    pub fn new(vocab_size: usize, seq_len: usize) -> Self {
+        Self {
+            vocab_size,
+            seq_len,
+            num_puzzle_identifiers: defaults::num_puzzle_identifiers(),
+            hidden_size: defaults::hidden_size(),
+            num_heads: defaults::num_heads(),
+            expansion: defaults::expansion(),
+            h_layers: defaults::layers(),
+            l_layers: defaults::layers(),
+            h_cycles: defaults::cycles(),
+            l_cycles: defaults::cycles(),
+            puzzle_emb_ndim: defaults::hidden_size(),
+            pos_encodings: defaults::pos_encodings(),
+            rope_theta: defaults::rope_theta(),
+            rms_norm_eps: defaults::rms_norm_eps(),
+            halt_max_steps: defaults::halt_max_steps(),
+            halt_exploration_prob: defaults::halt_exploration_prob(),
+            forward_dtype: defaults::forward_dtype(),
+        }
+    }
+
+    /// The 27M-parameter model of the paper for 9x9 Sudoku.
+    pub fn hrm_sudoku_extreme() -> Self {
+        Self::new(11, 81)
+    }
+
+    /// The 27M-parameter model of the paper for 30x30 mazes.
+    pub fn hrm_maze_hard() -> Self {
+        Self::new(6, 900)
+    }
+
+    /// Sets the width, and the puzzle embedding's to the same.
+    pub fn with_hidden_size(mut self, hidden_size: usize) -> Self {
+        self.hidden_size = hidden_size;
+        if self.puzzle_emb_ndim > 0 {
+            self.puzzle_emb_ndim = hidden_size;
+        }
+        self
+    }
+
+    /// Sets the number of attention heads.
+    pub fn with_num_heads(mut self, num_heads: usize) -> Self {
+        self.num_heads = num_heads;
+        self
+    }
+
+    /// Sets the number of blocks of both modules.
+    pub fn with_layers(mut self, h_layers: usize, l_layers: usize) -> Self {
+        (self.h_layers, self.l_layers) = (h_layers, l_layers);
+        self
+    }
+
+    /// Sets the number of cycles.
+    pub fn with_cycles(mut self, h_cycles: usize, l_cycles: usize) -> Self {
+        (self.h_cycles, self.l_cycles) = (h_cycles, l_cycles);
+        self
+    }
+
+    /// Sets the width of a puzzle embedding; 0 for none.
+    pub fn with_puzzle_emb_ndim(mut self, puzzle_emb_ndim: usize) -> Self {
+        self.puzzle_emb_ndim = puzzle_emb_ndim;
+        self
+    }
+
+    /// Sets the float type of activations.
+    pub fn with_forward_dtype(mut self, forward_dtype: ForwardDtype) -> Self {
+        self.forward_dtype = forward_dtype;
+        self
+    }
+
+    /// Width of one attention head.
+    pub fn head_dim(&self) -> usize {
+        self.hidden_size / self.num_heads
+    }
+
+    /// Width of the SwiGLU: `round(expansion * hidden * 2 / 3)`, rounded up to a multiple of 256.
+    pub fn intermediate_size(&self) -> usize {
+        let width = (self.expansion * self.hidden_size as f64 * 2.0 / 3.0).round() as usize;
+        width.div_ceil(256) * 256
+    }
+
+    /// Prefix tokens that hold a puzzle's embedding.
+    pub fn puzzle_emb_len(&self) -> usize {
+        self.puzzle_emb_ndim.div_ceil(self.hidden_size)
+    }
+
+    /// Prefix and sequence.
+    pub fn total_len(&self) -> usize {
+        self.puzzle_emb_len() + self.seq_len
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] names the first value that cannot be used.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        let error = |field, got: String, expected: &str| {
+            Err(ModelError::Config { field, got, expected: expected.to_owned() })
+        };
+        let positive = [
+            ("vocab_size", self.vocab_size),
+            ("seq_len", self.seq_len),
+            ("num_puzzle_identifiers", self.num_puzzle_identifiers),
+            ("hidden_size", self.hidden_size),
+            ("num_heads", self.num_heads),
+            ("h_layers", self.h_layers),
+            ("l_layers", self.l_layers),
+            ("h_cycles", self.h_cycles),
+            ("l_cycles", self.l_cycles),
+            ("halt_max_steps", self.halt_max_steps),
+        ];
+        for (field, value) in positive {
+            if value == 0 {
+                return error(field, value.to_string(), "at least 1");
+            }
+        }
+        if !self.hidden_size.is_multiple_of(self.num_heads) {
+            let expected = format!("a divisor of hidden_size ({})", self.hidden_size);
+            return error("num_heads", self.num_heads.to_string(), &expected);
+        }
+        if self.pos_encodings == PositionEncoding::Rope && !self.head_dim().is_multiple_of(2) {
+            let expected = format!(
+                "hidden_size / num_heads even for rotary positions, got {} / {}",
+                self.hidden_size, self.num_heads
+            );
+            return error("num_heads", self.num_heads.to_string(), &expected);
+        }
+        for (field, value) in [
+            ("expansion", self.expansion),
+            ("rope_theta", self.rope_theta),
+            ("rms_norm_eps", self.rms_norm_eps),
+        ] {
+            if !(value > 0.0 && value.is_finite()) {
+                return error(field, value.to_string(), "a positive number");
+            }
+        }
+        if !(0.0..=1.0).contains(&self.halt_exploration_prob) {
+            return error("halt_exploration_prob", self.halt_exploration_prob.to_string(), "0 to 1");
+        }
+        Ok(())
+    }
+
+    /// A freshly initialised model on `device`, all randomness drawn from `rng` on the host: the same seed
+    /// gives the same weights on every backend.
+    ///
+    /// # Errors
+    /// If [`validate`](Self::validate) fails.
+    pub fn init<B: HrmBackend>(
+        &self,
+        rng: &mut impl Rng,
+        device: &B::Device,
+    ) -> Result<Hrm<B>, ModelError> {
+        self.validate()?;
+        Ok(Hrm::new(self, rng, device))
+    }
+
+    /// Whether a backend can run the forward type on a device.
+    pub fn runs_on<B: Backend>(&self, device: &B::Device) -> bool {
+        B::supports_dtype(device, self.forward_dtype.into())
+    }
+}

@@ -1,0 +1,285 @@
+//! The model: embeddings, two reasoning modules, the cycles of a segment, the heads.
+
+use burn::{
+    module::{AutodiffModule, Module, Param},
+    tensor::{DType, Int, Tensor, backend::Backend},
+};
+use hrm_backend::{HrmAutodiffBackend, HrmBackend};
+use rand::Rng;
+
+use crate::{
+    ModelConfig, PositionEncoding, PuzzleEmbedding,
+    act::{Carry, PuzzleBatch},
+    init,
+    layers::{Embedding, Linear, ReasoningModule, RotaryTables},
+    puzzle_embedding::prefix_tokens,
+};
+
+/// The Hierarchical Reasoning Model (arXiv 2506.21734, section 2).
+///
+/// Fields carry the original's names, so a parameter's path is its key in the original's state dict but for
+/// the capital letters of `H_level`, `L_level`, `H_init` and `L_init`.
+#[derive(Module, Debug)]
+pub struct Hrm<B: Backend> {
+    /// `[vocab_size, hidden]`
+    pub embed_tokens: Embedding<B>,
+    /// `[total_len, hidden]`, with learned positions only.
+    pub embed_pos: Option<Embedding<B>>,
+    /// `[num_puzzle_identifiers, puzzle_emb_ndim]`, unless the width is 0.
+    pub puzzle_emb: Option<PuzzleEmbedding<B>>,
+    /// The slow module: plans.
+    pub h_level: ReasoningModule<B>,
+    /// The fast module: computes.
+    pub l_level: ReasoningModule<B>,
+    /// `[vocab_size, hidden]`
+    pub lm_head: Linear<B>,
+    /// `[2, hidden]`: halt, continue.
+    pub q_head: Linear<B>,
+    /// Where `z_h` starts, `[hidden]`; untrained.
+    pub h_init: Param<Tensor<B, 1>>,
+    /// Where `z_l` starts, `[hidden]`; untrained.
+    pub l_init: Param<Tensor<B, 1>>,
+    #[module(skip)]
+    config: ModelConfig,
+}
+
+/// The two states that the recurrence updates.
+#[derive(Debug, Clone)]
+pub struct State<B: Backend> {
+    /// State of the high-level module, `[batch, total_len, hidden]`.
+    pub z_h: Tensor<B, 3>,
+    /// State of the low-level module, `[batch, total_len, hidden]`.
+    pub z_l: Tensor<B, 3>,
+}
+
+/// What the heads read from a segment's last `z_h`.
+#[derive(Debug, Clone)]
+pub struct SegmentOutput<B: Backend> {
+    /// `[batch, seq_len, vocab_size]`, in the forward type.
+    pub logits: Tensor<B, 3>,
+    /// Value of halting now (a logit), `[batch]`, fp32.
+    pub q_halt: Tensor<B, 1>,
+    /// Value of going on (a logit), `[batch]`, fp32.
+    pub q_continue: Tensor<B, 1>,
+}
+
+impl<B: Backend> SegmentOutput<B> {
+    /// The most likely token of each cell.
+    ///
+    /// # Shapes
+    /// - output: `[batch, seq_len]`
+    pub fn predictions(&self) -> Tensor<B, 2, Int> {
+        self.logits.clone().argmax(2).squeeze_dim(2)
+    }
+}
+
+impl<B: Backend> Hrm<B> {
+    pub(crate) fn new(config: &ModelConfig, rng: &mut impl Rng, device: &B::Device) -> Self {
+        let hidden = config.hidden_size;
+        Self {
+            embed_tokens: Embedding::new(rng, config.vocab_size, hidden, device),
+            embed_pos: (config.pos_encodings == PositionEncoding::Learned)
+                .then(|| Embedding::new(rng, config.total_len(), hidden, device)),
+            puzzle_emb: (config.puzzle_emb_ndim > 0).then(|| {
+                PuzzleEmbedding::new(config.num_puzzle_identifiers, config.puzzle_emb_ndim, device)
+            }),
+            h_level: ReasoningModule::new(config, config.h_layers, rng, device),
+            l_level: ReasoningModule::new(config, config.l_layers, rng, device),
+            lm_head: Linear::new(rng, hidden, config.vocab_size, device),
+            // Almost zero Q values at first: sigmoid(-5), as if nothing were solved.
+            q_head: Linear::constant(hidden, 2, -5.0, device),
+            h_init: init::buffer(init::trunc_normal(rng, 1.0, hidden), [hidden], device),
+            l_init: init::buffer(init::trunc_normal(rng, 1.0, hidden), [hidden], device),
+            config: config.clone(),
+        }
+    }
+
+    /// The configuration that the model was built from.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The device that holds the weights.
+    pub fn device(&self) -> B::Device {
+        self.h_init.device()
+    }
+
+    /// The fixed initial states for a batch.
+    pub fn initial_state(&self, batch: usize) -> State<B> {
+        let shape = [batch, self.config.total_len(), self.config.hidden_size];
+        let spread = |init: &Param<Tensor<B, 1>>| {
+            init.val().cast(self.forward_dtype()).unsqueeze::<3>().expand(shape)
+        };
+        State { z_h: spread(&self.h_init), z_l: spread(&self.l_init) }
+    }
+
+    /// The rows of the puzzle embedding that a batch uses; `None` for a model without one.
+    ///
+    /// # Shapes
+    /// - `identifiers`: `[batch]`; output: `[batch, puzzle_emb_ndim]`
+    pub fn puzzle_rows(&self, identifiers: Tensor<B, 1, Int>) -> Option<Tensor<B, 2>> {
+        self.puzzle_emb.as_ref().map(|table| table.lookup(identifiers))
+    }
+
+    /// What is injected at every low-level update: prefix and token embeddings, positions if learned, scaled.
+    ///
+    /// # Shapes
+    /// - `inputs`: `[batch, seq_len]`; `puzzle_rows`: `[batch, puzzle_emb_ndim]`
+    /// - output: `[batch, total_len, hidden]`
+    pub fn input_embeddings(
+        &self,
+        inputs: Tensor<B, 2, Int>,
+        puzzle_rows: Option<Tensor<B, 2>>,
+    ) -> Tensor<B, 3> {
+        let (hidden, dtype) = (self.config.hidden_size, self.forward_dtype());
+        let mut embedding = self.embed_tokens.forward(inputs, dtype);
+        if let Some(rows) = puzzle_rows {
+            let prefix = prefix_tokens(rows.cast(dtype), self.config.puzzle_emb_len(), hidden);
+            embedding = Tensor::cat(vec![prefix, embedding], 1);
+        }
+        if let Some(positions) = &self.embed_pos {
+            // 1/sqrt(2) keeps the variance of the sum.
+            let positions = positions.embedding_weight.val().cast(dtype).unsqueeze::<3>();
+            embedding = (embedding + positions) * 0.707_106_781;
+        }
+        embedding * (hidden as f64).sqrt()
+    }
+
+    fn forward_dtype(&self) -> DType {
+        self.config.forward_dtype.into()
+    }
+
+    fn rotary(&self) -> Option<RotaryTables<B>> {
+        let config = &self.config;
+        (config.pos_encodings == PositionEncoding::Rope).then(|| {
+            RotaryTables::new(config.total_len(), config.head_dim(), config.rope_theta, &self.device())
+        })
+    }
+}
+
+impl<B: HrmBackend> Hrm<B> {
+    /// One segment: `h_cycles x l_cycles` updates of `z_l`, `h_cycles` of `z_h`, then the heads.
+    ///
+    /// # Shapes
+    /// - `input`: `[batch, total_len, hidden]`, from [`input_embeddings`](Self::input_embeddings)
+    pub fn forward(&self, state: State<B>, input: Tensor<B, 3>) -> (State<B>, SegmentOutput<B>) {
+        let rotary = self.rotary();
+        let state = self.early_updates(state, &input, rotary.as_ref());
+        let state = self.last_updates(state, input, rotary.as_ref());
+        let output = self.heads(state.z_h.clone());
+        (state, output)
+    }
+
+    /// One segment on a carry whose halted rows have been replaced: evaluation and inference, where every
+    /// sequence runs `halt_max_steps` segments.
+    pub fn segment(&self, carry: Carry<B>) -> (Carry<B>, SegmentOutput<B>) {
+        let rows = self.puzzle_rows(carry.batch.puzzle_identifiers.clone());
+        let input = self.input_embeddings(carry.batch.inputs.clone(), rows);
+        let (state, output) = self.forward(carry.state, input);
+        let steps = carry.steps + 1;
+        let halted = steps.clone().greater_equal_elem(self.config.halt_max_steps as i64);
+        (Carry { state, steps, halted, batch: carry.batch }, output)
+    }
+
+    /// Every update of a segment except the last of each module: those that get no gradient.
+    fn early_updates(
+        &self,
+        mut state: State<B>,
+        input: &Tensor<B, 3>,
+        rotary: Option<&RotaryTables<B>>,
+    ) -> State<B> {
+        let ModelConfig { h_cycles, l_cycles, .. } = self.config;
+        for h in 1..=h_cycles {
+            for l in 1..=l_cycles {
+                if (h, l) != (h_cycles, l_cycles) {
+                    state.z_l = self.update_l(&state, input.clone(), rotary);
+                }
+            }
+            if h != h_cycles {
+                state.z_h = self.update_h(&state, rotary);
+            }
+        }
+        state
+    }
+
+    /// The last update of each module: those that the one-step gradient goes through.
+    fn last_updates(
+        &self,
+        mut state: State<B>,
+        input: Tensor<B, 3>,
+        rotary: Option<&RotaryTables<B>>,
+    ) -> State<B> {
+        state.z_l = self.update_l(&state, input, rotary);
+        state.z_h = self.update_h(&state, rotary);
+        state
+    }
+
+    fn update_l(
+        &self,
+        state: &State<B>,
+        input: Tensor<B, 3>,
+        rotary: Option<&RotaryTables<B>>,
+    ) -> Tensor<B, 3> {
+        self.l_level.forward(state.z_l.clone(), state.z_h.clone() + input, rotary)
+    }
+
+    fn update_h(&self, state: &State<B>, rotary: Option<&RotaryTables<B>>) -> Tensor<B, 3> {
+        self.h_level.forward(state.z_h.clone(), state.z_l.clone(), rotary)
+    }
+
+    fn heads(&self, z_h: Tensor<B, 3>) -> SegmentOutput<B> {
+        let [batch, _, hidden] = z_h.dims();
+        let ModelConfig { seq_len, vocab_size, .. } = self.config;
+        let first = z_h.clone().narrow(1, 0, 1).reshape([batch, hidden]);
+        let cells = z_h.narrow(1, self.config.puzzle_emb_len(), seq_len).reshape([batch * seq_len, hidden]);
+        let q = self.q_head.forward(first).cast(DType::F32);
+        SegmentOutput {
+            logits: self.lm_head.forward(cells).reshape([batch, seq_len, vocab_size]),
+            q_halt: q.clone().narrow(1, 0, 1).squeeze_dim(1),
+            q_continue: q.narrow(1, 1, 1).squeeze_dim(1),
+        }
+    }
+}
+
+impl<B: HrmAutodiffBackend> Hrm<B> {
+    /// One segment for training, with the one-step gradient (section 2, "approximate gradient"): the early
+    /// updates run on `inner`, the model without automatic differentiation, so no graph is kept for them.
+    /// The new state has no graph either.
+    ///
+    /// # Shapes
+    /// - `input`: `[batch, total_len, hidden]`, from [`input_embeddings`](Self::input_embeddings)
+    pub fn forward_one_step_gradient(
+        &self,
+        inner: &Hrm<B::InnerBackend>,
+        state: State<B::InnerBackend>,
+        input: Tensor<B, 3>,
+    ) -> (State<B::InnerBackend>, SegmentOutput<B>) {
+        let state = inner.early_updates(state, &input.clone().inner(), inner.rotary().as_ref());
+        let state = State { z_h: Tensor::from_inner(state.z_h), z_l: Tensor::from_inner(state.z_l) };
+        let state = self.last_updates(state, input, self.rotary().as_ref());
+        let output = self.heads(state.z_h.clone());
+        (State { z_h: state.z_h.inner(), z_l: state.z_l.inner() }, output)
+    }
+
+    /// The model without automatic differentiation; shares the weights.
+    pub fn inner(&self) -> Hrm<B::InnerBackend> {
+        self.valid()
+    }
+}
+
+impl<B: Backend> Hrm<B> {
+    /// A carry of `batch` halted slots that takes its first puzzles at the first [`Carry::admit`].
+    pub fn empty_carry(&self, batch: usize) -> Carry<B> {
+        let device = self.device();
+        Carry {
+            state: self.initial_state(batch),
+            steps: Tensor::zeros([batch], &device),
+            halted: Tensor::<B, 1, Int>::ones([batch], &device).bool(),
+            batch: PuzzleBatch {
+                inputs: Tensor::zeros([batch, self.config.seq_len], &device),
+                labels: Tensor::zeros([batch, self.config.seq_len], &device),
+                puzzle_identifiers: Tensor::zeros([batch], &device),
+            },
+        }
+    }
+}

@@ -1,0 +1,33 @@
+use burn::{
+    module::{Module, Param},
+    tensor::{DType, Int, Tensor, backend::Backend},
+};
+use rand::Rng;
+
+use crate::init;
+
+/// A table of vectors, one per token (or per position).
+#[derive(Module, Debug)]
+pub struct Embedding<B: Backend> {
+    /// `[entries, width]`.
+    pub embedding_weight: Param<Tensor<B, 2>>,
+}
+
+impl<B: Backend> Embedding<B> {
+    /// Truncated normal entries of standard deviation `1 / sqrt(width)`.
+    pub fn new(rng: &mut impl Rng, entries: usize, width: usize, device: &B::Device) -> Self {
+        let std = init::lecun_std(width);
+        Self { embedding_weight: init::trunc_normal_param(rng, std, [entries, width], device) }
+    }
+
+    /// The vectors of some tokens, cast to `dtype`.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[batch, seq]`; output: `[batch, seq, width]`
+    pub fn forward(&self, tokens: Tensor<B, 2, Int>, dtype: DType) -> Tensor<B, 3> {
+        let [batch, seq] = tokens.dims();
+        let table = self.embedding_weight.val().cast(dtype);
+        let width = table.dims()[1];
+        table.select(0, tokens.reshape([batch * seq])).reshape([batch, seq, width])
+    }
+}

@@ -1,0 +1,211 @@
+//! Cross-entropies and the loss of an ACT segment.
+
+use burn::tensor::{Bool, DType, ElementConversion, Int, Tensor, activation, backend::Backend};
+use hrm_backend::HrmBackend;
+use serde::{Deserialize, Serialize};
+
+use crate::SegmentOutput;
+
+/// Label of a cell that is not asked for.
+pub const IGNORE_LABEL: i64 = -100;
+
+/// Which function turns logits into probabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossKind {
+    /// `s(x) / sum s(x)` with `s(x) = x + 1` for `x >= 0` and `1 / (1 - x)` below (Prieto et al. 2025, arXiv
+    /// 2501.04697), in the widest float type of the backend.
+    #[serde(alias = "stablemax_cross_entropy")]
+    Stablemax,
+    /// The usual softmax, in fp32.
+    #[serde(alias = "softmax_cross_entropy")]
+    Softmax,
+}
+
+impl LossKind {
+    /// Cross-entropy of each cell, 0 where the label is [`IGNORE_LABEL`], in fp32.
+    ///
+    /// # Shapes
+    /// - `logits`: `[cells, vocab_size]`; `labels`, output: `[cells]`
+    pub fn cross_entropy<B: HrmBackend>(
+        self,
+        logits: Tensor<B, 2>,
+        labels: Tensor<B, 1, Int>,
+    ) -> Tensor<B, 1> {
+        let ignored = labels.clone().equal_elem(IGNORE_LABEL);
+        let index = labels.mask_fill(ignored.clone(), 0).unsqueeze_dim::<2>(1);
+        let log_probabilities = match self {
+            Self::Stablemax => log_stablemax(logits.cast(B::WIDEST_FLOAT)),
+            Self::Softmax => activation::log_softmax(logits.cast(DType::F32), 1),
+        };
+        let picked = log_probabilities.gather(1, index).squeeze_dim::<1>(1);
+        picked.neg().mask_fill(ignored, 0.0).cast(DType::F32)
+    }
+}
+
+/// Logarithm of stablemax over the last axis, in the input's type.
+///
+/// # Shapes
+/// - all: `[rows, vocab_size]`
+pub fn log_stablemax<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
+    let positive = x.clone().greater_equal_elem(0.0);
+    // The branch not taken must stay finite, or its gradient would be 0 * infinity.
+    let below = (x.clone().mask_fill(positive.clone(), 0.0).neg() + (1.0 + 1e-30)).recip();
+    let s = below.mask_where(positive, x + 1.0);
+    (s.clone() / s.sum_dim(1)).log()
+}
+
+/// Binary cross-entropy with logits, per element.
+///
+/// # Shapes
+/// - all: `[batch]`
+pub fn binary_cross_entropy<B: Backend>(logits: Tensor<B, 1>, targets: Tensor<B, 1>) -> Tensor<B, 1> {
+    let hit = activation::log_sigmoid(logits.clone()) * targets.clone();
+    let miss = activation::log_sigmoid(logits.neg()) * (targets.neg() + 1.0);
+    (hit + miss).neg()
+}
+
+/// How many of a batch's sequences and cells a segment got right.
+#[derive(Debug, Clone)]
+pub struct Correctness<B: Backend> {
+    /// Share of the asked-for cells that are right, per row, `[batch]`.
+    pub cell_accuracy: Tensor<B, 1>,
+    /// Rows with every asked-for cell right (also those that ask for none), `[batch]`.
+    pub exact: Tensor<B, 1, Bool>,
+    /// Rows that ask for at least one cell, `[batch]`.
+    pub asked: Tensor<B, 1, Bool>,
+    /// Asked-for cells per row, at least 1, `[batch]`.
+    divisor: Tensor<B, 1>,
+}
+
+impl<B: Backend> Correctness<B> {
+    /// Compares predictions with labels.
+    ///
+    /// # Shapes
+    /// - `predictions`, `labels`: `[batch, seq_len]`
+    pub fn new(predictions: Tensor<B, 2, Int>, labels: Tensor<B, 2, Int>) -> Self {
+        let asked_cells = labels.clone().not_equal_elem(IGNORE_LABEL);
+        let right = predictions.equal(labels).bool_and(asked_cells.clone());
+        let asked = asked_cells.int().sum_dim(1).squeeze_dim::<1>(1);
+        let right = right.int().sum_dim(1).squeeze_dim::<1>(1);
+        let divisor = asked.clone().clamp_min(1).float();
+        Self {
+            cell_accuracy: right.clone().float() / divisor.clone(),
+            exact: right.equal(asked.clone()),
+            asked: asked.greater_elem(0),
+            divisor,
+        }
+    }
+}
+
+/// The parts of a segment's loss, each summed over the batch, `[1]`, fp32.
+#[derive(Debug, Clone)]
+pub struct ActLoss<B: Backend> {
+    /// `lm + 0.5 (q_halt + q_continue)`: what is minimised, after division by the global batch.
+    pub total: Tensor<B, 1>,
+    /// Cross-entropy, averaged over the cells of each row.
+    pub lm: Tensor<B, 1>,
+    /// Binary cross-entropy of `q_halt` against exact correctness.
+    pub q_halt: Tensor<B, 1>,
+    /// Binary cross-entropy of `q_continue` against its target; `None` in evaluation.
+    pub q_continue: Option<Tensor<B, 1>>,
+}
+
+/// The loss of an ACT segment.
+///
+/// # Shapes
+/// - `labels`: `[batch, seq_len]`; `q_continue_target`: `[batch]`
+pub fn act_loss<B: HrmBackend>(
+    kind: LossKind,
+    output: &SegmentOutput<B>,
+    labels: Tensor<B, 2, Int>,
+    correctness: &Correctness<B>,
+    q_continue_target: Option<Tensor<B, 1>>,
+) -> ActLoss<B> {
+    let [batch, seq_len, vocab_size] = output.logits.dims();
+    let cells = batch * seq_len;
+    let per_cell =
+        kind.cross_entropy(output.logits.clone().reshape([cells, vocab_size]), labels.reshape([cells]));
+    let per_row = per_cell.reshape([batch, seq_len]).sum_dim(1).squeeze_dim::<1>(1);
+    let lm = (per_row / correctness.divisor.clone()).sum();
+    let exact = correctness.exact.clone().float();
+    let q_halt = binary_cross_entropy(output.q_halt.clone(), exact).sum();
+    let q_continue =
+        q_continue_target.map(|target| binary_cross_entropy(output.q_continue.clone(), target).sum());
+    let q = match q_continue.clone() {
+        None => q_halt.clone(),
+        Some(q_continue) => q_halt.clone() + q_continue,
+    };
+    ActLoss { total: lm.clone() + q * 0.5, lm, q_halt, q_continue }
+}
+
+/// Sums over the sequences of a segment that halted, as the original reports them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+pub struct Metrics {
+    /// Sequences that halted.
+    pub count: f64,
+    /// Sum of their cell accuracies.
+    pub accuracy: f64,
+    /// How many are right in every cell.
+    pub exact_accuracy: f64,
+    /// For how many the sign of `q_halt` tells exactness.
+    pub q_halt_accuracy: f64,
+    /// Sum of their segments.
+    pub steps: f64,
+    /// Sum over all rows of the cross-entropy.
+    pub lm_loss: f64,
+    /// Sum over all rows.
+    pub q_halt_loss: f64,
+    /// Sum over all rows; 0 in evaluation.
+    pub q_continue_loss: f64,
+}
+
+impl Metrics {
+    /// The metrics of a segment as one small tensor, to be read back when convenient: see
+    /// [`from_values`](Self::from_values).
+    ///
+    /// # Shapes
+    /// - `halted`, `steps`: `[batch]`; output: `[8]`
+    pub fn tensor<B: Backend>(
+        loss: &ActLoss<B>,
+        correctness: &Correctness<B>,
+        q_halt: Tensor<B, 1>,
+        halted: Tensor<B, 1, Bool>,
+        steps: Tensor<B, 1, Int>,
+    ) -> Tensor<B, 1> {
+        let counted = halted.bool_and(correctness.asked.clone());
+        let weight = counted.clone().float();
+        let says_exact = q_halt.greater_equal_elem(0.0);
+        let q_right = says_exact.equal(correctness.exact.clone()).bool_and(counted.clone());
+        let sum = |mask: Tensor<B, 1, Bool>| mask.float().sum();
+        Tensor::cat(
+            vec![
+                weight.clone().sum(),
+                (correctness.cell_accuracy.clone() * weight.clone()).sum(),
+                sum(correctness.exact.clone().bool_and(counted)),
+                sum(q_right),
+                (steps.float() * weight).sum(),
+                loss.lm.clone(),
+                loss.q_halt.clone(),
+                loss.q_continue.clone().unwrap_or_else(|| loss.lm.zeros_like()),
+            ],
+            0,
+        )
+    }
+
+    /// Reads the values of [`tensor`](Self::tensor), in order.
+    pub fn from_values<E: burn::tensor::Element>(values: &[E]) -> Self {
+        let mut values = values.iter().map(|v| v.elem::<f64>());
+        let mut next = || values.next().unwrap_or(f64::NAN);
+        Self {
+            count: next(),
+            accuracy: next(),
+            exact_accuracy: next(),
+            q_halt_accuracy: next(),
+            steps: next(),
+            lm_loss: next(),
+            q_halt_loss: next(),
+            q_continue_loss: next(),
+        }
+    }
+}
