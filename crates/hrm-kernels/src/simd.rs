@@ -2,6 +2,7 @@
 //!
 //! A kernel is written once, generic over [`Simd`], as `#[inline(always)]` code inside [`Kernel::run`]. [`dispatch`] picks the
 //! instruction set at run time and compiles the kernel once per set inside a `#[target_feature]` function, where everything inlines.
+//! A kernel must not call intrinsics from a closure (a closure is compiled on its own, without the features, and each intrinsic becomes a call).
 
 use std::sync::OnceLock;
 

@@ -268,18 +268,14 @@ fn product(isa: Isa, a: Matrix<'_>, depth: Range<usize>, b: &[f32], n: usize, ou
     let wanted = if parallel { threads * 4 } else { 1 };
     let row_tasks = row_panels.div_ceil(MC_PANELS).max(wanted.min(row_panels.div_ceil(MC_PANELS / 2)));
     let col_tasks = wanted.div_ceil(row_tasks).min(col_panels.div_ceil(4)).max(1);
-    let task = |index: usize| {
+    for_each_task(row_tasks * col_tasks, parallel, |index| {
         let (row, col) = (index / col_tasks, index % col_tasks);
-        Block {
-            a,
-            depth: depth.clone(),
-            b,
-            rows: (row * row_panels / row_tasks * mr)..((row + 1) * row_panels / row_tasks * mr).min(m),
-            cols: (col * col_panels / col_tasks * nr)..((col + 1) * col_panels / col_tasks * nr).min(n),
-            out,
-        }
-    };
-    for_each_task(row_tasks * col_tasks, parallel, |index| dispatch(isa, task(index)));
+        let rows = (row * row_panels / row_tasks * mr)..((row + 1) * row_panels / row_tasks * mr).min(m);
+        let cols = (col * col_panels / col_tasks * nr)..((col + 1) * col_panels / col_tasks * nr).min(n);
+        with_scratch(Block::scratch(mr, rows.len(), k), |packed| {
+            dispatch(isa, Block { a, depth: depth.clone(), b, rows, cols, out, packed });
+        });
+    });
 }
 
 /// A block of the result, one task's work.
@@ -290,6 +286,15 @@ struct Block<'a> {
     rows: Range<usize>,
     cols: Range<usize>,
     out: Output,
+    /// Room for the block's rows of A, [`Block::scratch`] floats.
+    packed: &'a mut [f32],
+}
+
+impl Block<'_> {
+    /// Floats of scratch that a block needs. A panel ends in slack, because packing writes whole vectors.
+    fn scratch(mr: usize, rows: usize, k: usize) -> usize {
+        (KC.min(k) * mr + 16) * rows.div_ceil(mr)
+    }
 }
 
 impl Kernel for Block<'_> {
@@ -298,49 +303,50 @@ impl Kernel for Block<'_> {
     fn run<S: GemmSimd>(self, s: S) {
         let k = self.depth.len();
         let row_panels = self.rows.len().div_ceil(S::MR);
-        // A panel ends in slack, because packing writes whole vectors.
-        let panel_size = KC.min(k) * S::MR + S::N;
-        with_scratch(panel_size * row_panels, |packed| {
-            let mut store = self.out.store;
-            for start in (0..k).step_by(KC) {
-                let depth = KC.min(k - start);
+        let panel_size = KC.min(k) * S::MR + 16;
+        assert!(self.packed.len() >= panel_size * row_panels);
+        let mut store = self.out.store;
+        let mut start = 0;
+        while start < k {
+            let depth = KC.min(k - start);
+            for panel in 0..row_panels {
+                let row = self.rows.start + panel * S::MR;
+                let rows = S::MR.min(self.rows.end - row);
+                let Matrix { data, row_stride, col_stride, .. } = self.a;
+                // SAFETY: the rows and columns are inside the matrix, whose constructor checked the slice; the panel with its slack is
+                // inside `packed`.
+                unsafe {
+                    let src = data.as_ptr().add(row * row_stride + (self.depth.start + start) * col_stride);
+                    let dst = self.packed.as_mut_ptr().add(panel * panel_size);
+                    pack::pack_a_panel(s, src, row_stride, col_stride, depth, rows, dst);
+                }
+            }
+            let mut col = self.cols.start;
+            while col < self.cols.end {
+                let cols = S::NR.min(self.cols.end - col);
                 for panel in 0..row_panels {
                     let row = self.rows.start + panel * S::MR;
                     let rows = S::MR.min(self.rows.end - row);
-                    let Matrix { data, row_stride, col_stride, .. } = self.a;
-                    // SAFETY: the rows and columns are inside the matrix, whose constructor checked the slice; the panel with its slack
-                    // is inside `packed`.
+                    // SAFETY: packed panels are as large as the kernel reads; tasks write disjoint blocks of the output, which holds
+                    // `rows` rows of `stride` floats.
                     unsafe {
-                        let src = data.as_ptr().add(row * row_stride + (self.depth.start + start) * col_stride);
-                        let dst = packed.as_mut_ptr().add(panel * panel_size);
-                        pack::pack_a_panel(s, src, row_stride, col_stride, depth, rows, dst);
+                        micro::tile(
+                            s,
+                            rows,
+                            cols,
+                            depth,
+                            (self.packed.as_ptr().add(panel * panel_size), S::MR),
+                            (self.b.as_ptr().add(col * k + start * S::NR), S::NR),
+                            (self.out.data.get().add(row * self.out.stride + col), self.out.stride),
+                            store,
+                        );
                     }
                 }
-                for col in self.cols.clone().step_by(S::NR) {
-                    let cols = S::NR.min(self.cols.end - col);
-                    for panel in 0..row_panels {
-                        let row = self.rows.start + panel * S::MR;
-                        let rows = S::MR.min(self.rows.end - row);
-                        // SAFETY: packed panels are as large as the kernel reads; tasks write disjoint blocks of the output, which holds
-                        // `rows` rows of `stride` floats.
-                        unsafe {
-                            let c = self.out.data.get().add(row * self.out.stride + col);
-                            micro::tile(
-                                s,
-                                rows,
-                                cols,
-                                depth,
-                                (packed.as_ptr().add(panel * panel_size), S::MR),
-                                (self.b.as_ptr().add(col * k + start * S::NR), S::NR),
-                                (c, self.out.stride),
-                                store,
-                            );
-                        }
-                    }
-                }
-                store = Store::Add;
+                col += S::NR;
             }
-        });
+            store = Store::Add;
+            start += KC;
+        }
     }
 }
 
