@@ -79,7 +79,11 @@ pub trait HrmBackend: Backend {
         inv_rms: FloatTensor<Self>,
         dy: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        primitive(plain::add_rms_norm_backward(tensor::<Self, 2>(y), tensor(inv_rms), tensor(dy)))
+        primitive(plain::add_rms_norm_backward(
+            tensor::<Self, 2>(y),
+            tensor(inv_rms),
+            tensor(dy),
+        ))
     }
 
     /// `silu(gate) * up`, gate and up being the halves of the last axis.
@@ -151,8 +155,7 @@ pub trait HrmBackend: Backend {
         // Element-wise, so the rank does not matter: one dimension serves all.
         let shape = burn::tensor::TensorMetadata::shape(&param);
         let flat = |t| tensor::<Self, 1>(Self::float_reshape(t, [shape.num_elements()].into()));
-        let (p, m, v) =
-            plain::adam_atan2(flat(param), flat(grad), flat(moments.0), flat(moments.1), update);
+        let (p, m, v) = plain::adam_atan2(flat(param), flat(grad), flat(moments.0), flat(moments.1), update);
         let back = |t: Tensor<Self, 1>| Self::float_reshape(primitive(t), shape.clone());
         (back(p), back(m), back(v))
     }

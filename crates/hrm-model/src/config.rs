@@ -5,7 +5,7 @@ use hrm_backend::HrmBackend;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Hrm, ModelError};
+use crate::{Hrm, ModelError, init::Initializer};
 
 /// How a token's place in the sequence reaches the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,7 +234,11 @@ impl ModelConfig {
     /// [`ModelError::Config`] names the first value that cannot be used.
     pub fn validate(&self) -> Result<(), ModelError> {
         let error = |field, got: String, expected: &str| {
-            Err(ModelError::Config { field, got, expected: expected.to_owned() })
+            Err(ModelError::Config {
+                field,
+                got,
+                expected: expected.to_owned(),
+            })
         };
         let positive = [
             ("vocab_size", self.vocab_size),
@@ -274,7 +278,11 @@ impl ModelConfig {
             }
         }
         if !(0.0..=1.0).contains(&self.halt_exploration_prob) {
-            return error("halt_exploration_prob", self.halt_exploration_prob.to_string(), "0 to 1");
+            return error(
+                "halt_exploration_prob",
+                self.halt_exploration_prob.to_string(),
+                "0 to 1",
+            );
         }
         Ok(())
     }
@@ -284,13 +292,9 @@ impl ModelConfig {
     ///
     /// # Errors
     /// If [`validate`](Self::validate) fails.
-    pub fn init<B: HrmBackend>(
-        &self,
-        rng: &mut impl Rng,
-        device: &B::Device,
-    ) -> Result<Hrm<B>, ModelError> {
+    pub fn init<B: HrmBackend>(&self, rng: &mut dyn Rng, device: &B::Device) -> Result<Hrm<B>, ModelError> {
         self.validate()?;
-        Ok(Hrm::new(self, rng, device))
+        Ok(Hrm::with_init(self, &mut Initializer::random(rng), device))
     }
 
     /// Whether a backend can run the forward type on a device.

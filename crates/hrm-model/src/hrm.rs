@@ -5,12 +5,11 @@ use burn::{
     tensor::{DType, Int, Tensor, backend::Backend},
 };
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
-use rand::Rng;
 
 use crate::{
     ModelConfig, PositionEncoding, PuzzleEmbedding,
     act::{Carry, PuzzleBatch},
-    init,
+    init::{Initializer, buffer},
     layers::{Embedding, Linear, ReasoningModule, RotaryTables},
     puzzle_embedding::prefix_tokens,
 };
@@ -74,24 +73,28 @@ impl<B: Backend> SegmentOutput<B> {
 }
 
 impl<B: Backend> Hrm<B> {
-    pub(crate) fn new(config: &ModelConfig, rng: &mut impl Rng, device: &B::Device) -> Self {
+    pub(crate) fn with_init(config: &ModelConfig, init: &mut Initializer<'_>, device: &B::Device) -> Self {
         let hidden = config.hidden_size;
         Self {
-            embed_tokens: Embedding::new(rng, config.vocab_size, hidden, device),
+            embed_tokens: Embedding::new(init, config.vocab_size, hidden, device),
             embed_pos: (config.pos_encodings == PositionEncoding::Learned)
-                .then(|| Embedding::new(rng, config.total_len(), hidden, device)),
-            puzzle_emb: (config.puzzle_emb_ndim > 0).then(|| {
-                PuzzleEmbedding::new(config.num_puzzle_identifiers, config.puzzle_emb_ndim, device)
-            }),
-            h_level: ReasoningModule::new(config, config.h_layers, rng, device),
-            l_level: ReasoningModule::new(config, config.l_layers, rng, device),
-            lm_head: Linear::new(rng, hidden, config.vocab_size, device),
+                .then(|| Embedding::new(init, config.total_len(), hidden, device)),
+            puzzle_emb: (config.puzzle_emb_ndim > 0)
+                .then(|| PuzzleEmbedding::new(config.num_puzzle_identifiers, config.puzzle_emb_ndim, device)),
+            h_level: ReasoningModule::new(config, config.h_layers, init, device),
+            l_level: ReasoningModule::new(config, config.l_layers, init, device),
+            lm_head: Linear::new(init, hidden, config.vocab_size, device),
             // Almost zero Q values at first: sigmoid(-5), as if nothing were solved.
             q_head: Linear::constant(hidden, 2, -5.0, device),
-            h_init: init::buffer(init::trunc_normal(rng, 1.0, hidden), [hidden], device),
-            l_init: init::buffer(init::trunc_normal(rng, 1.0, hidden), [hidden], device),
+            h_init: buffer(init.trunc_normal(1.0, hidden), [hidden], device),
+            l_init: buffer(init.trunc_normal(1.0, hidden), [hidden], device),
             config: config.clone(),
         }
+    }
+
+    /// A model of zeros, to load weights into.
+    pub fn untrained(config: &ModelConfig, device: &B::Device) -> Self {
+        Self::with_init(config, &mut Initializer::zeros(), device)
     }
 
     /// The configuration that the model was built from.
@@ -108,9 +111,15 @@ impl<B: Backend> Hrm<B> {
     pub fn initial_state(&self, batch: usize) -> State<B> {
         let shape = [batch, self.config.total_len(), self.config.hidden_size];
         let spread = |init: &Param<Tensor<B, 1>>| {
-            init.val().cast(self.forward_dtype()).unsqueeze::<3>().expand(shape)
+            init.val()
+                .cast(self.forward_dtype())
+                .unsqueeze::<3>()
+                .expand(shape)
         };
-        State { z_h: spread(&self.h_init), z_l: spread(&self.l_init) }
+        State {
+            z_h: spread(&self.h_init),
+            z_l: spread(&self.l_init),
+        }
     }
 
     /// The rows of the puzzle embedding that a batch uses; `None` for a model without one.
@@ -152,7 +161,12 @@ impl<B: Backend> Hrm<B> {
     fn rotary(&self) -> Option<RotaryTables<B>> {
         let config = &self.config;
         (config.pos_encodings == PositionEncoding::Rope).then(|| {
-            RotaryTables::new(config.total_len(), config.head_dim(), config.rope_theta, &self.device())
+            RotaryTables::new(
+                config.total_len(),
+                config.head_dim(),
+                config.rope_theta,
+                &self.device(),
+            )
         })
     }
 }
@@ -177,8 +191,18 @@ impl<B: HrmBackend> Hrm<B> {
         let input = self.input_embeddings(carry.batch.inputs.clone(), rows);
         let (state, output) = self.forward(carry.state, input);
         let steps = carry.steps + 1;
-        let halted = steps.clone().greater_equal_elem(self.config.halt_max_steps as i64);
-        (Carry { state, steps, halted, batch: carry.batch }, output)
+        let halted = steps
+            .clone()
+            .greater_equal_elem(self.config.halt_max_steps as i64);
+        (
+            Carry {
+                state,
+                steps,
+                halted,
+                batch: carry.batch,
+            },
+            output,
+        )
     }
 
     /// Every update of a segment except the last of each module: those that get no gradient.
@@ -188,7 +212,9 @@ impl<B: HrmBackend> Hrm<B> {
         input: &Tensor<B, 3>,
         rotary: Option<&RotaryTables<B>>,
     ) -> State<B> {
-        let ModelConfig { h_cycles, l_cycles, .. } = self.config;
+        let ModelConfig {
+            h_cycles, l_cycles, ..
+        } = self.config;
         for h in 1..=h_cycles {
             for l in 1..=l_cycles {
                 if (h, l) != (h_cycles, l_cycles) {
@@ -220,7 +246,8 @@ impl<B: HrmBackend> Hrm<B> {
         input: Tensor<B, 3>,
         rotary: Option<&RotaryTables<B>>,
     ) -> Tensor<B, 3> {
-        self.l_level.forward(state.z_l.clone(), state.z_h.clone() + input, rotary)
+        self.l_level
+            .forward(state.z_l.clone(), state.z_h.clone() + input, rotary)
     }
 
     fn update_h(&self, state: &State<B>, rotary: Option<&RotaryTables<B>>) -> Tensor<B, 3> {
@@ -229,9 +256,13 @@ impl<B: HrmBackend> Hrm<B> {
 
     fn heads(&self, z_h: Tensor<B, 3>) -> SegmentOutput<B> {
         let [batch, _, hidden] = z_h.dims();
-        let ModelConfig { seq_len, vocab_size, .. } = self.config;
+        let ModelConfig {
+            seq_len, vocab_size, ..
+        } = self.config;
         let first = z_h.clone().narrow(1, 0, 1).reshape([batch, hidden]);
-        let cells = z_h.narrow(1, self.config.puzzle_emb_len(), seq_len).reshape([batch * seq_len, hidden]);
+        let cells = z_h
+            .narrow(1, self.config.puzzle_emb_len(), seq_len)
+            .reshape([batch * seq_len, hidden]);
         let q = self.q_head.forward(first).cast(DType::F32);
         SegmentOutput {
             logits: self.lm_head.forward(cells).reshape([batch, seq_len, vocab_size]),
@@ -255,10 +286,19 @@ impl<B: HrmAutodiffBackend> Hrm<B> {
         input: Tensor<B, 3>,
     ) -> (State<B::InnerBackend>, SegmentOutput<B>) {
         let state = inner.early_updates(state, &input.clone().inner(), inner.rotary().as_ref());
-        let state = State { z_h: Tensor::from_inner(state.z_h), z_l: Tensor::from_inner(state.z_l) };
+        let state = State {
+            z_h: Tensor::from_inner(state.z_h),
+            z_l: Tensor::from_inner(state.z_l),
+        };
         let state = self.last_updates(state, input, self.rotary().as_ref());
         let output = self.heads(state.z_h.clone());
-        (State { z_h: state.z_h.inner(), z_l: state.z_l.inner() }, output)
+        (
+            State {
+                z_h: state.z_h.inner(),
+                z_l: state.z_l.inner(),
+            },
+            output,
+        )
     }
 
     /// The model without automatic differentiation; shares the weights.

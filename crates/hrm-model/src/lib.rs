@@ -29,7 +29,7 @@ pub mod act;
 pub mod config;
 mod error;
 mod hrm;
-mod init;
+pub mod init;
 pub mod layers;
 pub mod loss;
 mod puzzle_embedding;

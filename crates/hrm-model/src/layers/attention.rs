@@ -3,7 +3,8 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 use hrm_backend::{HrmBackend, ops};
-use rand::Rng;
+
+use crate::init::Initializer;
 
 use super::{Linear, RotaryTables};
 
@@ -19,10 +20,10 @@ pub struct Attention<B: Backend> {
 
 impl<B: Backend> Attention<B> {
     /// `hidden` must be a multiple of `heads`.
-    pub fn new(rng: &mut impl Rng, hidden: usize, heads: usize, device: &B::Device) -> Self {
+    pub fn new(init: &mut Initializer<'_>, hidden: usize, heads: usize, device: &B::Device) -> Self {
         Self {
-            qkv_proj: Linear::new(rng, hidden, 3 * hidden, device),
-            o_proj: Linear::new(rng, hidden, hidden, device),
+            qkv_proj: Linear::new(init, hidden, 3 * hidden, device),
+            o_proj: Linear::new(init, hidden, hidden, device),
             heads,
         }
     }
@@ -36,6 +37,8 @@ impl<B: HrmBackend> Attention<B> {
         let qkv = self.qkv_proj.forward(x.reshape([batch * seq, hidden]));
         let rotary = rotary.map(|tables| (tables.cos.clone(), tables.sin.clone()));
         let out = ops::attention(qkv.reshape([batch, seq, 3 * hidden]), rotary, self.heads);
-        self.o_proj.forward(out.reshape([batch * seq, hidden])).reshape([batch, seq, hidden])
+        self.o_proj
+            .forward(out.reshape([batch * seq, hidden]))
+            .reshape([batch, seq, hidden])
     }
 }

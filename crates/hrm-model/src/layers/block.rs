@@ -3,10 +3,9 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 use hrm_backend::{HrmBackend, ops};
-use rand::Rng;
 
 use super::{Attention, RotaryTables, SwiGlu};
-use crate::ModelConfig;
+use crate::{ModelConfig, init::Initializer};
 
 /// A post-norm transformer block: `x = rms_norm(x + attention(x))`, `x = rms_norm(x + swiglu(x))`.
 #[derive(Module, Debug)]
@@ -20,10 +19,10 @@ pub struct Block<B: Backend> {
 
 impl<B: Backend> Block<B> {
     /// A block of the configured sizes.
-    pub fn new(config: &ModelConfig, rng: &mut impl Rng, device: &B::Device) -> Self {
+    pub fn new(config: &ModelConfig, init: &mut Initializer<'_>, device: &B::Device) -> Self {
         Self {
-            self_attn: Attention::new(rng, config.hidden_size, config.num_heads, device),
-            mlp: SwiGlu::new(rng, config.hidden_size, config.intermediate_size(), device),
+            self_attn: Attention::new(init, config.hidden_size, config.num_heads, device),
+            mlp: SwiGlu::new(init, config.hidden_size, config.intermediate_size(), device),
             eps: config.rms_norm_eps,
         }
     }

@@ -2,9 +2,8 @@ use burn::{
     module::{Module, Param},
     tensor::{DType, Int, Tensor, backend::Backend},
 };
-use rand::Rng;
 
-use crate::init;
+use crate::init::{Initializer, lecun_std, trunc_normal_param};
 
 /// A table of vectors, one per token (or per position).
 #[derive(Module, Debug)]
@@ -15,9 +14,11 @@ pub struct Embedding<B: Backend> {
 
 impl<B: Backend> Embedding<B> {
     /// Truncated normal entries of standard deviation `1 / sqrt(width)`.
-    pub fn new(rng: &mut impl Rng, entries: usize, width: usize, device: &B::Device) -> Self {
-        let std = init::lecun_std(width);
-        Self { embedding_weight: init::trunc_normal_param(rng, std, [entries, width], device) }
+    pub fn new(init: &mut Initializer<'_>, entries: usize, width: usize, device: &B::Device) -> Self {
+        let std = lecun_std(width);
+        Self {
+            embedding_weight: trunc_normal_param(init, std, [entries, width], device),
+        }
     }
 
     /// The vectors of some tokens, cast to `dtype`.
@@ -28,6 +29,8 @@ impl<B: Backend> Embedding<B> {
         let [batch, seq] = tokens.dims();
         let table = self.embedding_weight.val().cast(dtype);
         let width = table.dims()[1];
-        table.select(0, tokens.reshape([batch * seq])).reshape([batch, seq, width])
+        table
+            .select(0, tokens.reshape([batch * seq]))
+            .reshape([batch, seq, width])
     }
 }

@@ -3,9 +3,8 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 use hrm_backend::{HrmBackend, ops};
-use rand::Rng;
 
-use crate::init;
+use crate::init::{Initializer, lecun_std, param, trunc_normal_param};
 
 /// A projection with fp32 master weights that are cast to the input's type.
 #[derive(Module, Debug)]
@@ -18,16 +17,16 @@ pub struct Linear<B: Backend> {
 
 impl<B: Backend> Linear<B> {
     /// Truncated LeCun normal weights, no bias.
-    pub fn new(rng: &mut impl Rng, input: usize, output: usize, device: &B::Device) -> Self {
-        let weight = init::trunc_normal_param(rng, init::lecun_std(input), [output, input], device);
+    pub fn new(init: &mut Initializer<'_>, input: usize, output: usize, device: &B::Device) -> Self {
+        let weight = trunc_normal_param(init, lecun_std(input), [output, input], device);
         Self { weight, bias: None }
     }
 
     /// Zero weights and a constant bias.
     pub fn constant(input: usize, output: usize, bias: f32, device: &B::Device) -> Self {
         Self {
-            weight: init::param(vec![0.0; input * output], [output, input], device),
-            bias: Some(init::param(vec![bias; output], [output], device)),
+            weight: param(vec![0.0; input * output], [output, input], device),
+            bias: Some(param(vec![bias; output], [output], device)),
         }
     }
 }

@@ -3,10 +3,9 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 use hrm_backend::HrmBackend;
-use rand::Rng;
 
 use super::{Block, RotaryTables};
-use crate::ModelConfig;
+use crate::{ModelConfig, init::Initializer};
 
 /// One level of the hierarchy: an injection and a stack of blocks.
 #[derive(Module, Debug)]
@@ -17,8 +16,10 @@ pub struct ReasoningModule<B: Backend> {
 
 impl<B: Backend> ReasoningModule<B> {
     /// `depth` blocks.
-    pub fn new(config: &ModelConfig, depth: usize, rng: &mut impl Rng, device: &B::Device) -> Self {
-        Self { layers: (0..depth).map(|_| Block::new(config, rng, device)).collect() }
+    pub fn new(config: &ModelConfig, depth: usize, init: &mut Initializer<'_>, device: &B::Device) -> Self {
+        Self {
+            layers: (0..depth).map(|_| Block::new(config, init, device)).collect(),
+        }
     }
 }
 
@@ -33,6 +34,8 @@ impl<B: HrmBackend> ReasoningModule<B> {
         injection: Tensor<B, 3>,
         rotary: Option<&RotaryTables<B>>,
     ) -> Tensor<B, 3> {
-        self.layers.iter().fold(z + injection, |x, block| block.forward(x, rotary))
+        self.layers
+            .iter()
+            .fold(z + injection, |x, block| block.forward(x, rotary))
     }
 }

@@ -3,7 +3,8 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 use hrm_backend::{HrmBackend, ops};
-use rand::Rng;
+
+use crate::init::Initializer;
 
 use super::Linear;
 
@@ -18,10 +19,10 @@ pub struct SwiGlu<B: Backend> {
 
 impl<B: Backend> SwiGlu<B> {
     /// `inter` is the width between the projections.
-    pub fn new(rng: &mut impl Rng, hidden: usize, inter: usize, device: &B::Device) -> Self {
+    pub fn new(init: &mut Initializer<'_>, hidden: usize, inter: usize, device: &B::Device) -> Self {
         Self {
-            gate_up_proj: Linear::new(rng, hidden, 2 * inter, device),
-            down_proj: Linear::new(rng, inter, hidden, device),
+            gate_up_proj: Linear::new(init, hidden, 2 * inter, device),
+            down_proj: Linear::new(init, inter, hidden, device),
         }
     }
 }

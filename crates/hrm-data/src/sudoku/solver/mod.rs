@@ -1,0 +1,210 @@
+//! Exact solving: constraint propagation and depth-first search, for any geometry.
+//!
+//! Two engines with the same answers: a bit-board engine for 9x9 and a general one for everything else. Both count
+//! their work. A node is one propagated search state (the root included); a guess is one branching point.
+
+mod general;
+mod nine;
+
+use rand_chacha::ChaCha8Rng;
+
+use super::board::{Board, Geometry};
+use general::General;
+
+/// How much work a search took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Branching points: how often the search had to choose without knowing.
+    pub guesses: u64,
+    /// Search states propagated, the root included.
+    pub nodes: u64,
+}
+
+/// Why a search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Every possibility was covered: the count is exact.
+    Exhausted,
+    /// As many solutions as asked for were found: there may be more.
+    SolutionLimit,
+    /// The node limit was reached: nothing is known beyond the solutions found.
+    NodeLimit,
+}
+
+/// The result of a search.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// Solutions found, at most the limit asked for.
+    pub solutions: u64,
+    /// The first solution found.
+    pub first: Option<Board>,
+    /// The second solution found.
+    pub second: Option<Board>,
+    /// Why the search ended.
+    pub stop: Stop,
+    /// What it took.
+    pub work: Work,
+}
+
+/// What can be said about a puzzle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Exactly one solution: a proper Sudoku.
+    Unique(Board),
+    /// No solution.
+    None,
+    /// At least two solutions, of which these are two.
+    Multiple(Board, Board),
+    /// The node limit was reached before that was known.
+    Unknown,
+}
+
+/// An exact solver. Keeps tables and buffers, so reuse it for many puzzles; boards of any geometry may be mixed.
+#[derive(Clone, Debug)]
+pub struct Solver {
+    max_nodes: u64,
+    general: Option<General>,
+}
+
+impl Default for Solver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Solver {
+    /// A solver that searches as long as it takes.
+    pub const fn new() -> Self {
+        Self { max_nodes: u64::MAX, general: None }
+    }
+
+    /// A solver that gives up a search after `max_nodes` nodes, with [`Stop::NodeLimit`].
+    pub const fn with_node_limit(max_nodes: u64) -> Self {
+        Self { max_nodes, general: None }
+    }
+
+    /// Searches until `limit` solutions are found or there are no more. A board that breaks the rules has none.
+    pub fn search(&mut self, puzzle: &Board, limit: u64) -> Search {
+        let mut run = Run::new(limit, self.max_nodes, puzzle.geometry(), None);
+        if limit > 0 {
+            if puzzle.geometry() == Geometry::S9 {
+                nine::search(puzzle.cells(), &mut run);
+            } else {
+                self.engine(puzzle.geometry()).search(puzzle.cells(), &mut run);
+            }
+        }
+        run.finish()
+    }
+
+    /// The same search by the general engine whatever the geometry, to check one engine against the other.
+    #[cfg(test)]
+    fn search_general(&mut self, puzzle: &Board, limit: u64) -> Search {
+        let mut run = Run::new(limit, self.max_nodes, puzzle.geometry(), None);
+        self.engine(puzzle.geometry()).search(puzzle.cells(), &mut run);
+        run.finish()
+    }
+
+    /// One solution, branching in random order. `None` if there is none or the node limit was reached.
+    pub(crate) fn random_solution(&mut self, puzzle: &Board, rng: &mut ChaCha8Rng) -> Option<Board> {
+        let mut run = Run::new(1, self.max_nodes, puzzle.geometry(), Some(rng));
+        self.engine(puzzle.geometry()).search(puzzle.cells(), &mut run);
+        run.finish().first
+    }
+
+    fn engine(&mut self, geometry: Geometry) -> &mut General {
+        match &mut self.general {
+            Some(engine) if engine.geometry() == geometry => {}
+            other => *other = Some(General::new(geometry)),
+        }
+        self.general.get_or_insert_with(|| General::new(geometry))
+    }
+
+    /// Any solution of the puzzle, or `None` if there is none (or the node limit was reached).
+    pub fn solve(&mut self, puzzle: &Board) -> Option<Board> {
+        self.search(puzzle, 1).first
+    }
+
+    /// The number of solutions, counted up to `limit`.
+    pub fn count_solutions(&mut self, puzzle: &Board, limit: u64) -> u64 {
+        self.search(puzzle, limit).solutions
+    }
+
+    /// Whether the puzzle has no solution, one, or several.
+    pub fn classify(&mut self, puzzle: &Board) -> Verdict {
+        let search = self.search(puzzle, 2);
+        match (search.first, search.second, search.stop) {
+            (Some(first), Some(second), _) => Verdict::Multiple(first, second),
+            (_, _, Stop::NodeLimit) => Verdict::Unknown,
+            (Some(only), None, _) => Verdict::Unique(only),
+            (None, ..) => Verdict::None,
+        }
+    }
+
+    /// Whether the puzzle has exactly one solution; `None` if the node limit was reached before that was known.
+    pub fn is_unique(&mut self, puzzle: &Board) -> Option<bool> {
+        let search = self.search(puzzle, 2);
+        match (search.solutions, search.stop) {
+            (2.., _) => Some(false),
+            (_, Stop::NodeLimit) => None,
+            (count, _) => Some(count == 1),
+        }
+    }
+}
+
+/// The ledger of one search, shared by both engines.
+struct Run<'a> {
+    limit: u64,
+    max_nodes: u64,
+    geometry: Geometry,
+    rng: Option<&'a mut ChaCha8Rng>,
+    solutions: u64,
+    first: Option<Board>,
+    second: Option<Board>,
+    work: Work,
+    out_of_nodes: bool,
+}
+
+impl<'a> Run<'a> {
+    const fn new(limit: u64, max_nodes: u64, geometry: Geometry, rng: Option<&'a mut ChaCha8Rng>) -> Self {
+        let work = Work { guesses: 0, nodes: 0 };
+        Self { limit, max_nodes, geometry, rng, solutions: 0, first: None, second: None, work, out_of_nodes: false }
+    }
+
+    /// Counts a node; false if the search must stop instead.
+    fn enter(&mut self) -> bool {
+        if self.work.nodes >= self.max_nodes {
+            self.out_of_nodes = true;
+            return false;
+        }
+        self.work.nodes += 1;
+        true
+    }
+
+    /// Counts a solution; `cells` is called only if the board is kept.
+    fn found(&mut self, cells: impl FnOnce() -> Vec<u8>) {
+        self.solutions += 1;
+        if self.first.is_none() {
+            self.first = Some(Board::from_trusted(self.geometry, cells()));
+        } else if self.second.is_none() {
+            self.second = Some(Board::from_trusted(self.geometry, cells()));
+        }
+    }
+
+    const fn done(&self) -> bool {
+        self.out_of_nodes || self.solutions >= self.limit
+    }
+
+    fn finish(self) -> Search {
+        let stop = if self.solutions >= self.limit {
+            Stop::SolutionLimit
+        } else if self.out_of_nodes {
+            Stop::NodeLimit
+        } else {
+            Stop::Exhausted
+        };
+        Search { solutions: self.solutions, first: self.first, second: self.second, stop, work: self.work }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,37 @@
+//! Where the tests find real data that is not part of the repository. Absent data is reported and skipped.
+
+use std::path::{Path, PathBuf};
+
+fn folder(variable: &str, default: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable)
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(default), PathBuf::from);
+    if path.is_dir() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED: no {} (set {variable} to the folder to run this test)", path.display());
+    None
+}
+
+/// Real puzzles: `HRM_DATA_DIR`, by default `<workspace>/../shared/data`.
+pub(crate) fn data_dir() -> Option<PathBuf> {
+    folder("HRM_DATA_DIR", "data")
+}
+
+/// Unit vectors computed by the reference: `data.json` in `HRM_PARITY_DIR`, by default `<workspace>/../shared/parity`.
+pub(crate) fn parity_json() -> Option<serde_json::Value> {
+    let path = folder("HRM_PARITY_DIR", "parity")?.join("data.json");
+    if !path.is_file() {
+        eprintln!("SKIPPED: no {}", path.display());
+        return None;
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    Some(serde_json::from_str(&text).unwrap())
+}
+
+/// The numbers of a nested JSON array, in order.
+pub(crate) fn flat<T: TryFrom<i64>>(value: &serde_json::Value) -> Vec<T> {
+    match value {
+        serde_json::Value::Array(items) => items.iter().flat_map(flat).collect(),
+        other => other.as_i64().and_then(|n| T::try_from(n).ok()).into_iter().collect(),
+    }
+}

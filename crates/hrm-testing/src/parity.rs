@@ -1,0 +1,253 @@
+//! Fixtures that the original implementation computed, and how close is close enough.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use hrm_model::{ModelConfig, weights};
+use serde_json::Value;
+
+/// The folder with fixtures: `HRM_PARITY_DIR`, or the subset that the project ships.
+pub fn dir() -> PathBuf {
+    env::var_os("HRM_PARITY_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("parity"),
+        PathBuf::from,
+    )
+}
+
+/// Names of the sets whose file name ends in `suffix` and starts with `prefix`, without the suffix.
+///
+/// # Panics
+/// If there is none: a parity test without numbers checks nothing.
+pub fn sets(prefix: &str, suffix: &str) -> Vec<String> {
+    let dir = dir();
+    let entries = fs::read_dir(&dir).unwrap_or_else(|e| panic!("HRM_PARITY_DIR {}: {e}", dir.display()));
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|name| Some(name.strip_suffix(suffix)?.to_owned()))
+        .filter(|name| name.starts_with(prefix))
+        .collect();
+    names.sort();
+    assert!(
+        !names.is_empty(),
+        "no parity set {prefix}*{suffix} in {}",
+        dir.display()
+    );
+    names
+}
+
+/// A safetensors fixture (empty if the file is absent).
+#[derive(Debug, Default)]
+pub struct Fixture {
+    tensors: weights::StateDict,
+    name: String,
+}
+
+impl Fixture {
+    /// Reads `NAME.safetensors`; `None` if there is none.
+    pub fn open(name: &str) -> Option<Self> {
+        let path = dir().join(format!("{name}.safetensors"));
+        path.exists().then(|| {
+            let (tensors, _) = weights::read_safetensors(&path).unwrap_or_else(|e| panic!("{e}"));
+            Self {
+                tensors,
+                name: name.to_owned(),
+            }
+        })
+    }
+
+    /// Like [`open`](Self::open), for a file that must be there.
+    pub fn require(name: &str) -> Self {
+        Self::open(name)
+            .unwrap_or_else(|| panic!("parity file {name}.safetensors is missing in {}", dir().display()))
+    }
+
+    /// A tensor's data.
+    pub fn data(&self, key: &str) -> TensorData {
+        self.get(key)
+            .unwrap_or_else(|| panic!("{}: no tensor {key}", self.name))
+    }
+
+    /// A tensor's data, if the file has it.
+    pub fn get(&self, key: &str) -> Option<TensorData> {
+        self.tensors.get(key).cloned()
+    }
+
+    /// A tensor's values.
+    pub fn values(&self, key: &str) -> Vec<f64> {
+        values(&self.data(key))
+    }
+
+    /// A float tensor on a device.
+    pub fn tensor<B: Backend, const D: usize>(&self, key: &str, device: &B::Device) -> Tensor<B, D> {
+        Tensor::from_data(self.data(key).convert::<f32>(), device)
+    }
+
+    /// An int tensor on a device.
+    pub fn int<B: Backend, const D: usize>(&self, key: &str, device: &B::Device) -> Tensor<B, D, Int> {
+        Tensor::from_data(self.data(key).convert::<i32>(), device)
+    }
+
+    /// Entry `index` of the first axis of an int tensor.
+    pub fn int_at<B: Backend, const D: usize>(
+        &self,
+        key: &str,
+        index: usize,
+        device: &B::Device,
+    ) -> Tensor<B, D, Int> {
+        let data = self.data(key);
+        let shape: Vec<usize> = data.shape[1..].to_vec();
+        let count: usize = shape.iter().product();
+        let all: Vec<i32> = data
+            .convert::<i32>()
+            .to_vec()
+            .unwrap_or_else(|e| panic!("{key}: {e:?}"));
+        Tensor::from_data(
+            TensorData::new(all[index * count..][..count].to_vec(), shape),
+            device,
+        )
+    }
+
+    /// Entry `index` of the first axis, as values.
+    pub fn values_at(&self, key: &str, index: usize) -> Vec<f64> {
+        let data = self.data(key);
+        let count: usize = data.shape[1..].iter().product();
+        values(&data)[index * count..][..count].to_vec()
+    }
+
+    /// The keys that start with `prefix`, without it.
+    pub fn keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.tensors
+            .keys()
+            .filter_map(move |key| key.strip_prefix(prefix))
+    }
+
+    /// All tensors, keys normalised.
+    pub fn state_dict(&self) -> weights::StateDict {
+        self.tensors
+            .iter()
+            .map(|(k, v)| (weights::normalize_key(k).to_owned(), v.clone()))
+            .collect()
+    }
+}
+
+/// The JSON beside a set.
+pub fn json(name: &str) -> Value {
+    let path = dir().join(format!("{name}.json"));
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The model of a set, from the `config` that its eval JSON holds.
+pub fn model_config(json: &Value) -> ModelConfig {
+    let mut config = json["config"].clone();
+    let object = config.as_object_mut().expect("eval JSON has a `config` object");
+    // Not the model's business, or implied.
+    object.remove("batch_size");
+    assert_eq!(
+        object.remove("causal"),
+        Some(Value::Bool(false)),
+        "HRM's attention is bidirectional"
+    );
+    serde_json::from_value(config).unwrap_or_else(|e| panic!("config of the parity set: {e}"))
+}
+
+/// Values of data of any type.
+pub fn values(data: &TensorData) -> Vec<f64> {
+    data.iter::<f64>().collect()
+}
+
+/// Values of a tensor.
+pub fn tensor_values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f64> {
+    values(&tensor.into_data())
+}
+
+/// The largest deviation of a set relative to what is allowed, printed as one line.
+#[derive(Debug)]
+pub struct Deviations {
+    set: String,
+    worst: Option<(f64, String)>,
+    count: usize,
+    failures: Vec<String>,
+}
+
+impl Deviations {
+    /// Of a set of this name.
+    pub fn new(set: impl Into<String>) -> Self {
+        Self {
+            set: set.into(),
+            worst: None,
+            count: 0,
+            failures: Vec::new(),
+        }
+    }
+
+    /// Compares by root mean square: the deviation may be 10 times the noise floor (the original's own
+    /// deviation when its weights are perturbed by 1e-7) or 2e-5 of the reference's magnitude, the larger.
+    pub fn check(&mut self, what: &str, got: &[f64], expected: &[f64], floor: f64) {
+        self.check_within(what, got, expected, floor, 2e-5);
+    }
+
+    /// Like [`check`](Self::check) with another relative tolerance, for low-precision types.
+    pub fn check_within(&mut self, what: &str, got: &[f64], expected: &[f64], floor: f64, relative: f64) {
+        self.count += 1;
+        if got.len() != expected.len() {
+            self.failures.push(format!(
+                "{what}: {} values, expected {}",
+                got.len(),
+                expected.len()
+            ));
+            return;
+        }
+        let difference: Vec<f64> = got.iter().zip(expected).map(|(g, e)| g - e).collect();
+        let (deviation, size) = (rms(&difference), rms(expected));
+        let allowed = (10.0 * floor).max(relative * size).max(f64::MIN_POSITIVE);
+        let ratio = deviation / allowed;
+        if !(ratio <= 1.0) {
+            self.failures.push(format!(
+                "{what}: rms {deviation:.3e}, allowed {allowed:.3e} (reference rms {size:.3e})"
+            ));
+        }
+        if self.worst.as_ref().is_none_or(|(worst, _)| !(ratio <= *worst)) {
+            let relative = deviation / size.max(f64::MIN_POSITIVE);
+            self.worst = Some((
+                ratio,
+                format!("{what}: rms {deviation:.2e} = {relative:.2e} relative"),
+            ));
+        }
+    }
+
+    /// Compares integers, flags and the like.
+    pub fn check_equal<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, got: T, expected: T) {
+        self.count += 1;
+        if got != expected {
+            self.failures
+                .push(format!("{what}: got {got:?}, expected {expected:?}"));
+        }
+    }
+
+    /// Prints the line of the set and fails if anything was out of bounds, or nothing was compared.
+    pub fn finish(self) {
+        assert!(self.count > 0, "{}: nothing was compared", self.set);
+        let (ratio, what) = self.worst.unwrap_or((0.0, "exact".to_owned()));
+        println!(
+            "parity {:<42} {:>5} checks, largest deviation {:>5.1} % of allowed: {what}",
+            self.set,
+            self.count,
+            ratio * 100.0
+        );
+        assert!(
+            self.failures.is_empty(),
+            "{}:\n  {}",
+            self.set,
+            self.failures.join("\n  ")
+        );
+    }
+}
+
+/// Root mean square.
+pub fn rms(values: &[f64]) -> f64 {
+    (values.iter().map(|v| v * v).sum::<f64>() / values.len().max(1) as f64).sqrt()
+}

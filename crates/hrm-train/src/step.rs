@@ -1,0 +1,170 @@
+//! One training step, in the order of the paper: carry, segment, loss, backward, both optimizers.
+
+use burn::{
+    module::Module,
+    tensor::{Int, Tensor},
+};
+use hrm_backend::HrmAutodiffBackend;
+use hrm_model::{
+    Hrm, SegmentOutput,
+    act::{self, Carry, PuzzleBatch},
+    loss::{self, Correctness, LossKind, Metrics},
+};
+
+use crate::optim::{AdamAtan2, SignSgd};
+
+/// What a step needs besides the model, the carry and the data.
+#[derive(Debug, Clone, Copy)]
+pub struct StepSettings {
+    /// Which cross-entropy.
+    pub loss: LossKind,
+    /// The loss is divided by this.
+    pub global_batch: usize,
+    /// Largest global gradient norm; `None` for no clipping.
+    pub grad_clip: Option<f64>,
+    /// Learning rate of the model.
+    pub lr: f64,
+    /// Learning rate of the puzzle embedding.
+    pub puzzle_emb_lr: f64,
+}
+
+/// What a step gives besides the new model.
+#[derive(Debug, Clone)]
+pub struct StepOutput<A: HrmAutodiffBackend> {
+    /// To be passed to the next step.
+    pub carry: Carry<A::InnerBackend>,
+    /// Sums over the batch, see [`Metrics::from_values`], `[8]`.
+    pub metrics: Tensor<A::InnerBackend, 1>,
+    /// Logits and Q values of the segment.
+    pub output: SegmentOutput<A::InnerBackend>,
+    /// What `q_continue` was trained towards, `[batch]`.
+    pub q_continue_target: Tensor<A::InnerBackend, 1>,
+}
+
+/// The gradients of a step, before they are applied.
+#[derive(Debug)]
+pub struct StepGradients<A: HrmAutodiffBackend> {
+    /// Of the model's parameters.
+    pub model: A::Gradients,
+    /// Of the rows of the puzzle embedding that the batch used, `[batch, puzzle_emb_ndim]`.
+    pub puzzle_rows: Option<Tensor<A::InnerBackend, 2>>,
+}
+
+/// Forward and backward: one ACT segment of the carry, its loss and gradients.
+///
+/// Halted slots take their row of `batch` first. `min_steps` (`[batch]`) are the exploration's minimum numbers
+/// of segments, `None` for no exploration.
+pub fn gradients<A: HrmAutodiffBackend>(
+    model: &Hrm<A>,
+    carry: Carry<A::InnerBackend>,
+    batch: PuzzleBatch<A::InnerBackend>,
+    min_steps: Option<Tensor<A::InnerBackend, 1, Int>>,
+    settings: &StepSettings,
+) -> (StepOutput<A>, StepGradients<A>) {
+    let inner = model.inner();
+    let carry = carry.admit(&inner, batch);
+    let PuzzleBatch {
+        inputs,
+        labels,
+        puzzle_identifiers,
+    } = carry.batch.clone();
+
+    let rows = inner
+        .puzzle_rows(puzzle_identifiers)
+        .map(|rows| Tensor::<A, 2>::from_inner(rows).require_grad());
+    let embeddings = model.input_embeddings(Tensor::from_inner(inputs), rows.clone());
+    let (state, output) = model.forward_one_step_gradient(&inner, carry.state, embeddings.clone());
+    let segment = SegmentOutput {
+        logits: output.logits.clone().inner(),
+        q_halt: output.q_halt.clone().inner(),
+        q_continue: output.q_continue.clone().inner(),
+    };
+
+    let steps = carry.steps + 1;
+    let max_steps = model.config().halt_max_steps;
+    let (halted, last) = act::halt(
+        max_steps,
+        steps.clone(),
+        segment.q_halt.clone(),
+        segment.q_continue.clone(),
+        min_steps,
+    );
+    let (_, next) = inner.forward(state.clone(), embeddings.inner());
+    let q_continue_target = act::q_continue_target(&next, last);
+
+    let correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
+    let target = Tensor::from_inner(q_continue_target.clone());
+    let act_loss = loss::act_loss(
+        settings.loss,
+        &output,
+        Tensor::from_inner(labels),
+        &correctness,
+        Some(target),
+    );
+    let metrics = Metrics::tensor(
+        &act_loss,
+        &correctness,
+        output.q_halt,
+        Tensor::from_inner(halted.clone()),
+        Tensor::from_inner(steps.clone()),
+    )
+    .inner();
+
+    let mut grads = (act_loss.total / settings.global_batch as f64).backward();
+    let puzzle_rows = rows.and_then(|rows| rows.grad_remove(&mut grads));
+    let carry = Carry {
+        state,
+        steps,
+        halted,
+        batch: carry.batch,
+    };
+    (
+        StepOutput {
+            carry,
+            metrics,
+            output: segment,
+            q_continue_target,
+        },
+        StepGradients {
+            model: grads,
+            puzzle_rows,
+        },
+    )
+}
+
+/// Both optimizers: AdamATan2 on the parameters, sparse SignSGD on the puzzle embedding.
+pub fn apply_gradients<A: HrmAutodiffBackend>(
+    mut model: Hrm<A>,
+    grads: StepGradients<A>,
+    identifiers: Tensor<A::InnerBackend, 1, Int>,
+    adam: &mut AdamAtan2<A::InnerBackend>,
+    sign_sgd: SignSgd,
+    settings: &StepSettings,
+) -> Hrm<A> {
+    if let (Some(table), Some(rows)) = (&mut model.puzzle_emb, grads.puzzle_rows) {
+        table.weights = table.weights.clone().map(|weights| {
+            let new = sign_sgd.step(settings.puzzle_emb_lr, weights.inner(), identifiers, rows);
+            Tensor::from_inner(new).set_require_grad(false)
+        });
+    }
+    adam.step(settings.lr, model, grads.model, settings.grad_clip)
+}
+
+/// One step: [`gradients`], then [`apply_gradients`].
+pub fn train_step<A: HrmAutodiffBackend>(
+    model: Hrm<A>,
+    carry: Carry<A::InnerBackend>,
+    batch: PuzzleBatch<A::InnerBackend>,
+    min_steps: Option<Tensor<A::InnerBackend, 1, Int>>,
+    adam: &mut AdamAtan2<A::InnerBackend>,
+    sign_sgd: SignSgd,
+    settings: &StepSettings,
+) -> (Hrm<A>, StepOutput<A>)
+where
+    Hrm<A>: Module<A>,
+{
+    let (output, grads) = gradients(&model, carry, batch, min_steps, settings);
+    let identifiers = output.carry.batch.puzzle_identifiers.clone();
+    let model = apply_gradients(model, grads, identifiers, adam, sign_sgd, settings);
+    (model, output)
+}
