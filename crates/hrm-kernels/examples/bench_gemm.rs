@@ -10,10 +10,24 @@ fn main() {
     if rows.is_empty() {
         rows = vec![82, 2624, 31488];
     }
-    println!("{:?}, {} threads; GFLOP/s, best of N", hrm_kernels::Isa::best(), rayon::current_num_threads());
-    println!("{:>6} {:>5} {:>5} | {:>7} {:>7} {:>7} {:>7}", "rows", "in", "out", "packed", "NT", "NN dx", "TN dw");
+    println!(
+        "{:?}, {} threads; GFLOP/s, best of N",
+        hrm_kernels::Isa::best(),
+        rayon::current_num_threads()
+    );
+    println!(
+        "{:>6} {:>5} {:>5} | {:>7} {:>7} {:>7} {:>7}",
+        "rows", "in", "out", "packed", "NT", "NN dx", "TN dw"
+    );
     for m in rows {
-        for (k, n) in [(512, 1536), (512, 512), (512, 3072), (1536, 512), (128, 128), (64, 384)] {
+        for (k, n) in [
+            (512, 1536),
+            (512, 512),
+            (512, 3072),
+            (1536, 512),
+            (128, 128),
+            (64, 384),
+        ] {
             let x = vec![0.5f32; m * k];
             let dy = vec![0.25f32; m * n];
             let w = vec![0.125f32; n * k];
@@ -29,7 +43,11 @@ fn main() {
                     (0..repeat).for_each(|_| f());
                     best[slot] = best[slot].min(start.elapsed().as_secs_f64() / repeat as f64);
                 };
-                let (mx, mw, mdy) = (Matrix::new(&x, m, k), Matrix::new(&w, n, k), Matrix::new(&dy, m, n));
+                let (mx, mw, mdy) = (
+                    Matrix::new(&x, m, k),
+                    Matrix::new(&w, n, k),
+                    Matrix::new(&dy, m, n),
+                );
                 time(0, &mut || gemm_packed(mx, &packed, &mut y, Store::Set));
                 time(1, &mut || gemm(mx, mw.transposed(), &mut y, Store::Set));
                 time(2, &mut || gemm(mdy, mw, &mut dx, Store::Set));

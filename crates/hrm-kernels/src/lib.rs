@@ -4,11 +4,22 @@
 //! those of the current rayon pool. **Results do not depend on the number of threads**: work is split over the elements of the result, never
 //! over a sum.
 
+mod adam;
+mod attention;
+mod elementwise;
 mod gemm;
+mod math;
+mod norm;
 mod scratch;
 mod simd;
+mod swiglu;
 #[cfg(test)]
 mod testing;
 
+pub use adam::{AdamAtan2Step, adam_atan2_step};
+pub use attention::{AttentionShape, Rotary, attention, attention_backward};
+pub use elementwise::{add, add_assign};
 pub use gemm::{Matrix, PackedMatrix, Store, gemm, gemm_packed};
+pub use norm::{rms_norm, rms_norm_backward};
 pub use simd::Isa;
+pub use swiglu::{swiglu, swiglu_backward};

@@ -10,7 +10,14 @@ use std::ops::Range;
 ///
 /// # Shapes
 /// `x`, `r`, `out` `[rows, hidden]`, `inv_rms` `[rows]`
-pub fn rms_norm(x: &[f32], r: Option<&[f32]>, hidden: usize, eps: f32, out: &mut [f32], inv_rms: Option<&mut [f32]>) {
+pub fn rms_norm(
+    x: &[f32],
+    r: Option<&[f32]>,
+    hidden: usize,
+    eps: f32,
+    out: &mut [f32],
+    inv_rms: Option<&mut [f32]>,
+) {
     rms_norm_for(Isa::best(), x, r, hidden, eps, out, inv_rms);
 }
 
@@ -24,16 +31,46 @@ pub(crate) fn rms_norm_for(
     mut inv_rms: Option<&mut [f32]>,
 ) {
     let rows = rows_of("rms_norm", x.len(), hidden);
-    assert_eq!(out.len(), x.len(), "rms_norm: x has {} floats, out {}", x.len(), out.len());
+    assert_eq!(
+        out.len(),
+        x.len(),
+        "rms_norm: x has {} floats, out {}",
+        x.len(),
+        out.len()
+    );
     if let Some(r) = r {
-        assert_eq!(r.len(), x.len(), "rms_norm: x has {} floats, r {}", x.len(), r.len());
+        assert_eq!(
+            r.len(),
+            x.len(),
+            "rms_norm: x has {} floats, r {}",
+            x.len(),
+            r.len()
+        );
     }
     if let Some(inv_rms) = &inv_rms {
-        assert_eq!(inv_rms.len(), rows, "rms_norm: {rows} rows, inv_rms has {}", inv_rms.len());
+        assert_eq!(
+            inv_rms.len(),
+            rows,
+            "rms_norm: {rows} rows, inv_rms has {}",
+            inv_rms.len()
+        );
     }
     let out = Shared::new(out);
     let inv_rms = inv_rms.as_deref_mut().map(Shared::new);
-    for_each_range(rows, hidden, |rows| dispatch(isa, Forward { x, r, hidden, eps, out, inv_rms, rows }));
+    for_each_range(rows, hidden, |rows| {
+        dispatch(
+            isa,
+            Forward {
+                x,
+                r,
+                hidden,
+                eps,
+                out,
+                inv_rms,
+                rows,
+            },
+        )
+    });
 }
 
 /// Gradient of [`rms_norm`]: `du = inv_rms * (dy - y * mean(dy * y))`, the gradient of `x` and of `r` alike.
@@ -44,17 +81,56 @@ pub fn rms_norm_backward(y: &[f32], inv_rms: &[f32], dy: &[f32], hidden: usize, 
     rms_norm_backward_for(Isa::best(), y, inv_rms, dy, hidden, du);
 }
 
-pub(crate) fn rms_norm_backward_for(isa: Isa, y: &[f32], inv_rms: &[f32], dy: &[f32], hidden: usize, du: &mut [f32]) {
+pub(crate) fn rms_norm_backward_for(
+    isa: Isa,
+    y: &[f32],
+    inv_rms: &[f32],
+    dy: &[f32],
+    hidden: usize,
+    du: &mut [f32],
+) {
     let rows = rows_of("rms_norm_backward", y.len(), hidden);
-    assert_eq!(inv_rms.len(), rows, "rms_norm_backward: {rows} rows, inv_rms has {}", inv_rms.len());
-    assert_eq!(dy.len(), y.len(), "rms_norm_backward: y has {} floats, dy {}", y.len(), dy.len());
-    assert_eq!(du.len(), y.len(), "rms_norm_backward: y has {} floats, du {}", y.len(), du.len());
+    assert_eq!(
+        inv_rms.len(),
+        rows,
+        "rms_norm_backward: {rows} rows, inv_rms has {}",
+        inv_rms.len()
+    );
+    assert_eq!(
+        dy.len(),
+        y.len(),
+        "rms_norm_backward: y has {} floats, dy {}",
+        y.len(),
+        dy.len()
+    );
+    assert_eq!(
+        du.len(),
+        y.len(),
+        "rms_norm_backward: y has {} floats, du {}",
+        y.len(),
+        du.len()
+    );
     let du = Shared::new(du);
-    for_each_range(rows, hidden, |rows| dispatch(isa, Backward { y, inv_rms, dy, hidden, du, rows }));
+    for_each_range(rows, hidden, |rows| {
+        dispatch(
+            isa,
+            Backward {
+                y,
+                inv_rms,
+                dy,
+                hidden,
+                du,
+                rows,
+            },
+        )
+    });
 }
 
 fn rows_of(name: &str, len: usize, hidden: usize) -> usize {
-    assert!(hidden > 0 && len.is_multiple_of(hidden), "{name}: {len} floats are not rows of {hidden}");
+    assert!(
+        hidden > 0 && len.is_multiple_of(hidden),
+        "{name}: {len} floats are not rows of {hidden}"
+    );
     len / hidden
 }
 
@@ -156,7 +232,10 @@ mod tests {
     use crate::testing::{in_pools, random};
 
     fn close(got: f32, want: f64, size: f64) {
-        assert!((f64::from(got) - want).abs() < 5e-7 * size.max(1.0), "{got} is not {want}");
+        assert!(
+            (f64::from(got) - want).abs() < 5e-7 * size.max(1.0),
+            "{got} is not {want}"
+        );
     }
 
     #[test]
@@ -166,15 +245,18 @@ mod tests {
                 let (x, r, dy) = (random(rows * h, 1), random(rows * h, 2), random(rows * h, 3));
                 for residual in [false, true] {
                     let r = residual.then_some(&r[..]);
-                    let (mut y, mut inv, mut du) = (vec![0.0; rows * h], vec![0.0; rows], vec![0.0; rows * h]);
+                    let (mut y, mut inv, mut du) =
+                        (vec![0.0; rows * h], vec![0.0; rows], vec![0.0; rows * h]);
                     rms_norm_for(isa, &x, r, h, 1e-5, &mut y, Some(&mut inv));
                     rms_norm_backward_for(isa, &y, &inv, &dy, h, &mut du);
                     for row in 0..rows {
                         let at = |i: usize| row * h + i;
-                        let u: Vec<f64> =
-                            (0..h).map(|i| f64::from(x[at(i)]) + r.map_or(0.0, |r| f64::from(r[at(i)]))).collect();
+                        let u: Vec<f64> = (0..h)
+                            .map(|i| f64::from(x[at(i)]) + r.map_or(0.0, |r| f64::from(r[at(i)])))
+                            .collect();
                         let scale = 1.0 / (u.iter().map(|u| u * u).sum::<f64>() / h as f64 + 1e-5).sqrt();
-                        let mean = (0..h).map(|i| f64::from(dy[at(i)]) * u[i] * scale).sum::<f64>() / h as f64;
+                        let mean =
+                            (0..h).map(|i| f64::from(dy[at(i)]) * u[i] * scale).sum::<f64>() / h as f64;
                         for i in 0..h {
                             close(y[at(i)], u[i] * scale, (u[i] * scale).abs());
                             let want = scale * (f64::from(dy[at(i)]) - u[i] * scale * mean);

@@ -24,7 +24,9 @@ impl Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| {
             let available = Isa::available();
-            let asked = std::env::var("HRM_KERNELS_ISA").ok().map(|name| name.to_lowercase());
+            let asked = std::env::var("HRM_KERNELS_ISA")
+                .ok()
+                .map(|name| name.to_lowercase());
             let asked = available.iter().find(|isa| asked.as_deref() == Some(isa.name()));
             *asked.unwrap_or(&available[available.len() - 1])
         })
@@ -158,7 +160,11 @@ pub(crate) struct Portable;
 
 #[inline(always)]
 fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-    if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
+    if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+        a.mul_add(b, c)
+    } else {
+        a * b + c
+    }
 }
 
 #[inline(always)]
@@ -195,6 +201,10 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load_n(self, p: *const f32, n: usize) -> Self::V {
+        if n == 8 {
+            // SAFETY: the caller's promise.
+            return unsafe { self.load(p) };
+        }
         let mut v = [0.0; 8];
         for (i, lane) in v.iter_mut().enumerate().take(n) {
             // SAFETY: the caller's promise.
@@ -204,6 +214,10 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn store_n(self, p: *mut f32, v: Self::V, n: usize) {
+        if n == 8 {
+            // SAFETY: the caller's promise.
+            return unsafe { self.store(p, v) };
+        }
         for (i, lane) in v.iter().enumerate().take(n) {
             // SAFETY: the caller's promise.
             unsafe { *p.add(i) = *lane };
@@ -375,11 +389,19 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn load_n(self, p: *const f32, n: usize) -> __m512 {
-            intrinsic!(_mm512_maskz_loadu_ps(mask16(n), p))
+            if n == 16 {
+                intrinsic!(_mm512_loadu_ps(p))
+            } else {
+                intrinsic!(_mm512_maskz_loadu_ps(mask16(n), p))
+            }
         }
         #[inline(always)]
         unsafe fn store_n(self, p: *mut f32, v: __m512, n: usize) {
-            intrinsic!(_mm512_mask_storeu_ps(p, mask16(n), v))
+            if n == 16 {
+                intrinsic!(_mm512_storeu_ps(p, v))
+            } else {
+                intrinsic!(_mm512_mask_storeu_ps(p, mask16(n), v))
+            }
         }
         #[inline(always)]
         fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -432,7 +454,9 @@ mod x86 {
         }
         #[inline(always)]
         fn round(self, a: __m512) -> __m512 {
-            intrinsic!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+            intrinsic!(_mm512_roundscale_ps::<
+                { _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC },
+            >(a))
         }
         #[inline(always)]
         fn ldexp(self, a: __m512, n: __m512) -> __m512 {
@@ -484,10 +508,22 @@ mod x86 {
         let mut q = t;
         for i in 0..4 {
             let b = 4 * i;
-            q[b] = intrinsic!(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[b]), _mm512_castps_pd(t[b + 2]))));
-            q[b + 1] = intrinsic!(_mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[b]), _mm512_castps_pd(t[b + 2]))));
-            q[b + 2] = intrinsic!(_mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[b + 1]), _mm512_castps_pd(t[b + 3]))));
-            q[b + 3] = intrinsic!(_mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[b + 1]), _mm512_castps_pd(t[b + 3]))));
+            q[b] = intrinsic!(_mm512_castpd_ps(_mm512_unpacklo_pd(
+                _mm512_castps_pd(t[b]),
+                _mm512_castps_pd(t[b + 2])
+            )));
+            q[b + 1] = intrinsic!(_mm512_castpd_ps(_mm512_unpackhi_pd(
+                _mm512_castps_pd(t[b]),
+                _mm512_castps_pd(t[b + 2])
+            )));
+            q[b + 2] = intrinsic!(_mm512_castpd_ps(_mm512_unpacklo_pd(
+                _mm512_castps_pd(t[b + 1]),
+                _mm512_castps_pd(t[b + 3])
+            )));
+            q[b + 3] = intrinsic!(_mm512_castpd_ps(_mm512_unpackhi_pd(
+                _mm512_castps_pd(t[b + 1]),
+                _mm512_castps_pd(t[b + 3])
+            )));
         }
         let mut out = q;
         for j in 0..4 {
@@ -529,11 +565,19 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn load_n(self, p: *const f32, n: usize) -> __m256 {
-            intrinsic!(_mm256_maskload_ps(p, mask8(n)))
+            if n == 8 {
+                intrinsic!(_mm256_loadu_ps(p))
+            } else {
+                intrinsic!(_mm256_maskload_ps(p, mask8(n)))
+            }
         }
         #[inline(always)]
         unsafe fn store_n(self, p: *mut f32, v: __m256, n: usize) {
-            intrinsic!(_mm256_maskstore_ps(p, mask8(n), v))
+            if n == 8 {
+                intrinsic!(_mm256_storeu_ps(p, v))
+            } else {
+                intrinsic!(_mm256_maskstore_ps(p, mask8(n), v))
+            }
         }
         #[inline(always)]
         fn add(self, a: __m256, b: __m256) -> __m256 {

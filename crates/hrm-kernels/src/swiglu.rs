@@ -16,7 +16,17 @@ pub fn swiglu(gate_up: &[f32], inter: usize, out: &mut [f32]) {
 pub(crate) fn swiglu_for(isa: Isa, gate_up: &[f32], inter: usize, out: &mut [f32]) {
     let rows = check(gate_up, inter, out.len(), "out");
     let out = Shared::new(out);
-    for_each_range(rows, inter * 2, |rows| dispatch(isa, Forward { gate_up, inter, out, rows }));
+    for_each_range(rows, inter * 2, |rows| {
+        dispatch(
+            isa,
+            Forward {
+                gate_up,
+                inter,
+                out,
+                rows,
+            },
+        )
+    });
 }
 
 /// Gradient of [`swiglu`].
@@ -27,7 +37,13 @@ pub fn swiglu_backward(gate_up: &[f32], dout: &[f32], inter: usize, dgate_up: &m
     swiglu_backward_for(Isa::best(), gate_up, dout, inter, dgate_up);
 }
 
-pub(crate) fn swiglu_backward_for(isa: Isa, gate_up: &[f32], dout: &[f32], inter: usize, dgate_up: &mut [f32]) {
+pub(crate) fn swiglu_backward_for(
+    isa: Isa,
+    gate_up: &[f32],
+    dout: &[f32],
+    inter: usize,
+    dgate_up: &mut [f32],
+) {
     let rows = check(gate_up, inter, dout.len(), "dout");
     assert_eq!(
         dgate_up.len(),
@@ -37,7 +53,18 @@ pub(crate) fn swiglu_backward_for(isa: Isa, gate_up: &[f32], dout: &[f32], inter
         dgate_up.len()
     );
     let dgate_up = Shared::new(dgate_up);
-    for_each_range(rows, inter * 3, |rows| dispatch(isa, Backward { gate_up, dout, inter, dgate_up, rows }));
+    for_each_range(rows, inter * 3, |rows| {
+        dispatch(
+            isa,
+            Backward {
+                gate_up,
+                dout,
+                inter,
+                dgate_up,
+                rows,
+            },
+        )
+    });
 }
 
 fn check(gate_up: &[f32], inter: usize, out: usize, name: &str) -> usize {
@@ -47,7 +74,12 @@ fn check(gate_up: &[f32], inter: usize, out: usize, name: &str) -> usize {
         gate_up.len()
     );
     let rows = gate_up.len() / (2 * inter);
-    assert_eq!(out, rows * inter, "swiglu: {name} [{rows}, {inter}] needs {} floats, got {out}", rows * inter);
+    assert_eq!(
+        out,
+        rows * inter,
+        "swiglu: {name} [{rows}, {inter}] needs {} floats, got {out}",
+        rows * inter
+    );
     rows
 }
 
@@ -138,12 +170,21 @@ mod tests {
                         let (g, u) = (f64::from(gate_up[gi]), f64::from(gate_up[ui]));
                         let d = f64::from(dout[row * inter + i]);
                         let sig = 1.0 / (1.0 + (-g).exp());
-                        let close = |got: f32, want: f64| {
-                            assert!((f64::from(got) - want).abs() <= 5e-7 * want.abs() + 1e-7, "{isa:?}: {got} is not {want}");
+                        // Relative to the terms of the sum where there is one.
+                        let close = |got: f32, want: f64, size: f64| {
+                            assert!(
+                                (f64::from(got) - want).abs() <= 5e-7 * size.abs() + 1e-30,
+                                "{isa:?}: {got} is not {want}"
+                            );
                         };
-                        close(out[row * inter + i], g * sig * u);
-                        close(grad[gi], d * u * sig * (1.0 + g * (1.0 - sig)));
-                        close(grad[ui], d * g * sig);
+                        close(out[row * inter + i], g * sig * u, g * sig * u);
+                        let slope = |g: f64| d * u * sig * (1.0 + g * (1.0 - sig));
+                        close(
+                            grad[gi],
+                            slope(g),
+                            d.abs() * u.abs() * sig * (1.0 + g.abs() * (1.0 - sig)),
+                        );
+                        close(grad[ui], d * g * sig, d * g * sig);
                     }
                 }
             }

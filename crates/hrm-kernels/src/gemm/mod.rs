@@ -11,7 +11,7 @@ use crate::scratch::{Buffer, Shared, for_each_task, with_scratch};
 use crate::simd::{GemmSimd, Isa, Kernel, dispatch};
 use std::ops::Range;
 
-pub(crate) use pack::pack_b_panel;
+pub(crate) use pack::{pack_a_panel, pack_b_panel};
 
 /// A matrix in a slice, with any strides.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +29,20 @@ impl<'a> Matrix<'a> {
     /// # Shapes
     /// `data` `[rows, cols]`
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(data.len(), rows * cols, "matrix {rows}x{cols} needs {} floats, got {}", rows * cols, data.len());
-        Matrix { data, rows, cols, row_stride: cols, col_stride: 1 }
+        assert_eq!(
+            data.len(),
+            rows * cols,
+            "matrix {rows}x{cols} needs {} floats, got {}",
+            rows * cols,
+            data.len()
+        );
+        Matrix {
+            data,
+            rows,
+            cols,
+            row_stride: cols,
+            col_stride: 1,
+        }
     }
 
     /// A matrix whose element (r, c) is `data[r * row_stride + c * col_stride]`.
@@ -44,7 +56,13 @@ impl<'a> Matrix<'a> {
                 data.len()
             );
         }
-        Matrix { data, rows, cols, row_stride, col_stride }
+        Matrix {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride,
+        }
     }
 
     /// The same elements with rows and columns exchanged; moves nothing.
@@ -89,7 +107,11 @@ pub struct PackedMatrix {
 
 impl std::fmt::Debug for PackedMatrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PackedMatrix").field("isa", &self.isa).field("k", &self.k).field("n", &self.n).finish()
+        f.debug_struct("PackedMatrix")
+            .field("isa", &self.isa)
+            .field("k", &self.k)
+            .field("n", &self.n)
+            .finish()
     }
 }
 
@@ -108,7 +130,12 @@ impl PackedMatrix {
     }
 
     pub(crate) fn pack_for(isa: Isa, b: Matrix<'_>) -> Self {
-        let mut packed = PackedMatrix { isa, k: b.rows, n: b.cols, data: Buffer::default() };
+        let mut packed = PackedMatrix {
+            isa,
+            k: b.rows,
+            n: b.cols,
+            data: Buffer::default(),
+        };
         packed.data = Buffer::zeroed(b.cols.div_ceil(tile(isa).nr) * tile(isa).nr * b.rows);
         packed.repack(b);
         packed
@@ -116,7 +143,15 @@ impl PackedMatrix {
 
     /// Packs other values into the same memory, as after an optimizer step.
     pub fn repack(&mut self, b: Matrix<'_>) {
-        assert_eq!((b.rows, b.cols), (self.k, self.n), "repack: expected {}x{}, got {}x{}", self.k, self.n, b.rows, b.cols);
+        assert_eq!(
+            (b.rows, b.cols),
+            (self.k, self.n),
+            "repack: expected {}x{}, got {}x{}",
+            self.k,
+            self.n,
+            b.rows,
+            b.cols
+        );
         pack_b(self.isa, b, 0..b.rows, 0..b.cols, self.data.as_mut_slice());
     }
 
@@ -148,7 +183,11 @@ pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
 /// `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]` row-major
 pub fn gemm_packed(a: Matrix<'_>, b: &PackedMatrix, out: &mut [f32], store: Store) {
     check(a, b.k, b.n, out);
-    let out = Output { data: Shared::new(out), stride: b.n, store };
+    let out = Output {
+        data: Shared::new(out),
+        stride: b.n,
+        store,
+    };
     product(b.isa, a, 0..b.k, b.data.as_slice(), b.n, out);
 }
 
@@ -161,7 +200,11 @@ pub(crate) fn gemm_for(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], 
         }
         return;
     }
-    let mut out = Output { data: Shared::new(out), stride: n, store };
+    let mut out = Output {
+        data: Shared::new(out),
+        stride: n,
+        store,
+    };
     let nr = tile(isa).nr;
     // Long reductions are packed in parts of a few megabytes, whole blocks each, so that the result is that of one part.
     let part = (PACK_FLOATS / (n.div_ceil(nr) * nr).max(1) / KC).max(1) * KC;
@@ -176,8 +219,19 @@ pub(crate) fn gemm_for(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], 
 }
 
 fn check(a: Matrix<'_>, k: usize, n: usize, out: &[f32]) {
-    assert_eq!(a.cols, k, "gemm: a is {}x{}, so b needs {} rows, got {k}", a.rows, a.cols, a.cols);
-    assert_eq!(out.len(), a.rows * n, "gemm: output {}x{n} needs {} floats, got {}", a.rows, a.rows * n, out.len());
+    assert_eq!(
+        a.cols, k,
+        "gemm: a is {}x{}, so b needs {} rows, got {k}",
+        a.rows, a.cols, a.cols
+    );
+    assert_eq!(
+        out.len(),
+        a.rows * n,
+        "gemm: output {}x{n} needs {} floats, got {}",
+        a.rows,
+        a.rows * n,
+        out.len()
+    );
 }
 
 /// Depth of a block of the reduction.
@@ -227,7 +281,15 @@ fn pack_b(isa: Isa, b: Matrix<'_>, depth: Range<usize>, cols: Range<usize>, out:
         let start = cols.start + panel * nr;
         // SAFETY: panels do not overlap, and `out` holds all of them.
         let out = unsafe { std::slice::from_raw_parts_mut(out.get().add(panel * size), size) };
-        dispatch(isa, PackB { b, depth: depth.clone(), cols: start..cols.end.min(start + nr), out });
+        dispatch(
+            isa,
+            PackB {
+                b,
+                depth: depth.clone(),
+                cols: start..cols.end.min(start + nr),
+                out,
+            },
+        );
     });
 }
 
@@ -242,12 +304,27 @@ impl Kernel for PackB<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn run<S: GemmSimd>(self, s: S) {
-        let Matrix { data, row_stride, col_stride, .. } = self.b;
+        let Matrix {
+            data,
+            row_stride,
+            col_stride,
+            ..
+        } = self.b;
         assert!(self.out.len() >= S::NR * self.depth.len());
         // SAFETY: `depth` and `cols` are inside the matrix, whose constructor checked the slice; the output's size is checked above.
         unsafe {
-            let src = data.as_ptr().add(self.depth.start * row_stride + self.cols.start * col_stride);
-            pack_b_panel(s, src, row_stride, col_stride, self.depth.len(), self.cols.len(), self.out.as_mut_ptr());
+            let src = data
+                .as_ptr()
+                .add(self.depth.start * row_stride + self.cols.start * col_stride);
+            pack_b_panel(
+                s,
+                src,
+                row_stride,
+                col_stride,
+                self.depth.len(),
+                self.cols.len(),
+                self.out.as_mut_ptr(),
+            );
         }
     }
 }
@@ -266,14 +343,27 @@ fn product(isa: Isa, a: Matrix<'_>, depth: Range<usize>, b: &[f32], n: usize, ou
 
     // Enough tasks for every thread to find work while another one is slow; rows are split first, since a task packs its rows of A.
     let wanted = if parallel { threads * 4 } else { 1 };
-    let row_tasks = row_panels.div_ceil(MC_PANELS).max(wanted.min(row_panels.div_ceil(MC_PANELS / 2)));
+    let row_tasks = row_panels
+        .div_ceil(MC_PANELS)
+        .max(wanted.min(row_panels.div_ceil(MC_PANELS / 2)));
     let col_tasks = wanted.div_ceil(row_tasks).min(col_panels.div_ceil(4)).max(1);
     for_each_task(row_tasks * col_tasks, parallel, |index| {
         let (row, col) = (index / col_tasks, index % col_tasks);
         let rows = (row * row_panels / row_tasks * mr)..((row + 1) * row_panels / row_tasks * mr).min(m);
         let cols = (col * col_panels / col_tasks * nr)..((col + 1) * col_panels / col_tasks * nr).min(n);
         with_scratch(Block::scratch(mr, rows.len(), k), |packed| {
-            dispatch(isa, Block { a, depth: depth.clone(), b, rows, cols, out, packed });
+            dispatch(
+                isa,
+                Block {
+                    a,
+                    depth: depth.clone(),
+                    b,
+                    rows,
+                    cols,
+                    out,
+                    packed,
+                },
+            );
         });
     });
 }
@@ -312,11 +402,18 @@ impl Kernel for Block<'_> {
             for panel in 0..row_panels {
                 let row = self.rows.start + panel * S::MR;
                 let rows = S::MR.min(self.rows.end - row);
-                let Matrix { data, row_stride, col_stride, .. } = self.a;
+                let Matrix {
+                    data,
+                    row_stride,
+                    col_stride,
+                    ..
+                } = self.a;
                 // SAFETY: the rows and columns are inside the matrix, whose constructor checked the slice; the panel with its slack is
                 // inside `packed`.
                 unsafe {
-                    let src = data.as_ptr().add(row * row_stride + (self.depth.start + start) * col_stride);
+                    let src = data
+                        .as_ptr()
+                        .add(row * row_stride + (self.depth.start + start) * col_stride);
                     let dst = self.packed.as_mut_ptr().add(panel * panel_size);
                     pack::pack_a_panel(s, src, row_stride, col_stride, depth, rows, dst);
                 }
@@ -335,9 +432,16 @@ impl Kernel for Block<'_> {
                             rows,
                             cols,
                             depth,
-                            (self.packed.as_ptr().add(panel * panel_size), S::MR),
+                            micro::Left {
+                                data: self.packed.as_ptr().add(panel * panel_size),
+                                row_stride: 1,
+                                depth_stride: S::MR,
+                            },
                             (self.b.as_ptr().add(col * k + start * S::NR), S::NR),
-                            (self.out.data.get().add(row * self.out.stride + col), self.out.stride),
+                            (
+                                self.out.data.get().add(row * self.out.stride + col),
+                                self.out.stride,
+                            ),
                             store,
                         );
                     }

@@ -20,7 +20,16 @@ pub(crate) unsafe fn pack_b_panel<S: GemmSimd>(
     unsafe {
         for vector in 0..S::NV {
             let (first, lanes) = (vector * S::N, cols.saturating_sub(vector * S::N).min(S::N));
-            pack(s, src.add(if lanes == 0 { 0 } else { first * col_stride }), row_stride, col_stride, depth, lanes, dst.add(first), S::NR);
+            pack(
+                s,
+                src.add(if lanes == 0 { 0 } else { first * col_stride }),
+                row_stride,
+                col_stride,
+                depth,
+                lanes,
+                dst.add(first),
+                S::NR,
+            );
         }
     }
 }
@@ -66,16 +75,33 @@ unsafe fn pack<S: GemmSimd>(
             }
         } else if lane_stride == 1 {
             for p in 0..depth {
-                s.store(dst.add(p * dst_stride), s.load_n(src.add(p * depth_stride), lanes));
+                s.store(
+                    dst.add(p * dst_stride),
+                    s.load_n(src.add(p * depth_stride), lanes),
+                );
             }
         } else if depth_stride == 1 {
             let mut p = 0;
             while p + S::N <= depth {
-                s.transpose(src.add(p), lane_stride, lanes, S::N, dst.add(p * dst_stride), dst_stride);
+                s.transpose(
+                    src.add(p),
+                    lane_stride,
+                    lanes,
+                    S::N,
+                    dst.add(p * dst_stride),
+                    dst_stride,
+                );
                 p += S::N;
             }
             if p < depth {
-                s.transpose(src.add(p), lane_stride, lanes, depth - p, dst.add(p * dst_stride), dst_stride);
+                s.transpose(
+                    src.add(p),
+                    lane_stride,
+                    lanes,
+                    depth - p,
+                    dst.add(p * dst_stride),
+                    dst_stride,
+                );
             }
         } else {
             for p in 0..depth {
