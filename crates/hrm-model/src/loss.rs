@@ -167,6 +167,19 @@ pub struct Metrics {
     pub q_continue_loss: f64,
 }
 
+impl std::ops::AddAssign for Metrics {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.accuracy += other.accuracy;
+        self.exact_accuracy += other.exact_accuracy;
+        self.q_halt_accuracy += other.q_halt_accuracy;
+        self.steps += other.steps;
+        self.lm_loss += other.lm_loss;
+        self.q_halt_loss += other.q_halt_loss;
+        self.q_continue_loss += other.q_continue_loss;
+    }
+}
+
 impl Metrics {
     /// The metrics of a segment as one small tensor, to be read back when convenient: see
     /// [`from_values`](Self::from_values).

@@ -1,0 +1,643 @@
+//! Recipes: what a TOML file in `configs/` says, resolved with where every value came from.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use hrm_model::{ForwardDtype, ModelConfig, PositionEncoding, loss::LossKind};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use toml::{Table, Value};
+
+/// A complete description of a training run. In every numeric field that says so, 0 means "off".
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Where puzzles come from.
+    pub data: DataConfig,
+    /// The architecture; vocabulary, sequence length and number of puzzles come from the data.
+    pub model: ModelSection,
+    /// Optimization.
+    pub train: TrainConfig,
+    /// Evaluation during training.
+    pub eval: EvalConfig,
+}
+
+/// Where puzzles come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataSource {
+    /// Made on the spot from the seed.
+    Generate,
+    /// A CSV of `source,question,answer,rating`, plain or gzipped.
+    Csv,
+    /// A folder in the reference's format.
+    Dataset,
+}
+
+/// Section `[data]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Kind of source.
+    pub source: DataSource,
+    /// `csv`: the training file; `dataset`: the folder.
+    pub path: String,
+    /// `csv`: the file to evaluate on; empty to hold out `test_examples` of the training file.
+    pub test_path: String,
+    /// Rows of a Sudoku box.
+    pub box_rows: usize,
+    /// Columns of a Sudoku box.
+    pub box_cols: usize,
+    /// Puzzles to train on; 0 for all of the file.
+    pub train_examples: usize,
+    /// Puzzles to evaluate on; 0 for all of the file.
+    pub test_examples: usize,
+    /// `generate`: fewest givens; 0 for minimal puzzles.
+    pub min_clues: usize,
+    /// `generate`: most givens; 0 for minimal puzzles.
+    pub max_clues: usize,
+    /// `csv`: puzzles rated lower are left out.
+    pub min_rating: u32,
+    /// Seed of generation and of subset draws.
+    pub seed: u64,
+    /// Whether training applies a random symmetry to each puzzle each time.
+    pub augment: bool,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            source: DataSource::Generate,
+            path: String::new(),
+            test_path: String::new(),
+            box_rows: 3,
+            box_cols: 3,
+            train_examples: 1000,
+            test_examples: 500,
+            min_clues: 0,
+            max_clues: 0,
+            min_rating: 0,
+            seed: 42,
+            augment: true,
+        }
+    }
+}
+
+/// Section `[model]`: a [`ModelConfig`] without what the data determines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// Width.
+    pub hidden_size: usize,
+    /// Attention heads.
+    pub num_heads: usize,
+    /// Relative width of the SwiGLU.
+    pub expansion: f64,
+    /// Blocks of the high-level module.
+    pub h_layers: usize,
+    /// Blocks of the low-level module.
+    pub l_layers: usize,
+    /// High-level updates per segment.
+    pub h_cycles: usize,
+    /// Low-level updates per high-level update.
+    pub l_cycles: usize,
+    /// Width of the puzzle embedding; 0 for none.
+    pub puzzle_emb_ndim: usize,
+    /// Positions.
+    pub pos_encodings: PositionEncoding,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Added to the mean square in RMSNorm.
+    pub rms_norm_eps: f64,
+    /// Segments after which every sequence halts.
+    pub halt_max_steps: usize,
+    /// Probability of a random minimum number of segments.
+    pub halt_exploration_prob: f64,
+    /// Float type of activations.
+    pub forward_dtype: ForwardDtype,
+}
+
+impl Default for ModelSection {
+    fn default() -> Self {
+        let config = ModelConfig::hrm_sudoku_extreme();
+        Self {
+            hidden_size: config.hidden_size,
+            num_heads: config.num_heads,
+            expansion: config.expansion,
+            h_layers: config.h_layers,
+            l_layers: config.l_layers,
+            h_cycles: config.h_cycles,
+            l_cycles: config.l_cycles,
+            puzzle_emb_ndim: config.puzzle_emb_ndim,
+            pos_encodings: config.pos_encodings,
+            rope_theta: config.rope_theta,
+            rms_norm_eps: config.rms_norm_eps,
+            halt_max_steps: config.halt_max_steps,
+            halt_exploration_prob: config.halt_exploration_prob,
+            forward_dtype: config.forward_dtype,
+        }
+    }
+}
+
+impl ModelSection {
+    /// The model for data of these sizes.
+    pub fn resolve(&self, vocab_size: usize, seq_len: usize, num_puzzle_identifiers: usize) -> ModelConfig {
+        ModelConfig {
+            vocab_size,
+            seq_len,
+            num_puzzle_identifiers,
+            hidden_size: self.hidden_size,
+            num_heads: self.num_heads,
+            expansion: self.expansion,
+            h_layers: self.h_layers,
+            l_layers: self.l_layers,
+            h_cycles: self.h_cycles,
+            l_cycles: self.l_cycles,
+            puzzle_emb_ndim: self.puzzle_emb_ndim,
+            pos_encodings: self.pos_encodings,
+            rope_theta: self.rope_theta,
+            rms_norm_eps: self.rms_norm_eps,
+            halt_max_steps: self.halt_max_steps,
+            halt_exploration_prob: self.halt_exploration_prob,
+            forward_dtype: self.forward_dtype,
+        }
+    }
+}
+
+/// Section `[train]`. Defaults are the paper's for Sudoku-Extreme.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Seed of the weights, the sampler, augmentation and exploration.
+    pub seed: u64,
+    /// Sequences per step.
+    pub global_batch_size: usize,
+    /// Passes over the training puzzles.
+    pub epochs: u64,
+    /// Steps; 0 for as many as the epochs give.
+    pub max_steps: u64,
+    /// Stop cleanly, with a checkpoint, after this step; 0 for not at all. The schedule is unaffected.
+    pub stop_after: u64,
+    /// Base learning rate.
+    pub lr: f64,
+    /// Final learning rate relative to the base.
+    pub lr_min_ratio: f64,
+    /// Steps of linear warm-up.
+    pub lr_warmup_steps: u64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Base learning rate of the puzzle embedding.
+    pub puzzle_emb_lr: f64,
+    /// Weight decay of the puzzle embedding.
+    pub puzzle_emb_weight_decay: f64,
+    /// Which cross-entropy.
+    pub loss: LossKind,
+    /// Largest global gradient norm; 0 for no clipping.
+    pub grad_clip: f64,
+    /// Steps between two rows written and shown; metrics stay on the device in between.
+    pub log_interval: u64,
+    /// Steps between two checkpoints; 0 for only the last.
+    pub checkpoint_interval: u64,
+    /// Checkpoints kept, the newest ones.
+    pub keep_checkpoints: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            global_batch_size: 384,
+            epochs: 20_000,
+            max_steps: 0,
+            stop_after: 0,
+            lr: 7e-5,
+            lr_min_ratio: 1.0,
+            lr_warmup_steps: 2000,
+            beta1: 0.9,
+            beta2: 0.95,
+            weight_decay: 1.0,
+            puzzle_emb_lr: 7e-5,
+            puzzle_emb_weight_decay: 1.0,
+            loss: LossKind::Stablemax,
+            grad_clip: 0.0,
+            log_interval: 1,
+            checkpoint_interval: 1000,
+            keep_checkpoints: 2,
+        }
+    }
+}
+
+/// Section `[eval]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalConfig {
+    /// Steps between two evaluations; 0 for only the last.
+    pub interval: u64,
+    /// Sequences per batch.
+    pub batch_size: usize,
+    /// Puzzles to evaluate on during training; 0 for all.
+    pub limit: usize,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self { interval: 1000, batch_size: 64, limit: 0 }
+    }
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// This file.
+    File(PathBuf),
+    /// `--set` on the command line.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => write!(f, "default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Flag => write!(f, "flag --set"),
+        }
+    }
+}
+
+/// One value of a resolved recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigRow {
+    /// Dotted name, `train.lr`.
+    pub key: String,
+    /// As TOML writes it.
+    pub value: String,
+    /// Who set it.
+    pub origin: Origin,
+}
+
+/// What can be wrong with a recipe.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{path}: {source}")]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// A key that no recipe has.
+    #[error("{origin}: unknown key `{key}`{}", suggestion.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default())]
+    UnknownKey {
+        /// Who set it.
+        origin: Origin,
+        /// Its dotted name.
+        key: String,
+        /// The nearest known key.
+        suggestion: Option<String>,
+    },
+    /// A value of the wrong type or outside its range.
+    #[error("{origin}: {key} = {got}: expected {expected}")]
+    Value {
+        /// Who set it.
+        origin: Origin,
+        /// Its dotted name.
+        key: String,
+        /// What was given.
+        got: String,
+        /// What would be valid.
+        expected: String,
+    },
+    /// `--set` without `=`.
+    #[error("--set {0}: expected key=value, for example --set train.seed=3")]
+    Flag(String),
+}
+
+/// A recipe and the origin of every value that is not a default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResolvedRecipe {
+    /// The values.
+    pub recipe: Recipe,
+    origins: BTreeMap<String, Origin>,
+}
+
+impl ResolvedRecipe {
+    /// Defaults, then the file's values, then those of `sets` (`train.seed=3`).
+    ///
+    /// # Errors
+    /// If the file is absent or no TOML, a key is unknown, or a value cannot be used.
+    pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self, ConfigError> {
+        let mut values = flatten(&to_table(&Recipe::default()));
+        let known: Vec<String> = values.keys().cloned().collect();
+        let mut origins = BTreeMap::new();
+        let mut set = |values: &mut BTreeMap<String, Value>, key: String, value: Value, origin: Origin| {
+            let Some(old) = values.get_mut(&key) else {
+                let suggestion = nearest(&key, &known);
+                return Err(ConfigError::UnknownKey { origin, key, suggestion });
+            };
+            *old = like(old, value, &key, &origin)?;
+            origins.insert(key, origin);
+            Ok(())
+        };
+        if let Some(path) = file {
+            let text = fs::read_to_string(path)
+                .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+            let table: Table = text.parse().map_err(|source| ConfigError::Syntax {
+                path: path.to_owned(),
+                source: Box::new(source),
+            })?;
+            for (key, value) in flatten(&table) {
+                set(&mut values, key, value, Origin::File(path.to_owned()))?;
+            }
+        }
+        for flag in sets {
+            let (key, value) = flag.split_once('=').ok_or_else(|| ConfigError::Flag(flag.clone()))?;
+            let value = value.trim();
+            // A bare word is a string: --set train.loss=softmax
+            let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+            let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+            set(&mut values, key.trim().to_owned(), value, Origin::Flag)?;
+        }
+        let recipe = deserialize(&values, &origins)?;
+        let resolved = Self { recipe, origins };
+        resolved.validate()?;
+        Ok(resolved)
+    }
+
+    /// A recipe made in code.
+    pub fn from_recipe(recipe: Recipe) -> Self {
+        Self { recipe, origins: BTreeMap::new() }
+    }
+
+    /// The origin of a value.
+    pub fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+
+    /// Every value with its origin, in the order of the sections.
+    pub fn rows(&self) -> Vec<ConfigRow> {
+        let mut rows = Vec::new();
+        for (section, table) in to_table(&self.recipe) {
+            let Value::Table(table) = table else { continue };
+            for (name, value) in table {
+                let key = format!("{section}.{name}");
+                let origin = self.origin(&key);
+                rows.push(ConfigRow { key, value: value.to_string(), origin });
+            }
+        }
+        rows
+    }
+
+    /// As a TOML file, with the origin of each value that is no default as a comment.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        let mut section = "";
+        let rows = self.rows();
+        for row in &rows {
+            let (head, name) = row.key.split_once('.').unwrap_or(("", &row.key));
+            if head != section {
+                text.push_str(&format!("{}[{head}]\n", if section.is_empty() { "" } else { "\n" }));
+                section = head;
+            }
+            text.push_str(&format!("{name} = {}", row.value));
+            if row.origin != Origin::Default {
+                text.push_str(&format!("  # {}", row.origin));
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Keys whose values differ in `other`, with both values.
+    pub fn differences(&self, other: &Self) -> Vec<(String, String, String)> {
+        let (ours, theirs) = (flatten(&to_table(&self.recipe)), flatten(&to_table(&other.recipe)));
+        ours.into_iter()
+            .filter_map(|(key, ours)| {
+                let theirs = theirs.get(&key)?;
+                (ours != *theirs).then(|| (key, ours.to_string(), theirs.to_string()))
+            })
+            .collect()
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let error = |key: &str, got: String, expected: &str| {
+            Err(ConfigError::Value {
+                origin: self.origin(key),
+                key: key.to_owned(),
+                got,
+                expected: expected.to_owned(),
+            })
+        };
+        let Recipe { data, train, eval, model } = &self.recipe;
+        for (key, value) in [
+            ("train.global_batch_size", train.global_batch_size as u64),
+            ("train.log_interval", train.log_interval),
+            ("train.keep_checkpoints", train.keep_checkpoints as u64),
+            ("eval.batch_size", eval.batch_size as u64),
+            ("data.box_rows", data.box_rows as u64),
+            ("data.box_cols", data.box_cols as u64),
+        ] {
+            if value == 0 {
+                return error(key, value.to_string(), "at least 1");
+            }
+        }
+        for (key, value) in [("train.lr", train.lr), ("train.puzzle_emb_lr", train.puzzle_emb_lr)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return error(key, value.to_string(), "a learning rate of 0 or more");
+            }
+        }
+        for (key, value) in [("train.beta1", train.beta1), ("train.beta2", train.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return error(key, value.to_string(), "a decay from 0 to below 1");
+            }
+        }
+        if train.max_steps == 0 && train.epochs == 0 {
+            return error("train.epochs", "0".to_owned(), "at least 1, or train.max_steps");
+        }
+        if data.source != DataSource::Generate && data.path.is_empty() {
+            let expected = "the file or folder with the training puzzles";
+            return error("data.path", "\"\"".to_owned(), expected);
+        }
+        if let Err(hrm_model::ModelError::Config { field, got, expected }) =
+            model.resolve(2, 1, 1).validate()
+        {
+            return error(&format!("model.{field}"), got, &expected);
+        }
+        Ok(())
+    }
+}
+
+fn to_table(recipe: &Recipe) -> Table {
+    match Value::try_from(recipe) {
+        Ok(Value::Table(table)) => table,
+        // A recipe is made of plain numbers, strings and flags only.
+        _ => Table::new(),
+    }
+}
+
+/// Leaves of a table by dotted name.
+fn flatten(table: &Table) -> BTreeMap<String, Value> {
+    fn walk(prefix: &str, table: &Table, out: &mut BTreeMap<String, Value>) {
+        for (key, value) in table {
+            let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                Value::Table(inner) => walk(&key, inner, out),
+                leaf => {
+                    out.insert(key, leaf.clone());
+                }
+            }
+        }
+    }
+    let mut out = BTreeMap::new();
+    walk("", table, &mut out);
+    out
+}
+
+/// `new` in the type of `old`: an integer is accepted where a float is expected.
+fn like(old: &Value, new: Value, key: &str, origin: &Origin) -> Result<Value, ConfigError> {
+    match (old, new) {
+        (Value::Float(_), Value::Integer(n)) => Ok(Value::Float(n as f64)),
+        (old, new) if old.same_type(&new) => Ok(new),
+        (old, new) => Err(ConfigError::Value {
+            origin: origin.clone(),
+            key: key.to_owned(),
+            got: new.to_string(),
+            expected: format!("{} {}, like {old}", article(old.type_str()), old.type_str()),
+        }),
+    }
+}
+
+fn article(noun: &str) -> &'static str {
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
+/// Deserializes section by section and value by value, so that an error names the key.
+fn deserialize(
+    values: &BTreeMap<String, Value>,
+    origins: &BTreeMap<String, Origin>,
+) -> Result<Recipe, ConfigError> {
+    let unflatten = |values: &BTreeMap<String, Value>| {
+        let mut table = Table::new();
+        for (key, value) in values {
+            let (section, name) = key.split_once('.').unwrap_or(("", key));
+            let entry = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(section) = entry {
+                section.insert(name.to_owned(), value.clone());
+            }
+        }
+        table
+    };
+    let error = match unflatten(values).try_into() {
+        Ok(recipe) => return Ok(recipe),
+        Err(error) => error,
+    };
+    // Find the value at fault: the one that alone breaks the defaults.
+    let defaults = flatten(&to_table(&Recipe::default()));
+    for (key, origin) in origins {
+        let mut one = defaults.clone();
+        one.insert(key.clone(), values[key].clone());
+        if let Err(error) = unflatten(&one).try_into::<Recipe>() {
+            return Err(ConfigError::Value {
+                origin: origin.clone(),
+                key: key.clone(),
+                got: values[key].to_string(),
+                expected: expectation(&error),
+            });
+        }
+    }
+    Err(ConfigError::Value {
+        origin: Origin::Default,
+        key: "recipe".to_owned(),
+        got: "these values".to_owned(),
+        expected: expectation(&error),
+    })
+}
+
+fn expectation(error: &toml::de::Error) -> String {
+    let message = error.message();
+    message.split_once("expected ").map_or(message, |(_, expected)| expected).to_owned()
+}
+
+/// The known key nearest to a mistyped one.
+fn nearest(key: &str, known: &[String]) -> Option<String> {
+    let name = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
+    known
+        .iter()
+        .map(|k| (distance(key, k).min(distance(&name(key), &name(k)) + 1), k))
+        .min_by_key(|(d, _)| *d)
+        .filter(|(d, _)| *d <= 1 + key.len() / 4)
+        .map(|(_, k)| k.clone())
+}
+
+/// Edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let substitute = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, sets: &[&str]) -> Result<ResolvedRecipe, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recipe.toml");
+        fs::write(&path, text).unwrap();
+        ResolvedRecipe::load(Some(&path), &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn values_know_where_they_came_from() {
+        let resolved = load("[train]\nlr = 1\nseed = 5\n", &["train.seed=7", "train.loss=softmax"]).unwrap();
+        assert_eq!(resolved.recipe.train.lr, 1.0);
+        assert_eq!(resolved.recipe.train.seed, 7);
+        assert_eq!(resolved.recipe.train.loss, LossKind::Softmax);
+        assert!(matches!(resolved.origin("train.lr"), Origin::File(_)));
+        assert_eq!(resolved.origin("train.seed"), Origin::Flag);
+        assert_eq!(resolved.origin("train.beta1"), Origin::Default);
+        let again: Recipe = toml::from_str(&resolved.to_toml()).unwrap();
+        assert_eq!(again, resolved.recipe);
+        assert_eq!(resolved.rows().len(), flatten(&to_table(&Recipe::default())).len());
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let told = |text: &str, sets: &[&str]| load(text, sets).unwrap_err().to_string();
+        assert!(told("[train]\nlearning_rat = 1.0\n", &[]).contains("unknown key `train.learning_rat`"));
+        assert!(told("[train]\nwarmup_steps = 1\n", &[]).contains("unknown key"));
+        assert!(told("", &["train.sed=1"]).contains("did you mean `train.seed`?"));
+        assert!(told("", &["train.seed"]).contains("expected key=value"));
+        assert!(told("", &["train.lr=fast"]).contains("train.lr = \"fast\": expected a float"));
+        assert!(told("", &["train.loss=hinge"]).contains("train.loss"));
+        assert!(told("", &["train.seed=-1"]).contains("train.seed"));
+        assert!(told("", &["model.num_heads=7"]).contains("a divisor of hidden_size (512)"));
+        assert!(told("[train\n", &[]).contains("recipe.toml"));
+    }
+}

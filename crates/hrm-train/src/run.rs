@@ -1,0 +1,186 @@
+//! The run directory: resolved config, `metrics.jsonl`, `train.log`, checkpoints.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use hrm_model::weights::write_atomically;
+use serde::Serialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::config::ResolvedRecipe;
+
+/// What can go wrong with a run directory.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A file cannot be read or written.
+    #[error("run directory: {path}: {source}")]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is another run already.
+    #[error("{path} already holds a run; continue it with --resume {path}, or choose another --run-dir")]
+    Occupied {
+        /// Which folder.
+        path: PathBuf,
+    },
+}
+
+/// A run directory, open for writing.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    metrics: File,
+    log: File,
+}
+
+impl RunDir {
+    /// Makes the folder of a new run.
+    ///
+    /// # Errors
+    /// If it holds a run already or cannot be written to.
+    pub fn create(path: &Path, recipe: &ResolvedRecipe) -> Result<Self, RunError> {
+        if path.join("config.toml").exists() || path.join("checkpoints").exists() {
+            return Err(RunError::Occupied { path: path.to_owned() });
+        }
+        let checkpoints = path.join("checkpoints");
+        fs::create_dir_all(&checkpoints).map_err(io_at(&checkpoints))?;
+        let config = path.join("config.toml");
+        write_atomically(&config, recipe.to_toml().as_bytes()).map_err(io_at(&config))?;
+        Self::open(path)
+    }
+
+    /// Goes on with a run that has done `step` steps: rows of `metrics.jsonl` beyond it, which a killed run may
+    /// have written after its last checkpoint, are dropped, as they will be written again.
+    ///
+    /// # Errors
+    /// If the folder cannot be read or written.
+    pub fn resume(path: &Path, step: u64) -> Result<Self, RunError> {
+        let metrics = path.join("metrics.jsonl");
+        let text = match fs::read_to_string(&metrics) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(io_at(&metrics))?,
+        };
+        let kept: String = text
+            .lines()
+            .filter(|line| {
+                serde_json::from_str::<Value>(line)
+                    .is_ok_and(|row| row["step"].as_u64().is_some_and(|s| s <= step))
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        if kept != text {
+            write_atomically(&metrics, kept.as_bytes()).map_err(io_at(&metrics))?;
+        }
+        Self::open(path)
+    }
+
+    fn open(path: &Path) -> Result<Self, RunError> {
+        let append = |name: &str| {
+            let file = path.join(name);
+            OpenOptions::new().create(true).append(true).open(&file).map_err(io_at(&file))
+        };
+        Ok(Self { path: path.to_owned(), metrics: append("metrics.jsonl")?, log: append("train.log")? })
+    }
+
+    /// Where the run lives.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where its checkpoints live.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Appends a row to `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn metrics(&mut self, row: &impl Serialize) -> Result<(), RunError> {
+        let path = self.path.join("metrics.jsonl");
+        let mut line = serde_json::to_string(row).map_err(io::Error::other).map_err(io_at(&path))?;
+        line.push('\n');
+        // One write for the line, so that a killed run leaves whole lines.
+        self.metrics.write_all(line.as_bytes()).map_err(io_at(&path))
+    }
+
+    /// Appends a line with the time to `train.log`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn log(&mut self, message: &str) -> Result<(), RunError> {
+        let path = self.path.join("train.log");
+        let line = format!("{} {message}\n", timestamp(SystemTime::now()));
+        self.log.write_all(line.as_bytes()).map_err(io_at(&path))
+    }
+}
+
+fn io_at(path: &Path) -> impl Fn(io::Error) -> RunError + use<> {
+    let path = path.to_owned();
+    move |source| RunError::Io { path: path.clone(), source }
+}
+
+/// UTC as `2026-11-23T23:08:00Z`, from the civil calendar's arithmetic on days.
+pub fn timestamp(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 0000-03-01, in eras of 400 years.
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn timestamps_are_civil() {
+        let at = |seconds| timestamp(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(1_795_475_280), "2026-11-23T23:08:00Z");
+    }
+
+    #[test]
+    fn resuming_drops_what_will_be_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = ResolvedRecipe::from_recipe(crate::config::Recipe::default());
+        let mut run = RunDir::create(dir.path(), &recipe).unwrap();
+        for step in 1..=5 {
+            run.metrics(&serde_json::json!({ "step": step })).unwrap();
+        }
+        drop(run);
+        assert!(matches!(RunDir::create(dir.path(), &recipe), Err(RunError::Occupied { .. })));
+        // A line cut short by a kill goes too.
+        let file = dir.path().join("metrics.jsonl");
+        let mut text = fs::read_to_string(&file).unwrap();
+        text.push_str("{\"step\": 6, \"lo");
+        fs::write(&file, text).unwrap();
+        RunDir::resume(dir.path(), 3).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
+    }
+}

@@ -1,0 +1,572 @@
+//! The training loop: data, steps, metrics, evaluation, checkpoints, resumption.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use hrm_backend::{HrmAutodiffBackend, HrmBackend};
+use hrm_data::dataset::{SamplerState, TrainSampler};
+use hrm_model::{Hrm, ModelConfig, ModelError, act::Carry, loss::Metrics};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::{
+    checkpoint::{self, CheckpointError},
+    config::{ConfigError, Recipe, ResolvedRecipe},
+    data::{self, DataError, TaskData},
+    evaluate::{EvalReport, evaluate},
+    optim::{AdamAtan2, AdamAtan2Config, CosineSchedule, SignSgd, total_steps},
+    run::{RunDir, RunError},
+    step::{StepSettings, train_step},
+};
+
+/// What to train and where.
+#[derive(Debug)]
+pub struct TrainOptions {
+    /// The recipe. When resuming: what the command line says now; see [`RESUMABLE_CHANGES`].
+    pub recipe: ResolvedRecipe,
+    /// The run directory.
+    pub run_dir: PathBuf,
+    /// Continue from the newest whole checkpoint of the run directory.
+    pub resume: bool,
+    /// Set by anyone to stop after the current step, with a checkpoint.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What may differ when a run is resumed: values that do not change what the remaining steps compute.
+pub const RESUMABLE_CHANGES: [&str; 7] = [
+    "train.stop_after",
+    "train.log_interval",
+    "train.checkpoint_interval",
+    "train.keep_checkpoints",
+    "eval.interval",
+    "eval.batch_size",
+    "eval.limit",
+];
+
+/// One row of `metrics.jsonl` about training.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepReport {
+    /// Step, counted from 1.
+    pub step: u64,
+    /// Passes over the training puzzles so far.
+    pub epoch: f64,
+    /// What was minimised: the total loss divided by the global batch.
+    pub loss: f64,
+    /// Cross-entropy per sequence.
+    pub lm_loss: f64,
+    /// Binary cross-entropy of `q_halt` per sequence.
+    pub q_halt_loss: f64,
+    /// Binary cross-entropy of `q_continue` per sequence.
+    pub q_continue_loss: f64,
+    /// Sequences that halted in this step; the means below are over them, and absent if there is none.
+    pub count: u64,
+    /// Mean share of right cells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Share of sequences right in every cell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact_accuracy: Option<f64>,
+    /// For which share the sign of `q_halt` tells exactness.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q_halt_accuracy: Option<f64>,
+    /// Mean number of segments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_steps: Option<f64>,
+    /// Learning rate.
+    pub lr: f64,
+    /// Learning rate of the puzzle embedding.
+    pub puzzle_emb_lr: f64,
+    /// Sequences per second since the last report.
+    pub examples_per_second: f64,
+    /// Seconds since this process started the run.
+    pub seconds: f64,
+}
+
+/// One row of `metrics.jsonl` about evaluation.
+#[derive(Debug, Clone, Serialize)]
+pub struct EvalRow {
+    /// After this step.
+    pub step: u64,
+    /// The results on the held-out puzzles.
+    pub eval: EvalReport,
+}
+
+/// What a run starts from.
+#[derive(Debug, Clone)]
+pub struct StartReport {
+    /// The model.
+    pub model: ModelConfig,
+    /// Trained parameters.
+    pub parameters: usize,
+    /// Steps in all.
+    pub total_steps: u64,
+    /// Steps done already.
+    pub first_step: u64,
+    /// Training puzzles.
+    pub train_examples: usize,
+    /// Held-out puzzles.
+    pub test_examples: usize,
+    /// Sequences per step.
+    pub batch_size: usize,
+}
+
+/// Someone who watches a run.
+pub trait Observer {
+    /// Before the first step.
+    fn on_start(&mut self, _start: &StartReport) {}
+    /// After each reported step.
+    fn on_step(&mut self, _step: &StepReport) {}
+    /// After each evaluation.
+    fn on_eval(&mut self, _eval: &EvalRow) {}
+    /// Anything else worth a line.
+    fn on_message(&mut self, _message: &str) {}
+}
+
+/// Nobody watches.
+impl Observer for () {}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps are done.
+    Finished,
+    /// At `train.stop_after`.
+    StopAfter,
+    /// Someone asked for it.
+    Interrupted,
+}
+
+/// What a run gives.
+#[derive(Debug, Clone)]
+pub struct TrainSummary {
+    /// Steps done.
+    pub step: u64,
+    /// Why it ended.
+    pub ending: Ending,
+    /// The last checkpoint.
+    pub checkpoint: PathBuf,
+    /// The last evaluation of this process, if there was one.
+    pub eval: Option<EvalReport>,
+}
+
+/// What can go wrong in a run.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// The recipe.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The architecture.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The run directory.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The run cannot go on with another value of this key.
+    #[error(
+        "cannot resume with {key} = {now} (the run has {before}): its remaining steps would not be those of the \
+         run; start a new run for that. These may change: {}", RESUMABLE_CHANGES.join(", ")
+    )]
+    Changed {
+        /// Dotted name.
+        key: String,
+        /// The run's value.
+        before: String,
+        /// The value asked for.
+        now: String,
+    },
+    /// The backend lacks the forward type.
+    #[error("model.forward_dtype = {dtype:?}: {backend} cannot compute in it; use f32")]
+    Dtype {
+        /// The type.
+        dtype: hrm_model::ForwardDtype,
+        /// The backend.
+        backend: String,
+    },
+}
+
+/// Trains a recipe to its end, or to where it is stopped.
+///
+/// # Errors
+/// If the data, the run directory or a checkpoint cannot be read or written; what was saved stays.
+pub fn train<A: HrmAutodiffBackend>(
+    options: TrainOptions,
+    device: &A::Device,
+    observer: &mut dyn Observer,
+) -> Result<TrainSummary, TrainError> {
+    let TrainOptions { recipe, run_dir, resume, stop } = options;
+    let data = data::load(&recipe.recipe.data)?;
+    let (mut run, mut trainer) = if resume {
+        resume_run::<A>(&run_dir, recipe, &data, device, observer)?
+    } else {
+        let trainer = Trainer::<A>::new(recipe, &data, device)?;
+        (RunDir::create(&run_dir, &trainer.recipe)?, trainer)
+    };
+    let result = trainer.run(&mut run, &data, &stop, observer);
+    if let Err(error) = &result {
+        // The run directory may be what failed: the error itself is what counts.
+        let _ = run.log(&format!("stopped by an error: {error}"));
+    }
+    result
+}
+
+/// The recipe that a run directory was started with.
+///
+/// # Errors
+/// If its `config.toml` cannot be read.
+pub fn saved_recipe(run_dir: &Path, sets: &[String]) -> Result<ResolvedRecipe, ConfigError> {
+    // Where the first part of a run stopped says nothing about where the next one should.
+    let mut all = vec!["train.stop_after=0".to_owned()];
+    all.extend_from_slice(sets);
+    ResolvedRecipe::load(Some(&run_dir.join("config.toml")), &all)
+}
+
+fn resume_run<A: HrmAutodiffBackend>(
+    run_dir: &Path,
+    recipe: ResolvedRecipe,
+    data: &TaskData,
+    device: &A::Device,
+    observer: &mut dyn Observer,
+) -> Result<(RunDir, Trainer<A>), TrainError> {
+    let before = saved_recipe(run_dir, &[])?;
+    for (key, before, now) in before.differences(&recipe) {
+        if !RESUMABLE_CHANGES.contains(&key.as_str()) {
+            return Err(TrainError::Changed { key, before, now });
+        }
+    }
+    let folder = run_dir.join("checkpoints");
+    let mut newest = None;
+    for (_, path) in checkpoint::list(&folder)?.into_iter().rev() {
+        match checkpoint::load::<A, SamplerState>(&path, device) {
+            Ok(loaded) => {
+                newest = Some(loaded);
+                break;
+            }
+            Err(error) => observer.on_message(&format!("warning: {error}; trying the one before")),
+        }
+    }
+    let Some(loaded) = newest else {
+        return Err(CheckpointError::Absent { path: folder }.into());
+    };
+    let step = loaded.state.step;
+    let mut trainer = Trainer::<A>::with_model(recipe, data, loaded.model)?;
+    trainer.adam.moments = loaded.moments;
+    trainer.carry = loaded.carry;
+    trainer.step = step;
+    trainer.sampler = data.sampler_from(&trainer.recipe.recipe, loaded.state.sampler)?;
+    let mut run = RunDir::resume(run_dir, step)?;
+    run.log(&format!("resumed after step {step}"))?;
+    observer.on_message(&format!("resumed after step {step}"));
+    Ok((run, trainer))
+}
+
+/// The state of a run.
+struct Trainer<A: HrmAutodiffBackend> {
+    recipe: ResolvedRecipe,
+    model: Hrm<A>,
+    adam: AdamAtan2<A::InnerBackend>,
+    sign_sgd: SignSgd,
+    schedule: CosineSchedule,
+    carry: Carry<A::InnerBackend>,
+    sampler: TrainSampler,
+    step: u64,
+}
+
+impl<A: HrmAutodiffBackend> Trainer<A> {
+    fn new(recipe: ResolvedRecipe, data: &TaskData, device: &A::Device) -> Result<Self, TrainError> {
+        let metadata = data.train.metadata();
+        let config = recipe.recipe.model.resolve(
+            metadata.vocab_size,
+            metadata.seq_len,
+            metadata.num_puzzle_identifiers,
+        );
+        if !config.runs_on::<A>(device) {
+            return Err(TrainError::Dtype { dtype: config.forward_dtype, backend: A::name(device) });
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
+        let model = config.init(&mut rng, device)?;
+        Self::with_model(recipe, data, model)
+    }
+
+    fn with_model(recipe: ResolvedRecipe, data: &TaskData, model: Hrm<A>) -> Result<Self, TrainError> {
+        let Recipe { train, .. } = &recipe.recipe;
+        let sampler = data.sampler(&recipe.recipe)?;
+        let metadata = data.train.metadata();
+        let total_steps = match train.max_steps {
+            0 => total_steps(
+                train.epochs,
+                metadata.total_groups,
+                metadata.mean_puzzle_examples,
+                train.global_batch_size,
+            ),
+            steps => steps,
+        };
+        let adam = AdamAtan2::new(AdamAtan2Config {
+            beta1: train.beta1,
+            beta2: train.beta2,
+            weight_decay: train.weight_decay,
+        });
+        Ok(Self {
+            sign_sgd: SignSgd { weight_decay: train.puzzle_emb_weight_decay },
+            schedule: CosineSchedule {
+                warmup_steps: train.lr_warmup_steps,
+                total_steps,
+                min_ratio: train.lr_min_ratio,
+            },
+            carry: model.inner().empty_carry(train.global_batch_size),
+            adam,
+            model,
+            sampler,
+            recipe,
+            step: 0,
+        })
+    }
+
+    fn run(
+        &mut self,
+        run: &mut RunDir,
+        data: &TaskData,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<TrainSummary, TrainError> {
+        let Recipe { train, eval, .. } = self.recipe.recipe.clone();
+        let total = self.schedule.total_steps;
+        let start = StartReport {
+            model: self.model.config().clone(),
+            parameters: self.model.parameter_count(),
+            total_steps: total,
+            first_step: self.step,
+            train_examples: data.train.examples(),
+            test_examples: data.test.examples(),
+            batch_size: train.global_batch_size,
+        };
+        observer.on_start(&start);
+        run.log(&format!(
+            "{} parameters, {} training and {} held-out puzzles, batch {}, steps {} to {total}",
+            start.parameters,
+            start.train_examples,
+            start.test_examples,
+            start.batch_size,
+            self.step + 1,
+        ))?;
+
+        let mut pending = Pending::<A::InnerBackend>::new(train.global_batch_size);
+        let due = |interval: u64, step: u64| interval > 0 && step.is_multiple_of(interval);
+        let mut last_eval = None;
+        let mut saved = None;
+        let ending = loop {
+            if self.step >= total {
+                break Ending::Finished;
+            }
+            if stop.load(Ordering::SeqCst) {
+                break Ending::Interrupted;
+            }
+            if train.stop_after > 0 && self.step >= train.stop_after {
+                break Ending::StopAfter;
+            }
+            pending.add(self.one_step());
+            let step = self.step;
+            if due(train.log_interval, step) || due(train.checkpoint_interval, step) {
+                pending.flush(run, observer)?;
+            }
+            if due(eval.interval, step) && step < total {
+                pending.flush(run, observer)?;
+                last_eval = Some(self.evaluate(data, run, observer)?);
+                pending.restart_clock();
+            }
+            if due(train.checkpoint_interval, step) {
+                saved = Some((step, self.save(run)?));
+                pending.restart_clock();
+            }
+        };
+        pending.flush(run, observer)?;
+        if ending == Ending::Finished {
+            last_eval = Some(self.evaluate(data, run, observer)?);
+        }
+        let checkpoint = match saved {
+            Some((step, path)) if step == self.step => path,
+            _ => self.save(run)?,
+        };
+        run.log(&format!("{ending:?} after step {}, checkpoint {}", self.step, checkpoint.display()))?;
+        Ok(TrainSummary { step: self.step, ending, checkpoint, eval: last_eval })
+    }
+
+    fn one_step(&mut self) -> PendingStep<A::InnerBackend> {
+        let Recipe { train, .. } = &self.recipe.recipe;
+        self.step += 1;
+        let settings = StepSettings {
+            loss: train.loss,
+            global_batch: train.global_batch_size,
+            grad_clip: (train.grad_clip > 0.0).then_some(train.grad_clip),
+            lr: self.schedule.rate(train.lr, self.step),
+            puzzle_emb_lr: self.schedule.rate(train.puzzle_emb_lr, self.step),
+        };
+        let device = self.model.device();
+        let batch = data::to_device(&self.sampler.next_batch(), &device);
+        let min_steps = self.exploration(&device);
+        // Moved out and back: the optimizer updates in place what nobody else holds.
+        let carry = self.carry.clone();
+        let model = self.model.clone();
+        let (model, output) =
+            train_step(model, carry, batch, min_steps, &mut self.adam, self.sign_sgd, &settings);
+        self.model = model;
+        self.carry = output.carry;
+        PendingStep {
+            step: self.step,
+            epoch: self.sampler.epochs_done(),
+            lr: settings.lr,
+            puzzle_emb_lr: settings.puzzle_emb_lr,
+            metrics: output.metrics,
+        }
+    }
+
+    /// Minimum numbers of segments for this step, from the seed and the step alone.
+    fn exploration(
+        &self,
+        device: &<A::InnerBackend as burn::tensor::backend::BackendTypes>::Device,
+    ) -> Option<Tensor<A::InnerBackend, 1, Int>> {
+        let config = self.model.config();
+        if config.halt_exploration_prob == 0.0 || config.halt_max_steps < 2 {
+            return None;
+        }
+        let Recipe { train, .. } = &self.recipe.recipe;
+        let mut rng = ChaCha8Rng::seed_from_u64(train.seed);
+        rng.set_stream(self.step);
+        let draws: Vec<i32> = (0..train.global_batch_size)
+            .map(|_| {
+                let explores = rng.random_bool(config.halt_exploration_prob);
+                let steps = rng.random_range(2..=config.halt_max_steps as i32);
+                if explores { steps } else { 0 }
+            })
+            .collect();
+        let draws = TensorData::new(draws, [train.global_batch_size])
+            .convert::<<A::InnerBackend as burn::tensor::backend::BackendTypes>::IntElem>();
+        Some(Tensor::from_data(draws, device))
+    }
+
+    fn evaluate(
+        &self,
+        data: &TaskData,
+        run: &mut RunDir,
+        observer: &mut dyn Observer,
+    ) -> Result<EvalReport, TrainError> {
+        let Recipe { train, eval, .. } = &self.recipe.recipe;
+        let inner = self.model.inner();
+        let batches = data.eval_batches(eval.batch_size, eval.limit)?;
+        let device = self.model.device();
+        let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, &device);
+        let row = EvalRow { step: self.step, eval: report };
+        run.metrics(&row)?;
+        run.log(&format!(
+            "step {} evaluation: exact {:.2} %, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
+            self.step,
+            report.exact_accuracy * 100.0,
+            report.token_accuracy * 100.0,
+            report.lm_loss,
+            report.q_halt_accuracy * 100.0,
+            report.examples,
+            report.seconds,
+        ))?;
+        observer.on_eval(&row);
+        Ok(report)
+    }
+
+    fn save(&self, run: &mut RunDir) -> Result<PathBuf, TrainError> {
+        let path = checkpoint::save(
+            &run.checkpoints(),
+            self.step,
+            &self.recipe.to_toml(),
+            &self.model,
+            &self.adam,
+            &self.carry,
+            self.sampler.state(),
+            self.recipe.recipe.train.keep_checkpoints,
+        )?;
+        run.log(&format!("step {} checkpoint {}", self.step, path.display()))?;
+        Ok(path)
+    }
+}
+
+/// A step whose metrics are still on the device.
+struct PendingStep<B: HrmBackend> {
+    step: u64,
+    epoch: f64,
+    lr: f64,
+    puzzle_emb_lr: f64,
+    metrics: Tensor<B, 1>,
+}
+
+/// Steps to be read back together, so that the device is not waited for at each.
+struct Pending<B: HrmBackend> {
+    batch: usize,
+    steps: Vec<PendingStep<B>>,
+    start: Instant,
+    since: Instant,
+}
+
+impl<B: HrmBackend> Pending<B> {
+    fn new(batch: usize) -> Self {
+        let now = Instant::now();
+        Self { batch, steps: Vec::new(), start: now, since: now }
+    }
+
+    fn add(&mut self, step: PendingStep<B>) {
+        self.steps.push(step);
+    }
+
+    /// Leaves out what is not training from the throughput.
+    fn restart_clock(&mut self) {
+        self.since = Instant::now();
+    }
+
+    fn flush(&mut self, run: &mut RunDir, observer: &mut dyn Observer) -> Result<(), RunError> {
+        if self.steps.is_empty() {
+            return Ok(());
+        }
+        let count = self.steps.len();
+        let values = Tensor::cat(self.steps.iter().map(|s| s.metrics.clone()).collect(), 0);
+        let values: Vec<f64> = values.into_data().iter::<f64>().collect();
+        let rate = (count * self.batch) as f64 / self.since.elapsed().as_secs_f64();
+        for (step, values) in self.steps.drain(..).zip(values.chunks(values.len() / count)) {
+            let metrics = Metrics::from_values(values);
+            let per_sequence = |sum: f64| sum / self.batch as f64;
+            let mean = |sum: f64| (metrics.count > 0.0).then(|| sum / metrics.count);
+            let total = metrics.lm_loss + 0.5 * (metrics.q_halt_loss + metrics.q_continue_loss);
+            let report = StepReport {
+                step: step.step,
+                epoch: step.epoch,
+                loss: per_sequence(total),
+                lm_loss: per_sequence(metrics.lm_loss),
+                q_halt_loss: per_sequence(metrics.q_halt_loss),
+                q_continue_loss: per_sequence(metrics.q_continue_loss),
+                count: metrics.count as u64,
+                accuracy: mean(metrics.accuracy),
+                exact_accuracy: mean(metrics.exact_accuracy),
+                q_halt_accuracy: mean(metrics.q_halt_accuracy),
+                mean_steps: mean(metrics.steps),
+                lr: step.lr,
+                puzzle_emb_lr: step.puzzle_emb_lr,
+                examples_per_second: rate,
+                seconds: self.start.elapsed().as_secs_f64(),
+            };
+            run.metrics(&report)?;
+            observer.on_step(&report);
+        }
+        self.since = Instant::now();
+        Ok(())
+    }
+}
