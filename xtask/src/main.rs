@@ -1,2 +1,22 @@
-//! Stub.
-fn main() {}
+//! Build tasks of the workspace: `cargo xtask --help`.
+
+mod backend;
+mod ci;
+mod cli;
+mod gpu_check;
+mod parity_subset;
+mod process;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Xtask::parse().command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

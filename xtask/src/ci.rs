@@ -1,0 +1,184 @@
+//! `cargo xtask ci`: everything that must pass before a change lands.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{Cmd, root};
+
+/// Features of `hrm-cli` that must compile although this machine may not be able to run them.
+const CHECKED_BACKENDS: [&str; 4] = ["ndarray", "wgpu", "vulkan", "cuda"];
+
+/// A package whose build script downloads a prebuilt LLVM: with it in the tree, the build needs the internet.
+const DOWNLOADS_LLVM: &str = "tracel-llvm-bundler";
+
+/// The tests with numbers of the original, and those of the operators that backends replace.
+const NUMERIC_TESTS: &str = "--test parity --test components --test ops";
+
+/// One step: a name and what it does.
+struct Step {
+    name: String,
+    action: Action,
+}
+
+enum Action {
+    Run(Cmd),
+    /// Fails if the command's output names this package.
+    MustNotContain(Cmd, &'static str),
+}
+
+impl Step {
+    fn run(name: impl Into<String>, cmd: Cmd) -> Self {
+        Self {
+            name: name.into(),
+            action: Action::Run(cmd),
+        }
+    }
+
+    fn execute(&self) -> Result<()> {
+        match &self.action {
+            Action::Run(cmd) => cmd.run(),
+            Action::MustNotContain(cmd, package) => {
+                if cmd.output()?.contains(package) {
+                    bail!("`{cmd}` finds {package}, which cannot be built without the internet");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn cmd(&self) -> &Cmd {
+        match &self.action {
+            Action::Run(cmd) | Action::MustNotContain(cmd, _) => cmd,
+        }
+    }
+}
+
+/// Runs all steps and prints how long each took; stops at the first that fails.
+pub fn run(all_backends: bool) -> Result<()> {
+    let vulkan_driver = all_backends.then(software_vulkan).transpose()?;
+    let steps = steps(vulkan_driver.as_deref());
+    let mut done: Vec<(&str, Duration)> = Vec::new();
+    let start = Instant::now();
+    for (index, step) in steps.iter().enumerate() {
+        println!("\n== {}/{} {}: {}", index + 1, steps.len(), step.name, step.cmd());
+        let start = Instant::now();
+        let result = step.execute();
+        println!("== {}: {:.1} s", step.name, start.elapsed().as_secs_f64());
+        done.push((&step.name, start.elapsed()));
+        if let Err(error) = result {
+            print_summary(&done, Some(&error));
+            bail!("step `{}` failed; repeat it with\n    {}", step.name, step.cmd());
+        }
+    }
+    print_summary(&done, None);
+    println!("all passed in {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn print_summary(done: &[(&str, Duration)], error: Option<&anyhow::Error>) {
+    println!("\n{:<44} {:>9}", "step", "seconds");
+    for (index, (name, time)) in done.iter().enumerate() {
+        let failed = error.is_some() && index + 1 == done.len();
+        let mark = if failed { "  FAILED" } else { "" };
+        println!("{name:<44} {:>9.1}{mark}", time.as_secs_f64());
+    }
+}
+
+/// The steps, cheapest first. With a Vulkan driver, one build of the workspace holds all backends that can run.
+fn steps(vulkan_driver: Option<&Path>) -> Vec<Step> {
+    let features = if vulkan_driver.is_some() {
+        "--features ndarray,vulkan"
+    } else {
+        ""
+    };
+    let test = |args: &str| {
+        let cmd = Cmd::cargo(&format!("test --workspace {features} {args}"));
+        match vulkan_driver {
+            None => cmd,
+            Some(driver) => cmd
+                .env("VK_DRIVER_FILES", driver.display().to_string())
+                .env("VK_ICD_FILENAMES", driver.display().to_string()),
+        }
+    };
+    let mut steps = vec![
+        Step::run("format", Cmd::cargo("fmt --all --check")),
+        Step::run(
+            "clippy",
+            Cmd::cargo(&format!(
+                "clippy --workspace --all-targets {features} -- -D warnings"
+            )),
+        ),
+        Step::run(
+            "docs",
+            Cmd::cargo(&format!("doc --no-deps --workspace {features}")).env("RUSTDOCFLAGS", "-D warnings"),
+        ),
+    ];
+    for backend in CHECKED_BACKENDS {
+        steps.push(Step {
+            name: format!("no downloads in the tree of {backend}"),
+            action: Action::MustNotContain(
+                Cmd::cargo(&format!(
+                    "tree --package hrm-cli --no-default-features --features {backend} --prefix none"
+                )),
+                DOWNLOADS_LLVM,
+            ),
+        });
+    }
+    steps.push(Step::run("tests and doc tests", test("")));
+    let parity = root().join("../shared/parity");
+    if parity.is_dir() {
+        steps.push(Step::run(
+            "parity with ../shared/parity",
+            test(&format!("{NUMERIC_TESTS} -- --nocapture parity"))
+                .env("HRM_PARITY_DIR", parity.display().to_string()),
+        ));
+    }
+    for backend in CHECKED_BACKENDS {
+        steps.push(Step::run(
+            format!("check {backend}"),
+            Cmd::cargo(&format!(
+                "check --package hrm-cli --no-default-features --features {backend}"
+            )),
+        ));
+    }
+    steps
+}
+
+/// The manifest of Mesa's software driver, after installing it if need be.
+fn software_vulkan() -> Result<PathBuf> {
+    if let Some(driver) = find_software_vulkan() {
+        return Ok(driver);
+    }
+    let packages = "mesa-vulkan-drivers and libvulkan1";
+    println!("installing {packages}");
+    let apt = |args: &str| Cmd::new("apt-get").args(args.split_whitespace()).run();
+    apt("update -q")
+        .and_then(|()| apt("install -q -y --no-install-recommends mesa-vulkan-drivers libvulkan1"))
+        .with_context(|| {
+            format!("--all-backends needs Debian's {packages} (or another system's): install them")
+        })?;
+    find_software_vulkan().with_context(|| format!("no software driver (lvp_icd) came with {packages}"))
+}
+
+fn find_software_vulkan() -> Option<PathBuf> {
+    let loader = [
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+    ]
+    .iter()
+    .any(|folder| Path::new(folder).join("libvulkan.so.1").exists());
+    let manifests = std::fs::read_dir("/usr/share/vulkan/icd.d").ok()?;
+    let driver = manifests
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("lvp_icd"))
+        })?;
+    loader.then_some(driver)
+}

@@ -1,0 +1,172 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    backend::Backend,
+    ci, gpu_check, parity_subset,
+    process::{Cmd, target_dir},
+};
+
+/// Build tasks of the workspace.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+pub struct Xtask {
+    #[command(subcommand)]
+    pub command: Task,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Everything that must pass before a change lands, cheapest first.
+    Ci {
+        /// Also run the tests of the model and the training on ndarray and on Vulkan (through Mesa's software
+        /// driver, which is installed with apt-get where that works).
+        #[arg(long)]
+        all_backends: bool,
+    },
+    /// Build `hrm` for one backend and train with it.
+    Train(TrainArgs),
+    /// Run the benchmarks.
+    Bench {
+        /// For `cargo bench`, for example `-- attention`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Build the `hrm` binary to give away (release profile) and say how large it is.
+    Dist {
+        /// Which backend to compile in.
+        #[arg(long, value_enum, default_value = "cpu")]
+        backend: Backend,
+    },
+    /// Run the operator and parity tests on this machine's NVIDIA GPU, without and with fusion.
+    GpuCheck,
+    /// Make the committed subset of the parity fixtures from the full folder.
+    ParitySubset {
+        /// The full folder, `../shared/parity`.
+        source: PathBuf,
+        /// Where the subset goes, `crates/hrm-testing/parity`.
+        target: PathBuf,
+    },
+}
+
+/// Arguments of `train`. Everything that is not known here goes to `hrm train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Which backend to compile in and train on.
+    #[arg(long, value_enum, default_value = "cpu")]
+    backend: Backend,
+    /// Build with the release profile. The dev profile is tuned for speed too; this gains a few percent at a
+    /// much longer build.
+    #[arg(long)]
+    release: bool,
+    /// For `hrm train`, for example `--config configs/sudoku-4x4.toml`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
+
+impl TrainArgs {
+    /// Takes the options that are ours out of what follows an unknown option, where clap leaves them:
+    /// `train --config F --backend cuda` means the same as `train --backend cuda --config F`.
+    fn in_any_order(mut self) -> Result<Self> {
+        let mut rest = Vec::new();
+        let mut args = self.args.into_iter();
+        while let Some(arg) = args.next() {
+            let backend = match arg.strip_prefix("--backend") {
+                Some("") => Some(args.next().context("--backend needs a value")?),
+                Some(value) => value.strip_prefix('=').map(str::to_owned),
+                None => None,
+            };
+            match (backend, arg.as_str()) {
+                (Some(name), _) => {
+                    self.backend = Backend::from_str(&name, true)
+                        .map_err(|_| anyhow::anyhow!("unknown backend `{name}`"))?;
+                }
+                (None, "--release") => self.release = true,
+                (None, "--") if rest.is_empty() => {}
+                (None, _) => rest.push(arg),
+            }
+        }
+        self.args = rest;
+        Ok(self)
+    }
+
+    fn command(&self) -> Cmd {
+        let mut cmd = Cmd::cargo("run --package hrm-cli").args(self.backend.cargo_args());
+        if self.release {
+            cmd = cmd.args(["--release"]);
+        }
+        cmd.args(["--", "train", "--backend", self.backend.name()])
+            .args(self.args.clone())
+    }
+}
+
+impl Task {
+    /// Does it.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Self::Ci { all_backends } => ci::run(all_backends),
+            Self::Train(args) => args.in_any_order()?.command().run_interactive(),
+            Self::Bench { args } => Cmd::cargo("bench --package hrm-benches")
+                .args(args)
+                .run_interactive(),
+            Self::Dist { backend } => dist(backend),
+            Self::GpuCheck => gpu_check::run(),
+            Self::ParitySubset { source, target } => parity_subset::run(&source, &target),
+        }
+    }
+}
+
+fn dist(backend: Backend) -> Result<()> {
+    Cmd::cargo("build --release --package hrm-cli")
+        .args(backend.cargo_args())
+        .run()?;
+    let binary = target_dir()
+        .join("release")
+        .join(format!("hrm{}", std::env::consts::EXE_SUFFIX));
+    let size = binary
+        .metadata()
+        .with_context(|| format!("cannot find {}", binary.display()))?
+        .len();
+    println!(
+        "{} ({}): {:.1} MB",
+        binary.display(),
+        backend.name(),
+        size as f64 / 1e6
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(line: &str) -> String {
+        let args = ["xtask", "train"].into_iter().chain(line.split_whitespace());
+        match Xtask::try_parse_from(args).expect("parses").command {
+            Task::Train(args) => args.in_any_order().expect("is valid").command().to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Xtask::command().debug_assert();
+    }
+
+    #[test]
+    fn train_passes_on_what_it_does_not_know() {
+        let cpu = "cargo run --package hrm-cli -- train --backend cpu --config F --set a=1";
+        assert_eq!(train("--backend cpu --config F --set a=1"), cpu);
+        assert_eq!(train("--config F --set a=1"), cpu);
+        assert_eq!(train("-- --config F --set a=1"), cpu);
+        let cuda = "cargo run --package hrm-cli --no-default-features --features cuda --release -- train --backend cuda --config F";
+        assert_eq!(train("--backend cuda --release -- --config F"), cuda);
+        assert_eq!(train("--config F --backend=cuda --release"), cuda);
+    }
+}
