@@ -11,6 +11,9 @@ use safetensors::{SafeTensors, tensor::TensorView};
 /// The whole folder may be this large, the README included.
 const LIMIT: u64 = 3_000_000;
 
+/// Tells from a tensor's key whether it stays.
+type Keep = fn(&str) -> bool;
+
 /// Files that are copied as they are.
 const WHOLE: &[&str] = &[
     "components.json",
@@ -51,7 +54,7 @@ fn keep_param(key: &str) -> bool {
 }
 
 /// Files of which some tensors are left out, and which are kept.
-const TRIMMED: &[(&str, fn(&str) -> bool)] = &[
+const TRIMMED: &[(&str, Keep)] = &[
     ("components.safetensors", keep_component),
     ("hrm_rope.train_stablemax.steps.safetensors", keep_step),
     ("hrm_rope.train_stablemax.params.safetensors", keep_param),
@@ -80,7 +83,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// The same safetensors file with only the tensors whose key `keep` accepts.
-fn trim(bytes: &[u8], keep: fn(&str) -> bool) -> Result<Vec<u8>> {
+fn trim(bytes: &[u8], keep: Keep) -> Result<Vec<u8>> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let tensors = SafeTensors::deserialize(bytes)?;
     let mut kept: Vec<(String, TensorView<'_>)> = tensors
