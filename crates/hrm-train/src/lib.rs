@@ -2,5 +2,6 @@
 //!
 //! [`step::train_step`] is the paper's training step; [`trainer::Trainer`] is the loop around it.
 
+pub mod infer;
 pub mod optim;
 pub mod step;
