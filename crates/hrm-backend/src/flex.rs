@@ -1,5 +1,204 @@
-//! `flex`, the CPU backend, with the kernels of `hrm-kernels`.
+//! `flex`, the CPU backend, with the kernels of `hrm-kernels` for fp32; other types take the plain operators.
 
-impl crate::HrmBackend for burn_flex::Flex {
-    const WIDEST_FLOAT: burn::tensor::DType = burn::tensor::DType::F64;
+use burn::tensor::{Bytes, DType, Shape, TensorMetadata, ops::FloatTensor};
+use burn_flex::{Flex, FlexTensor, Layout};
+use hrm_kernels::{AdamAtan2Step, AttentionShape, Matrix, Rotary, Store};
+
+use crate::{HrmBackend, ops::AdamAtan2Update, plain, primitive, tensor};
+
+impl HrmBackend for Flex {
+    const WIDEST_FLOAT: DType = DType::F64;
+
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        if x.dtype() != DType::F32 {
+            return primitive(plain::linear(tensor::<Self, 2>(x), tensor(weight)));
+        }
+        let ([rows, _], [width, _]) = (dims(&x), dims(&weight));
+        product(matrix(&x.to_contiguous()), matrix(&weight.to_contiguous()).transposed(), rows, width)
+    }
+
+    fn linear_backward_input(dy: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        if dy.dtype() != DType::F32 {
+            return primitive(tensor::<Self, 2>(dy).matmul(tensor(weight)));
+        }
+        let ([rows, _], [_, width]) = (dims(&dy), dims(&weight));
+        product(matrix(&dy.to_contiguous()), matrix(&weight.to_contiguous()), rows, width)
+    }
+
+    fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        if dy.dtype() != DType::F32 {
+            return primitive(tensor::<Self, 2>(dy).transpose().matmul(tensor(x)));
+        }
+        let ([_, rows], [_, width]) = (dims(&dy), dims(&x));
+        product(matrix(&dy.to_contiguous()).transposed(), matrix(&x.to_contiguous()), rows, width)
+    }
+
+    fn add_rms_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        if x.dtype() != DType::F32 {
+            let (y, inv_rms) = plain::add_rms_norm(tensor::<Self, 2>(x), tensor(residual), eps);
+            return (primitive(y), primitive(inv_rms));
+        }
+        let [rows, hidden] = dims(&x);
+        let (x, residual) = (x.to_contiguous(), residual.to_contiguous());
+        let (mut y, mut inv_rms) = (vec![0.0; rows * hidden], vec![0.0; rows]);
+        hrm_kernels::rms_norm(
+            values(&x),
+            Some(values(&residual)),
+            hidden,
+            eps as f32,
+            &mut y,
+            Some(&mut inv_rms),
+        );
+        (from_vec(y, [rows, hidden]), from_vec(inv_rms, [rows, 1]))
+    }
+
+    fn add_rms_norm_backward(
+        y: FloatTensor<Self>,
+        inv_rms: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        if dy.dtype() != DType::F32 {
+            let du = plain::add_rms_norm_backward(tensor::<Self, 2>(y), tensor(inv_rms), tensor(dy));
+            return primitive(du);
+        }
+        let [rows, hidden] = dims(&dy);
+        let (y, inv_rms, dy) = (y.to_contiguous(), inv_rms.to_contiguous(), dy.to_contiguous());
+        let mut du = vec![0.0; rows * hidden];
+        hrm_kernels::rms_norm_backward(values(&y), values(&inv_rms), values(&dy), hidden, &mut du);
+        from_vec(du, [rows, hidden])
+    }
+
+    fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+        if gate_up.dtype() != DType::F32 {
+            return primitive(plain::swiglu(tensor::<Self, 2>(gate_up)));
+        }
+        let [rows, width] = dims(&gate_up);
+        let mut out = vec![0.0; rows * width / 2];
+        hrm_kernels::swiglu(values(&gate_up.to_contiguous()), width / 2, &mut out);
+        from_vec(out, [rows, width / 2])
+    }
+
+    fn swiglu_backward(gate_up: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        if dy.dtype() != DType::F32 {
+            return primitive(plain::swiglu_backward(tensor::<Self, 2>(gate_up), tensor(dy)));
+        }
+        let [rows, width] = dims(&gate_up);
+        let mut out = vec![0.0; rows * width];
+        let (gate_up, dy) = (gate_up.to_contiguous(), dy.to_contiguous());
+        hrm_kernels::swiglu_backward(values(&gate_up), values(&dy), width / 2, &mut out);
+        from_vec(out, [rows, width])
+    }
+
+    fn fused_attention(
+        qkv: FloatTensor<Self>,
+        rotary: Option<(FloatTensor<Self>, FloatTensor<Self>)>,
+        heads: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        if qkv.dtype() != DType::F32 {
+            let rotary = rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)));
+            let (out, lse) = plain::attention(tensor::<Self, 3>(qkv), rotary, heads);
+            return (primitive(out), primitive(lse));
+        }
+        let shape = attention_shape(&qkv, heads);
+        let rotary = rotary.map(|(cos, sin)| (cos.to_contiguous(), sin.to_contiguous()));
+        let (mut out, mut lse) = (vec![0.0; shape.out_len()], vec![0.0; shape.lse_len()]);
+        let qkv = qkv.to_contiguous();
+        hrm_kernels::attention(shape, values(&qkv), tables(&rotary), &mut out, Some(&mut lse));
+        (
+            from_vec(out, [shape.batch, shape.seq, heads * shape.head_dim]),
+            from_vec(lse, [shape.batch, heads, shape.seq]),
+        )
+    }
+
+    fn attention_backward(
+        qkv: FloatTensor<Self>,
+        rotary: Option<(FloatTensor<Self>, FloatTensor<Self>)>,
+        heads: usize,
+        out: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        dout: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        if qkv.dtype() != DType::F32 {
+            let rotary = rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)));
+            return primitive(plain::attention_backward(
+                tensor::<Self, 3>(qkv),
+                rotary,
+                heads,
+                tensor(out),
+                tensor(lse),
+                tensor(dout),
+            ));
+        }
+        let shape = attention_shape(&qkv, heads);
+        let rotary = rotary.map(|(cos, sin)| (cos.to_contiguous(), sin.to_contiguous()));
+        let [qkv, out, lse, dout] = [qkv, out, lse, dout].map(|t| t.to_contiguous());
+        let mut dqkv = vec![0.0; shape.qkv_len()];
+        hrm_kernels::attention_backward(
+            shape,
+            values(&qkv),
+            tables(&rotary),
+            values(&out),
+            values(&lse),
+            values(&dout),
+            &mut dqkv,
+        );
+        from_vec(dqkv, [shape.batch, shape.seq, 3 * heads * shape.head_dim])
+    }
+
+    fn adam_atan2(
+        param: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moments: (FloatTensor<Self>, FloatTensor<Self>),
+        update: &AdamAtan2Update,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let AdamAtan2Update { lr, beta1, beta2, weight_decay, step } = *update;
+        let [mut param, grad, mut m, mut v] =
+            [param, grad, moments.0, moments.1].map(|tensor| tensor.to_contiguous());
+        // In place where nobody else holds the buffer, on a copy otherwise.
+        hrm_kernels::adam_atan2_step(
+            param.storage_mut(),
+            values(&grad),
+            m.storage_mut(),
+            v.storage_mut(),
+            AdamAtan2Step { lr, beta1, beta2, weight_decay, step },
+        );
+        (param, m, v)
+    }
+}
+
+fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
+    tensor.shape().dims()
+}
+
+/// The values of a contiguous fp32 tensor.
+fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("a contiguous fp32 tensor")
+}
+
+fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
+    let [rows, cols] = dims(tensor);
+    Matrix::new(values(tensor), rows, cols)
+}
+
+fn product(a: Matrix<'_>, b: Matrix<'_>, rows: usize, cols: usize) -> FlexTensor {
+    let mut out = vec![0.0; rows * cols];
+    hrm_kernels::gemm(a, b, &mut out, Store::Set);
+    from_vec(out, [rows, cols])
+}
+
+fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::new(shape)), DType::F32)
+}
+
+fn attention_shape(qkv: &FlexTensor, heads: usize) -> AttentionShape {
+    let [batch, seq, width] = dims(qkv);
+    AttentionShape { batch, seq, heads, head_dim: width / 3 / heads }
+}
+
+fn tables(rotary: &Option<(FlexTensor, FlexTensor)>) -> Option<Rotary<'_>> {
+    rotary.as_ref().map(|(cos, sin)| Rotary { cos: values(cos), sin: values(sin) })
 }

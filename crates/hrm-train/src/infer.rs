@@ -196,7 +196,9 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
             let q_continue: Vec<f32> = output.q_continue.into_data().iter().collect();
             let elapsed = start.elapsed();
             let rows = tokens.chunks_exact(self.model.config().seq_len);
-            for (((&query, tokens), &q_halt), &q_continue) in slots.iter().zip(rows).zip(&q_halt).zip(&q_continue) {
+            for (((&query, tokens), &q_halt), &q_continue) in
+                slots.iter().zip(rows).zip(&q_halt).zip(&q_continue)
+            {
                 if done[query] {
                     continue;
                 }
@@ -254,7 +256,11 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
 
     fn carry(&self, queries: &[Query]) -> Carry<B> {
         let device = self.model.device();
-        let tokens: Vec<i32> = queries.iter().flat_map(|q| &q.tokens).map(|&t| i32::from(t)).collect();
+        let tokens: Vec<i32> = queries
+            .iter()
+            .flat_map(|q| &q.tokens)
+            .map(|&t| i32::from(t))
+            .collect();
         let identifiers: Vec<i32> = queries.iter().map(|q| q.identifier as i32).collect();
         let shape = [queries.len(), self.model.config().seq_len];
         Carry::fresh(
@@ -268,10 +274,7 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
 /// The slots of a carry at some positions.
 fn keep<B: Backend>(carry: Carry<B>, slots: &[usize]) -> Carry<B> {
     let index: Vec<i32> = slots.iter().map(|&slot| slot as i32).collect();
-    let index = Tensor::<B, 1, Int>::from_data(
-        TensorData::new(index, [slots.len()]),
-        &carry.steps.device(),
-    );
+    let index = Tensor::<B, 1, Int>::from_data(TensorData::new(index, [slots.len()]), &carry.steps.device());
     Carry {
         state: State {
             z_h: carry.state.z_h.select(0, index.clone()),
@@ -289,7 +292,9 @@ fn keep<B: Backend>(carry: Carry<B>, slots: &[usize]) -> Carry<B> {
 
 /// Tokens are below the vocabulary size, which the dataset format bounds by 256.
 fn values(data: TensorData) -> Vec<u8> {
-    data.iter::<i64>().map(|token| u8::try_from(token).unwrap_or(u8::MAX)).collect()
+    data.iter::<i64>()
+        .map(|token| u8::try_from(token).unwrap_or(u8::MAX))
+        .collect()
 }
 
 fn sigmoid(x: f32) -> f32 {
@@ -311,7 +316,7 @@ mod tests {
         wrong_queries_are_refused,
     );
 
-    fn model<B: HrmBackend>() -> Hrm<B> {
+    fn fresh_model<B: HrmBackend>() -> Hrm<B> {
         let mut config = ModelConfig::new(6, 16)
             .with_hidden_size(32)
             .with_num_heads(2)
@@ -326,8 +331,10 @@ mod tests {
 
     /// A model whose q head reads something: with the initial weights every sequence has the same Q values.
     fn model_with_q_head<B: HrmBackend>() -> Hrm<B> {
-        let mut model = model::<B>();
-        let weight: Vec<f32> = (0..64).map(|i| ((i * 37 % 64) as f32 / 32.0 - 1.0) * 0.3).collect();
+        let mut model = fresh_model::<B>();
+        let weight: Vec<f32> = (0..64)
+            .map(|i| ((i * 37 % 64) as f32 / 32.0 - 1.0) * 0.3)
+            .collect();
         let device = B::Device::default();
         model.q_head.weight = model
             .q_head
@@ -337,14 +344,22 @@ mod tests {
     }
 
     fn query(seed: u8) -> Query {
-        Query::from((0..16u8).map(|i| (i * 7 + seed * 5 + i * seed) % 6).collect::<Vec<_>>())
+        Query::from(
+            (0..16u8)
+                .map(|i| (i * 7 + seed * 5 + i * seed) % 6)
+                .collect::<Vec<_>>(),
+        )
     }
 
     fn halting_is_learned_or_not<B: HrmBackend>() {
-        let model = model::<B>();
+        let model = fresh_model::<B>();
         let run = |max_steps, halting| {
-            let solver = Solver::new(&model, InferOptions { max_steps, halting }).unwrap_or_else(|e| panic!("{e}"));
-            solver.solve(&[query(1)]).unwrap_or_else(|e| panic!("{e}")).remove(0)
+            let solver =
+                Solver::new(&model, InferOptions { max_steps, halting }).unwrap_or_else(|e| panic!("{e}"));
+            solver
+                .solve(&[query(1)])
+                .unwrap_or_else(|e| panic!("{e}"))
+                .remove(0)
         };
         // Initially q_halt equals q_continue, so nothing halts before the last step.
         let trace = run(None, Halting::Learned);
@@ -353,7 +368,7 @@ mod tests {
         assert!((trace.thoughts[0].halt_probability() - 0.0067).abs() < 1e-4);
 
         let bias = |halt: f32| {
-            let mut model = model::<B>();
+            let mut model = fresh_model::<B>();
             let device = B::Device::default();
             let bias = Tensor::<B, 1>::from_data(TensorData::new(vec![halt, 0.0], [2]), &device);
             model.q_head.bias = model.q_head.bias.map(|b| b.map(|_| bias.clone()));
@@ -361,14 +376,19 @@ mod tests {
         };
         let eager = bias(1.0);
         let solver = Solver::new(&eager, InferOptions::default()).unwrap_or_else(|e| panic!("{e}"));
-        let traces = solver.solve(&[query(1), query(2)]).unwrap_or_else(|e| panic!("{e}"));
+        let traces = solver
+            .solve(&[query(1), query(2)])
+            .unwrap_or_else(|e| panic!("{e}"));
         assert!(traces.iter().all(|t| t.steps() == 1 && t.halted));
         let options = InferOptions {
             max_steps: None,
             halting: Halting::AtLastStep,
         };
         let solver = Solver::new(&eager, options).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(solver.solve(&[query(1)]).unwrap_or_else(|e| panic!("{e}"))[0].steps(), 5);
+        assert_eq!(
+            solver.solve(&[query(1)]).unwrap_or_else(|e| panic!("{e}"))[0].steps(),
+            5
+        );
     }
 
     /// Compaction must not mix rows up.
@@ -403,7 +423,7 @@ mod tests {
     }
 
     fn wrong_queries_are_refused<B: HrmBackend>() {
-        let model = model::<B>();
+        let model = fresh_model::<B>();
         let solver = Solver::new(&model, InferOptions::default()).unwrap_or_else(|e| panic!("{e}"));
         let refused = |query: Query| match solver.solve(&[self::query(0), query]) {
             Ok(_) => panic!("accepted"),

@@ -263,9 +263,9 @@ fn resume_run<A: HrmAutodiffBackend>(
         return Err(CheckpointError::Absent { path: folder }.into());
     };
     let step = loaded.state.step;
-    let mut trainer = Trainer::<A>::with_model(recipe, data, loaded.model)?;
+    let mut trainer = Trainer::<A>::with_model(recipe, data, loaded.model.clone())?;
     trainer.adam.moments = loaded.moments;
-    trainer.carry = loaded.carry;
+    trainer.state = Some((loaded.model, loaded.carry));
     trainer.step = step;
     trainer.sampler = data.sampler_from(&trainer.recipe.recipe, loaded.state.sampler)?;
     let mut run = RunDir::resume(run_dir, step)?;
@@ -277,11 +277,11 @@ fn resume_run<A: HrmAutodiffBackend>(
 /// The state of a run.
 struct Trainer<A: HrmAutodiffBackend> {
     recipe: ResolvedRecipe,
-    model: Hrm<A>,
+    /// Model and carry; a step takes them out, so that the optimizer may update in place what nobody else holds.
+    state: Option<(Hrm<A>, Carry<A::InnerBackend>)>,
     adam: AdamAtan2<A::InnerBackend>,
     sign_sgd: SignSgd,
     schedule: CosineSchedule,
-    carry: Carry<A::InnerBackend>,
     sampler: TrainSampler,
     step: u64,
 }
@@ -315,6 +315,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             ),
             steps => steps,
         };
+        let carry = model.inner().empty_carry(train.global_batch_size);
         let adam = AdamAtan2::new(AdamAtan2Config {
             beta1: train.beta1,
             beta2: train.beta2,
@@ -327,13 +328,20 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
                 total_steps,
                 min_ratio: train.lr_min_ratio,
             },
-            carry: model.inner().empty_carry(train.global_batch_size),
+            state: Some((model, carry)),
             adam,
-            model,
             sampler,
             recipe,
             step: 0,
         })
+    }
+
+    fn state(&self) -> &(Hrm<A>, Carry<A::InnerBackend>) {
+        self.state.as_ref().expect("only a step takes the state, and gives it back")
+    }
+
+    fn model(&self) -> &Hrm<A> {
+        &self.state().0
     }
 
     fn run(
@@ -346,8 +354,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let Recipe { train, eval, .. } = self.recipe.recipe.clone();
         let total = self.schedule.total_steps;
         let start = StartReport {
-            model: self.model.config().clone(),
-            parameters: self.model.parameter_count(),
+            model: self.model().config().clone(),
+            parameters: self.model().parameter_count(),
             total_steps: total,
             first_step: self.step,
             train_examples: data.train.examples(),
@@ -415,16 +423,13 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             lr: self.schedule.rate(train.lr, self.step),
             puzzle_emb_lr: self.schedule.rate(train.puzzle_emb_lr, self.step),
         };
-        let device = self.model.device();
+        let device = self.model().device();
         let batch = data::to_device(&self.sampler.next_batch(), &device);
         let min_steps = self.exploration(&device);
-        // Moved out and back: the optimizer updates in place what nobody else holds.
-        let carry = self.carry.clone();
-        let model = self.model.clone();
+        let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
         let (model, output) =
             train_step(model, carry, batch, min_steps, &mut self.adam, self.sign_sgd, &settings);
-        self.model = model;
-        self.carry = output.carry;
+        self.state = Some((model, output.carry));
         PendingStep {
             step: self.step,
             epoch: self.sampler.epochs_done(),
@@ -439,7 +444,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         &self,
         device: &<A::InnerBackend as burn::tensor::backend::BackendTypes>::Device,
     ) -> Option<Tensor<A::InnerBackend, 1, Int>> {
-        let config = self.model.config();
+        let config = self.model().config();
         if config.halt_exploration_prob == 0.0 || config.halt_max_steps < 2 {
             return None;
         }
@@ -465,9 +470,9 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         observer: &mut dyn Observer,
     ) -> Result<EvalReport, TrainError> {
         let Recipe { train, eval, .. } = &self.recipe.recipe;
-        let inner = self.model.inner();
+        let inner = self.model().inner();
         let batches = data.eval_batches(eval.batch_size, eval.limit)?;
-        let device = self.model.device();
+        let device = self.model().device();
         let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, &device);
         let row = EvalRow { step: self.step, eval: report };
         run.metrics(&row)?;
@@ -486,13 +491,14 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     }
 
     fn save(&self, run: &mut RunDir) -> Result<PathBuf, TrainError> {
+        let (model, carry) = self.state();
         let path = checkpoint::save(
             &run.checkpoints(),
             self.step,
             &self.recipe.to_toml(),
-            &self.model,
+            model,
             &self.adam,
-            &self.carry,
+            carry,
             self.sampler.state(),
             self.recipe.recipe.train.keep_checkpoints,
         )?;
