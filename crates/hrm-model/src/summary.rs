@@ -279,7 +279,10 @@ total                                                      1,536
         let table = model.parameter_table();
         assert_eq!(table.buffers(), 64);
         let text = table.to_string();
-        assert!(text.contains("  layer 0 ") && text.contains("  layers 0 to 1, each"), "{text}");
+        assert!(
+            text.contains("  layer 0 ") && text.contains("  layers 0 to 1, each"),
+            "{text}"
+        );
         assert_eq!(thousands(0), "0");
         assert_eq!(thousands(1_000), "1,000");
     }

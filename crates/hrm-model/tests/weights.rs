@@ -88,14 +88,22 @@ fn save_and_load() {
 #[test]
 fn half_precision_files_are_half_the_size_and_round_once() {
     let dir = folder();
-    let (full, half) = (dir.path().join("full.safetensors"), dir.path().join("half.safetensors"));
+    let (full, half) = (
+        dir.path().join("full.safetensors"),
+        dir.path().join("half.safetensors"),
+    );
     let model = random(&tiny(), 2);
-    model.save(&full, ForwardDtype::F32).unwrap_or_else(|e| panic!("{e}"));
-    model.save(&half, ForwardDtype::Bf16).unwrap_or_else(|e| panic!("{e}"));
+    model
+        .save(&full, ForwardDtype::F32)
+        .unwrap_or_else(|e| panic!("{e}"));
+    model
+        .save(&half, ForwardDtype::Bf16)
+        .unwrap_or_else(|e| panic!("{e}"));
     let size = |path: &Path| fs::metadata(path).map(|m| m.len()).unwrap_or_default();
     assert!(size(&half) < size(&full) * 6 / 10);
     let once: Hrm<Cpu> = Hrm::load(&half, &Default::default()).unwrap_or_else(|e| panic!("{e}"));
-    once.save(&half, ForwardDtype::Bf16).unwrap_or_else(|e| panic!("{e}"));
+    once.save(&half, ForwardDtype::Bf16)
+        .unwrap_or_else(|e| panic!("{e}"));
     let twice: Hrm<Cpu> = Hrm::load(&half, &Default::default()).unwrap_or_else(|e| panic!("{e}"));
     assert_same(&once.state_dict(), &twice.state_dict());
 }
@@ -119,7 +127,11 @@ fn keys_of_every_wrapper_are_understood() {
                 .collect();
             weights::write_safetensors(&path, &wrapped, HashMap::new()).unwrap_or_else(|e| panic!("{e}"));
             let read = weights::read_normalized(&path).unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(read.keys().collect::<Vec<_>>(), dict.keys().collect::<Vec<_>>(), "{prefix}");
+            assert_eq!(
+                read.keys().collect::<Vec<_>>(),
+                dict.keys().collect::<Vec<_>>(),
+                "{prefix}"
+            );
             assert!(read.values().all(|data| data.dtype == dtype));
             let model = load_dict(&tiny(), read.clone());
             assert_same(&model.state_dict(), &f32_dict(&read));
@@ -145,7 +157,10 @@ fn export_carries_the_originals_keys() {
     ] {
         assert!(exported.contains_key(key), "{key} in {:?}", exported.keys());
     }
-    let back = load_dict(&tiny(), weights::read_normalized(&path).unwrap_or_else(|e| panic!("{e}")));
+    let back = load_dict(
+        &tiny(),
+        weights::read_normalized(&path).unwrap_or_else(|e| panic!("{e}")),
+    );
     assert_same(&back.state_dict(), &model.state_dict());
 }
 
@@ -162,8 +177,14 @@ fn the_originals_checkpoints_survive_import_and_export() {
     let temp = folder();
     let mut done = Vec::new();
     for path in entries {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some((set, kind)) = name.split_once('.') else { continue };
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let Some((set, kind)) = name.split_once('.') else {
+            continue;
+        };
         let is_weights = kind == "state_dict.safetensors" || kind.starts_with("compiled_ckpt");
         let json = dir.join(format!("{set}.eval.json"));
         if !set.starts_with("hrm_") || !is_weights || !json.exists() {
@@ -196,7 +217,10 @@ fn the_originals_checkpoints_survive_import_and_export() {
             dir.display()
         );
     } else {
-        println!("exact through import, save, load, export, import: {}", done.join(", "));
+        println!(
+            "exact through import, save, load, export, import: {}",
+            done.join(", ")
+        );
     }
 }
 
@@ -230,7 +254,9 @@ fn broken_files_are_refused_and_nothing_is_overwritten() {
     };
     assert!(matches!(load(), WeightsError::Io { .. }));
     let model = random(&tiny(), 6);
-    model.save(&path, ForwardDtype::F32).unwrap_or_else(|e| panic!("{e}"));
+    model
+        .save(&path, ForwardDtype::F32)
+        .unwrap_or_else(|e| panic!("{e}"));
     let whole = fs::read(&path).unwrap_or_else(|e| panic!("{e}"));
     for length in [0, 4, 100, whole.len() - 1] {
         fs::write(&path, &whole[..length]).unwrap_or_else(|e| panic!("{e}"));
@@ -238,9 +264,7 @@ fn broken_files_are_refused_and_nothing_is_overwritten() {
         assert!(matches!(error, WeightsError::Format { .. }), "{length}: {error}");
         assert!(error.to_string().contains("model.safetensors"), "{error}");
     }
-    model
-        .export_original(&path)
-        .unwrap_or_else(|e| panic!("{e}"));
+    model.export_original(&path).unwrap_or_else(|e| panic!("{e}"));
     assert!(matches!(load(), WeightsError::NoConfig { .. }));
 
     let nowhere = dir.path().join("absent/model.safetensors");

@@ -329,26 +329,42 @@ mod tests {
             .unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// A model whose q head reads something: with the initial weights every sequence has the same Q values.
-    fn model_with_q_head<B: HrmBackend>() -> Hrm<B> {
+    /// A model whose q head reads something (that of a fresh one has weight 0), biased so that half of the
+    /// queries halt at the first step and the others later, if at all.
+    fn model_that_halts_at_different_steps<B: HrmBackend>(queries: &[Query]) -> Hrm<B> {
+        let device = B::Device::default();
         let mut model = fresh_model::<B>();
         let weight: Vec<f32> = (0..64)
             .map(|i| ((i * 37 % 64) as f32 / 32.0 - 1.0) * 0.3)
             .collect();
-        let device = B::Device::default();
-        model.q_head.weight = model
-            .q_head
-            .weight
-            .map(|_| Tensor::from_data(TensorData::new(weight, [2, 32]), &device));
+        let weight = Tensor::<B, 2>::from_data(TensorData::new(weight, [2, 32]), &device);
+        model.q_head.weight = model.q_head.weight.map(|_| weight);
+        let options = InferOptions {
+            max_steps: Some(1),
+            halting: Halting::AtLastStep,
+        };
+        let solver = Solver::new(&model, options).unwrap_or_else(|e| panic!("{e}"));
+        let first = solver.solve(queries).unwrap_or_else(|e| panic!("{e}"));
+        let mut lead: Vec<f32> = first
+            .iter()
+            .map(|t| t.thoughts[0].q_halt - t.thoughts[0].q_continue)
+            .collect();
+        lead.sort_by(f32::total_cmp);
+        let middle = (lead[lead.len() / 2] + lead[lead.len() / 2 - 1]) / 2.0;
+        set_q_bias(model, [-middle, 0.0])
+    }
+
+    fn set_q_bias<B: HrmBackend>(mut model: Hrm<B>, bias: [f32; 2]) -> Hrm<B> {
+        let bias = Tensor::<B, 1>::from_floats(bias, &B::Device::default());
+        model.q_head.bias = model.q_head.bias.map(|old| old.map(|_| bias.clone()));
         model
     }
 
-    fn query(seed: u8) -> Query {
-        Query::from(
-            (0..16u8)
-                .map(|i| (i * 7 + seed * 5 + i * seed) % 6)
-                .collect::<Vec<_>>(),
-        )
+    fn query(seed: u32) -> Query {
+        let tokens: Vec<u8> = (0..16u32)
+            .map(|i| ((i * 7 + seed * 5 + i * seed) % 6) as u8)
+            .collect();
+        tokens.into()
     }
 
     fn halting_is_learned_or_not<B: HrmBackend>() {
@@ -367,14 +383,7 @@ mod tests {
         assert_eq!(run(Some(7), Halting::Learned).steps(), 7);
         assert!((trace.thoughts[0].halt_probability() - 0.0067).abs() < 1e-4);
 
-        let bias = |halt: f32| {
-            let mut model = fresh_model::<B>();
-            let device = B::Device::default();
-            let bias = Tensor::<B, 1>::from_data(TensorData::new(vec![halt, 0.0], [2]), &device);
-            model.q_head.bias = model.q_head.bias.map(|b| b.map(|_| bias.clone()));
-            model
-        };
-        let eager = bias(1.0);
+        let eager = set_q_bias(fresh_model::<B>(), [1.0, 0.0]);
         let solver = Solver::new(&eager, InferOptions::default()).unwrap_or_else(|e| panic!("{e}"));
         let traces = solver
             .solve(&[query(1), query(2)])
@@ -393,7 +402,8 @@ mod tests {
 
     /// Compaction must not mix rows up.
     fn a_sequence_does_not_depend_on_its_batch<B: HrmBackend>() {
-        let model = model_with_q_head::<B>();
+        let queries: Vec<Query> = (0..12).map(query).collect();
+        let model = model_that_halts_at_different_steps::<B>(&queries);
         let solver = Solver::new(
             &model,
             InferOptions {
@@ -402,7 +412,6 @@ mod tests {
             },
         )
         .unwrap_or_else(|e| panic!("{e}"));
-        let queries: Vec<Query> = (0..12).map(query).collect();
         let together = solver.solve(&queries).unwrap_or_else(|e| panic!("{e}"));
         let steps: Vec<usize> = together.iter().map(Trace::steps).collect();
         assert!(
