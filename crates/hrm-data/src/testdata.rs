@@ -3,12 +3,21 @@
 use std::path::{Path, PathBuf};
 
 fn folder(variable: &str, default: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(variable)
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(default), PathBuf::from);
+    let path = std::env::var_os(variable).map_or_else(
+        || {
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../../shared")
+                .join(default)
+        },
+        PathBuf::from,
+    );
     if path.is_dir() {
         return Some(path);
     }
-    eprintln!("SKIPPED: no {} (set {variable} to the folder to run this test)", path.display());
+    eprintln!(
+        "SKIPPED: no {} (set {variable} to the folder to run this test)",
+        path.display()
+    );
     None
 }
 
@@ -32,6 +41,10 @@ pub(crate) fn parity_json() -> Option<serde_json::Value> {
 pub(crate) fn flat<T: TryFrom<i64>>(value: &serde_json::Value) -> Vec<T> {
     match value {
         serde_json::Value::Array(items) => items.iter().flat_map(flat).collect(),
-        other => other.as_i64().and_then(|n| T::try_from(n).ok()).into_iter().collect(),
+        other => other
+            .as_i64()
+            .and_then(|n| T::try_from(n).ok())
+            .into_iter()
+            .collect(),
     }
 }

@@ -131,14 +131,23 @@ mod tests {
         assert_eq!(lines[1], "| 1  2! | 3* .  |");
         assert_eq!(lines[5], "| .  2! | .  .  |");
         let ansi = attempt(&puzzle, Some(&before), &after, Style::Ansi);
-        assert!(ansi.contains("\x1b[1m1\x1b[0m") && ansi.contains("\x1b[1;32m3\x1b[0m") && ansi.contains("\x1b[1;31m2\x1b[0m"));
+        assert!(
+            ansi.contains("\x1b[1m1\x1b[0m")
+                && ansi.contains("\x1b[1;32m3\x1b[0m")
+                && ansi.contains("\x1b[1;31m2\x1b[0m")
+        );
         let stripped = ansi.replace("\x1b[0m", "");
-        let stripped: String = ["1;31", "1;32", "34", "1"].iter().fold(stripped, |s, code| s.replace(&format!("\x1b[{code}m"), ""));
+        let stripped: String = ["1;31", "1;32", "34", "1"]
+            .iter()
+            .fold(stripped, |s, code| s.replace(&format!("\x1b[{code}m"), ""));
         assert_eq!(stripped, plain(&after));
         let overwritten: Board = "2...............".parse()?;
         assert!(attempt(&puzzle, None, &overwritten, Style::Plain).contains("2!"));
         let other: Board = format!("5{}", ".".repeat(80)).parse()?;
-        assert!(attempt(&puzzle, None, &other, Style::Plain).contains("| 5 "), "another size is drawn, not refused");
+        assert!(
+            attempt(&puzzle, None, &other, Style::Plain).contains("| 5 "),
+            "another size is drawn, not refused"
+        );
         Ok(())
     }
 }

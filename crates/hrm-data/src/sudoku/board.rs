@@ -37,25 +37,48 @@ impl TryFrom<RawGeometry> for Geometry {
 
 impl Geometry {
     /// 4x4 with 2x2 boxes.
-    pub const S4: Self = Self { box_rows: 2, box_cols: 2 };
+    pub const S4: Self = Self {
+        box_rows: 2,
+        box_cols: 2,
+    };
     /// 6x6 with boxes of 2 rows and 3 columns.
-    pub const S6: Self = Self { box_rows: 2, box_cols: 3 };
+    pub const S6: Self = Self {
+        box_rows: 2,
+        box_cols: 3,
+    };
     /// The usual 9x9.
-    pub const S9: Self = Self { box_rows: 3, box_cols: 3 };
+    pub const S9: Self = Self {
+        box_rows: 3,
+        box_cols: 3,
+    };
     /// 16x16 with 4x4 boxes.
-    pub const S16: Self = Self { box_rows: 4, box_cols: 4 };
+    pub const S16: Self = Self {
+        box_rows: 4,
+        box_cols: 4,
+    };
     /// 25x25 with 5x5 boxes.
-    pub const S25: Self = Self { box_rows: 5, box_cols: 5 };
+    pub const S25: Self = Self {
+        box_rows: 5,
+        box_cols: 5,
+    };
 
     /// Boxes of `box_rows` x `box_cols` cells.
     ///
     /// # Errors
     /// [`BoardError::Geometry`] unless both are at least 2 and their product is at most [`MAX_SIDE`].
     pub const fn new(box_rows: usize, box_cols: usize) -> Result<Self, BoardError> {
-        if box_rows < 2 || box_cols < 2 || box_rows > MAX_SIDE || box_cols > MAX_SIDE || box_rows * box_cols > MAX_SIDE {
+        if box_rows < 2
+            || box_cols < 2
+            || box_rows > MAX_SIDE
+            || box_cols > MAX_SIDE
+            || box_rows * box_cols > MAX_SIDE
+        {
             return Err(BoardError::Geometry { box_rows, box_cols });
         }
-        Ok(Self { box_rows: box_rows as u8, box_cols: box_cols as u8 })
+        Ok(Self {
+            box_rows: box_rows as u8,
+            box_cols: box_cols as u8,
+        })
     }
 
     /// The usual boxes for a side: as square as they can be, wider than high (6 -> 2x3, 12 -> 3x4).
@@ -66,7 +89,10 @@ impl Geometry {
         if !(4..=MAX_SIDE).contains(&side) {
             return Err(BoardError::Side { side });
         }
-        let box_rows = (2..=side).take_while(|d| d * d <= side).filter(|d| side % d == 0).last();
+        let box_rows = (2..=side)
+            .take_while(|d| d * d <= side)
+            .filter(|&d| side.is_multiple_of(d))
+            .last();
         match box_rows {
             Some(box_rows) => Self::new(box_rows, side / box_rows),
             None => Err(BoardError::Side { side }),
@@ -132,7 +158,9 @@ impl Geometry {
             Unit::Box(b) => {
                 let top = (b / self.stacks()) * self.box_rows();
                 let left = (b % self.stacks()) * self.box_cols();
-                (0..side).map(|i| (top + i / self.box_cols()) * side + left + i % self.box_cols()).collect()
+                (0..side)
+                    .map(|i| (top + i / self.box_cols()) * side + left + i % self.box_cols())
+                    .collect()
             }
         }
     }
@@ -140,13 +168,22 @@ impl Geometry {
     /// All rows, then all columns, then all boxes.
     pub fn units(self) -> impl Iterator<Item = Unit> {
         let side = self.side();
-        (0..side).map(Unit::Row).chain((0..side).map(Unit::Column)).chain((0..side).map(Unit::Box))
+        (0..side)
+            .map(Unit::Row)
+            .chain((0..side).map(Unit::Column))
+            .chain((0..side).map(Unit::Box))
     }
 }
 
 impl fmt::Display for Geometry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{0}x{0} with {1}x{2} boxes", self.side(), self.box_rows, self.box_cols)
+        write!(
+            f,
+            "{0}x{0} with {1}x{2} boxes",
+            self.side(),
+            self.box_rows,
+            self.box_cols
+        )
     }
 }
 
@@ -217,7 +254,9 @@ impl fmt::Display for Violation {
 #[non_exhaustive]
 pub enum BoardError {
     /// Boxes that this crate does not support.
-    #[error("expected boxes of at least 2x2 cells and a side (rows x columns of a box) of at most {MAX_SIDE}, got boxes of {box_rows}x{box_cols}")]
+    #[error(
+        "expected boxes of at least 2x2 cells and a side (rows x columns of a box) of at most {MAX_SIDE}, got boxes of {box_rows}x{box_cols}"
+    )]
     Geometry {
         /// Rows of a box asked for.
         box_rows: usize,
@@ -225,7 +264,9 @@ pub enum BoardError {
         box_cols: usize,
     },
     /// A side without a usual box shape.
-    #[error("expected a side from 4 to {MAX_SIDE} that is not prime (4, 6, 8, 9, 10, 12, 14, 15, 16, ...), got {side}")]
+    #[error(
+        "expected a side from 4 to {MAX_SIDE} that is not prime (4, 6, 8, 9, 10, 12, 14, 15, 16, ...), got {side}"
+    )]
     Side {
         /// Side asked for.
         side: usize,
@@ -280,7 +321,11 @@ pub enum BoardError {
 }
 
 fn join(violations: &[Violation]) -> String {
-    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    violations
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// A board: values `1..=side`, 0 for a blank cell, row-major.
@@ -296,7 +341,10 @@ pub struct Board {
 impl Board {
     /// A board without values.
     pub fn empty(geometry: Geometry) -> Self {
-        Self { geometry, cells: vec![0; geometry.cells()] }
+        Self {
+            geometry,
+            cells: vec![0; geometry.cells()],
+        }
     }
 
     /// A board from its cells, row-major, 0 for blank. The rules are not checked: see [`Board::validate`].
@@ -307,11 +355,20 @@ impl Board {
         let side = geometry.side();
         if cells.len() != geometry.cells() {
             let expected = format!("{} ({geometry})", geometry.cells());
-            return Err(BoardError::Length { expected, got: cells.len(), hint: "" });
+            return Err(BoardError::Length {
+                expected,
+                got: cells.len(),
+                hint: "",
+            });
         }
         if let Some(i) = cells.iter().position(|&v| usize::from(v) > side) {
             let value = usize::from(cells[i]);
-            return Err(BoardError::Value { side, value, row: i / side + 1, column: i % side + 1 });
+            return Err(BoardError::Value {
+                side,
+                value,
+                row: i / side + 1,
+                column: i % side + 1,
+            });
         }
         Ok(Self { geometry, cells })
     }
@@ -349,7 +406,11 @@ impl Board {
     /// The value at a 0-based position (0 for blank), or `None` outside of the board.
     pub fn get(&self, row: usize, col: usize) -> Option<u8> {
         let side = self.side();
-        if row < side && col < side { Some(self.cells[row * side + col]) } else { None }
+        if row < side && col < side {
+            Some(self.cells[row * side + col])
+        } else {
+            None
+        }
     }
 
     /// Sets the value at a 0-based position; 0 clears it.
@@ -359,11 +420,20 @@ impl Board {
     pub fn set(&mut self, row: usize, col: usize, value: u8) -> Result<(), BoardError> {
         let side = self.side();
         if row >= side || col >= side {
-            return Err(BoardError::NoSuchCell { row: row + 1, column: col + 1, side });
+            return Err(BoardError::NoSuchCell {
+                row: row + 1,
+                column: col + 1,
+                side,
+            });
         }
         if usize::from(value) > side {
             let value = usize::from(value);
-            return Err(BoardError::Value { side, value, row: row + 1, column: col + 1 });
+            return Err(BoardError::Value {
+                side,
+                value,
+                row: row + 1,
+                column: col + 1,
+            });
         }
         self.cells[row * side + col] = value;
         Ok(())
@@ -397,7 +467,11 @@ impl Board {
                 seen |= bit;
             }
             for value in (1..=side as u8).filter(|v| repeated & (1 << v) != 0) {
-                let cells = cells.iter().filter(|&&c| self.cells[c] == value).map(|&c| (c / side, c % side)).collect();
+                let cells = cells
+                    .iter()
+                    .filter(|&&c| self.cells[c] == value)
+                    .map(|&c| (c / side, c % side))
+                    .collect();
                 found.push(Violation { value, unit, cells });
             }
         }
@@ -410,7 +484,11 @@ impl Board {
     /// [`BoardError::Conflict`] with every violation.
     pub fn validate(&self) -> Result<(), BoardError> {
         let violations = self.violations();
-        if violations.is_empty() { Ok(()) } else { Err(BoardError::Conflict(violations)) }
+        if violations.is_empty() {
+            Ok(())
+        } else {
+            Err(BoardError::Conflict(violations))
+        }
     }
 
     /// Whether the board is full and keeps the rules.
@@ -430,7 +508,11 @@ impl Board {
     /// Whether every given of `puzzle` stands unchanged in this board.
     pub fn keeps_givens_of(&self, puzzle: &Self) -> bool {
         self.geometry == puzzle.geometry
-            && self.cells.iter().zip(&puzzle.cells).all(|(&mine, &given)| given == 0 || given == mine)
+            && self
+                .cells
+                .iter()
+                .zip(&puzzle.cells)
+                .all(|(&mine, &given)| given == 0 || given == mine)
     }
 
     /// Whether the board is solved and keeps every given of `puzzle`.
@@ -470,7 +552,13 @@ impl fmt::Display for Board {
 
 impl fmt::Debug for Board {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Board({}x{} {})", self.geometry.box_rows, self.geometry.box_cols, self.to_line())
+        write!(
+            f,
+            "Board({}x{} {})",
+            self.geometry.box_rows,
+            self.geometry.box_cols,
+            self.to_line()
+        )
     }
 }
 
@@ -492,7 +580,8 @@ mod tests {
     use super::*;
 
     const WIKI: &str = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79";
-    const WIKI_SOLVED: &str = "534678912672195348198342567859761423426853791713924856961537284287419635345286179";
+    const WIKI_SOLVED: &str =
+        "534678912672195348198342567859761423426853791713924856961537284287419635345286179";
 
     #[test]
     fn geometry_knows_its_shape() -> Result<(), BoardError> {
@@ -503,7 +592,11 @@ mod tests {
         assert_eq!(Geometry::from_cells(256), Some(Geometry::S16));
         assert_eq!(Geometry::from_cells(80), None);
         assert_eq!(Geometry::from_side(7), Err(BoardError::Side { side: 7 }));
-        assert!(Geometry::new(5, 6).is_err() && Geometry::new(1, 9).is_err() && Geometry::new(usize::MAX, 2).is_err());
+        assert!(
+            Geometry::new(5, 6).is_err()
+                && Geometry::new(1, 9).is_err()
+                && Geometry::new(usize::MAX, 2).is_err()
+        );
         let g = Geometry::S6;
         assert_eq!((g.bands(), g.stacks(), g.side()), (3, 2, 6));
         assert_eq!(g.unit_cells(Unit::Box(3)), vec![15, 16, 17, 21, 22, 23]);
@@ -564,12 +657,20 @@ mod tests {
 
     #[test]
     fn cells_are_checked() {
-        assert!(matches!(Board::from_cells(Geometry::S4, vec![0; 15]), Err(BoardError::Length { got: 15, .. })));
+        assert!(matches!(
+            Board::from_cells(Geometry::S4, vec![0; 15]),
+            Err(BoardError::Length { got: 15, .. })
+        ));
         let mut cells = vec![0; 16];
         cells[6] = 5;
         assert_eq!(
             Board::from_cells(Geometry::S4, cells),
-            Err(BoardError::Value { side: 4, value: 5, row: 2, column: 3 })
+            Err(BoardError::Value {
+                side: 4,
+                value: 5,
+                row: 2,
+                column: 3
+            })
         );
         let mut board = Board::empty(Geometry::S4);
         assert!(board.set(4, 0, 1).is_err() && board.set(0, 4, 1).is_err() && board.set(0, 0, 5).is_err());

@@ -10,8 +10,12 @@ pub mod solver;
 pub mod symmetry;
 
 pub use board::{Board, BoardError, Geometry, Unit, Violation};
-pub use canonical::{Canonical, CanonicalError, Canonicalizer, Fingerprint};
-pub use dataset::{BuildError, BuildOptions, BuildReport, decode_tokens, encode_tokens};
+pub use canonical::{
+    Canonical, CanonicalError, Canonicalizer, ClassKey, Classifier, Fingerprint, fingerprint,
+};
+pub use dataset::{
+    BuildError, BuildOptions, BuildReport, GenerateOptions, Split, decode_tokens, encode_tokens,
+};
 pub use generator::{Generated, Generator};
 pub use parse::Notation;
 pub use records::{Record, RecordError, RecordReader, read_records};

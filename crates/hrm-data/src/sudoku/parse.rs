@@ -31,7 +31,12 @@ impl Piece<'_> {
     }
 
     fn unexpected(&self, expected: String) -> BoardError {
-        BoardError::Character { character: self.first(), line: self.line, column: self.column, expected }
+        BoardError::Character {
+            character: self.first(),
+            line: self.line,
+            column: self.column,
+            expected,
+        }
     }
 }
 
@@ -59,7 +64,11 @@ pub(super) fn parse(text: &str, notation: Notation, geometry: Option<Geometry>) 
         None => {
             // A row of blanks may be written `---------`: take such lines for rows if that gives a legal size.
             let dashes_blank = characters(text, false)?;
-            if fits(dashes_blank.len()).is_some() { dashes_blank } else { dashes_separate }
+            if fits(dashes_blank.len()).is_some() {
+                dashes_blank
+            } else {
+                dashes_separate
+            }
         }
     };
     match fits(pieces.len()) {
@@ -113,9 +122,15 @@ fn characters(text: &str, dashes_separate: bool) -> Result<Vec<Piece<'_>>, Board
             if is_separator(c) {
                 continue;
             }
-            let piece = Piece { text: &line[at..at + c.len_utf8()], line: number + 1, column: column + 1 };
+            let piece = Piece {
+                text: &line[at..at + c.len_utf8()],
+                line: number + 1,
+                column: column + 1,
+            };
             if !c.is_ascii_alphanumeric() && !is_blank(c) {
-                return Err(piece.unexpected("a digit, a letter, a blank (`.`, `0`, `_`, `*`, `-`) or a separator".to_owned()));
+                return Err(piece.unexpected(
+                    "a digit, a letter, a blank (`.`, `0`, `_`, `*`, `-`) or a separator".to_owned(),
+                ));
             }
             pieces.push(piece);
         }
@@ -127,12 +142,18 @@ const fn is_blank(c: char) -> bool {
     matches!(c, '.' | '_' | '*' | '-')
 }
 
-fn from_characters(pieces: &[Piece<'_>], geometry: Geometry, notation: Notation) -> Result<Board, BoardError> {
+fn from_characters(
+    pieces: &[Piece<'_>],
+    geometry: Geometry,
+    notation: Notation,
+) -> Result<Board, BoardError> {
     let side = geometry.side();
     let any = |wanted: fn(char) -> bool| pieces.iter().any(|p| wanted(p.first()));
     let from_zero = match notation {
         Notation::HexFromZero => true,
-        Notation::Auto => side == 16 && any(|c| c == '0') && any(is_blank) && !any(|c| matches!(c, 'g' | 'G')),
+        Notation::Auto => {
+            side == 16 && any(|c| c == '0') && any(is_blank) && !any(|c| matches!(c, 'g' | 'G'))
+        }
         Notation::Letters | Notation::Decimal => false,
     };
     let mut cells = Vec::with_capacity(pieces.len());
@@ -159,8 +180,14 @@ fn legend(side: usize, from_zero: bool) -> String {
     match (from_zero, side) {
         (true, ..=10) => format!("`0` to `{}` or a blank (`.`)", last(side - 1)),
         (true, _) => format!("`0` to `9`, `A` to `{}` or a blank (`.`)", last(side - 1)),
-        (false, ..=9) => format!("`1` to `{}` or a blank (`.`, `0`, `_`, `*`) on a {side}x{side} board", last(side)),
-        (false, _) => format!("`1` to `9`, `A` to `{}` or a blank (`.`, `0`, `_`, `*`) on a {side}x{side} board", last(side)),
+        (false, ..=9) => format!(
+            "`1` to `{}` or a blank (`.`, `0`, `_`, `*`) on a {side}x{side} board",
+            last(side)
+        ),
+        (false, _) => format!(
+            "`1` to `9`, `A` to `{}` or a blank (`.`, `0`, `_`, `*`) on a {side}x{side} board",
+            last(side)
+        ),
     }
 }
 
@@ -176,7 +203,11 @@ fn tokens(text: &str) -> Vec<Piece<'_>> {
             match (start, is_separator(c)) {
                 (None, false) => start = Some((at, column)),
                 (Some((from, column)), true) => {
-                    pieces.push(Piece { text: &line[from..at], line: number + 1, column: column + 1 });
+                    pieces.push(Piece {
+                        text: &line[from..at],
+                        line: number + 1,
+                        column: column + 1,
+                    });
                     start = None;
                 }
                 _ => {}
@@ -208,9 +239,15 @@ fn from_numbers(tokens: &[Piece<'_>], geometry: Geometry) -> Result<Board, Board
     let side = geometry.side();
     let mut cells = Vec::with_capacity(tokens.len());
     for (i, token) in tokens.iter().enumerate() {
-        let value = number(token).ok_or_else(|| token.unexpected(format!("a number from 1 to {side}, or `0` or `.`")))?;
+        let value = number(token)
+            .ok_or_else(|| token.unexpected(format!("a number from 1 to {side}, or `0` or `.`")))?;
         if value > side {
-            return Err(BoardError::Value { side, value, row: i / side + 1, column: i % side + 1 });
+            return Err(BoardError::Value {
+                side,
+                value,
+                row: i / side + 1,
+                column: i % side + 1,
+            });
         }
         cells.push(value as u8);
     }
@@ -225,7 +262,9 @@ mod tests {
     const LINE: &str = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79";
 
     fn read(text: &str) -> Result<String, String> {
-        text.parse::<Board>().map(|b| b.to_line()).map_err(|e| e.to_string())
+        text.parse::<Board>()
+            .map(|b| b.to_line())
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -254,10 +293,21 @@ mod tests {
 | . . . | . 8 . | . 7 9 |
 +-------+-------+-------+";
         assert_eq!(read(grid), Ok(LINE.to_owned()));
-        assert_eq!(read(&grid.replace('+', "-")), Ok(LINE.to_owned()), "borders of dashes only");
-        assert_eq!(read(&grid.replace(['|', '+'], "").replace("-", "")), Ok(LINE.to_owned()));
+        assert_eq!(
+            read(&grid.replace('+', "-")),
+            Ok(LINE.to_owned()),
+            "borders of dashes only"
+        );
+        assert_eq!(
+            read(&grid.replace(['|', '+'], "").replace("-", "")),
+            Ok(LINE.to_owned())
+        );
         let board = LINE.parse::<Board>().map(|b| b.to_string()).unwrap_or_default();
-        assert_eq!(read(&board), Ok(LINE.to_owned()), "what Display prints is read back");
+        assert_eq!(
+            read(&board),
+            Ok(LINE.to_owned()),
+            "what Display prints is read back"
+        );
     }
 
     #[test]
@@ -271,17 +321,29 @@ mod tests {
     #[test]
     fn sixteen_by_sixteen_notations() {
         let solved: String = (0..16)
-            .flat_map(|r| (0..16).map(move |c| crate::sudoku::board::symbol(((r % 4 * 4 + r / 4 + c) % 16 + 1) as u8)))
+            .flat_map(|r| {
+                (0..16).map(move |c| crate::sudoku::board::symbol(((r % 4 * 4 + r / 4 + c) % 16 + 1) as u8))
+            })
             .collect();
         let board = read(&solved);
         assert_eq!(board, Ok(solved.clone()));
         assert_eq!(read(&solved.to_lowercase()), board);
-        let decimal: Vec<String> =
-            solved.chars().map(|c| c.to_digit(17).map(|d| d.to_string()).unwrap_or_default()).collect();
+        let decimal: Vec<String> = solved
+            .chars()
+            .map(|c| c.to_digit(17).map(|d| d.to_string()).unwrap_or_default())
+            .collect();
         assert_eq!(read(&decimal.join(" ")), board);
         assert_eq!(read(&decimal.join(",")), board);
         // 0-F with dots for blanks: the first cell is blanked so that the notation shows.
-        let hex: String = solved.chars().skip(1).map(|c| c.to_digit(17).and_then(|d| char::from_digit(d - 1, 16)).unwrap_or('?')).collect();
+        let hex: String = solved
+            .chars()
+            .skip(1)
+            .map(|c| {
+                c.to_digit(17)
+                    .and_then(|d| char::from_digit(d - 1, 16))
+                    .unwrap_or('?')
+            })
+            .collect();
         assert_eq!(read(&format!(".{hex}")), Ok(format!(".{}", &solved[1..])));
         let letters = Board::parse(&format!("0{hex}"), Notation::HexFromZero, None).map(|b| b.to_line());
         assert_eq!(letters, Ok(solved));
@@ -289,8 +351,14 @@ mod tests {
 
     #[test]
     fn sixes_and_fours() {
-        assert_eq!(read("12 34\n34 12\n21 43\n43 21"), Ok("1234341221434321".to_owned()));
-        assert_eq!(read("1 2 3 4 3 4 1 2 2 1 4 3 4 3 2 1"), Ok("1234341221434321".to_owned()));
+        assert_eq!(
+            read("12 34\n34 12\n21 43\n43 21"),
+            Ok("1234341221434321".to_owned())
+        );
+        assert_eq!(
+            read("1 2 3 4 3 4 1 2 2 1 4 3 4 3 2 1"),
+            Ok("1234341221434321".to_owned())
+        );
         let six = "12.456456123231564564231312645645312";
         assert_eq!(read(six), Ok(six.to_owned()));
     }
@@ -311,9 +379,15 @@ mod tests {
         assert!(read(&bad).is_err_and(|e| e.starts_with("unexpected character '#' at line 2, character 4")));
         assert!(read("5234341221434321").is_err_and(|e| e.contains("`1` to `4`")));
         let numbers = "17 ".repeat(256);
-        assert!(read(&numbers).is_err_and(|e| e.contains("from 1 to 16") && e.contains("got 17 in row 1, column 1")));
+        assert!(
+            read(&numbers)
+                .is_err_and(|e| e.contains("from 1 to 16") && e.contains("got 17 in row 1, column 1"))
+        );
         assert!(read(&"10 ".repeat(255)).is_err_and(|e| e.contains("got 255")));
-        assert!(Board::parse(LINE, Notation::Auto, Some(Geometry::S4)).is_err_and(|e| e.to_string().contains("expected 16")));
+        assert!(
+            Board::parse(LINE, Notation::Auto, Some(Geometry::S4))
+                .is_err_and(|e| e.to_string().contains("expected 16"))
+        );
     }
 
     proptest! {

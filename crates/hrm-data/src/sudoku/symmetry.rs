@@ -71,8 +71,13 @@ type Lines = [u8; MAX_SIDE];
 impl Symmetry {
     /// The symmetry that changes nothing.
     pub fn identity(geometry: Geometry) -> Self {
-        let mut symmetry =
-            Self { geometry, transpose: false, rows: [0; MAX_SIDE], cols: [0; MAX_SIDE], digits: [0; MAX_SIDE + 1] };
+        let mut symmetry = Self {
+            geometry,
+            transpose: false,
+            rows: [0; MAX_SIDE],
+            cols: [0; MAX_SIDE],
+            digits: [0; MAX_SIDE + 1],
+        };
         for i in 0..geometry.side() {
             symmetry.rows[i] = i as u8;
             symmetry.cols[i] = i as u8;
@@ -102,7 +107,10 @@ impl Symmetry {
         if transpose && !geometry.is_square() {
             return Err(SymmetryError::NoTransposition { geometry });
         }
-        let mut symmetry = Self { transpose, ..Self::identity(geometry) };
+        let mut symmetry = Self {
+            transpose,
+            ..Self::identity(geometry)
+        };
         symmetry.digits[1..=side].copy_from_slice(digits);
         symmetry.rows[..side].copy_from_slice(rows);
         symmetry.cols[..side].copy_from_slice(cols);
@@ -150,7 +158,10 @@ impl Symmetry {
     /// [`SymmetryError::Geometry`] if the board has another geometry.
     pub fn apply(&self, board: &Board) -> Result<Board, SymmetryError> {
         if board.geometry() != self.geometry {
-            return Err(SymmetryError::Geometry { expected: self.geometry, got: board.geometry() });
+            return Err(SymmetryError::Geometry {
+                expected: self.geometry,
+                got: board.geometry(),
+            });
         }
         let source = board.cells();
         let mut cells = vec![0; source.len()];
@@ -166,7 +177,14 @@ impl Symmetry {
         for &row in self.rows() {
             for &col in self.cols() {
                 let (row, col) = (usize::from(row), usize::from(col));
-                visit(target, if self.transpose { col * side + row } else { row * side + col });
+                visit(
+                    target,
+                    if self.transpose {
+                        col * side + row
+                    } else {
+                        row * side + col
+                    },
+                );
                 target += 1;
             }
         }
@@ -195,7 +213,11 @@ impl Symmetry {
         inverse.transpose = self.transpose;
         let (rows, cols) = (invert(&self.rows, side), invert(&self.cols, side));
         // out = D x^T[R][C] means x[a][b] = D^-1 out[R^-1 b][C^-1 a]: under transposition the two change places.
-        (inverse.rows, inverse.cols) = if self.transpose { (cols, rows) } else { (rows, cols) };
+        (inverse.rows, inverse.cols) = if self.transpose {
+            (cols, rows)
+        } else {
+            (rows, cols)
+        };
         for v in 1..=side {
             inverse.digits[usize::from(self.digits[v])] = v as u8;
         }
@@ -208,12 +230,19 @@ impl Symmetry {
     /// [`SymmetryError::Geometry`] if they belong to different geometries.
     pub fn then(&self, next: &Self) -> Result<Self, SymmetryError> {
         if next.geometry != self.geometry {
-            return Err(SymmetryError::Geometry { expected: self.geometry, got: next.geometry });
+            return Err(SymmetryError::Geometry {
+                expected: self.geometry,
+                got: next.geometry,
+            });
         }
         let side = self.geometry.side();
         let mut both = Self::identity(self.geometry);
         both.transpose = self.transpose != next.transpose;
-        let (rows, cols) = if next.transpose { (&self.cols, &self.rows) } else { (&self.rows, &self.cols) };
+        let (rows, cols) = if next.transpose {
+            (&self.cols, &self.rows)
+        } else {
+            (&self.rows, &self.cols)
+        };
         for i in 0..side {
             both.rows[i] = rows[usize::from(next.rows[i])];
             both.cols[i] = cols[usize::from(next.cols[i])];
@@ -232,7 +261,10 @@ impl Symmetry {
         let rows = lines(geometry.bands(), geometry.box_rows())?;
         let cols = lines(geometry.stacks(), geometry.box_cols())?;
         let transpositions = if geometry.is_square() { 2 } else { 1 };
-        factorial(geometry.side())?.checked_mul(rows)?.checked_mul(cols)?.checked_mul(transpositions)
+        factorial(geometry.side())?
+            .checked_mul(rows)?
+            .checked_mul(cols)?
+            .checked_mul(transpositions)
     }
 }
 
@@ -247,7 +279,12 @@ fn check_permutation(what: &'static str, list: &[u8], from: usize, side: usize) 
     if list.len() == side && seen.count_ones() as usize == side {
         return Ok(());
     }
-    Err(SymmetryError::NotAPermutation { what, from, to, got: list.to_vec() })
+    Err(SymmetryError::NotAPermutation {
+        what,
+        from,
+        to,
+        got: list.to_vec(),
+    })
 }
 
 fn check_groups(
@@ -257,9 +294,21 @@ fn check_groups(
     size: usize,
     geometry: Geometry,
 ) -> Result<(), SymmetryError> {
-    let together =
-        list.chunks_exact(size).all(|lines| lines.iter().all(|&l| usize::from(l) / size == usize::from(lines[0]) / size));
-    if together { Ok(()) } else { Err(SymmetryError::BreaksBoxes { what, group, got: list.to_vec(), geometry }) }
+    let together = list.chunks_exact(size).all(|lines| {
+        lines
+            .iter()
+            .all(|&l| usize::from(l) / size == usize::from(lines[0]) / size)
+    });
+    if together {
+        Ok(())
+    } else {
+        Err(SymmetryError::BreaksBoxes {
+            what,
+            group,
+            got: list.to_vec(),
+            geometry,
+        })
+    }
 }
 
 fn invert(lines: &Lines, side: usize) -> Lines {
@@ -314,7 +363,9 @@ mod tests {
     fn noise(geometry: Geometry, seed: u64) -> Board {
         let mut rng = stream(seed, Purpose::Other, 1, 0);
         let side = geometry.side() as u32;
-        let cells = (0..geometry.cells()).map(|_| random::below(&mut rng, side + 1) as u8).collect();
+        let cells = (0..geometry.cells())
+            .map(|_| random::below(&mut rng, side + 1) as u8)
+            .collect();
         Board::from_trusted(geometry, cells)
     }
 
@@ -375,30 +426,60 @@ mod tests {
     fn what_is_no_symmetry_is_refused() {
         let id: Vec<u8> = (0..6).collect();
         let digits: Vec<u8> = (1..=6).collect();
-        let new = |digits: &[u8], rows: &[u8], cols: &[u8], t| Symmetry::new(Geometry::S6, digits, rows, cols, t);
-        assert_eq!(new(&digits, &id, &id, false), Ok(Symmetry::identity(Geometry::S6)));
-        assert!(matches!(new(&digits, &id, &id, true), Err(SymmetryError::NoTransposition { .. })));
-        assert!(matches!(new(&[1, 1, 2, 3, 4, 5], &id, &id, false), Err(SymmetryError::NotAPermutation { .. })));
-        assert!(matches!(new(&digits, &[0, 1, 2, 3, 4, 6], &id, false), Err(SymmetryError::NotAPermutation { .. })));
-        assert!(matches!(new(&digits, &id[..5], &id, false), Err(SymmetryError::NotAPermutation { .. })));
-        assert!(matches!(new(&digits, &[0, 2, 1, 3, 4, 5], &id, false), Err(SymmetryError::BreaksBoxes { group: "band", .. })));
+        let new =
+            |digits: &[u8], rows: &[u8], cols: &[u8], t| Symmetry::new(Geometry::S6, digits, rows, cols, t);
+        assert_eq!(
+            new(&digits, &id, &id, false),
+            Ok(Symmetry::identity(Geometry::S6))
+        );
+        assert!(matches!(
+            new(&digits, &id, &id, true),
+            Err(SymmetryError::NoTransposition { .. })
+        ));
+        assert!(matches!(
+            new(&[1, 1, 2, 3, 4, 5], &id, &id, false),
+            Err(SymmetryError::NotAPermutation { .. })
+        ));
+        assert!(matches!(
+            new(&digits, &[0, 1, 2, 3, 4, 6], &id, false),
+            Err(SymmetryError::NotAPermutation { .. })
+        ));
+        assert!(matches!(
+            new(&digits, &id[..5], &id, false),
+            Err(SymmetryError::NotAPermutation { .. })
+        ));
+        assert!(matches!(
+            new(&digits, &[0, 2, 1, 3, 4, 5], &id, false),
+            Err(SymmetryError::BreaksBoxes { group: "band", .. })
+        ));
         // Columns come in stacks of three: 2 <-> 3 crosses, 0 <-> 2 does not.
-        assert!(matches!(new(&digits, &id, &[0, 1, 3, 2, 4, 5], false), Err(SymmetryError::BreaksBoxes { .. })));
+        assert!(matches!(
+            new(&digits, &id, &[0, 1, 3, 2, 4, 5], false),
+            Err(SymmetryError::BreaksBoxes { .. })
+        ));
         assert!(new(&digits, &id, &[2, 1, 0, 3, 4, 5], false).is_ok());
         let board = Board::empty(Geometry::S9);
-        assert!(matches!(Symmetry::identity(Geometry::S4).apply(&board), Err(SymmetryError::Geometry { .. })));
+        assert!(matches!(
+            Symmetry::identity(Geometry::S4).apply(&board),
+            Err(SymmetryError::Geometry { .. })
+        ));
     }
 
     #[test]
     fn random_elements_are_uniform_on_the_smallest_board() {
         assert_eq!(Symmetry::group_order(Geometry::S4), Some(24 * 8 * 8 * 2));
-        assert_eq!(Symmetry::group_order(Geometry::S9), Some(362_880 * 1296 * 1296 * 2));
+        assert_eq!(
+            Symmetry::group_order(Geometry::S9),
+            Some(362_880 * 1296 * 1296 * 2)
+        );
         assert_eq!(Symmetry::group_order(Geometry::S6), Some(720 * 48 * 72));
         assert_eq!(Symmetry::group_order(Geometry::S25), None);
         let mut rng = stream(1, Purpose::Other, 0, 0);
         let mut seen = std::collections::HashMap::new();
         for _ in 0..60_000 {
-            *seen.entry(Symmetry::random(Geometry::S4, &mut rng)).or_insert(0u32) += 1;
+            *seen
+                .entry(Symmetry::random(Geometry::S4, &mut rng))
+                .or_insert(0u32) += 1;
         }
         assert_eq!(seen.len(), 3072, "60,000 draws meet every one of 3,072 elements");
         assert!(seen.values().all(|&n| n < 60), "20 expected each");
@@ -406,7 +487,9 @@ mod tests {
 
     #[test]
     fn vectors_of_the_reference() {
-        let Some(data) = crate::testdata::parity_json() else { return };
+        let Some(data) = crate::testdata::parity_json() else {
+            return;
+        };
         let cases = data["sudoku_shuffle"].as_array().cloned().unwrap_or_default();
         assert!(!cases.is_empty());
         for case in &cases {
@@ -414,11 +497,19 @@ mod tests {
             let board = |key: &str| Board::from_cells(Geometry::S9, list(key)).unwrap();
             let transpose = case["transpose"].as_bool().unwrap();
             let digit_map = list("digit_map");
-            let symmetry =
-                Symmetry::new(Geometry::S9, &digit_map[1..], &list("row_perm"), &list("col_perm"), transpose).unwrap();
+            let symmetry = Symmetry::new(
+                Geometry::S9,
+                &digit_map[1..],
+                &list("row_perm"),
+                &list("col_perm"),
+                transpose,
+            )
+            .unwrap();
             assert_eq!(symmetry.apply(&board("board")), Ok(board("out_board")));
             assert_eq!(symmetry.apply(&board("solution")), Ok(board("out_solution")));
         }
-        assert!(cases.iter().any(|c| c["transpose"] == true) && cases.iter().any(|c| c["transpose"] == false));
+        assert!(
+            cases.iter().any(|c| c["transpose"] == true) && cases.iter().any(|c| c["transpose"] == false)
+        );
     }
 }

@@ -75,12 +75,18 @@ impl Default for Solver {
 impl Solver {
     /// A solver that searches as long as it takes.
     pub const fn new() -> Self {
-        Self { max_nodes: u64::MAX, general: None }
+        Self {
+            max_nodes: u64::MAX,
+            general: None,
+        }
     }
 
     /// A solver that gives up a search after `max_nodes` nodes, with [`Stop::NodeLimit`].
     pub const fn with_node_limit(max_nodes: u64) -> Self {
-        Self { max_nodes, general: None }
+        Self {
+            max_nodes,
+            general: None,
+        }
     }
 
     /// Searches until `limit` solutions are found or there are no more. A board that breaks the rules has none.
@@ -167,7 +173,17 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     const fn new(limit: u64, max_nodes: u64, geometry: Geometry, rng: Option<&'a mut ChaCha8Rng>) -> Self {
         let work = Work { guesses: 0, nodes: 0 };
-        Self { limit, max_nodes, geometry, rng, solutions: 0, first: None, second: None, work, out_of_nodes: false }
+        Self {
+            limit,
+            max_nodes,
+            geometry,
+            rng,
+            solutions: 0,
+            first: None,
+            second: None,
+            work,
+            out_of_nodes: false,
+        }
     }
 
     /// Counts a node; false if the search must stop instead.
@@ -202,7 +218,13 @@ impl<'a> Run<'a> {
         } else {
             Stop::Exhausted
         };
-        Search { solutions: self.solutions, first: self.first, second: self.second, stop, work: self.work }
+        Search {
+            solutions: self.solutions,
+            first: self.first,
+            second: self.second,
+            stop,
+            work: self.work,
+        }
     }
 }
 

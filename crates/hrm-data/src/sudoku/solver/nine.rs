@@ -104,7 +104,11 @@ struct State {
 }
 
 pub(super) fn search(cells: &[u8], run: &mut Run<'_>) {
-    let mut state = State { cand: [[BAND; 3]; 9], seen: [[0; 3]; 9], open: [BAND; 3] };
+    let mut state = State {
+        cand: [[BAND; 3]; 9],
+        seen: [[0; 3]; 9],
+        open: [BAND; 3],
+    };
     for (cell, &value) in cells.iter().enumerate() {
         if value != 0 {
             state.place(usize::from(value - 1), cell / 27, cell % 27);
@@ -172,7 +176,7 @@ impl State {
     #[inline]
     fn settle_digit(&mut self, digit: usize) -> bool {
         let mut columns = [0u32; 3];
-        for band in 0..3 {
+        for (band, columns) in columns.iter_mut().enumerate() {
             let mut word = self.cand[digit][band];
             if word != self.seen[digit][band] {
                 let rows = [word & 511, word >> 9 & 511, word >> 18];
@@ -185,7 +189,7 @@ impl State {
                 }
                 self.cand[digit][band] = word;
             }
-            columns[band] = (word | word >> 9 | word >> 18) & 511;
+            *columns = (word | word >> 9 | word >> 18) & 511;
         }
         // Columns: in each stack the three bands take the three columns in some order.
         let mut keep = [0u32; 3];
@@ -277,7 +281,9 @@ impl State {
             }
             if fallback.is_none() && self.open[band] != 0 {
                 let cell = self.open[band].trailing_zeros() as usize;
-                fallback = (0..9).find(|&d| self.cand[d][band] & 1 << cell != 0).map(|d| (d, band, cell));
+                fallback = (0..9)
+                    .find(|&d| self.cand[d][band] & 1 << cell != 0)
+                    .map(|d| (d, band, cell));
             }
         }
         for (digit, words) in self.cand.iter().enumerate() {

@@ -1,0 +1,15 @@
+//! Datasets in the reference's on-disk format, and batches drawn from them.
+//!
+//! A dataset is a tree: *groups* (one original puzzle and its augmentations) hold *puzzles* (one augmentation), puzzles
+//! hold *examples* (one input and its label). For Sudoku each puzzle has one example; for ARC it has the task's pairs.
+
+mod augment;
+mod batch;
+mod format;
+pub mod npy;
+mod sampler;
+
+pub use augment::Augmentation;
+pub use batch::{Batch, EvalBatch, EvalBatches, IGNORE_LABEL};
+pub use format::{Dataset, DatasetError, Metadata, Overwrite, PuzzleSet, load_identifiers, save_identifiers};
+pub use sampler::{SamplerConfig, SamplerError, SamplerState, TrainSampler};
