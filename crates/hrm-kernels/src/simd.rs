@@ -83,6 +83,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `p` is writable for `n <= N` floats.
     unsafe fn store_n(self, p: *mut f32, v: Self::V, n: usize);
+    /// Asks for the cache line at `p`, which may be anywhere.
+    fn prefetch(self, p: *const f32);
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
@@ -224,6 +226,8 @@ impl Simd for Portable {
         }
     }
     #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+    #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
         map2(a, b, |a, b| a + b)
     }
@@ -357,6 +361,9 @@ mod x86 {
         const NV: usize = 2;
     }
 
+    // Whole loads and stores are written as masked ones with every lane set, which the compiler turns into plain ones: the plain intrinsics go
+    // through `ptr::read_unaligned`, which in a build with debug assertions checks its arguments, and then no longer inlines.
+    //
     // SAFETY of the intrinsics below: a value of the type exists only inside the `#[target_feature]` function that made it, so the
     // instruction set is there; for memory operations the caller promises the range.
     macro_rules! intrinsic {
@@ -381,16 +388,17 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn load(self, p: *const f32) -> __m512 {
-            intrinsic!(_mm512_loadu_ps(p))
+            intrinsic!(_mm512_maskz_loadu_ps(!0, p))
         }
         #[inline(always)]
         unsafe fn store(self, p: *mut f32, v: __m512) {
-            intrinsic!(_mm512_storeu_ps(p, v))
+            intrinsic!(_mm512_mask_storeu_ps(p, !0, v))
         }
         #[inline(always)]
         unsafe fn load_n(self, p: *const f32, n: usize) -> __m512 {
             if n == 16 {
-                intrinsic!(_mm512_loadu_ps(p))
+                // SAFETY: the caller's promise.
+                unsafe { self.load(p) }
             } else {
                 intrinsic!(_mm512_maskz_loadu_ps(mask16(n), p))
             }
@@ -398,10 +406,14 @@ mod x86 {
         #[inline(always)]
         unsafe fn store_n(self, p: *mut f32, v: __m512, n: usize) {
             if n == 16 {
-                intrinsic!(_mm512_storeu_ps(p, v))
+                intrinsic!(_mm512_mask_storeu_ps(p, !0, v))
             } else {
                 intrinsic!(_mm512_mask_storeu_ps(p, mask16(n), v))
             }
+        }
+        #[inline(always)]
+        fn prefetch(self, p: *const f32) {
+            intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
         }
         #[inline(always)]
         fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -544,7 +556,7 @@ mod x86 {
     fn mask8(n: usize) -> __m256i {
         static LANES: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
         // SAFETY: `n <= 8`, so eight entries from `8 - n` are inside the table.
-        unsafe { _mm256_loadu_si256(LANES.as_ptr().add(8 - n).cast()) }
+        unsafe { _mm256_lddqu_si256(LANES.as_ptr().wrapping_add(8 - n).cast()) }
     }
 
     impl Simd for Avx2 {
@@ -557,16 +569,16 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn load(self, p: *const f32) -> __m256 {
-            intrinsic!(_mm256_loadu_ps(p))
+            intrinsic!(_mm256_maskload_ps(p, _mm256_set1_epi32(-1)))
         }
         #[inline(always)]
         unsafe fn store(self, p: *mut f32, v: __m256) {
-            intrinsic!(_mm256_storeu_ps(p, v))
+            intrinsic!(_mm256_maskstore_ps(p, _mm256_set1_epi32(-1), v))
         }
         #[inline(always)]
         unsafe fn load_n(self, p: *const f32, n: usize) -> __m256 {
             if n == 8 {
-                intrinsic!(_mm256_loadu_ps(p))
+                intrinsic!(_mm256_maskload_ps(p, _mm256_set1_epi32(-1)))
             } else {
                 intrinsic!(_mm256_maskload_ps(p, mask8(n)))
             }
@@ -574,10 +586,14 @@ mod x86 {
         #[inline(always)]
         unsafe fn store_n(self, p: *mut f32, v: __m256, n: usize) {
             if n == 8 {
-                intrinsic!(_mm256_storeu_ps(p, v))
+                intrinsic!(_mm256_maskstore_ps(p, _mm256_set1_epi32(-1), v))
             } else {
                 intrinsic!(_mm256_maskstore_ps(p, mask8(n), v))
             }
+        }
+        #[inline(always)]
+        fn prefetch(self, p: *const f32) {
+            intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
         }
         #[inline(always)]
         fn add(self, a: __m256, b: __m256) -> __m256 {

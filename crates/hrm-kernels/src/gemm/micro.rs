@@ -3,6 +3,9 @@
 use super::Store;
 use crate::simd::GemmSimd;
 
+/// Rows of the right operand by which the prefetch is ahead.
+const AHEAD: usize = 8;
+
 /// The left operand of a tile. A `row_stride` that is a constant where the kernel is inlined costs nothing.
 #[derive(Clone, Copy)]
 pub(crate) struct Left {
@@ -62,47 +65,88 @@ unsafe fn kernel<S: GemmSimd, const R: usize, const NV: usize>(
         depth_stride,
     } = a;
     let mut b = b;
+    for i in 0..R {
+        for j in 0..NV {
+            s.prefetch(c.wrapping_add(i * c_stride + j * S::N));
+        }
+    }
     for _ in 0..depth {
+        for j in 0..NV {
+            s.prefetch(b.wrapping_add(AHEAD * b_stride + j * S::N));
+        }
         let mut right = [s.splat(0.0); NV];
         for j in 0..NV {
             // SAFETY: the caller's promise.
-            right[j] = unsafe { s.load(b.add(j * S::N)) };
+            right[j] = unsafe { s.load(b.wrapping_add(j * S::N)) };
         }
-        for i in 0..R {
+        if row_stride == 1 {
             // SAFETY: the caller's promise.
-            let left = s.splat(unsafe { *a.add(i * row_stride) });
-            for j in 0..NV {
-                sums[i][j] = s.fma(left, right[j], sums[i][j]);
+            let left = unsafe { &*a.cast::<[f32; R]>() };
+            for i in 0..R {
+                let left = s.splat(left[i]);
+                for j in 0..NV {
+                    sums[i][j] = s.fma(left, right[j], sums[i][j]);
+                }
+            }
+        } else {
+            for i in 0..R {
+                // SAFETY: the caller's promise.
+                let left = s.splat(unsafe { *a.wrapping_add(i * row_stride) });
+                for j in 0..NV {
+                    sums[i][j] = s.fma(left, right[j], sums[i][j]);
+                }
             }
         }
         a = a.wrapping_add(depth_stride);
         b = b.wrapping_add(b_stride);
     }
-    for i in 0..R {
+    if cols == NV * S::N {
         // SAFETY: the caller's promise.
-        unsafe {
-            let row = c.add(i * c_stride);
-            if cols == NV * S::N {
-                for j in 0..NV {
-                    let p = row.add(j * S::N);
-                    let v = if store == Store::Add {
-                        s.add(s.load(p), sums[i][j])
-                    } else {
-                        sums[i][j]
-                    };
-                    s.store(p, v);
+        unsafe { finish(s, &sums, c, c_stride, store) };
+        return;
+    }
+    // A narrow tile goes through memory, so that the sums of a full one stay in registers.
+    let mut whole = [0.0f32; 512];
+    const { assert!(R * NV * S::N <= 512) };
+    // SAFETY: `whole` is a tile of this size; then the caller's promise.
+    unsafe {
+        finish(s, &sums, whole.as_mut_ptr(), NV * S::N, Store::Set);
+        for i in 0..R {
+            for j in 0..cols.div_ceil(S::N) {
+                let n = S::N.min(cols - j * S::N);
+                let p = c.wrapping_add(i * c_stride + j * S::N);
+                let mut v = s.load(whole.as_ptr().wrapping_add((i * NV + j) * S::N));
+                if store == Store::Add {
+                    v = s.add(s.load_n(p, n), v);
                 }
-            } else {
-                for j in 0..NV {
-                    let p = row.add(j * S::N);
-                    let n = cols.saturating_sub(j * S::N).min(S::N);
-                    let v = if store == Store::Add {
-                        s.add(s.load_n(p, n), sums[i][j])
-                    } else {
-                        sums[i][j]
-                    };
-                    s.store_n(p, v, n);
-                }
+                s.store_n(p, v, n);
+            }
+        }
+    }
+}
+
+/// Stores a full tile.
+#[inline(always)]
+unsafe fn finish<S: GemmSimd, const R: usize, const NV: usize>(
+    s: S,
+    sums: &[[S::V; NV]; R],
+    c: *mut f32,
+    c_stride: usize,
+    store: Store,
+) {
+    if store == Store::Add {
+        for i in 0..R {
+            for j in 0..NV {
+                let p = c.wrapping_add(i * c_stride + j * S::N);
+                // SAFETY: the caller's promise.
+                unsafe { s.store(p, s.add(s.load(p), sums[i][j])) };
+            }
+        }
+    } else {
+        for i in 0..R {
+            for j in 0..NV {
+                // SAFETY: the caller's promise.
+                unsafe { s.store(c.wrapping_add(i * c_stride + j * S::N), sums[i][j]) };
             }
         }
     }
