@@ -2,7 +2,9 @@
 //!
 //! Figures are the best of several rounds; the variants take turns within a round, so that a busy machine hurts all alike.
 
-use hrm_kernels::{Matrix, PackedMatrix, Store, gemm, gemm_packed};
+use hrm_kernels::{
+    Bf16Engine, Matrix, PackedBf16, PackedMatrix, Store, gemm, gemm_bf16, gemm_bf16_packed, gemm_packed,
+};
 use std::time::Instant;
 
 fn main() {
@@ -10,15 +12,18 @@ fn main() {
     if rows.is_empty() {
         rows = vec![82, 2624, 31488];
     }
+    let engine = Bf16Engine::best();
     println!(
-        "{:?}, {} threads; GFLOP/s, best of N",
+        "{:?} / {engine:?}, {} threads; GFLOP/s, best of N",
         hrm_kernels::Isa::best(),
         rayon::current_num_threads()
     );
-    println!(
-        "{:>6} {:>5} {:>5} | {:>7} {:>7} {:>7} {:>7}",
-        "rows", "in", "out", "packed", "NT", "NN dx", "TN dw"
-    );
+    println!("{:>17} | {:^31} | {:^31}", "", "f32", "bf16");
+    print!("{:>6} {:>4} {:>5}", "rows", "in", "out");
+    for _ in 0..2 {
+        print!(" | {:>7} {:>7} {:>7} {:>7}", "packed", "NT", "NN dx", "TN dw");
+    }
+    println!();
     for m in rows {
         for (k, n) in [
             (512, 1536),
@@ -34,10 +39,11 @@ fn main() {
             let packed = PackedMatrix::pack_weight(&w, n, k);
             let (mut y, mut dx, mut dw) = (vec![0.0; m * n], vec![0.0; m * k], vec![0.0; n * k]);
             let flop = 2.0 * (m * n * k) as f64;
-            let rounds = ((4e11 / flop) as usize).clamp(3, 40);
-            let mut best = [f64::INFINITY; 4];
+            let rounds = ((1e11 / flop) as usize).clamp(3, 30);
+            let mut best = [f64::INFINITY; 8];
+            let half = PackedBf16::pack_weight(&w, n, k);
             for _ in 0..rounds {
-                let repeat = ((2e8 / flop) as usize).max(1);
+                let repeat = ((1e8 / flop) as usize).max(1);
                 let mut time = |slot: usize, f: &mut dyn FnMut()| {
                     let start = Instant::now();
                     (0..repeat).for_each(|_| f());
@@ -52,9 +58,17 @@ fn main() {
                 time(1, &mut || gemm(mx, mw.transposed(), &mut y, Store::Set));
                 time(2, &mut || gemm(mdy, mw, &mut dx, Store::Set));
                 time(3, &mut || gemm(mdy.transposed(), mx, &mut dw, Store::Set));
+                time(4, &mut || gemm_bf16_packed(mx, &half, &mut y, Store::Set));
+                time(5, &mut || gemm_bf16(mx, mw.transposed(), &mut y, Store::Set));
+                time(6, &mut || gemm_bf16(mdy, mw, &mut dx, Store::Set));
+                time(7, &mut || gemm_bf16(mdy.transposed(), mx, &mut dw, Store::Set));
             }
-            let [a, b, c, d] = best.map(|t| flop / t / 1e9);
-            println!("{m:>6} {k:>5} {n:>5} | {a:>7.1} {b:>7.1} {c:>7.1} {d:>7.1}");
+            print!("{m:>6} {k:>4} {n:>5}");
+            for part in best.chunks(4) {
+                print!(" |");
+                part.iter().for_each(|t| print!(" {:>7.1}", flop / t / 1e9));
+            }
+            println!();
         }
     }
 }

@@ -403,20 +403,16 @@ impl Head<'_> {
         for panel in 0..seq.div_ceil(S::MR) {
             // SAFETY: the caller's promise.
             unsafe {
-                micro::tile(
-                    s,
-                    S::MR.min(seq - panel * S::MR),
+                s.tile(&micro::Tile {
+                    rows: S::MR.min(seq - panel * S::MR),
                     cols,
-                    head_dim,
-                    Left {
-                        data: left.add(panel * layout.left_panel),
-                        row_stride: 1,
-                        depth_stride: S::MR,
-                    },
-                    (block, S::NR),
-                    (scores.add(panel * S::MR * S::NR), S::NR),
-                    Store::Set,
-                );
+                    depth: head_dim,
+                    a: Left::ByDepth(left.add(panel * layout.left_panel), S::MR),
+                    b: block,
+                    c: scores.add(panel * S::MR * S::NR),
+                    c_stride: S::NR,
+                    store: Store::Set,
+                });
             }
         }
     }
@@ -440,20 +436,16 @@ impl Head<'_> {
             while query < queries {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    micro::tile(
-                        s,
-                        S::MR.min(queries - query),
-                        S::NR.min(head_dim - panel * S::NR),
-                        seq,
-                        Left {
-                            data: scores.add(query),
-                            row_stride: 1,
-                            depth_stride: S::NR,
-                        },
-                        (right.add(panel * seq * S::NR), S::NR),
-                        (c.add(query * c_stride + panel * S::NR), c_stride),
-                        Store::Set,
-                    );
+                    s.tile(&micro::Tile {
+                        rows: S::MR.min(queries - query),
+                        cols: S::NR.min(head_dim - panel * S::NR),
+                        depth: seq,
+                        a: Left::ByDepth(scores.add(query), S::NR),
+                        b: right.add(panel * seq * S::NR),
+                        c: c.add(query * c_stride + panel * S::NR),
+                        c_stride,
+                        store: Store::Set,
+                    });
                 }
                 query += S::MR;
             }
@@ -480,20 +472,16 @@ impl Head<'_> {
             while key < seq {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    micro::tile(
-                        s,
-                        S::MR.min(seq - key),
-                        S::NR.min(head_dim - panel * S::NR),
-                        queries,
-                        Left {
-                            data: scores.add(key * S::NR),
-                            row_stride: S::NR,
-                            depth_stride: 1,
-                        },
-                        (right.add(panel * seq * S::NR), S::NR),
-                        (c.add(key * head_dim + panel * S::NR), head_dim),
+                    s.tile(&micro::Tile {
+                        rows: S::MR.min(seq - key),
+                        cols: S::NR.min(head_dim - panel * S::NR),
+                        depth: queries,
+                        a: Left::ByRow(scores.add(key * S::NR)),
+                        b: right.add(panel * seq * S::NR),
+                        c: c.add(key * head_dim + panel * S::NR),
+                        c_stride: head_dim,
                         store,
-                    );
+                    });
                 }
                 key += S::MR;
             }

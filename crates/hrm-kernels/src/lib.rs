@@ -6,6 +6,7 @@
 
 mod adam;
 mod attention;
+mod bf16;
 mod elementwise;
 mod gemm;
 mod math;
@@ -18,6 +19,7 @@ mod testing;
 
 pub use adam::{AdamAtan2Step, adam_atan2_step};
 pub use attention::{AttentionShape, Rotary, attention, attention_backward};
+pub use bf16::{Bf16Engine, PackedBf16, gemm_bf16, gemm_bf16_packed};
 pub use elementwise::{add, add_assign};
 pub use gemm::{Matrix, PackedMatrix, Store, gemm, gemm_packed};
 pub use norm::{rms_norm, rms_norm_backward};

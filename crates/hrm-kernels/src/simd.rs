@@ -4,6 +4,7 @@
 //! instruction set at run time and compiles the kernel once per set inside a `#[target_feature]` function, where everything inlines.
 //! A kernel must not call intrinsics from a closure (a closure is compiled on its own, without the features, and each intrinsic becomes a call).
 
+use crate::gemm::micro;
 use std::sync::OnceLock;
 
 /// The instruction set that the kernels run on.
@@ -124,6 +125,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     );
 }
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::transpose16;
+
 /// A computation that is compiled once for each instruction set.
 pub(crate) trait Kernel {
     /// What it returns.
@@ -140,6 +144,12 @@ pub(crate) trait GemmSimd: Simd {
     const NV: usize;
     /// Columns of a micro-tile.
     const NR: usize = Self::NV * Self::N;
+
+    /// [`micro::tile`], compiled once.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn tile(self, tile: &micro::Tile);
 }
 
 /// Runs `kernel` on `isa`, which must be one of [`Isa::available`].
@@ -181,6 +191,12 @@ fn map2(a: [f32; 8], b: [f32; 8], f: impl Fn(f32, f32) -> f32) -> [f32; 8] {
 impl GemmSimd for Portable {
     const MR: usize = 6;
     const NV: usize = 1;
+
+    #[inline(never)]
+    unsafe fn tile(self, tile: &micro::Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { micro::tile(self, tile) }
+    }
 }
 
 impl Simd for Portable {
@@ -331,6 +347,7 @@ impl Simd for Portable {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{GemmSimd, Kernel, Simd};
+    use crate::gemm::micro;
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -354,11 +371,37 @@ mod x86 {
     impl GemmSimd for Avx512 {
         const MR: usize = 14;
         const NV: usize = 2;
+
+        #[inline(always)]
+        unsafe fn tile(self, tile: &micro::Tile) {
+            // SAFETY: the caller's promise, and the instruction set is there.
+            unsafe { tile_avx512(self, tile) }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    #[inline(never)]
+    unsafe fn tile_avx512(s: Avx512, tile: &micro::Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { micro::tile(s, tile) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    #[inline(never)]
+    unsafe fn tile_avx2(s: Avx2, tile: &micro::Tile) {
+        // SAFETY: the caller's promise.
+        unsafe { micro::tile(s, tile) }
     }
 
     impl GemmSimd for Avx2 {
         const MR: usize = 6;
         const NV: usize = 2;
+
+        #[inline(always)]
+        unsafe fn tile(self, tile: &micro::Tile) {
+            // SAFETY: the caller's promise, and the instruction set is there.
+            unsafe { tile_avx2(self, tile) }
+        }
     }
 
     // Whole loads and stores are written as masked ones with every lane set, which the compiler turns into plain ones: the plain intrinsics go
@@ -509,8 +552,9 @@ mod x86 {
         }
     }
 
+    /// Transposes 16 x 16 words. To be called where AVX-512 is enabled.
     #[inline(always)]
-    fn transpose16(r: [__m512; 16]) -> [__m512; 16] {
+    pub(crate) fn transpose16(r: [__m512; 16]) -> [__m512; 16] {
         // Pairs of rows, then quads inside 128-bit lanes, then the lanes themselves.
         let mut t = r;
         for i in 0..8 {

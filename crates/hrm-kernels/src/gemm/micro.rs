@@ -6,65 +6,80 @@ use crate::simd::GemmSimd;
 /// Rows of the right operand by which the prefetch is ahead.
 const AHEAD: usize = 8;
 
-/// The left operand of a tile. A `row_stride` that is a constant where the kernel is inlined costs nothing.
+/// A tile of up to `MR` rows and `NR` columns: `c[i][j] (+)= sum over p of a[i, p] * b[p][j]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Left {
-    pub(crate) data: *const f32,
-    pub(crate) row_stride: usize,
-    pub(crate) depth_stride: usize,
+pub(crate) struct Tile {
+    /// `1..=MR`.
+    pub(crate) rows: usize,
+    /// `1..=NR`.
+    pub(crate) cols: usize,
+    /// Length of the reduction.
+    pub(crate) depth: usize,
+    /// Left operand.
+    pub(crate) a: Left,
+    /// Right operand, rows of `NR` floats.
+    pub(crate) b: *const f32,
+    /// Result.
+    pub(crate) c: *mut f32,
+    /// Distance between rows of the result.
+    pub(crate) c_stride: usize,
+    /// What happens to the values that it holds.
+    pub(crate) store: Store,
 }
 
-/// A tile of up to `MR` rows and `NR` columns: `c[i][j] (+)= sum over p of a[i, p] * b[p][j]`; `b` and `c` come with the distance between their
-/// rows. Every element is one chain of fused multiply-adds over `p`, whatever the tile's size.
+/// The left operand of a tile.
+#[derive(Clone, Copy)]
+pub(crate) enum Left {
+    /// Element (i, p) is at `p * stride + i`.
+    ByDepth(*const f32, usize),
+    /// Element (i, p) is at `i * NR + p`.
+    ByRow(*const f32),
+}
+
+/// Computes a tile. Every element is one chain of fused multiply-adds over `p`, whatever the tile's size. Instruction sets compile this once
+/// each ([`GemmSimd::tile`]).
 ///
 /// # Safety
-/// `a` is readable at `rows` x `depth` positions, `b` for `NR` floats (`N` where `cols <= N`) in each of `depth` rows, `c` readable and writable for `cols` floats in `rows` rows;
-/// `1 <= rows <= MR`, `1 <= cols <= NR`.
+/// `a` is readable at `rows` x `depth` positions, `b` for `NR` floats in each of `depth` rows, `c` readable and writable for `cols` floats in
+/// `rows` rows.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(crate) unsafe fn tile<S: GemmSimd>(
-    s: S,
-    rows: usize,
-    cols: usize,
-    depth: usize,
-    a: Left,
-    b: (*const f32, usize),
-    c: (*mut f32, usize),
-    store: Store,
-) {
+pub(crate) unsafe fn tile<S: GemmSimd>(s: S, tile: &Tile) {
     macro_rules! by_rows {
-        ($nv:literal: $($r:literal)*) => {
-            match rows {
+        ($packed:literal, $nv:literal: $($r:literal)*) => {
+            match tile.rows {
                 // SAFETY: the caller's promise.
-                $($r if $r <= S::MR => unsafe { kernel::<S, $r, $nv>(s, cols, depth, a, b, c, store) },)*
-                _ => unreachable!("micro-tile of {rows} rows"),
+                $($r if $r <= S::MR => unsafe { kernel::<S, $r, $nv, $packed>(s, tile) },)*
+                _ => unreachable!("micro-tile of {} rows", tile.rows),
             }
         };
     }
-    if S::NV == 1 || cols <= S::N {
-        by_rows!(1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
-    } else {
-        by_rows!(2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    match (
+        matches!(tile.a, Left::ByDepth(..)),
+        S::NV == 1 || tile.cols <= S::N,
+    ) {
+        (true, false) => by_rows!(true, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (true, true) => by_rows!(true, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (false, false) => by_rows!(false, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
+        (false, true) => by_rows!(false, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
     }
 }
 
 #[inline(always)]
-unsafe fn kernel<S: GemmSimd, const R: usize, const NV: usize>(
-    s: S,
-    cols: usize,
-    depth: usize,
-    a: Left,
-    (b, b_stride): (*const f32, usize),
-    (c, c_stride): (*mut f32, usize),
-    store: Store,
-) {
+unsafe fn kernel<S: GemmSimd, const R: usize, const NV: usize, const PACKED: bool>(s: S, tile: &Tile) {
+    let Tile {
+        cols,
+        depth,
+        mut b,
+        c,
+        c_stride,
+        store,
+        ..
+    } = *tile;
+    let (mut a, a_stride) = match tile.a {
+        Left::ByDepth(a, stride) => (a, stride),
+        Left::ByRow(a) => (a, 1),
+    };
     let mut sums = [[s.splat(0.0); NV]; R];
-    let Left {
-        data: mut a,
-        row_stride,
-        depth_stride,
-    } = a;
-    let mut b = b;
     for i in 0..R {
         for j in 0..NV {
             s.prefetch(c.wrapping_add(i * c_stride + j * S::N));
@@ -72,14 +87,14 @@ unsafe fn kernel<S: GemmSimd, const R: usize, const NV: usize>(
     }
     for _ in 0..depth {
         for j in 0..NV {
-            s.prefetch(b.wrapping_add(AHEAD * b_stride + j * S::N));
+            s.prefetch(b.wrapping_add(AHEAD * S::NR + j * S::N));
         }
         let mut right = [s.splat(0.0); NV];
         for j in 0..NV {
             // SAFETY: the caller's promise.
             right[j] = unsafe { s.load(b.wrapping_add(j * S::N)) };
         }
-        if row_stride == 1 {
+        if PACKED {
             // SAFETY: the caller's promise.
             let left = unsafe { &*a.cast::<[f32; R]>() };
             for i in 0..R {
@@ -91,14 +106,14 @@ unsafe fn kernel<S: GemmSimd, const R: usize, const NV: usize>(
         } else {
             for i in 0..R {
                 // SAFETY: the caller's promise.
-                let left = s.splat(unsafe { *a.wrapping_add(i * row_stride) });
+                let left = s.splat(unsafe { *a.wrapping_add(i * S::NR) });
                 for j in 0..NV {
                     sums[i][j] = s.fma(left, right[j], sums[i][j]);
                 }
             }
         }
-        a = a.wrapping_add(depth_stride);
-        b = b.wrapping_add(b_stride);
+        a = a.wrapping_add(a_stride);
+        b = b.wrapping_add(S::NR);
     }
     if cols == NV * S::N {
         // SAFETY: the caller's promise.

@@ -9,6 +9,7 @@ mod pack;
 
 use crate::scratch::{Buffer, Shared, for_each_task, with_scratch};
 use crate::simd::{GemmSimd, Isa, Kernel, dispatch};
+use micro::Left;
 use std::ops::Range;
 
 pub(crate) use pack::{pack_a_panel, pack_b_panel};
@@ -84,6 +85,36 @@ impl<'a> Matrix<'a> {
     /// Number of columns.
     pub fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// The data from an element on, and the strides; no data for an element past the end.
+    pub(crate) fn part(&self, row: usize, col: usize) -> (&'a [f32], usize, usize) {
+        let data = if row < self.rows && col < self.cols {
+            &self.data[self.offset(row, col)..]
+        } else {
+            &[]
+        };
+        (data, self.row_stride, self.col_stride)
+    }
+
+    pub(crate) fn offset(&self, row: usize, col: usize) -> usize {
+        row * self.row_stride + col * self.col_stride
+    }
+
+    /// Panics unless this times a `[k, n]` matrix can go to `out`.
+    pub(crate) fn check_product(&self, k: usize, n: usize, out: &[f32]) {
+        let Matrix { rows, cols, .. } = self;
+        assert_eq!(
+            *cols, k,
+            "gemm: a is {rows}x{cols}, so b needs {cols} rows, got {k}"
+        );
+        assert_eq!(
+            out.len(),
+            rows * n,
+            "gemm: output {rows}x{n} needs {} floats, got {}",
+            rows * n,
+            out.len()
+        );
     }
 }
 
@@ -182,7 +213,7 @@ pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
 /// # Shapes
 /// `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]` row-major
 pub fn gemm_packed(a: Matrix<'_>, b: &PackedMatrix, out: &mut [f32], store: Store) {
-    check(a, b.k, b.n, out);
+    a.check_product(b.k, b.n, out);
     let out = Output {
         data: Shared::new(out),
         stride: b.n,
@@ -192,7 +223,7 @@ pub fn gemm_packed(a: Matrix<'_>, b: &PackedMatrix, out: &mut [f32], store: Stor
 }
 
 pub(crate) fn gemm_for(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
-    check(a, b.rows, b.cols, out);
+    a.check_product(b.rows, b.cols, out);
     let (k, n) = (b.rows, b.cols);
     if k == 0 {
         if store == Store::Set {
@@ -216,22 +247,6 @@ pub(crate) fn gemm_for(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], 
         });
         out.store = Store::Add;
     }
-}
-
-fn check(a: Matrix<'_>, k: usize, n: usize, out: &[f32]) {
-    assert_eq!(
-        a.cols, k,
-        "gemm: a is {}x{}, so b needs {} rows, got {k}",
-        a.rows, a.cols, a.cols
-    );
-    assert_eq!(
-        out.len(),
-        a.rows * n,
-        "gemm: output {}x{n} needs {} floats, got {}",
-        a.rows,
-        a.rows * n,
-        out.len()
-    );
 }
 
 /// Depth of a block of the reduction.
@@ -427,23 +442,16 @@ impl Kernel for Block<'_> {
                     // SAFETY: packed panels are as large as the kernel reads; tasks write disjoint blocks of the output, which holds
                     // `rows` rows of `stride` floats.
                     unsafe {
-                        micro::tile(
-                            s,
+                        s.tile(&micro::Tile {
                             rows,
                             cols,
                             depth,
-                            micro::Left {
-                                data: self.packed.as_ptr().add(panel * panel_size),
-                                row_stride: 1,
-                                depth_stride: S::MR,
-                            },
-                            (self.b.as_ptr().add(col * k + start * S::NR), S::NR),
-                            (
-                                self.out.data.get().add(row * self.out.stride + col),
-                                self.out.stride,
-                            ),
+                            a: Left::ByDepth(self.packed.as_ptr().add(panel * panel_size), S::MR),
+                            b: self.b.as_ptr().add(col * k + start * S::NR),
+                            c: self.out.data.get().add(row * self.out.stride + col),
+                            c_stride: self.out.stride,
                             store,
-                        );
+                        });
                     }
                 }
                 col += S::NR;

@@ -1,0 +1,261 @@
+//! Matrix products of bfloat16 operands, summed in single precision.
+//!
+//! Inputs and outputs stay `f32`; operands are rounded to bfloat16 (nearest, ties to even) while they are packed. On processors with AMX a
+//! product is done in tiles of 16 x 16 x 32, at several times the single-precision rate; with AVX512-BF16 in vectors; elsewhere in plain
+//! arithmetic on the rounded values, for tests and portability rather than for speed.
+//!
+//! Both operands are packed in tiles of 1 KiB: 16 rows of 16 pairs of consecutive reduction indices. A tile of A has a row for each row of the
+//! matrix, a tile of B a row for each pair (what AMX calls VNNI layout).
+
+mod engine;
+mod pack;
+
+pub use engine::Bf16Engine;
+
+use crate::gemm::{Matrix, Store};
+use crate::scratch::{Buffer, Shared, for_each_task, with_scratch};
+use std::ops::Range;
+
+/// Rows, columns and pairs of a tile.
+const TILE: usize = 16;
+/// Reduction indices of a tile.
+const DEPTH: usize = 2 * TILE;
+/// 32-bit words of a tile.
+const WORDS: usize = TILE * TILE;
+/// Rows and columns of the block of results that an engine computes at once.
+const BLOCK: usize = 2 * TILE;
+/// Tiles of reduction that are packed and multiplied at a time.
+const KC_TILES: usize = 16;
+/// Blocks of rows that a task takes, at most.
+const MC_BLOCKS: usize = 8;
+/// Words of B packed at a time when it is not packed beforehand.
+const PACK_WORDS: usize = 4 << 20;
+/// Multiply-adds below which a product stays on the calling thread.
+const SERIAL_BELOW: usize = 1 << 20;
+
+/// A right-hand side rounded to bfloat16 and laid out in tiles, to use many times.
+#[derive(Clone)]
+pub struct PackedBf16 {
+    k: usize,
+    n: usize,
+    data: Buffer,
+}
+
+impl std::fmt::Debug for PackedBf16 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackedBf16")
+            .field("k", &self.k)
+            .field("n", &self.n)
+            .finish()
+    }
+}
+
+impl PackedBf16 {
+    /// Packs the right-hand side `[k, n]` of a product.
+    pub fn pack(b: Matrix<'_>) -> Self {
+        let mut packed = PackedBf16 {
+            k: b.rows(),
+            n: b.cols(),
+            data: Buffer::zeroed(packed_b_words(b.rows(), b.cols())),
+        };
+        packed.repack(b);
+        packed
+    }
+
+    /// Packs the weight of a linear layer for its forward product, `x [m, in] -> [m, out]`.
+    ///
+    /// # Shapes
+    /// `weight` `[out, in]`
+    pub fn pack_weight(weight: &[f32], out_features: usize, in_features: usize) -> Self {
+        Self::pack(Matrix::new(weight, out_features, in_features).transposed())
+    }
+
+    /// Packs other values into the same memory, as after an optimizer step.
+    pub fn repack(&mut self, b: Matrix<'_>) {
+        assert_eq!(
+            (b.rows(), b.cols()),
+            (self.k, self.n),
+            "repack: expected {}x{}, got {}x{}",
+            self.k,
+            self.n,
+            b.rows(),
+            b.cols()
+        );
+        pack_b(b, 0..b.rows(), self.data.as_mut_slice());
+    }
+
+    /// Length of the reduction.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns of the result.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+}
+
+/// [`gemm`](crate::gemm) with operands rounded to bfloat16.
+///
+/// # Shapes
+/// `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]` row-major
+pub fn gemm_bf16(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
+    gemm_bf16_for(Bf16Engine::best(), a, b, out, store);
+}
+
+/// [`gemm_bf16`] with a right-hand side packed before. Same result, bit for bit.
+///
+/// # Shapes
+/// `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]` row-major
+pub fn gemm_bf16_packed(a: Matrix<'_>, b: &PackedBf16, out: &mut [f32], store: Store) {
+    gemm_bf16_packed_for(Bf16Engine::best(), a, b, out, store);
+}
+
+pub(crate) fn gemm_bf16_packed_for(
+    engine: Bf16Engine,
+    a: Matrix<'_>,
+    b: &PackedBf16,
+    out: &mut [f32],
+    store: Store,
+) {
+    a.check_product(b.k, b.n, out);
+    if b.k == 0 {
+        return empty(out, store);
+    }
+    let out = Output {
+        data: Shared::new(out),
+        cols: b.n,
+        store,
+    };
+    product(engine, a, 0..b.k, b.data.as_slice(), out);
+}
+
+pub(crate) fn gemm_bf16_for(engine: Bf16Engine, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
+    let (k, n) = (b.rows(), b.cols());
+    a.check_product(k, n, out);
+    if k == 0 {
+        return empty(out, store);
+    }
+    let mut out = Output {
+        data: Shared::new(out),
+        cols: n,
+        store,
+    };
+    let unit = KC_TILES * DEPTH;
+    let part = (PACK_WORDS / packed_b_words(unit, n).max(1)).max(1) * unit;
+    let mut start = 0;
+    while start < k {
+        let depth = start..k.min(start + part);
+        with_scratch(packed_b_words(depth.len(), n), |packed| {
+            pack_b(b, depth.clone(), packed);
+            product(engine, a, depth.clone(), packed, out);
+        });
+        out.store = Store::Add;
+        start += part;
+    }
+}
+
+fn empty(out: &mut [f32], store: Store) {
+    if store == Store::Set {
+        out.fill(0.0);
+    }
+}
+
+/// The result, shared between tasks.
+#[derive(Clone, Copy)]
+struct Output {
+    data: Shared<f32>,
+    cols: usize,
+    store: Store,
+}
+
+fn packed_b_words(depth: usize, cols: usize) -> usize {
+    cols.div_ceil(BLOCK) * 2 * depth.div_ceil(DEPTH) * WORDS
+}
+
+/// Packs rows `depth` of B: `[cols / 16, rounded up to even][depth / 32][tile]`.
+fn pack_b(b: Matrix<'_>, depth: Range<usize>, out: &mut [f32]) {
+    let (panels, tiles) = (b.cols().div_ceil(BLOCK) * 2, depth.len().div_ceil(DEPTH));
+    assert!(out.len() >= panels * tiles * WORDS);
+    let out = Shared::new(out);
+    for_each_task(panels, b.cols() * depth.len() >= 1 << 16, |panel| {
+        let cols = (panel * TILE).min(b.cols())..((panel + 1) * TILE).min(b.cols());
+        // SAFETY: panels are disjoint and inside `out`.
+        unsafe {
+            pack::pack_panel(
+                b.transposed(),
+                cols,
+                depth.clone(),
+                true,
+                out.get().add(panel * tiles * WORDS),
+            )
+        };
+    });
+}
+
+/// Multiplies columns `depth` of `a` with packed rows of B.
+fn product(engine: Bf16Engine, a: Matrix<'_>, depth: Range<usize>, b: &[f32], out: Output) {
+    let (m, n) = (a.rows(), out.cols);
+    if m == 0 || n == 0 {
+        return;
+    }
+    let (row_blocks, col_blocks) = (m.div_ceil(BLOCK), n.div_ceil(BLOCK));
+    let k_tiles = depth.len().div_ceil(DEPTH);
+    assert!(b.len() >= packed_b_words(depth.len(), n));
+    let threads = rayon::current_num_threads();
+    let parallel = threads > 1 && m * n * depth.len() >= SERIAL_BELOW;
+    let wanted = if parallel { threads * 2 } else { 1 };
+    let row_tasks = row_blocks.div_ceil(MC_BLOCKS);
+    let col_tasks = wanted.div_ceil(row_tasks).min(col_blocks.div_ceil(4)).max(1);
+    for_each_task(row_tasks * col_tasks, parallel, |task| {
+        let (row, col) = (task / col_tasks, task % col_tasks);
+        let rows = row * row_blocks / row_tasks..(row + 1) * row_blocks / row_tasks;
+        let cols = col * col_blocks / col_tasks..(col + 1) * col_blocks / col_tasks;
+        let kc = KC_TILES.min(k_tiles);
+        with_scratch(rows.len() * 2 * kc * WORDS, |packed| {
+            let _tiles = engine.enter();
+            let mut store = out.store;
+            let mut tile = 0;
+            while tile < k_tiles {
+                let tiles = kc.min(k_tiles - tile);
+                let part = depth.start + tile * DEPTH..depth.end.min(depth.start + (tile + tiles) * DEPTH);
+                for panel in 0..rows.len() * 2 {
+                    let first = (rows.start * 2 + panel) * TILE;
+                    // SAFETY: `packed` has room for all panels; `pack_panel` clips to the matrix.
+                    unsafe {
+                        let to = packed.as_mut_ptr().add(panel * tiles * WORDS);
+                        pack::pack_panel(a, first.min(m)..m.min(first + TILE), part.clone(), false, to);
+                    }
+                }
+                for col in cols.clone() {
+                    for row in rows.clone() {
+                        // SAFETY: packed operands are as large as the block reads; tasks write disjoint blocks of the output.
+                        unsafe {
+                            let b = b.as_ptr().add(col * 2 * k_tiles * WORDS + tile * WORDS);
+                            engine.block(
+                                [
+                                    packed.as_ptr().add((row - rows.start) * 2 * tiles * WORDS),
+                                    packed.as_ptr().add(((row - rows.start) * 2 + 1) * tiles * WORDS),
+                                ],
+                                [b, b.add(k_tiles * WORDS)],
+                                tiles,
+                                engine::Target {
+                                    data: out.data.get().add(row * BLOCK * n + col * BLOCK),
+                                    stride: n,
+                                    rows: BLOCK.min(m - row * BLOCK),
+                                    cols: BLOCK.min(n - col * BLOCK),
+                                    store,
+                                },
+                            );
+                        }
+                    }
+                }
+                store = Store::Add;
+                tile += tiles;
+            }
+        });
+    });
+}
+
+#[cfg(test)]
+mod tests;
