@@ -75,8 +75,11 @@ fn heads_of<B: Backend>(
     }
 }
 
-/// `x cos + rotate_half(x) sin` in fp32, where `rotate_half` maps `(a, b)` to `(-b, a)`.
-fn rotate<B: Backend>(x: Tensor<B, 4>, cos: &Tensor<B, 2>, sin: &Tensor<B, 2>) -> Tensor<B, 4> {
+/// Rotary positions: `x cos + rotate_half(x) sin` in fp32, where `rotate_half` maps `(a, b)` to `(-b, a)`.
+///
+/// # Shapes
+/// - `x`, output: `[batch, heads, seq, head_dim]`; `cos`, `sin`: `[seq, head_dim]`
+pub fn rotate<B: Backend>(x: Tensor<B, 4>, cos: &Tensor<B, 2>, sin: &Tensor<B, 2>) -> Tensor<B, 4> {
     let dtype = x.dtype();
     let x = x.cast(DType::F32);
     let half = x.dims()[3] / 2;

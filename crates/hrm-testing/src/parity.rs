@@ -80,6 +80,13 @@ impl Fixture {
         values(&self.data(key))
     }
 
+    /// The shape of a tensor.
+    pub fn shape<const D: usize>(&self, key: &str) -> [usize; D] {
+        let data = self.data(key);
+        <[usize; D]>::try_from(&data.shape[..])
+            .unwrap_or_else(|_| panic!("{}: {key} has the shape {:?}", self.name, data.shape))
+    }
+
     /// A float tensor on a device.
     pub fn tensor<B: Backend, const D: usize>(&self, key: &str, device: &B::Device) -> Tensor<B, D> {
         Tensor::from_data(self.data(key).convert::<f32>(), device)
@@ -138,6 +145,25 @@ pub fn json(name: &str) -> Value {
     let path = dir().join(format!("{name}.json"));
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The unit vectors: `components.safetensors` and the JSON beside it.
+///
+/// `None`, with a line that says so, if a folder that `HRM_PARITY_DIR` names has none.
+///
+/// # Panics
+/// If the folder that the project ships has none.
+pub fn components() -> Option<(Fixture, Value)> {
+    if let Some(fixture) = Fixture::open("components") {
+        return Some((fixture, json("components")));
+    }
+    assert!(
+        env::var_os("HRM_PARITY_DIR").is_some(),
+        "no components.safetensors in {}",
+        dir().display()
+    );
+    println!("parity components: none in {}, skipped", dir().display());
+    None
 }
 
 /// The model of a set, from the `config` that its eval JSON holds.
