@@ -37,7 +37,7 @@ pub struct EvalReport {
 /// Runs `model` for `max_steps` segments on every batch.
 pub fn evaluate<B: HrmBackend>(
     model: &Hrm<B>,
-    batches: EvalBatches<'_>,
+    batches: EvalBatches,
     loss: LossKind,
     max_steps: usize,
     device: &B::Device,

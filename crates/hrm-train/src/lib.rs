@@ -1,7 +1,14 @@
 //! Training, evaluation and inference of hierarchical reasoning models.
 //!
-//! [`step::train_step`] is the paper's training step; [`trainer::Trainer`] is the loop around it.
+//! [`step::train_step`] is the paper's training step; [`trainer::train`] is the loop around it;
+//! [`evaluate::evaluate`] and [`infer`] use what came out.
 
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+pub mod evaluate;
 pub mod infer;
 pub mod optim;
+pub mod run;
 pub mod step;
+pub mod trainer;
