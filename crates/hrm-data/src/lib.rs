@@ -7,6 +7,27 @@
 //! - [`dataset`]: the on-disk format, the training sampler, sequential evaluation batches, augmentation;
 //! - [`render`]: puzzles as text for a terminal;
 //! - [`random`]: the counter-based random streams that make every draw above a pure function of its seed.
+//!
+//! ```
+//! use hrm_data::dataset::{Augmentation, SamplerConfig, TrainSampler};
+//! use hrm_data::sudoku::{Board, GenerateOptions, Geometry, Solver, Verdict, dataset};
+//! use std::sync::Arc;
+//!
+//! // Solve a puzzle exactly.
+//! let puzzle: Board = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79".parse()?;
+//! puzzle.validate()?;
+//! assert!(matches!(Solver::new().classify(&puzzle), Verdict::Unique(solution) if solution.is_solution_of(&puzzle)));
+//!
+//! // Generate 4x4 puzzles, held-out ones not equivalent to any for training, and draw augmented batches.
+//! let options = GenerateOptions { geometry: Geometry::S4, seed: 7, train: 100, test: 20, clues: Some((4, 8)) };
+//! let split = dataset::generate_split(&options)?;
+//! let (train, _) = dataset::from_records(&split.train, &Default::default())?;
+//! let augmentation = Augmentation::SudokuSymmetry { geometry: Geometry::S4 };
+//! let config = SamplerConfig { augmentation, ..SamplerConfig::new(32, 0) };
+//! let batch = TrainSampler::new(Arc::new(train), config)?.next_batch();
+//! assert_eq!((batch.rows, batch.seq_len, batch.inputs.len()), (32, 16, 512));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod dataset;
 pub mod random;

@@ -1,5 +1,6 @@
 //! Where the tests find real data that is not part of the repository. Absent data is reported and skipped.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 fn folder(variable: &str, default: &str) -> Option<PathBuf> {
@@ -14,11 +15,17 @@ fn folder(variable: &str, default: &str) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path);
     }
-    eprintln!(
-        "SKIPPED: no {} (set {variable} to the folder to run this test)",
+    skipped(&format!(
+        "no {} (set {variable} to the folder to run this test)",
         path.display()
-    );
+    ));
     None
+}
+
+/// Says so on the real standard error, past the capture of the test harness.
+fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
 /// Real puzzles: `HRM_DATA_DIR`, by default `<workspace>/../shared/data`.
@@ -30,7 +37,7 @@ pub(crate) fn data_dir() -> Option<PathBuf> {
 pub(crate) fn parity_json() -> Option<serde_json::Value> {
     let path = folder("HRM_PARITY_DIR", "parity")?.join("data.json");
     if !path.is_file() {
-        eprintln!("SKIPPED: no {}", path.display());
+        skipped(&format!("no {}", path.display()));
         return None;
     }
     let text = std::fs::read_to_string(&path).unwrap();

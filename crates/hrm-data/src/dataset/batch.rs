@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::augment::widen;
-use super::format::{Dataset, Metadata};
+use super::format::{Dataset, Metadata, PuzzleSet};
 
 /// The label of a token that is not scored.
 pub const IGNORE_LABEL: i32 = -100;
@@ -85,11 +85,13 @@ pub struct EvalBatches {
 }
 
 impl EvalBatches {
-    /// Batches of `batch_size` rows (at least one).
+    /// Batches of `batch_size` rows, but of no more than the largest set has examples, and of at least one. All batches have
+    /// the same number of rows.
     pub fn new(dataset: Arc<Dataset>, batch_size: usize) -> Self {
+        let largest = dataset.sets().iter().map(PuzzleSet::examples).max().unwrap_or(0);
         Self {
+            batch_size: batch_size.min(largest).max(1),
             dataset,
-            batch_size: batch_size.max(1),
             set: 0,
             example: 0,
         }

@@ -70,6 +70,14 @@ pub enum SamplerError {
         /// Epochs per iteration that would do.
         needed: usize,
     },
+    /// More visits to groups in one iteration than can be numbered.
+    #[error("expected groups x epochs per iteration of at most {limit}, got {groups} x {epochs}; use fewer epochs per iteration", limit = u32::MAX)]
+    TooManyEpochs {
+        /// Groups of the largest set.
+        groups: usize,
+        /// Epochs per iteration.
+        epochs: usize,
+    },
     /// An augmentation that does not fit the dataset.
     #[error("augmentation does not fit the dataset: {why}")]
     Augmentation {
@@ -134,6 +142,13 @@ impl TrainSampler {
             return Err(SamplerError::Augmentation { why });
         }
         for set in dataset.sets() {
+            let (groups, epochs) = (set.groups(), config.epochs_per_iteration);
+            if groups
+                .checked_mul(epochs)
+                .is_none_or(|visits| visits > u32::MAX as usize)
+            {
+                return Err(SamplerError::TooManyEpochs { groups, epochs });
+            }
             let smallest = |group| {
                 set.puzzles_of(group)
                     .map(|p| set.examples_of(p).len())
@@ -301,7 +316,10 @@ impl TrainSampler {
             .iter()
             .map(PuzzleSet::examples)
             .sum();
-        let first_epoch = self.state.iteration * config.epochs_per_iteration as u64;
+        let first_epoch = self
+            .state
+            .iteration
+            .wrapping_mul(config.epochs_per_iteration as u64);
         let mut batch = Batch::padding(metadata, picks.len());
         let rows = batch
             .inputs
@@ -310,7 +328,7 @@ impl TrainSampler {
         rows.zip(picks)
             .with_min_len(32)
             .for_each(|((input, label), pick)| {
-                let epoch = first_epoch + (pick.position / set.groups()) as u64;
+                let epoch = first_epoch.wrapping_add((pick.position / set.groups()) as u64);
                 let coordinate = (config.seed, epoch, (before + pick.example) as u64);
                 config.augmentation.apply(
                     coordinate,

@@ -72,15 +72,13 @@ pub struct Canonicalizer {
 /// A transformation of which the first rows of the image are chosen.
 #[derive(Clone, Copy, Debug)]
 struct Partial {
-    /// The new label of each old digit, four bits each, 0 if it has none yet.
-    labels: u64,
+    labels: Labels,
     /// Source rows chosen so far.
     rows: [u8; MAX_CANONICAL_SIDE],
     /// Bit set of `rows`.
     used: u16,
     /// Index into `orders`.
     order: u16,
-    next_label: u8,
     transpose: bool,
 }
 
@@ -183,30 +181,25 @@ impl Canonicalizer {
                 }
                 let orders = self.starts[mask] as usize..self.starts[mask + 1] as usize;
                 for &order in &self.best_orders[orders] {
-                    let mut partial = Partial {
-                        labels: 0,
-                        rows: [0; MAX_CANONICAL_SIDE],
-                        used: 1 << r,
-                        order,
-                        next_label: 1,
-                        transpose: transpose == 1,
+                    let order_of = &self.orders[usize::from(order)];
+                    let fresh = Labels { of: 0, next: 1 };
+                    let Some((value, labels)) = pack(row, order_of, side, fresh, smallest) else {
+                        continue;
                     };
-                    partial.rows[0] = r as u8;
-                    let value = pack(
-                        row,
-                        &self.orders[usize::from(order)],
-                        side,
-                        &mut partial,
-                        smallest,
-                    );
                     // Rows without repeated values all read 1, 2, 3, ...; only others can differ here.
                     if value < smallest {
                         smallest = value;
                         self.level.clear();
                     }
-                    if value == smallest {
-                        self.level.push(partial);
-                    }
+                    let mut rows = [0; MAX_CANONICAL_SIDE];
+                    rows[0] = r as u8;
+                    self.level.push(Partial {
+                        labels,
+                        rows,
+                        used: 1 << r,
+                        order,
+                        transpose: transpose == 1,
+                    });
                 }
             }
         }
@@ -236,15 +229,14 @@ impl Canonicalizer {
                 {
                     continue;
                 }
-                let mut extended = *partial;
-                let value = pack(&grid[r], order, side, &mut extended, best);
-                if value > best {
+                let Some((value, labels)) = pack(&grid[r], order, side, partial.labels, best) else {
                     continue;
-                }
+                };
                 if value < best {
                     best = value;
                     next.clear();
                 }
+                let mut extended = Partial { labels, ..*partial };
                 extended.rows[target] = r as u8;
                 extended.used |= 1 << r;
                 next.push(extended);
@@ -280,9 +272,9 @@ impl Canonicalizer {
     fn symmetry(&self, chosen: &Partial) -> Symmetry {
         let side = self.geometry.side();
         let mut digits = [0u8; MAX_CANONICAL_SIDE];
-        let mut next = chosen.next_label;
+        let mut next = chosen.labels.next as u8;
         for (i, digit) in digits[..side].iter_mut().enumerate() {
-            *digit = (chosen.labels >> (4 * (i + 1)) & 15) as u8;
+            *digit = (chosen.labels.of >> (4 * (i + 1)) & 15) as u8;
             if *digit == 0 {
                 // A digit that does not occur: any free label will do.
                 *digit = next;
@@ -308,7 +300,7 @@ impl Canonicalizer {
         for &row in &chosen.rows[..side] {
             for &col in order {
                 let value = grid[usize::from(row)][usize::from(col)];
-                cells.push((chosen.labels >> (4 * value) & 15) as u8);
+                cells.push((chosen.labels.of >> (4 * value) & 15) as u8);
             }
         }
         cells
@@ -317,39 +309,42 @@ impl Canonicalizer {
 
 type Grid = [[u8; MAX_CANONICAL_SIDE]; MAX_CANONICAL_SIDE];
 
-/// The image of a row as four bits per cell, first cell highest; new digits get the next labels. Gives up with
-/// `u64::MAX` as soon as the image is known to be larger than `best`.
+/// Labels given to old digits so far (four bits each, 0 for none) and the next one to give.
+#[derive(Clone, Copy, Debug)]
+struct Labels {
+    of: u64,
+    next: u64,
+}
+
+/// The image of a row as four bits per cell, first cell highest; new digits get the next labels. `None` as soon as the
+/// image is known to be larger than `best`.
 #[inline]
 fn pack(
     row: &[u8; MAX_CANONICAL_SIDE],
     order: &[u8; MAX_CANONICAL_SIDE],
     side: usize,
-    partial: &mut Partial,
+    mut labels: Labels,
     best: u64,
-) -> u64 {
+) -> Option<(u64, Labels)> {
     let mut packed = 0u64;
     for (i, &col) in order[..side].iter().enumerate() {
         let value = row[usize::from(col)];
-        let cell = if value == 0 {
-            BLANK
-        } else {
+        let mut cell = BLANK;
+        if value != 0 {
             let shift = 4 * u32::from(value);
-            let label = partial.labels >> shift & 15;
-            if label != 0 {
-                label
-            } else {
-                let label = u64::from(partial.next_label);
-                partial.labels |= label << shift;
-                partial.next_label += 1;
-                label
+            cell = labels.of >> shift & 15;
+            if cell == 0 {
+                cell = labels.next;
+                labels.of |= cell << shift;
+                labels.next += 1;
             }
-        };
+        }
         packed = packed << 4 | cell;
         if packed > best >> (4 * (side - 1 - i)) {
-            return u64::MAX;
+            return None;
         }
     }
-    packed
+    Some((packed, labels))
 }
 
 fn permute_mask(mask: u16, order: &[u8]) -> u16 {
@@ -437,7 +432,7 @@ pub fn fingerprint(board: &Board) -> Fingerprint {
         })
         .collect();
     let mut colours = vec![1u64; clues.len()];
-    for _ in 0..4 {
+    for _ in 0..8 {
         for (colour, clue) in colours.iter_mut().zip(&clues) {
             // The sum over the six groups does not depend on their order; their kinds are part of their colours.
             let around = clue

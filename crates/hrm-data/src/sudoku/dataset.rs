@@ -64,6 +64,14 @@ pub enum BuildError {
         /// The rating filter.
         min_rating: f64,
     },
+    /// More examples than the format can number.
+    #[error("expected at most {limit} examples, got {records} puzzles with {augmentations} augmentations each", limit = i32::MAX)]
+    TooMany {
+        /// Puzzles.
+        records: usize,
+        /// Augmented copies of each.
+        augmentations: usize,
+    },
     /// There are not enough different puzzles of the kind asked for.
     #[error(
         "found no new puzzle in {tries} tries, with {train} of {want_train} training and {test} of {want_test} test puzzles; \
@@ -218,7 +226,17 @@ pub fn from_records(records: &[Record], options: &BuildOptions) -> Result<(Datas
     };
     let geometry = first.puzzle.geometry();
     let cells = geometry.cells();
-    let copies = options.augmentations + 1;
+    let copies = options.augmentations.saturating_add(1);
+    if records
+        .len()
+        .checked_mul(copies)
+        .is_none_or(|examples| examples > i32::MAX as usize)
+    {
+        return Err(BuildError::TooMany {
+            records: records.len(),
+            augmentations: options.augmentations,
+        });
+    }
     let mut solver = Solver::new();
     let mut solved = 0;
     let (mut inputs, mut labels) = (Vec::new(), Vec::new());
@@ -332,8 +350,8 @@ pub fn generate_split(options: &GenerateOptions) -> Result<Split, BuildError> {
     if let Some((fewest, most)) = options.clues {
         generator = generator.with_clues(fewest, most);
     }
-    let wanted = (options.train + options.test) as u64;
-    let patience = 20_000 + 20 * (options.train + options.test);
+    let wanted = options.train.saturating_add(options.test);
+    let patience = wanted.saturating_mul(20).saturating_add(20_000);
     let mut split = Split {
         train: Vec::new(),
         test: Vec::new(),
@@ -368,7 +386,7 @@ pub fn generate_split(options: &GenerateOptions) -> Result<Split, BuildError> {
             // A class is assigned when it is met first, at random, so that common and rare classes come to both sides.
             let for_test = known.unwrap_or_else(|| {
                 let mut rng = stream(options.seed, Purpose::Subsample, index, 1);
-                !test_full && (train_full || random::below_u64(&mut rng, wanted) < options.test as u64)
+                !test_full && (train_full || random::below_u64(&mut rng, wanted as u64) < options.test as u64)
             });
             let accepted = if for_test {
                 known.is_none()
@@ -659,6 +677,14 @@ mod tests {
             }
         }
         assert_eq!(classes.len(), 4);
+        let endless = BuildOptions {
+            augmentations: usize::MAX,
+            ..options
+        };
+        assert!(matches!(
+            build(reader(&csv(4)), &endless),
+            Err(BuildError::TooMany { records: 4, .. })
+        ));
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Generator {
     /// Generates minimal puzzles. On boards larger than 9x9 each uniqueness check is limited in nodes, so that a puzzle
     /// takes seconds at most; [`Generated::minimal`] says whether that mattered.
     pub fn new(geometry: Geometry, seed: u64) -> Self {
-        let limit = if geometry.side() <= 9 { u64::MAX } else { 1_000 };
+        let limit = if geometry.side() <= 9 { u64::MAX } else { 5_000 };
         Self {
             geometry,
             seed,
@@ -48,6 +48,9 @@ impl Generator {
     /// minimal earlier has more clues than drawn.
     #[must_use]
     pub const fn with_clues(mut self, fewest: usize, most: usize) -> Self {
+        let cells = self.geometry.cells();
+        let fewest = if fewest < cells { fewest } else { cells };
+        let most = if most < cells { most } else { cells };
         self.clues = if fewest <= most {
             (fewest, most)
         } else {

@@ -217,6 +217,22 @@ fn repeated_epochs_fill_a_batch_larger_than_the_set() {
         assert!((1..=3).all(|t| count(t) >= 2), "two whole epochs and one row");
     }
     assert!(TrainSampler::new(singles(3), SamplerConfig::new(0, 1)).is_err());
+    let endless = TrainSampler::new(
+        singles(3),
+        SamplerConfig {
+            epochs_per_iteration: usize::MAX,
+            ..config
+        },
+    );
+    assert!(matches!(
+        endless,
+        Err(SamplerError::TooManyEpochs { groups: 3, .. })
+    ));
+    let enormous = SamplerConfig::new(usize::MAX, 1);
+    assert!(matches!(
+        TrainSampler::new(singles(3), enormous),
+        Err(SamplerError::TooFewExamples { .. })
+    ));
     assert!(
         TrainSampler::new(
             singles(3),
@@ -391,6 +407,13 @@ fn evaluation_batches_cover_everything_and_pad_the_rest() {
         (3, 243, 3)
     );
     assert!(last.input(2).iter().all(|&t| t == 0) && last.label(2).iter().all(|&l| l == IGNORE_LABEL));
+    let all: Vec<_> = EvalBatches::new(dataset.clone(), usize::MAX).collect();
+    assert_eq!(
+        (all.len(), all[0].batch.rows, all[0].valid_rows),
+        (1, 5, 5),
+        "no more rows than examples"
+    );
+    assert_eq!(EvalBatches::new(dataset.clone(), 0).count(), 5);
     // Identifiers of examples are those of their puzzles.
     let ids: Vec<i32> = EvalBatches::new(traced(&[0, 2, 5], &[0, 1, 2]), 4)
         .flat_map(|b| b.batch.puzzle_identifiers)

@@ -12,6 +12,9 @@ use super::Run;
 /// All cells of a band.
 const BAND: u32 = (1 << 27) - 1;
 
+/// The last column of a band (and columns beyond it, so that shifting right gives any column).
+const COLUMNS: u32 = 1 << 8 | 1 << 17 | 1 << 26;
+
 /// For a 3x3 matrix of bits (3 bits per line): the entries that are part of a permutation inside of it; 0 if none is.
 const PERMUTATIONS: [u16; 512] = permutations();
 
@@ -266,6 +269,7 @@ impl State {
             return None;
         }
         let mut fallback = None;
+        let mut pairs = [0u32; 3];
         for band in 0..3 {
             let (mut once, mut twice, mut thrice) = (0u32, 0u32, 0u32);
             for words in &self.cand {
@@ -273,18 +277,16 @@ impl State {
                 twice |= once & words[band];
                 once |= words[band];
             }
-            let pairs = twice & !thrice & self.open[band];
-            if pairs != 0 {
-                let cell = pairs.trailing_zeros() as usize;
-                let digit = (0..9).find(|&d| self.cand[d][band] & 1 << cell != 0)?;
-                return Some((digit, band, cell));
-            }
+            pairs[band] = twice & !thrice & self.open[band];
             if fallback.is_none() && self.open[band] != 0 {
                 let cell = self.open[band].trailing_zeros() as usize;
                 fallback = (0..9)
                     .find(|&d| self.cand[d][band] & 1 << cell != 0)
                     .map(|d| (d, band, cell));
             }
+        }
+        if let Some(best) = self.best_pair(pairs) {
+            return Some(best);
         }
         for (digit, words) in self.cand.iter().enumerate() {
             for (band, &word) in words.iter().enumerate() {
@@ -297,6 +299,43 @@ impl State {
             }
         }
         fallback
+    }
+
+    /// Of the cells with two candidates, the one whose digits meet the most other such cells among its peers: whichever
+    /// way the guess goes, those become singles.
+    fn best_pair(&self, pairs: [u32; 3]) -> Option<(usize, usize, usize)> {
+        let mut best = None;
+        let mut best_score = 0;
+        for band in 0..3 {
+            let mut cells = pairs[band];
+            while cells != 0 {
+                let cell = cells.trailing_zeros() as usize;
+                cells &= cells - 1;
+                let column = COLUMNS >> (8 - cell % 9) & BAND;
+                let mut reach = [column; 3];
+                reach[band] = !KEEP[cell] & BAND;
+                for (reach, pairs) in reach.iter_mut().zip(pairs) {
+                    *reach &= pairs;
+                }
+                let mut score = 1u32;
+                let mut first = 9;
+                for (digit, words) in self.cand.iter().enumerate() {
+                    if words[band] >> cell & 1 == 0 {
+                        continue;
+                    }
+                    first = first.min(digit);
+                    let hits = (words[0] & reach[0]).count_ones()
+                        + (words[1] & reach[1]).count_ones()
+                        + (words[2] & reach[2]).count_ones();
+                    score *= hits + 1;
+                }
+                if score > best_score {
+                    best_score = score;
+                    best = Some((first, band, cell));
+                }
+            }
+        }
+        best
     }
 
     fn solution(&self) -> Vec<u8> {
