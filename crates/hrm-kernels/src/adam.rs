@@ -35,13 +35,7 @@ pub(crate) fn adam_atan2_step_for(
     g: &[f32],
     m: &mut [f32],
     v: &mut [f32],
-    AdamAtan2Step {
-        lr,
-        beta1,
-        beta2,
-        weight_decay,
-        step,
-    }: AdamAtan2Step,
+    AdamAtan2Step { lr, beta1, beta2, weight_decay, step }: AdamAtan2Step,
 ) {
     let len = p.len();
     assert!(
@@ -117,24 +111,16 @@ mod tests {
     use super::*;
     use crate::testing::{in_pools, random};
 
-    const CONSTANTS: AdamAtan2Step = AdamAtan2Step {
-        lr: 1e-2,
-        beta1: 0.9,
-        beta2: 0.95,
-        weight_decay: 0.1,
-        step: 1,
-    };
+    const CONSTANTS: AdamAtan2Step =
+        AdamAtan2Step { lr: 1e-2, beta1: 0.9, beta2: 0.95, weight_decay: 0.1, step: 1 };
 
     #[test]
     fn matches_reference() {
         for isa in Isa::available() {
             for len in [1, 15, 16, 100, 5001] {
                 let (mut p, mut m, mut v) = (random(len, 1), vec![0.0; len], vec![0.0; len]);
-                let (mut p64, mut m64, mut v64) = (
-                    p.iter().map(|p| f64::from(*p)).collect::<Vec<_>>(),
-                    vec![0.0; len],
-                    vec![0.0; len],
-                );
+                let (mut p64, mut m64, mut v64) =
+                    (p.iter().map(|p| f64::from(*p)).collect::<Vec<_>>(), vec![0.0; len], vec![0.0; len]);
                 for t in 1..=5 {
                     let mut g = random(len, 10 + t);
                     g.iter_mut().step_by(7).for_each(|g| *g = 0.0);

@@ -94,23 +94,8 @@ pub(crate) fn attention_for(
     let layout = Layout::new(isa, shape);
     for_each_task(shape.batch * shape.heads, parallel(shape), |task| {
         with_scratch(layout.forward(), |scratch| {
-            let head = Head {
-                shape,
-                batch: task / shape.heads,
-                head: task % shape.heads,
-                rotary,
-            };
-            dispatch(
-                isa,
-                Forward {
-                    head,
-                    layout,
-                    qkv,
-                    out,
-                    lse,
-                    scratch,
-                },
-            );
+            let head = Head { shape, batch: task / shape.heads, head: task % shape.heads, rotary };
+            dispatch(isa, Forward { head, layout, qkv, out, lse, scratch });
         });
     });
 }
@@ -151,25 +136,8 @@ pub(crate) fn attention_backward_for(
     let layout = Layout::new(isa, shape);
     for_each_task(shape.batch * shape.heads, parallel(shape), |task| {
         with_scratch(layout.backward(), |scratch| {
-            let head = Head {
-                shape,
-                batch: task / shape.heads,
-                head: task % shape.heads,
-                rotary,
-            };
-            dispatch(
-                isa,
-                Backward {
-                    head,
-                    layout,
-                    qkv,
-                    out,
-                    lse,
-                    dout,
-                    dqkv,
-                    scratch,
-                },
-            );
+            let head = Head { shape, batch: task / shape.heads, head: task % shape.heads, rotary };
+            dispatch(isa, Backward { head, layout, qkv, out, lse, dout, dqkv, scratch });
         });
     });
 }
@@ -192,10 +160,7 @@ fn check(shape: AttentionShape, qkv: &[f32], rotary: Option<Rotary<'_>>) {
 }
 
 fn expect(name: &str, shape: AttentionShape, got: usize, want: usize) {
-    assert_eq!(
-        got, want,
-        "attention: {name} needs {want} floats for {shape:?}, got {got}"
-    );
+    assert_eq!(got, want, "attention: {name} needs {want} floats for {shape:?}, got {got}");
 }
 
 /// Sizes of the scratch parts, in floats.
@@ -261,18 +226,14 @@ impl Head<'_> {
     /// Offset of this head's first token in the projection; `part` 0, 1, 2 = q, k, v.
     #[inline(always)]
     fn qkv_offset(&self, part: usize) -> usize {
-        let AttentionShape {
-            seq, heads, head_dim, ..
-        } = self.shape;
+        let AttentionShape { seq, heads, head_dim, .. } = self.shape;
         self.batch * seq * 3 * heads * head_dim + (part * heads + self.head) * head_dim
     }
 
     /// Offset of this head's first token in the result.
     #[inline(always)]
     fn out_offset(&self) -> usize {
-        let AttentionShape {
-            seq, heads, head_dim, ..
-        } = self.shape;
+        let AttentionShape { seq, heads, head_dim, .. } = self.shape;
         self.batch * seq * heads * head_dim + self.head * head_dim
     }
 
@@ -303,14 +264,10 @@ impl Head<'_> {
                     let x2 = s.mul(s.load_n(from.add(half), n), scale);
                     let (mut y1, mut y2) = (x1, x2);
                     if let Some(Rotary { cos, sin }) = self.rotary {
-                        let (c1, c2) = (
-                            cos.as_ptr().add(t * head_dim + i),
-                            cos.as_ptr().add(t * head_dim + half + i),
-                        );
-                        let (s1, s2) = (
-                            sin.as_ptr().add(t * head_dim + i),
-                            sin.as_ptr().add(t * head_dim + half + i),
-                        );
+                        let (c1, c2) =
+                            (cos.as_ptr().add(t * head_dim + i), cos.as_ptr().add(t * head_dim + half + i));
+                        let (s1, s2) =
+                            (sin.as_ptr().add(t * head_dim + i), sin.as_ptr().add(t * head_dim + half + i));
                         let (c1, c2) = (s.load_n(c1, n), s.load_n(c2, n));
                         let (s1, s2) = (s.load_n(s1, n), s.load_n(s2, n));
                         if back {
@@ -347,15 +304,7 @@ impl Head<'_> {
             // SAFETY: the caller's promise.
             unsafe {
                 let src = src.add(panel * S::MR * stride);
-                pack_a_panel(
-                    s,
-                    src,
-                    stride,
-                    1,
-                    head_dim,
-                    rows,
-                    dst.add(panel * layout.left_panel),
-                );
+                pack_a_panel(s, src, stride, 1, head_dim, rows, dst.add(panel * layout.left_panel));
             }
         }
     }
@@ -371,15 +320,7 @@ impl Head<'_> {
             let cols = S::NR.min(head_dim - panel * S::NR);
             // SAFETY: the caller's promise.
             unsafe {
-                pack_b_panel(
-                    s,
-                    src.add(panel * S::NR),
-                    stride,
-                    1,
-                    seq,
-                    cols,
-                    dst.add(panel * seq * S::NR),
-                )
+                pack_b_panel(s, src.add(panel * S::NR), stride, 1, seq, cols, dst.add(panel * seq * S::NR))
             };
         }
     }
@@ -510,17 +451,8 @@ impl Kernel for Forward<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn run<S: GemmSimd>(self, s: S) {
-        let Forward {
-            head,
-            layout,
-            qkv,
-            out,
-            lse,
-            mut scratch,
-        } = self;
-        let AttentionShape {
-            seq, heads, head_dim, ..
-        } = head.shape;
+        let Forward { head, layout, qkv, out, lse, mut scratch } = self;
+        let AttentionShape { seq, heads, head_dim, .. } = head.shape;
         let (in_stride, out_stride) = (head.shape.qkv_stride(), head.shape.out_stride());
         let q = take(&mut scratch, layout.rows);
         let k = take(&mut scratch, layout.rows);
@@ -534,13 +466,7 @@ impl Kernel for Forward<'_, '_> {
         unsafe {
             let part = |i: usize| qkv.as_ptr().add(head.qkv_offset(i));
             let (q_in, k_in, v_in) = (part(0), part(1), part(2));
-            head.rotate(
-                s,
-                (q_in, in_stride),
-                (q, head_dim),
-                1.0 / (head_dim as f32).sqrt(),
-                false,
-            );
+            head.rotate(s, (q_in, in_stride), (q, head_dim), 1.0 / (head_dim as f32).sqrt(), false);
             head.rotate(s, (k_in, in_stride), (k, head_dim), 1.0, false);
             head.pack_left(s, layout, (k, head_dim), keys);
             head.pack_right(s, (v_in, in_stride), values);
@@ -566,9 +492,7 @@ impl Kernel for Forward<'_, '_> {
                     }
                     if let Some(lse) = lse {
                         let n = S::N.min(queries - lane);
-                        let lse = lse
-                            .get()
-                            .add((head.batch * heads + head.head) * seq + first + lane);
+                        let lse = lse.get().add((head.batch * heads + head.head) * seq + first + lane);
                         s.store_n(lse, largest, n);
                         s.store(stats.add(lane), sum);
                         for i in 0..n {
@@ -578,13 +502,7 @@ impl Kernel for Forward<'_, '_> {
                     s.store(stats.add(lane), s.div(s.splat(1.0), sum));
                     lane += S::N;
                 }
-                head.weighted(
-                    s,
-                    scores,
-                    values,
-                    queries,
-                    (out.add(first * out_stride), out_stride),
-                );
+                head.weighted(s, scores, values, queries, (out.add(first * out_stride), out_stride));
                 for query in 0..queries {
                     let inv = s.splat(*stats.add(query));
                     let row = out.add((first + query) * out_stride);
@@ -616,19 +534,8 @@ impl Kernel for Backward<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn run<S: GemmSimd>(self, s: S) {
-        let Backward {
-            head,
-            layout,
-            qkv,
-            out,
-            lse,
-            dout,
-            dqkv,
-            mut scratch,
-        } = self;
-        let AttentionShape {
-            seq, heads, head_dim, ..
-        } = head.shape;
+        let Backward { head, layout, qkv, out, lse, dout, dqkv, mut scratch } = self;
+        let AttentionShape { seq, heads, head_dim, .. } = head.shape;
         let (in_stride, out_stride) = (head.shape.qkv_stride(), head.shape.out_stride());
         let scale = 1.0 / (head_dim as f32).sqrt();
         let q = take(&mut scratch, layout.rows);
@@ -643,10 +550,7 @@ impl Kernel for Backward<'_, '_> {
         let queries_right = take(&mut scratch, layout.right);
         let douts = take(&mut scratch, layout.right);
         let (block, dblock) = (take(&mut scratch, layout.block), take(&mut scratch, layout.block));
-        let (probs, dprobs) = (
-            take(&mut scratch, layout.scores),
-            take(&mut scratch, layout.scores),
-        );
+        let (probs, dprobs) = (take(&mut scratch, layout.scores), take(&mut scratch, layout.scores));
         let (log_sums, deltas) = (take(&mut scratch, layout.stats), take(&mut scratch, layout.stats));
         // SAFETY: as in `Forward`.
         unsafe {
@@ -669,15 +573,7 @@ impl Kernel for Backward<'_, '_> {
             while first < seq {
                 let queries = S::NR.min(seq - first);
                 pack_b_panel(s, q.add(first * head_dim), 1, head_dim, head_dim, queries, block);
-                pack_b_panel(
-                    s,
-                    dout.add(first * out_stride),
-                    1,
-                    out_stride,
-                    head_dim,
-                    queries,
-                    dblock,
-                );
+                pack_b_panel(s, dout.add(first * out_stride), 1, out_stride, head_dim, queries, dblock);
                 head.scores(s, layout, keys_left, block, queries, probs);
                 head.scores(s, layout, values_left, dblock, queries, dprobs);
                 for query in 0..S::NR {
@@ -716,20 +612,8 @@ impl Kernel for Backward<'_, '_> {
                 first += S::NR;
             }
             let to = dqkv.get();
-            head.rotate(
-                s,
-                (dq, head_dim),
-                (to.add(head.qkv_offset(0)), in_stride),
-                scale,
-                true,
-            );
-            head.rotate(
-                s,
-                (dk, head_dim),
-                (to.add(head.qkv_offset(1)), in_stride),
-                1.0,
-                true,
-            );
+            head.rotate(s, (dq, head_dim), (to.add(head.qkv_offset(0)), in_stride), scale, true);
+            head.rotate(s, (dk, head_dim), (to.add(head.qkv_offset(1)), in_stride), 1.0, true);
             let dv_out = to.add(head.qkv_offset(2));
             for t in 0..seq {
                 std::ptr::copy_nonoverlapping(dv.add(t * head_dim), dv_out.add(t * in_stride), head_dim);

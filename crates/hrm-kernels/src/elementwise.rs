@@ -18,10 +18,7 @@ pub fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
     for_each_range(a.len(), 1, |range| {
         // SAFETY: ranges are disjoint and inside `out`.
         let out = unsafe { std::slice::from_raw_parts_mut(out.get().add(range.start), range.len()) };
-        out.iter_mut()
-            .zip(&a[range.clone()])
-            .zip(&b[range])
-            .for_each(|((out, a), b)| *out = a + b);
+        out.iter_mut().zip(&a[range.clone()]).zip(&b[range]).for_each(|((out, a), b)| *out = a + b);
     });
 }
 
@@ -30,13 +27,7 @@ pub fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
 /// # Shapes
 /// both of one length
 pub fn add_assign(a: &mut [f32], b: &[f32]) {
-    assert_eq!(
-        a.len(),
-        b.len(),
-        "add_assign: a has {} floats, b {}",
-        a.len(),
-        b.len()
-    );
+    assert_eq!(a.len(), b.len(), "add_assign: a has {} floats, b {}", a.len(), b.len());
     let len = a.len();
     let a = Shared::new(a);
     for_each_range(len, 1, |range| {

@@ -76,10 +76,7 @@ mod tests {
                 let n = S::N.min(self.x.len() - i);
                 // SAFETY: `i + n` is at most the length of all three.
                 unsafe {
-                    let (x, y) = (
-                        s.load_n(self.x.as_ptr().add(i), n),
-                        s.load_n(self.y.as_ptr().add(i), n),
-                    );
+                    let (x, y) = (s.load_n(self.x.as_ptr().add(i), n), s.load_n(self.y.as_ptr().add(i), n));
                     let v = match self.f {
                         0 => exp(s, x),
                         1 => sigmoid(s, x),
@@ -94,23 +91,13 @@ mod tests {
 
     fn apply(isa: Isa, f: u8, x: &[f32], y: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; x.len()];
-        dispatch(
-            isa,
-            Apply {
-                f,
-                x,
-                y,
-                out: &mut out,
-            },
-        );
+        dispatch(isa, Apply { f, x, y, out: &mut out });
         out
     }
 
     #[test]
     fn exp_and_sigmoid_are_accurate() {
-        let x: Vec<f32> = (0..2_000_001)
-            .map(|i| (f64::from(i) * 1.76e-4 / 2.0 - 87.3) as f32)
-            .collect();
+        let x: Vec<f32> = (0..2_000_001).map(|i| (f64::from(i) * 1.76e-4 / 2.0 - 87.3) as f32).collect();
         for isa in Isa::available() {
             for (f, name) in [(0, "exp"), (1, "sigmoid")] {
                 let mut worst = 0.0f64;
@@ -127,16 +114,7 @@ mod tests {
 
     #[test]
     fn exp_at_the_ends() {
-        let x = [
-            -f32::INFINITY,
-            -200.0,
-            -104.5,
-            0.0,
-            88.7,
-            88.8,
-            f32::INFINITY,
-            f32::NAN,
-        ];
+        let x = [-f32::INFINITY, -200.0, -104.5, 0.0, 88.7, 88.8, f32::INFINITY, f32::NAN];
         for isa in Isa::available() {
             let y = apply(isa, 0, &x, &x);
             assert!(y[..3].iter().all(|y| *y < 1e-44), "{isa:?} {y:?}");
@@ -172,12 +150,7 @@ mod tests {
             }
             println!("{isa:?} atan2: {worst:.2e}");
             assert!(worst < 2e-7, "{isa:?}: {worst:e}");
-            let edge = apply(
-                isa,
-                2,
-                &[0.0, -0.0, 1.0, -1.0, 0.0, f32::NAN],
-                &[0.0, 0.0, 0.0, 0.0, 3.0, 1.0],
-            );
+            let edge = apply(isa, 2, &[0.0, -0.0, 1.0, -1.0, 0.0, f32::NAN], &[0.0, 0.0, 0.0, 0.0, 3.0, 1.0]);
             use std::f32::consts::FRAC_PI_2;
             assert_eq!(edge[..5], [0.0, 0.0, FRAC_PI_2, -FRAC_PI_2, 0.0]);
             assert!(edge[5].is_nan());

@@ -31,46 +31,16 @@ pub(crate) fn rms_norm_for(
     mut inv_rms: Option<&mut [f32]>,
 ) {
     let rows = rows_of("rms_norm", x.len(), hidden);
-    assert_eq!(
-        out.len(),
-        x.len(),
-        "rms_norm: x has {} floats, out {}",
-        x.len(),
-        out.len()
-    );
+    assert_eq!(out.len(), x.len(), "rms_norm: x has {} floats, out {}", x.len(), out.len());
     if let Some(r) = r {
-        assert_eq!(
-            r.len(),
-            x.len(),
-            "rms_norm: x has {} floats, r {}",
-            x.len(),
-            r.len()
-        );
+        assert_eq!(r.len(), x.len(), "rms_norm: x has {} floats, r {}", x.len(), r.len());
     }
     if let Some(inv_rms) = &inv_rms {
-        assert_eq!(
-            inv_rms.len(),
-            rows,
-            "rms_norm: {rows} rows, inv_rms has {}",
-            inv_rms.len()
-        );
+        assert_eq!(inv_rms.len(), rows, "rms_norm: {rows} rows, inv_rms has {}", inv_rms.len());
     }
     let out = Shared::new(out);
     let inv_rms = inv_rms.as_deref_mut().map(Shared::new);
-    for_each_range(rows, hidden, |rows| {
-        dispatch(
-            isa,
-            Forward {
-                x,
-                r,
-                hidden,
-                eps,
-                out,
-                inv_rms,
-                rows,
-            },
-        )
-    });
+    for_each_range(rows, hidden, |rows| dispatch(isa, Forward { x, r, hidden, eps, out, inv_rms, rows }));
 }
 
 /// Gradient of [`rms_norm`]: `du = inv_rms * (dy - y * mean(dy * y))`, the gradient of `x` and of `r` alike.
@@ -90,47 +60,15 @@ pub(crate) fn rms_norm_backward_for(
     du: &mut [f32],
 ) {
     let rows = rows_of("rms_norm_backward", y.len(), hidden);
-    assert_eq!(
-        inv_rms.len(),
-        rows,
-        "rms_norm_backward: {rows} rows, inv_rms has {}",
-        inv_rms.len()
-    );
-    assert_eq!(
-        dy.len(),
-        y.len(),
-        "rms_norm_backward: y has {} floats, dy {}",
-        y.len(),
-        dy.len()
-    );
-    assert_eq!(
-        du.len(),
-        y.len(),
-        "rms_norm_backward: y has {} floats, du {}",
-        y.len(),
-        du.len()
-    );
+    assert_eq!(inv_rms.len(), rows, "rms_norm_backward: {rows} rows, inv_rms has {}", inv_rms.len());
+    assert_eq!(dy.len(), y.len(), "rms_norm_backward: y has {} floats, dy {}", y.len(), dy.len());
+    assert_eq!(du.len(), y.len(), "rms_norm_backward: y has {} floats, du {}", y.len(), du.len());
     let du = Shared::new(du);
-    for_each_range(rows, hidden, |rows| {
-        dispatch(
-            isa,
-            Backward {
-                y,
-                inv_rms,
-                dy,
-                hidden,
-                du,
-                rows,
-            },
-        )
-    });
+    for_each_range(rows, hidden, |rows| dispatch(isa, Backward { y, inv_rms, dy, hidden, du, rows }));
 }
 
 fn rows_of(name: &str, len: usize, hidden: usize) -> usize {
-    assert!(
-        hidden > 0 && len.is_multiple_of(hidden),
-        "{name}: {len} floats are not rows of {hidden}"
-    );
+    assert!(hidden > 0 && len.is_multiple_of(hidden), "{name}: {len} floats are not rows of {hidden}");
     len / hidden
 }
 
@@ -232,10 +170,7 @@ mod tests {
     use crate::testing::{in_pools, random};
 
     fn close(got: f32, want: f64, size: f64) {
-        assert!(
-            (f64::from(got) - want).abs() < 5e-7 * size.max(1.0),
-            "{got} is not {want}"
-        );
+        assert!((f64::from(got) - want).abs() < 5e-7 * size.max(1.0), "{got} is not {want}");
     }
 
     #[test]

@@ -19,10 +19,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     pub(crate) fn zeroed(len: usize) -> Self {
-        Buffer {
-            lines: vec![Line([0.0; 16]); len.div_ceil(16)],
-            len,
-        }
+        Buffer { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
     }
 
     /// Sets the length; what the buffer holds afterwards is unspecified (but initialised).

@@ -25,9 +25,7 @@ impl Isa {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| {
             let available = Isa::available();
-            let asked = std::env::var("HRM_KERNELS_ISA")
-                .ok()
-                .map(|name| name.to_lowercase());
+            let asked = std::env::var("HRM_KERNELS_ISA").ok().map(|name| name.to_lowercase());
             let asked = available.iter().find(|isa| asked.as_deref() == Some(isa.name()));
             *asked.unwrap_or(&available[available.len() - 1])
         })
@@ -172,11 +170,7 @@ pub(crate) struct Portable;
 
 #[inline(always)]
 fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-    if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
-        a.mul_add(b, c)
-    } else {
-        a * b + c
-    }
+    if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
 }
 
 #[inline(always)]
@@ -509,9 +503,7 @@ mod x86 {
         }
         #[inline(always)]
         fn round(self, a: __m512) -> __m512 {
-            intrinsic!(_mm512_roundscale_ps::<
-                { _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC },
-            >(a))
+            intrinsic!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
         }
         #[inline(always)]
         fn ldexp(self, a: __m512, n: __m512) -> __m512 {

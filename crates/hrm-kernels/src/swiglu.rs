@@ -16,17 +16,7 @@ pub fn swiglu(gate_up: &[f32], inter: usize, out: &mut [f32]) {
 pub(crate) fn swiglu_for(isa: Isa, gate_up: &[f32], inter: usize, out: &mut [f32]) {
     let rows = check(gate_up, inter, out.len(), "out");
     let out = Shared::new(out);
-    for_each_range(rows, inter * 2, |rows| {
-        dispatch(
-            isa,
-            Forward {
-                gate_up,
-                inter,
-                out,
-                rows,
-            },
-        )
-    });
+    for_each_range(rows, inter * 2, |rows| dispatch(isa, Forward { gate_up, inter, out, rows }));
 }
 
 /// Gradient of [`swiglu`].
@@ -53,18 +43,7 @@ pub(crate) fn swiglu_backward_for(
         dgate_up.len()
     );
     let dgate_up = Shared::new(dgate_up);
-    for_each_range(rows, inter * 3, |rows| {
-        dispatch(
-            isa,
-            Backward {
-                gate_up,
-                dout,
-                inter,
-                dgate_up,
-                rows,
-            },
-        )
-    });
+    for_each_range(rows, inter * 3, |rows| dispatch(isa, Backward { gate_up, dout, inter, dgate_up, rows }));
 }
 
 fn check(gate_up: &[f32], inter: usize, out: usize, name: &str) -> usize {
@@ -179,11 +158,7 @@ mod tests {
                         };
                         close(out[row * inter + i], g * sig * u, g * sig * u);
                         let slope = |g: f64| d * u * sig * (1.0 + g * (1.0 - sig));
-                        close(
-                            grad[gi],
-                            slope(g),
-                            d.abs() * u.abs() * sig * (1.0 + g.abs() * (1.0 - sig)),
-                        );
+                        close(grad[gi], slope(g), d.abs() * u.abs() * sig * (1.0 + g.abs() * (1.0 - sig)));
                         close(grad[ui], d * g * sig, d * g * sig);
                     }
                 }

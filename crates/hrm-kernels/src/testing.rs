@@ -9,27 +9,16 @@ pub(crate) fn random(len: usize, seed: u64) -> Vec<f32> {
         state ^= state << 17;
         (state >> 40) as f32 / (1 << 24) as f32
     };
-    (0..len)
-        .map(|_| (uniform() + uniform() + uniform() - 1.5) * 2.0)
-        .collect()
+    (0..len).map(|_| (uniform() + uniform() + uniform() - 1.5) * 2.0).collect()
 }
 
 /// Runs `f` in pools of 1, 2, 3 and 4 threads, checks that the results are the same bit for bit, and returns them.
 pub(crate) fn in_pools(f: impl Fn() -> Vec<f32> + Send + Sync) -> Vec<f32> {
-    let run = |threads| {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap()
-            .install(&f)
-    };
+    let run = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&f);
     let one = run(1);
     for threads in [2, 3, 4] {
         let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert!(
-            bits(&run(threads)) == bits(&one),
-            "result differs with {threads} threads"
-        );
+        assert!(bits(&run(threads)) == bits(&one), "result differs with {threads} threads");
     }
     one
 }

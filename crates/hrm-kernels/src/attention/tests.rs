@@ -6,11 +6,7 @@ fn tables(seq: usize, head_dim: usize) -> (Vec<f32>, Vec<f32>) {
     let angle = |t: usize, i: usize| {
         t as f32 * 10_000f32.powf(-((i % (head_dim / 2)) as f32) * 2.0 / head_dim as f32) + 0.01 * i as f32
     };
-    let of = |f: fn(f32) -> f32| {
-        (0..seq * head_dim)
-            .map(|i| f(angle(i / head_dim, i % head_dim)))
-            .collect()
-    };
+    let of = |f: fn(f32) -> f32| (0..seq * head_dim).map(|i| f(angle(i / head_dim, i % head_dim))).collect();
     (of(f32::cos), of(f32::sin))
 }
 
@@ -21,17 +17,9 @@ fn reference(
     rotary: Option<Rotary<'_>>,
     dout: &[f32],
 ) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
-    let AttentionShape {
-        batch,
-        seq,
-        heads,
-        head_dim,
-    } = shape;
-    let (mut out, mut lses, mut grad) = (
-        vec![0.0; shape.out_len()],
-        vec![0.0; shape.lse_len()],
-        vec![0.0; shape.qkv_len()],
-    );
+    let AttentionShape { batch, seq, heads, head_dim } = shape;
+    let (mut out, mut lses, mut grad) =
+        (vec![0.0; shape.out_len()], vec![0.0; shape.lse_len()], vec![0.0; shape.qkv_len()]);
     let half = head_dim / 2;
     for b in 0..batch {
         for h in 0..heads {
@@ -86,11 +74,7 @@ fn reference(
                         grad[at(t, part, d)] = match rotary {
                             None => g[t][d],
                             Some(Rotary { cos, sin }) => {
-                                let (other, sign) = if d < half {
-                                    (d + half, 1.0)
-                                } else {
-                                    (d - half, -1.0)
-                                };
+                                let (other, sign) = if d < half { (d + half, 1.0) } else { (d - half, -1.0) };
                                 g[t][d] * f64::from(cos[t * head_dim + d])
                                     + sign * g[t][other] * f64::from(sin[t * head_dim + other])
                             }
@@ -104,10 +88,7 @@ fn reference(
 }
 
 fn worst(got: &[f32], want: &[f64]) -> f64 {
-    got.iter()
-        .zip(want)
-        .map(|(g, w)| (f64::from(*g) - w).abs())
-        .fold(0.0, f64::max)
+    got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).abs()).fold(0.0, f64::max)
 }
 
 #[test]
@@ -122,12 +103,7 @@ fn matches_reference() {
             (1, 200, 1, 64),
             (1, 49, 2, 80),
         ] {
-            let shape = AttentionShape {
-                batch,
-                seq,
-                heads,
-                head_dim,
-            };
+            let shape = AttentionShape { batch, seq, heads, head_dim };
             let (qkv, dout) = (random(shape.qkv_len(), 1), random(shape.out_len(), 2));
             let (cos, sin) = tables(seq, head_dim);
             for rotary in [None, Some(Rotary { cos: &cos, sin: &sin })] {
@@ -149,36 +125,18 @@ fn matches_reference() {
 
 #[test]
 fn large_scores_do_not_overflow() {
-    let shape = AttentionShape {
-        batch: 1,
-        seq: 20,
-        heads: 1,
-        head_dim: 16,
-    };
+    let shape = AttentionShape { batch: 1, seq: 20, heads: 1, head_dim: 16 };
     let qkv: Vec<f32> = random(shape.qkv_len(), 1).iter().map(|x| x * 100.0).collect();
     let (mut out, mut lse) = (vec![0.0; shape.out_len()], vec![0.0; shape.lse_len()]);
     attention(shape, &qkv, None, &mut out, Some(&mut lse));
     let mut grad = vec![0.0; shape.qkv_len()];
-    attention_backward(
-        shape,
-        &qkv,
-        None,
-        &out,
-        &lse,
-        &random(shape.out_len(), 2),
-        &mut grad,
-    );
+    attention_backward(shape, &qkv, None, &out, &lse, &random(shape.out_len(), 2), &mut grad);
     assert!(out.iter().chain(&lse).chain(&grad).all(|x| x.is_finite()));
 }
 
 #[test]
 fn does_not_depend_on_threads() {
-    let shape = AttentionShape {
-        batch: 3,
-        seq: 60,
-        heads: 4,
-        head_dim: 32,
-    };
+    let shape = AttentionShape { batch: 3, seq: 60, heads: 4, head_dim: 32 };
     let (qkv, dout) = (random(shape.qkv_len(), 1), random(shape.out_len(), 2));
     let (cos, sin) = tables(60, 32);
     let rotary = Some(Rotary { cos: &cos, sin: &sin });

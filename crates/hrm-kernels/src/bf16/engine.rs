@@ -43,12 +43,8 @@ impl Bf16Engine {
         static BEST: OnceLock<Bf16Engine> = OnceLock::new();
         *BEST.get_or_init(|| {
             let available = Bf16Engine::available();
-            let asked = std::env::var("HRM_KERNELS_BF16")
-                .ok()
-                .map(|name| name.to_lowercase());
-            let asked = available
-                .iter()
-                .find(|engine| asked.as_deref() == Some(engine.name()));
+            let asked = std::env::var("HRM_KERNELS_BF16").ok().map(|name| name.to_lowercase());
+            let asked = available.iter().find(|engine| asked.as_deref() == Some(engine.name()));
             *asked.unwrap_or(&available[available.len() - 1])
         })
     }
@@ -318,13 +314,20 @@ mod amx {
                 );
             }
             asm!(
+                // Each step also asks for two of the result's 32 rows, for writing; a prefetch past them does no harm.
                 "2:",
                 "tileloadd tmm6, [{b0} + {row}]",
                 "tileloadd tmm4, [{a0} + {row}]",
+                "prefetchw [{c}]",
+                "prefetchw [{c} + 64]",
+                "add {c}, {stride}",
                 "tdpbf16ps tmm0, tmm4, tmm6",
                 "tileloadd tmm7, [{b1} + {row}]",
                 "tdpbf16ps tmm1, tmm4, tmm7",
                 "tileloadd tmm5, [{a1} + {row}]",
+                "prefetchw [{c}]",
+                "prefetchw [{c} + 64]",
+                "add {c}, {stride}",
                 "tdpbf16ps tmm2, tmm5, tmm6",
                 "tdpbf16ps tmm3, tmm5, tmm7",
                 "add {a0}, 1024",
@@ -338,6 +341,8 @@ mod amx {
                 b0 = inout(reg) b[0] => _,
                 b1 = inout(reg) b[1] => _,
                 tiles = inout(reg) tiles => _,
+                c = inout(reg) out => _,
+                stride = in(reg) stride,
                 row = in(reg) 64usize,
                 options(nostack, readonly),
             );

@@ -43,21 +43,15 @@ pub struct PackedBf16 {
 
 impl std::fmt::Debug for PackedBf16 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PackedBf16")
-            .field("k", &self.k)
-            .field("n", &self.n)
-            .finish()
+        f.debug_struct("PackedBf16").field("k", &self.k).field("n", &self.n).finish()
     }
 }
 
 impl PackedBf16 {
     /// Packs the right-hand side `[k, n]` of a product.
     pub fn pack(b: Matrix<'_>) -> Self {
-        let mut packed = PackedBf16 {
-            k: b.rows(),
-            n: b.cols(),
-            data: Buffer::zeroed(packed_b_words(b.rows(), b.cols())),
-        };
+        let mut packed =
+            PackedBf16 { k: b.rows(), n: b.cols(), data: Buffer::zeroed(packed_b_words(b.rows(), b.cols())) };
         packed.repack(b);
         packed
     }
@@ -122,11 +116,7 @@ pub(crate) fn gemm_bf16_packed_for(
     if b.k == 0 {
         return empty(out, store);
     }
-    let out = Output {
-        data: Shared::new(out),
-        cols: b.n,
-        store,
-    };
+    let out = Output { data: Shared::new(out), cols: b.n, store };
     product(engine, a, 0..b.k, b.data.as_slice(), out);
 }
 
@@ -136,11 +126,7 @@ pub(crate) fn gemm_bf16_for(engine: Bf16Engine, a: Matrix<'_>, b: Matrix<'_>, ou
     if k == 0 {
         return empty(out, store);
     }
-    let mut out = Output {
-        data: Shared::new(out),
-        cols: n,
-        store,
-    };
+    let mut out = Output { data: Shared::new(out), cols: n, store };
     let unit = KC_TILES * DEPTH;
     let part = (PACK_WORDS / packed_b_words(unit, n).max(1)).max(1) * unit;
     let mut start = 0;
@@ -178,18 +164,19 @@ fn pack_b(b: Matrix<'_>, depth: Range<usize>, out: &mut [f32]) {
     let (panels, tiles) = (b.cols().div_ceil(BLOCK) * 2, depth.len().div_ceil(DEPTH));
     assert!(out.len() >= panels * tiles * WORDS);
     let out = Shared::new(out);
-    for_each_task(panels, b.cols() * depth.len() >= 1 << 16, |panel| {
-        let cols = (panel * TILE).min(b.cols())..((panel + 1) * TILE).min(b.cols());
-        // SAFETY: panels are disjoint and inside `out`.
+    // Tasks in the order of memory: rows of B where it is row-major, columns where it is not.
+    let by_rows = b.part(0, 0).2 == 1;
+    let (count, step) = if by_rows { (tiles, 2) } else { (panels, 2) };
+    for_each_task(count.div_ceil(step), b.cols() * depth.len() >= 1 << 16, |task| {
+        let part = task * step..count.min((task + 1) * step);
+        let (panel, panels, tile, tiles_here) =
+            if by_rows { (0, panels, part.start, part.len()) } else { (part.start, part.len(), 0, tiles) };
+        let depth = depth.start + tile * DEPTH..depth.end.min(depth.start + (tile + tiles_here) * DEPTH);
+        // SAFETY: parts are disjoint and inside `out`.
         unsafe {
-            pack::pack_panel(
-                b.transposed(),
-                cols,
-                depth.clone(),
-                true,
-                out.get().add(panel * tiles * WORDS),
-            )
-        };
+            let to = out.get().add(panel * tiles * WORDS + tile * WORDS);
+            pack::pack_panels(b.transposed(), panel * TILE, panels, depth, true, to, tiles * WORDS);
+        }
     });
 }
 
@@ -219,13 +206,10 @@ fn product(engine: Bf16Engine, a: Matrix<'_>, depth: Range<usize>, b: &[f32], ou
             while tile < k_tiles {
                 let tiles = kc.min(k_tiles - tile);
                 let part = depth.start + tile * DEPTH..depth.end.min(depth.start + (tile + tiles) * DEPTH);
-                for panel in 0..rows.len() * 2 {
-                    let first = (rows.start * 2 + panel) * TILE;
-                    // SAFETY: `packed` has room for all panels; `pack_panel` clips to the matrix.
-                    unsafe {
-                        let to = packed.as_mut_ptr().add(panel * tiles * WORDS);
-                        pack::pack_panel(a, first.min(m)..m.min(first + TILE), part.clone(), false, to);
-                    }
+                // SAFETY: `packed` has room for all panels.
+                unsafe {
+                    let (first, panels) = (rows.start * BLOCK, rows.len() * 2);
+                    pack::pack_panels(a, first, panels, part, false, packed.as_mut_ptr(), tiles * WORDS);
                 }
                 for col in cols.clone() {
                     for row in rows.clone() {

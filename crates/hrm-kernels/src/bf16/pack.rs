@@ -5,58 +5,66 @@ use crate::gemm::Matrix;
 use half::bf16;
 use std::ops::Range;
 
-/// Packs up to 16 rows of `a`, columns `depth`, into tiles `[depth / 32][16][16]` of pairs, zero-padded: a row for each row of `a`, or, where
-/// `transpose` holds, for each pair.
+/// Packs rows of `a`, columns `depth`, into panels of 16 rows, each of tiles `[depth / 32][16][16]` of pairs, zero-padded: a tile has a row for
+/// each row of `a`, or, where `transpose` holds, for each pair.
 ///
 /// # Safety
-/// `dst` is writable for a tile for each 32 columns, begun or whole.
-pub(super) unsafe fn pack_panel(
+/// `dst` is writable for `panels` panels that are `panel_words` apart, in each a tile for each 32 columns, begun or whole.
+pub(super) unsafe fn pack_panels(
     a: Matrix<'_>,
-    rows: Range<usize>,
+    first_row: usize,
+    panels: usize,
     depth: Range<usize>,
     transpose: bool,
     dst: *mut f32,
+    panel_words: usize,
 ) {
     let tiles = depth.len().div_ceil(DEPTH);
+    // In the order of memory: where rows run along it, tile after tile of neighbouring panels.
+    let across = a.part(0, 0).1 == 1;
+    for i in 0..panels * tiles {
+        let (panel, tile) = if across { (i % panels, i / panels) } else { (i / tiles, i % tiles) };
+        let row = first_row + panel * TILE;
+        let rows = row.min(a.rows())..(row + TILE).min(a.rows());
+        let start = depth.start + tile * DEPTH;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let dst = dst.add(panel * panel_words + tile * WORDS);
+            pack_tile(a, rows, start..depth.end.min(start + DEPTH), transpose, dst);
+        }
+    }
+}
+
+/// Packs one tile of one panel.
+unsafe fn pack_tile(a: Matrix<'_>, rows: Range<usize>, depth: Range<usize>, transpose: bool, dst: *mut f32) {
     let (data, row_stride, depth_stride) = a.part(rows.start, depth.start);
     let rows = rows.len();
     debug_assert!(rows <= TILE);
-    for tile in 0..tiles {
-        let pairs = DEPTH.min(depth.len() - tile * DEPTH);
-        // SAFETY: the tile is inside the panel that the caller promised, the source inside the matrix.
-        unsafe {
-            let dst = dst.add(tile * WORDS);
-            #[cfg(target_arch = "x86_64")]
-            if rows > 0 && has_bf16() {
-                let src = data.as_ptr().add(tile * DEPTH * depth_stride);
-                if depth_stride == 1 {
-                    x86::tile_along(src, row_stride, rows, pairs, transpose, dst);
-                    continue;
+    #[cfg(target_arch = "x86_64")]
+    let fast = rows > 0 && has_bf16();
+    let depth = depth.len();
+    debug_assert!(depth <= DEPTH);
+    #[cfg(target_arch = "x86_64")]
+    if fast && depth_stride == 1 {
+        // SAFETY: a tile's room is the caller's promise, the source is inside the matrix.
+        return unsafe { x86::tile_along(data.as_ptr(), row_stride, rows, depth, transpose, dst) };
+    } else if fast && row_stride == 1 {
+        // SAFETY: as above.
+        return unsafe { x86::tile_across(data.as_ptr(), depth_stride, rows, depth, transpose, dst) };
+    }
+    for row in 0..TILE {
+        for pair in 0..TILE {
+            let at = |p: usize| {
+                if row < rows && p < depth {
+                    u32::from(bf16::from_f32(data[row * row_stride + p * depth_stride]).to_bits())
+                } else {
+                    0
                 }
-                if row_stride == 1 {
-                    x86::tile_across(src, depth_stride, rows, pairs, transpose, dst);
-                    continue;
-                }
-            }
-            for row in 0..TILE {
-                for pair in 0..TILE {
-                    let at = |p: usize| {
-                        if row < rows && p < pairs {
-                            let x = data[row * row_stride + (tile * DEPTH + p) * depth_stride];
-                            u32::from(bf16::from_f32(x).to_bits())
-                        } else {
-                            0
-                        }
-                    };
-                    let word = at(2 * pair) | at(2 * pair + 1) << 16;
-                    let index = if transpose {
-                        pair * TILE + row
-                    } else {
-                        row * TILE + pair
-                    };
-                    *dst.add(index) = f32::from_bits(word);
-                }
-            }
+            };
+            let word = at(2 * pair) | at(2 * pair + 1) << 16;
+            let index = if transpose { pair * TILE + row } else { row * TILE + pair };
+            // SAFETY: a tile's room is the caller's promise.
+            unsafe { *dst.add(index) = f32::from_bits(word) };
         }
     }
 }
@@ -95,10 +103,7 @@ mod x86 {
                 // SAFETY: the caller's promise: `depth` floats in each of `rows` rows.
                 let (a, b) = unsafe {
                     let p = src.wrapping_add(row * stride);
-                    (
-                        _mm512_maskz_loadu_ps(low, p),
-                        _mm512_maskz_loadu_ps(high, p.wrapping_add(16)),
-                    )
+                    (_mm512_maskz_loadu_ps(low, p), _mm512_maskz_loadu_ps(high, p.wrapping_add(16)))
                 };
                 *words = round_pair(a, b);
             }
@@ -130,10 +135,7 @@ mod x86 {
                 let p = src.wrapping_add(2 * pair * stride);
                 let even = if 2 * pair < depth { rows } else { 0 };
                 let odd = if 2 * pair + 1 < depth { rows } else { 0 };
-                (
-                    _mm512_maskz_loadu_ps(even, p),
-                    _mm512_maskz_loadu_ps(odd, p.wrapping_add(stride)),
-                )
+                (_mm512_maskz_loadu_ps(even, p), _mm512_maskz_loadu_ps(odd, p.wrapping_add(stride)))
             };
             let halves = _mm512_castps_si512(round_pair(a, b));
             *words = _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves));
@@ -153,11 +155,7 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
     unsafe fn finish(words: [__m512; TILE], transpose: bool, dst: *mut f32) {
-        let words = if transpose {
-            crate::simd::transpose16(words)
-        } else {
-            words
-        };
+        let words = if transpose { crate::simd::transpose16(words) } else { words };
         for (row, words) in words.into_iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe { _mm512_mask_storeu_ps(dst.wrapping_add(row * TILE), !0, words) };

@@ -22,24 +22,15 @@ fn matches_reference_in_all_layouts() {
         ] {
             let (x, y) = (random(m * k, 1), random(k * n, 2));
             for layout in 0..5 {
-                let a = if layout & 1 == 0 {
-                    Matrix::new(&x, m, k)
-                } else {
-                    Matrix::new(&x, k, m).transposed()
-                };
-                let b = if layout & 2 == 0 {
-                    Matrix::new(&y, k, n)
-                } else {
-                    Matrix::new(&y, n, k).transposed()
-                };
+                let a =
+                    if layout & 1 == 0 { Matrix::new(&x, m, k) } else { Matrix::new(&x, k, m).transposed() };
+                let b =
+                    if layout & 2 == 0 { Matrix::new(&y, k, n) } else { Matrix::new(&y, n, k).transposed() };
                 let (wide_x, wide_y) = (random(2 * m * k, 4), random(2 * k * n, 5));
                 let (a, b) = if layout < 4 {
                     (a, b)
                 } else {
-                    (
-                        Matrix::strided(&wide_x, m, k, 2 * k, 2),
-                        Matrix::strided(&wide_y, k, n, 2, 2 * k),
-                    )
+                    (Matrix::strided(&wide_x, m, k, 2 * k, 2), Matrix::strided(&wide_y, k, n, 2, 2 * k))
                 };
                 let (xs, ys) = if layout < 4 { (&x, &y) } else { (&wide_x, &wide_y) };
                 let (xs, ys) = (rounded(xs), rounded(ys));

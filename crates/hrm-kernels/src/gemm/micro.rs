@@ -53,10 +53,7 @@ pub(crate) unsafe fn tile<S: GemmSimd>(s: S, tile: &Tile) {
             }
         };
     }
-    match (
-        matches!(tile.a, Left::ByDepth(..)),
-        S::NV == 1 || tile.cols <= S::N,
-    ) {
+    match (matches!(tile.a, Left::ByDepth(..)), S::NV == 1 || tile.cols <= S::N) {
         (true, false) => by_rows!(true, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         (true, true) => by_rows!(true, 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
         (false, false) => by_rows!(false, 2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14),
@@ -66,15 +63,7 @@ pub(crate) unsafe fn tile<S: GemmSimd>(s: S, tile: &Tile) {
 
 #[inline(always)]
 unsafe fn kernel<S: GemmSimd, const R: usize, const NV: usize, const PACKED: bool>(s: S, tile: &Tile) {
-    let Tile {
-        cols,
-        depth,
-        mut b,
-        c,
-        c_stride,
-        store,
-        ..
-    } = *tile;
+    let Tile { cols, depth, mut b, c, c_stride, store, .. } = *tile;
     let (mut a, a_stride) = match tile.a {
         Left::ByDepth(a, stride) => (a, stride),
         Left::ByRow(a) => (a, 1),

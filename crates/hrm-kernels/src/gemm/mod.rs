@@ -37,13 +37,7 @@ impl<'a> Matrix<'a> {
             rows * cols,
             data.len()
         );
-        Matrix {
-            data,
-            rows,
-            cols,
-            row_stride: cols,
-            col_stride: 1,
-        }
+        Matrix { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
     /// A matrix whose element (r, c) is `data[r * row_stride + c * col_stride]`.
@@ -57,13 +51,7 @@ impl<'a> Matrix<'a> {
                 data.len()
             );
         }
-        Matrix {
-            data,
-            rows,
-            cols,
-            row_stride,
-            col_stride,
-        }
+        Matrix { data, rows, cols, row_stride, col_stride }
     }
 
     /// The same elements with rows and columns exchanged; moves nothing.
@@ -89,11 +77,7 @@ impl<'a> Matrix<'a> {
 
     /// The data from an element on, and the strides; no data for an element past the end.
     pub(crate) fn part(&self, row: usize, col: usize) -> (&'a [f32], usize, usize) {
-        let data = if row < self.rows && col < self.cols {
-            &self.data[self.offset(row, col)..]
-        } else {
-            &[]
-        };
+        let data = if row < self.rows && col < self.cols { &self.data[self.offset(row, col)..] } else { &[] };
         (data, self.row_stride, self.col_stride)
     }
 
@@ -104,10 +88,7 @@ impl<'a> Matrix<'a> {
     /// Panics unless this times a `[k, n]` matrix can go to `out`.
     pub(crate) fn check_product(&self, k: usize, n: usize, out: &[f32]) {
         let Matrix { rows, cols, .. } = self;
-        assert_eq!(
-            *cols, k,
-            "gemm: a is {rows}x{cols}, so b needs {cols} rows, got {k}"
-        );
+        assert_eq!(*cols, k, "gemm: a is {rows}x{cols}, so b needs {cols} rows, got {k}");
         assert_eq!(
             out.len(),
             rows * n,
@@ -161,12 +142,7 @@ impl PackedMatrix {
     }
 
     pub(crate) fn pack_for(isa: Isa, b: Matrix<'_>) -> Self {
-        let mut packed = PackedMatrix {
-            isa,
-            k: b.rows,
-            n: b.cols,
-            data: Buffer::default(),
-        };
+        let mut packed = PackedMatrix { isa, k: b.rows, n: b.cols, data: Buffer::default() };
         packed.data = Buffer::zeroed(b.cols.div_ceil(tile(isa).nr) * tile(isa).nr * b.rows);
         packed.repack(b);
         packed
@@ -214,11 +190,7 @@ pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
 /// `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]` row-major
 pub fn gemm_packed(a: Matrix<'_>, b: &PackedMatrix, out: &mut [f32], store: Store) {
     a.check_product(b.k, b.n, out);
-    let out = Output {
-        data: Shared::new(out),
-        stride: b.n,
-        store,
-    };
+    let out = Output { data: Shared::new(out), stride: b.n, store };
     product(b.isa, a, 0..b.k, b.data.as_slice(), b.n, out);
 }
 
@@ -231,11 +203,7 @@ pub(crate) fn gemm_for(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], 
         }
         return;
     }
-    let mut out = Output {
-        data: Shared::new(out),
-        stride: n,
-        store,
-    };
+    let mut out = Output { data: Shared::new(out), stride: n, store };
     let nr = tile(isa).nr;
     // Long reductions are packed in parts of a few megabytes, whole blocks each, so that the result is that of one part.
     let part = (PACK_FLOATS / (n.div_ceil(nr) * nr).max(1) / KC).max(1) * KC;
@@ -292,54 +260,52 @@ fn pack_b(isa: Isa, b: Matrix<'_>, depth: Range<usize>, cols: Range<usize>, out:
     let size = nr * depth.len();
     assert!(out.len() >= panels * size);
     let out = Shared::new(out);
-    for_each_task(panels, cols.len() * depth.len() >= 1 << 15, |panel| {
-        let start = cols.start + panel * nr;
-        // SAFETY: panels do not overlap, and `out` holds all of them.
-        let out = unsafe { std::slice::from_raw_parts_mut(out.get().add(panel * size), size) };
+    // Tasks in the order of memory: rows of B where it is row-major, columns where it is not.
+    let (count, step) = if b.col_stride == 1 { (depth.len(), 64) } else { (panels, 2) };
+    for_each_task(count.div_ceil(step), cols.len() * depth.len() >= 1 << 15, |task| {
+        let part = task * step..count.min((task + 1) * step);
+        let (panels, rows) = if b.col_stride == 1 { (0..panels, part) } else { (part, 0..depth.len()) };
         dispatch(
             isa,
-            PackB {
-                b,
-                depth: depth.clone(),
-                cols: start..cols.end.min(start + nr),
-                out,
-            },
+            PackB { b, first: depth.start, depth: depth.len(), rows, cols: cols.clone(), panels, out },
         );
     });
 }
 
-struct PackB<'a, 'b> {
+/// Packs some rows of some panels.
+struct PackB<'a> {
     b: Matrix<'a>,
-    depth: Range<usize>,
+    /// First row of B that is packed, and how many are, by all tasks.
+    first: usize,
+    depth: usize,
+    /// Rows of this task, from the first one.
+    rows: Range<usize>,
     cols: Range<usize>,
-    out: &'b mut [f32],
+    panels: Range<usize>,
+    out: Shared<f32>,
 }
 
-impl Kernel for PackB<'_, '_> {
+impl Kernel for PackB<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: GemmSimd>(self, s: S) {
-        let Matrix {
-            data,
-            row_stride,
-            col_stride,
-            ..
-        } = self.b;
-        assert!(self.out.len() >= S::NR * self.depth.len());
-        // SAFETY: `depth` and `cols` are inside the matrix, whose constructor checked the slice; the output's size is checked above.
-        unsafe {
-            let src = data
-                .as_ptr()
-                .add(self.depth.start * row_stride + self.cols.start * col_stride);
-            pack_b_panel(
-                s,
-                src,
-                row_stride,
-                col_stride,
-                self.depth.len(),
-                self.cols.len(),
-                self.out.as_mut_ptr(),
-            );
+        let Matrix { data, row_stride, col_stride, .. } = self.b;
+        let step = if col_stride == 1 { 16 } else { self.rows.len() };
+        let mut row = self.rows.start;
+        while row < self.rows.end {
+            let rows = step.min(self.rows.end - row);
+            for panel in self.panels.clone() {
+                let col = self.cols.start + panel * S::NR;
+                let cols = S::NR.min(self.cols.end - col);
+                // SAFETY: the rows and columns are inside the matrix, whose constructor checked the slice; `pack_b` checked the output's
+                // size, and tasks write disjoint parts of it.
+                unsafe {
+                    let src = data.as_ptr().add((self.first + row) * row_stride + col * col_stride);
+                    let dst = self.out.get().add((panel * self.depth + row) * S::NR);
+                    pack_b_panel(s, src, row_stride, col_stride, rows, cols, dst);
+                }
+            }
+            row += step;
         }
     }
 }
@@ -358,27 +324,14 @@ fn product(isa: Isa, a: Matrix<'_>, depth: Range<usize>, b: &[f32], n: usize, ou
 
     // Enough tasks for every thread to find work while another one is slow; rows are split first, since a task packs its rows of A.
     let wanted = if parallel { threads * 4 } else { 1 };
-    let row_tasks = row_panels
-        .div_ceil(MC_PANELS)
-        .max(wanted.min(row_panels.div_ceil(MC_PANELS / 2)));
+    let row_tasks = row_panels.div_ceil(MC_PANELS).max(wanted.min(row_panels.div_ceil(MC_PANELS / 2)));
     let col_tasks = wanted.div_ceil(row_tasks).min(col_panels.div_ceil(4)).max(1);
     for_each_task(row_tasks * col_tasks, parallel, |index| {
         let (row, col) = (index / col_tasks, index % col_tasks);
         let rows = (row * row_panels / row_tasks * mr)..((row + 1) * row_panels / row_tasks * mr).min(m);
         let cols = (col * col_panels / col_tasks * nr)..((col + 1) * col_panels / col_tasks * nr).min(n);
         with_scratch(Block::scratch(mr, rows.len(), k), |packed| {
-            dispatch(
-                isa,
-                Block {
-                    a,
-                    depth: depth.clone(),
-                    b,
-                    rows,
-                    cols,
-                    out,
-                    packed,
-                },
-            );
+            dispatch(isa, Block { a, depth: depth.clone(), b, rows, cols, out, packed });
         });
     });
 }
@@ -414,24 +367,24 @@ impl Kernel for Block<'_> {
         let mut start = 0;
         while start < k {
             let depth = KC.min(k - start);
-            for panel in 0..row_panels {
-                let row = self.rows.start + panel * S::MR;
-                let rows = S::MR.min(self.rows.end - row);
-                let Matrix {
-                    data,
-                    row_stride,
-                    col_stride,
-                    ..
-                } = self.a;
-                // SAFETY: the rows and columns are inside the matrix, whose constructor checked the slice; the panel with its slack is
-                // inside `packed`.
-                unsafe {
-                    let src = data
-                        .as_ptr()
-                        .add(row * row_stride + (self.depth.start + start) * col_stride);
-                    let dst = self.packed.as_mut_ptr().add(panel * panel_size);
-                    pack::pack_a_panel(s, src, row_stride, col_stride, depth, rows, dst);
+            let Matrix { data, row_stride, col_stride, .. } = self.a;
+            // In the order of memory: where rows run along it, a few columns of all panels at a time.
+            let step = if row_stride == 1 { 16 } else { depth };
+            let mut p = 0;
+            while p < depth {
+                for panel in 0..row_panels {
+                    let row = self.rows.start + panel * S::MR;
+                    let rows = S::MR.min(self.rows.end - row);
+                    // SAFETY: the rows and columns are inside the matrix, whose constructor checked the slice; the panel with its slack is
+                    // inside `packed`.
+                    unsafe {
+                        let src =
+                            data.as_ptr().add(row * row_stride + (self.depth.start + start + p) * col_stride);
+                        let dst = self.packed.as_mut_ptr().add(panel * panel_size + p * S::MR);
+                        pack::pack_a_panel(s, src, row_stride, col_stride, step.min(depth - p), rows, dst);
+                    }
                 }
+                p += step;
             }
             let mut col = self.cols.start;
             while col < self.cols.end {

@@ -75,33 +75,16 @@ unsafe fn pack<S: GemmSimd>(
             }
         } else if lane_stride == 1 {
             for p in 0..depth {
-                s.store(
-                    dst.add(p * dst_stride),
-                    s.load_n(src.add(p * depth_stride), lanes),
-                );
+                s.store(dst.add(p * dst_stride), s.load_n(src.add(p * depth_stride), lanes));
             }
         } else if depth_stride == 1 {
             let mut p = 0;
             while p + S::N <= depth {
-                s.transpose(
-                    src.add(p),
-                    lane_stride,
-                    lanes,
-                    S::N,
-                    dst.add(p * dst_stride),
-                    dst_stride,
-                );
+                s.transpose(src.add(p), lane_stride, lanes, S::N, dst.add(p * dst_stride), dst_stride);
                 p += S::N;
             }
             if p < depth {
-                s.transpose(
-                    src.add(p),
-                    lane_stride,
-                    lanes,
-                    depth - p,
-                    dst.add(p * dst_stride),
-                    dst_stride,
-                );
+                s.transpose(src.add(p), lane_stride, lanes, depth - p, dst.add(p * dst_stride), dst_stride);
             }
         } else {
             for p in 0..depth {

@@ -6,10 +6,8 @@ fn worst(a: Matrix<'_>, b: Matrix<'_>, before: &[f32], out: &[f32]) -> f64 {
     let mut worst = 0.0f64;
     for i in 0..a.rows {
         for j in 0..b.cols {
-            let (mut sum, mut size) = (
-                f64::from(before[i * b.cols + j]),
-                f64::from(before[i * b.cols + j]).abs(),
-            );
+            let (mut sum, mut size) =
+                (f64::from(before[i * b.cols + j]), f64::from(before[i * b.cols + j]).abs());
             for p in 0..a.cols {
                 let x = f64::from(a.data[i * a.row_stride + p * a.col_stride]);
                 let y = f64::from(b.data[p * b.row_stride + j * b.col_stride]);
@@ -43,16 +41,10 @@ fn matches_reference_in_all_layouts() {
         for (m, n, k) in SHAPES {
             let (x, y) = (random(m * k, 1), random(k * n, 2));
             for layout in 0..4 {
-                let a = if layout & 1 == 0 {
-                    Matrix::new(&x, m, k)
-                } else {
-                    Matrix::new(&x, k, m).transposed()
-                };
-                let b = if layout & 2 == 0 {
-                    Matrix::new(&y, k, n)
-                } else {
-                    Matrix::new(&y, n, k).transposed()
-                };
+                let a =
+                    if layout & 1 == 0 { Matrix::new(&x, m, k) } else { Matrix::new(&x, k, m).transposed() };
+                let b =
+                    if layout & 2 == 0 { Matrix::new(&y, k, n) } else { Matrix::new(&y, n, k).transposed() };
                 let before = random(m * n, 3);
                 let mut out = before.clone();
                 gemm_for(isa, a, b, &mut out, Store::Set);
@@ -64,10 +56,7 @@ fn matches_reference_in_all_layouts() {
                 let mut added = before.clone();
                 gemm_for(isa, a, b, &mut added, Store::Add);
                 let error = worst(a, b, &before, &added);
-                assert!(
-                    error < 3e-6,
-                    "{isa:?} {m}x{n}x{k} layout {layout}, add: {error:e}"
-                );
+                assert!(error < 3e-6, "{isa:?} {m}x{n}x{k} layout {layout}, add: {error:e}");
             }
         }
     }
@@ -100,19 +89,9 @@ fn a_long_reduction_is_packed_in_parts() {
 #[test]
 fn an_empty_reduction_is_zero() {
     let mut out = vec![1.0; 6];
-    gemm(
-        Matrix::new(&[], 2, 0),
-        Matrix::new(&[], 0, 3),
-        &mut out,
-        Store::Add,
-    );
+    gemm(Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut out, Store::Add);
     assert_eq!(out, [1.0; 6]);
-    gemm(
-        Matrix::new(&[], 2, 0),
-        Matrix::new(&[], 0, 3),
-        &mut out,
-        Store::Set,
-    );
+    gemm(Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), &mut out, Store::Set);
     assert_eq!(out, [0.0; 6]);
 }
 
@@ -140,10 +119,5 @@ fn does_not_depend_on_threads_or_on_other_rows() {
 #[test]
 #[should_panic(expected = "b needs 3 rows, got 2")]
 fn wrong_shapes_are_told() {
-    gemm(
-        Matrix::new(&[0.0; 6], 2, 3),
-        Matrix::new(&[0.0; 6], 2, 3),
-        &mut [0.0; 6],
-        Store::Set,
-    );
+    gemm(Matrix::new(&[0.0; 6], 2, 3), Matrix::new(&[0.0; 6], 2, 3), &mut [0.0; 6], Store::Set);
 }
