@@ -5,20 +5,13 @@ use std::path::{Path, PathBuf};
 
 fn folder(variable: &str, default: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map_or_else(
-        || {
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("../../../shared")
-                .join(default)
-        },
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(default),
         PathBuf::from,
     );
     if path.is_dir() {
         return Some(path);
     }
-    skipped(&format!(
-        "no {} (set {variable} to the folder to run this test)",
-        path.display()
-    ));
+    skipped(&format!("no {} (set {variable} to the folder to run this test)", path.display()));
     None
 }
 
@@ -48,10 +41,6 @@ pub(crate) fn parity_json() -> Option<serde_json::Value> {
 pub(crate) fn flat<T: TryFrom<i64>>(value: &serde_json::Value) -> Vec<T> {
     match value {
         serde_json::Value::Array(items) => items.iter().flat_map(flat).collect(),
-        other => other
-            .as_i64()
-            .and_then(|n| T::try_from(n).ok())
-            .into_iter()
-            .collect(),
+        other => other.as_i64().and_then(|n| T::try_from(n).ok()).into_iter().collect(),
     }
 }

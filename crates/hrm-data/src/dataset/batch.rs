@@ -38,18 +38,12 @@ impl Batch {
 
     /// The input tokens of a row; empty if there is no such row.
     pub fn input(&self, row: usize) -> &[i32] {
-        self.inputs
-            .chunks_exact(self.seq_len.max(1))
-            .nth(row)
-            .unwrap_or_default()
+        self.inputs.chunks_exact(self.seq_len.max(1)).nth(row).unwrap_or_default()
     }
 
     /// The labels of a row; empty if there is no such row.
     pub fn label(&self, row: usize) -> &[i32] {
-        self.labels
-            .chunks_exact(self.seq_len.max(1))
-            .nth(row)
-            .unwrap_or_default()
+        self.labels.chunks_exact(self.seq_len.max(1)).nth(row).unwrap_or_default()
     }
 }
 
@@ -89,21 +83,12 @@ impl EvalBatches {
     /// the same number of rows.
     pub fn new(dataset: Arc<Dataset>, batch_size: usize) -> Self {
         let largest = dataset.sets().iter().map(PuzzleSet::examples).max().unwrap_or(0);
-        Self {
-            batch_size: batch_size.min(largest).max(1),
-            dataset,
-            set: 0,
-            example: 0,
-        }
+        Self { batch_size: batch_size.min(largest).max(1), dataset, set: 0, example: 0 }
     }
 
     /// Number of batches from the start to the end.
     pub fn total(&self) -> usize {
-        self.dataset
-            .sets()
-            .iter()
-            .map(|set| set.examples().div_ceil(self.batch_size))
-            .sum()
+        self.dataset.sets().iter().map(|set| set.examples().div_ceil(self.batch_size)).sum()
     }
 }
 
@@ -131,11 +116,6 @@ impl Iterator for EvalBatches {
         for (row, id) in batch.puzzle_identifiers[..valid_rows].iter_mut().enumerate() {
             *id = set.puzzle_identifiers()[set.puzzle_of(first_example + row)] as i32;
         }
-        Some(EvalBatch {
-            batch,
-            valid_rows,
-            set: self.set,
-            first_example,
-        })
+        Some(EvalBatch { batch, valid_rows, set: self.set, first_example })
     }
 }

@@ -117,11 +117,7 @@ pub struct Metadata {
 impl Metadata {
     fn check(&self) -> Result<(), DatasetError> {
         let fail = |field, expected: &str, got: String| {
-            Err(DatasetError::Metadata {
-                field,
-                expected: expected.to_owned(),
-                got,
-            })
+            Err(DatasetError::Metadata { field, expected: expected.to_owned(), got })
         };
         if !(1..=256).contains(&self.vocab_size) {
             return fail("vocab_size", "1 to 256", self.vocab_size.to_string());
@@ -203,12 +199,7 @@ impl PuzzleSet {
             group_indices,
         };
         let fail = |array, expected: String, got: String| {
-            Err(DatasetError::Inconsistent {
-                set: set.name.clone(),
-                array,
-                expected,
-                got,
-            })
+            Err(DatasetError::Inconsistent { set: set.name.clone(), array, expected, got })
         };
         if seq_len == 0 || !set.inputs.len().is_multiple_of(seq_len) {
             return fail(
@@ -221,28 +212,12 @@ impl PuzzleSet {
             let tokens = |n: usize| format!("{n} tokens");
             return fail("labels", tokens(set.inputs.len()), tokens(set.labels.len()));
         }
-        check_offsets(
-            &set,
-            "puzzle_indices",
-            &set.puzzle_indices,
-            set.examples(),
-            "examples",
-        )?;
+        check_offsets(&set, "puzzle_indices", &set.puzzle_indices, set.examples(), "examples")?;
         if set.puzzle_identifiers.len() + 1 != set.puzzle_indices.len() {
             let expected = format!("one for each of {} puzzles", set.puzzle_indices.len() - 1);
-            return fail(
-                "puzzle_identifiers",
-                expected,
-                set.puzzle_identifiers.len().to_string(),
-            );
+            return fail("puzzle_identifiers", expected, set.puzzle_identifiers.len().to_string());
         }
-        check_offsets(
-            &set,
-            "group_indices",
-            &set.group_indices,
-            set.puzzles(),
-            "puzzles",
-        )?;
+        check_offsets(&set, "group_indices", &set.group_indices, set.puzzles(), "puzzles")?;
         Ok(set)
     }
 
@@ -315,9 +290,7 @@ impl PuzzleSet {
 
     /// The puzzle that an example belongs to.
     pub fn puzzle_of(&self, example: usize) -> usize {
-        self.puzzle_indices
-            .partition_point(|&start| start as usize <= example)
-            .saturating_sub(1)
+        self.puzzle_indices.partition_point(|&start| start as usize <= example).saturating_sub(1)
     }
 }
 
@@ -337,12 +310,7 @@ fn check_offsets(
     of: &str,
 ) -> Result<(), DatasetError> {
     let fail = |expected: String, got: String| {
-        Err(DatasetError::Inconsistent {
-            set: set.name.clone(),
-            array,
-            expected,
-            got,
-        })
+        Err(DatasetError::Inconsistent { set: set.name.clone(), array, expected, got })
     };
     if offsets.first() != Some(&0) {
         return fail(
@@ -351,10 +319,7 @@ fn check_offsets(
         );
     }
     if let Some(i) = offsets.windows(2).position(|w| w[0] >= w[1]) {
-        return fail(
-            format!("more than {} at index {}", offsets[i], i + 1),
-            offsets[i + 1].to_string(),
-        );
+        return fail(format!("more than {} at index {}", offsets[i], i + 1), offsets[i + 1].to_string());
     }
     match offsets.last() {
         Some(&last) if last as usize == total => Ok(()),
@@ -382,32 +347,16 @@ impl Dataset {
         let names: Vec<&str> = sets.iter().map(PuzzleSet::name).collect();
         if names != metadata.sets {
             let (expected, got) = (format!("{names:?}"), format!("{:?}", metadata.sets));
-            return Err(DatasetError::Metadata {
-                field: "sets",
-                expected,
-                got,
-            });
+            return Err(DatasetError::Metadata { field: "sets", expected, got });
         }
         let groups: usize = sets.iter().map(PuzzleSet::groups).sum();
         if groups != metadata.total_groups {
-            let (expected, got) = (
-                format!("{groups}, as in the arrays"),
-                metadata.total_groups.to_string(),
-            );
-            return Err(DatasetError::Metadata {
-                field: "total_groups",
-                expected,
-                got,
-            });
+            let (expected, got) = (format!("{groups}, as in the arrays"), metadata.total_groups.to_string());
+            return Err(DatasetError::Metadata { field: "total_groups", expected, got });
         }
         for set in &sets {
             let fail = |array, expected: String, got: String| {
-                Err(DatasetError::Inconsistent {
-                    set: set.name.clone(),
-                    array,
-                    expected,
-                    got,
-                })
+                Err(DatasetError::Inconsistent { set: set.name.clone(), array, expected, got })
             };
             if set.seq_len != metadata.seq_len {
                 return fail(
@@ -425,15 +374,11 @@ impl Dataset {
                     );
                 }
             }
-            if let Some(id) = set
-                .puzzle_identifiers
-                .iter()
-                .find(|&&id| id as usize >= metadata.num_puzzle_identifiers)
+            if let Some(id) =
+                set.puzzle_identifiers.iter().find(|&&id| id as usize >= metadata.num_puzzle_identifiers)
             {
-                let expected = format!(
-                    "identifiers below num_puzzle_identifiers = {}",
-                    metadata.num_puzzle_identifiers
-                );
+                let expected =
+                    format!("identifiers below num_puzzle_identifiers = {}", metadata.num_puzzle_identifiers);
                 return fail("puzzle_identifiers", expected, id.to_string());
             }
         }
@@ -450,10 +395,7 @@ impl Dataset {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                return Err(DatasetError::NoMetadata {
-                    path: dir.to_owned(),
-                    hint: hint(dir),
-                });
+                return Err(DatasetError::NoMetadata { path: dir.to_owned(), hint: hint(dir) });
             }
             Err(source) => return Err(DatasetError::Io { path, source }),
         };
@@ -476,10 +418,7 @@ impl Dataset {
                 match (plain.is_file(), zipped.is_file()) {
                     (true, _) => Ok(IntArray::read(&plain)?),
                     (_, true) => Ok(IntArray::read(&zipped)?),
-                    _ => Err(DatasetError::NoArray {
-                        path: dir.to_owned(),
-                        name,
-                    }),
+                    _ => Err(DatasetError::NoArray { path: dir.to_owned(), name }),
                 }
             };
             let tokens = |array: &'static str| -> Result<Vec<u8>, DatasetError> {
@@ -487,12 +426,7 @@ impl Dataset {
                 if rows.shape().len() != 2 || rows.shape()[1] != metadata.seq_len {
                     let expected = format!("shape [examples, {}]", metadata.seq_len);
                     let got = format!("{:?}", rows.shape());
-                    return Err(DatasetError::Inconsistent {
-                        set: name.clone(),
-                        array,
-                        expected,
-                        got,
-                    });
+                    return Err(DatasetError::Inconsistent { set: name.clone(), array, expected, got });
                 }
                 Ok(rows.into_u8(max_token)?)
             };
@@ -587,14 +521,9 @@ impl Dataset {
         let mut metadata = self.metadata.clone();
         metadata.total_groups = sets.iter().map(PuzzleSet::groups).sum();
         metadata.total_puzzles = metadata.total_puzzles.map(|_| metadata.total_groups);
-        let (examples, puzzles) = sets
-            .iter()
-            .fold((0, 0), |(e, p), set| (e + set.examples(), p + set.puzzles()));
-        metadata.mean_puzzle_examples = if puzzles == 0 {
-            0.0
-        } else {
-            examples as f64 / puzzles as f64
-        };
+        let (examples, puzzles) =
+            sets.iter().fold((0, 0), |(e, p), set| (e + set.examples(), p + set.puzzles()));
+        metadata.mean_puzzle_examples = if puzzles == 0 { 0.0 } else { examples as f64 / puzzles as f64 };
         Self { metadata, sets }
     }
 }
@@ -611,14 +540,9 @@ fn hint(dir: &Path) -> String {
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), DatasetError> {
-    let text = serde_json::to_string_pretty(value).map_err(|source| DatasetError::Json {
-        path: path.to_owned(),
-        source,
-    })?;
-    fs::write(path, text + "\n").map_err(|source| DatasetError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|source| DatasetError::Json { path: path.to_owned(), source })?;
+    fs::write(path, text + "\n").map_err(|source| DatasetError::Io { path: path.to_owned(), source })
 }
 
 /// Writes `identifiers.json` into the root of a dataset: the name of each puzzle identifier, `<blank>` first.
@@ -626,10 +550,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), DatasetError> {
 /// # Errors
 /// [`DatasetError::Io`] if it cannot be written.
 pub fn save_identifiers(root: &Path, identifiers: &[String]) -> Result<(), DatasetError> {
-    fs::create_dir_all(root).map_err(|source| DatasetError::Io {
-        path: root.to_owned(),
-        source,
-    })?;
+    fs::create_dir_all(root).map_err(|source| DatasetError::Io { path: root.to_owned(), source })?;
     write_json(&root.join("identifiers.json"), &identifiers)
 }
 
@@ -639,10 +560,7 @@ pub fn save_identifiers(root: &Path, identifiers: &[String]) -> Result<(), Datas
 /// [`DatasetError::Io`] or [`DatasetError::Json`].
 pub fn load_identifiers(root: &Path) -> Result<Vec<String>, DatasetError> {
     let path = root.join("identifiers.json");
-    let text = fs::read_to_string(&path).map_err(|source| DatasetError::Io {
-        path: path.clone(),
-        source,
-    })?;
+    let text = fs::read_to_string(&path).map_err(|source| DatasetError::Io { path: path.clone(), source })?;
     serde_json::from_str(&text).map_err(|source| DatasetError::Json { path, source })
 }
 
@@ -686,21 +604,11 @@ mod tests {
             (set.input(1), set.label(3), set.input(4)),
             ([3, 4].as_slice(), [2, 2].as_slice(), [].as_slice())
         );
-        assert_eq!(
-            (set.examples_of(1), set.puzzles_of(0), set.puzzles_of(2)),
-            (1..3, 0..2, 0..0)
-        );
+        assert_eq!((set.examples_of(1), set.puzzles_of(0), set.puzzles_of(2)), (1..3, 0..2, 0..0));
         assert_eq!((0..4).map(|e| set.puzzle_of(e)).collect::<Vec<_>>(), [0, 1, 1, 2]);
         assert_eq!(set.input(usize::MAX), &[] as &[u8]);
         let head = Dataset::new(metadata(), vec![set]).unwrap().head(2);
-        assert_eq!(
-            (
-                head.examples(),
-                head.groups(),
-                head.metadata().mean_puzzle_examples
-            ),
-            (3, 2, 1.5)
-        );
+        assert_eq!((head.examples(), head.groups(), head.metadata().mean_puzzle_examples), (3, 2, 1.5));
         assert!(Dataset::new(head.metadata().clone(), head.sets().to_vec()).is_ok());
     }
 
@@ -711,10 +619,7 @@ mod tests {
         let dataset = Dataset::new(metadata(), vec![set()]).unwrap();
         dataset.save(&train, Overwrite::No).unwrap();
         assert_eq!(Dataset::load(&train).unwrap(), dataset);
-        assert!(matches!(
-            dataset.save(&train, Overwrite::No),
-            Err(DatasetError::Exists { .. })
-        ));
+        assert!(matches!(dataset.save(&train, Overwrite::No), Err(DatasetError::Exists { .. })));
         dataset.save(&train, Overwrite::Yes).unwrap();
         let error = Dataset::load(dir.path()).unwrap_err().to_string();
         assert!(error.contains("name one of them"), "{error}");
@@ -734,16 +639,8 @@ mod tests {
     #[test]
     fn contradictions_are_named() {
         let new = |ids: &[u32], puzzles: &[u32], groups: &[u32]| {
-            PuzzleSet::new(
-                "all",
-                2,
-                vec![1; 8],
-                vec![2; 8],
-                ids.to_vec(),
-                puzzles.to_vec(),
-                groups.to_vec(),
-            )
-            .map_err(|e| e.to_string())
+            PuzzleSet::new("all", 2, vec![1; 8], vec![2; 8], ids.to_vec(), puzzles.to_vec(), groups.to_vec())
+                .map_err(|e| e.to_string())
         };
         assert!(new(&[0; 3], &[0, 1, 3, 4], &[0, 2, 3]).is_ok());
         let cases = [
@@ -755,18 +652,12 @@ mod tests {
                 new(&[0; 3], &[0, 3, 3, 4], &[0, 2, 3]),
                 "puzzle_indices: expected more than 3 at index 2, got 3",
             ),
-            (
-                new(&[0; 3], &[1, 2, 3, 4], &[0, 2, 3]),
-                "puzzle_indices: expected 0 at index 0, got 1",
-            ),
+            (new(&[0; 3], &[1, 2, 3, 4], &[0, 2, 3]), "puzzle_indices: expected 0 at index 0, got 1"),
             (
                 new(&[0; 2], &[0, 1, 3, 4], &[0, 2, 3]),
                 "puzzle_identifiers: expected one for each of 3 puzzles, got 2",
             ),
-            (
-                new(&[0; 3], &[0, 1, 3, 4], &[]),
-                "group_indices: expected 0 at index 0, got nothing",
-            ),
+            (new(&[0; 3], &[0, 1, 3, 4], &[]), "group_indices: expected 0 at index 0, got nothing"),
             (
                 new(&[0; 3], &[0, 1, 3, 4], &[0, 2]),
                 "group_indices: expected the number of puzzles, 3, at the end, got 2",
@@ -797,15 +688,9 @@ mod tests {
             return;
         };
         let maze = Dataset::load(&dir.join("maze/npy-train")).unwrap();
-        assert_eq!(
-            (maze.examples(), maze.groups(), maze.metadata().vocab_size),
-            (1000, 1000, 6)
-        );
+        assert_eq!((maze.examples(), maze.groups(), maze.metadata().vocab_size), (1000, 1000, 6));
         let sudoku = dir.join("npy-sudoku");
-        assert!(matches!(
-            Dataset::load(&sudoku),
-            Err(DatasetError::NoMetadata { .. })
-        ));
+        assert!(matches!(Dataset::load(&sudoku), Err(DatasetError::NoMetadata { .. })));
         let metadata = Metadata {
             seq_len: 81,
             vocab_size: 11,
@@ -821,10 +706,7 @@ mod tests {
             let solution = crate::sudoku::decode_tokens(set.label(example)).unwrap();
             assert!(solution.is_solution_of(&puzzle));
         }
-        let wrong = Metadata {
-            seq_len: 80,
-            ..metadata
-        };
+        let wrong = Metadata { seq_len: 80, ..metadata };
         assert!(
             Dataset::load_with_metadata(&sudoku, wrong)
                 .unwrap_err()

@@ -118,10 +118,7 @@ impl IntArray {
     /// # Errors
     /// [`NpyError`] if the file cannot be read or is no integer array of one or two axes in C order.
     pub fn read(path: &Path) -> Result<Self, NpyError> {
-        let io = |source| NpyError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io = |source| NpyError::Io { path: path.to_owned(), source };
         let mut file = BufReader::new(File::open(path).map_err(io)?);
         if file.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
             Self::from_reader(MultiGzDecoder::new(file), path)
@@ -136,22 +133,12 @@ impl IntArray {
     /// As [`IntArray::read`].
     pub fn from_reader(mut reader: impl Read, name: &Path) -> Result<Self, NpyError> {
         let path = name.to_owned();
-        let io = |source| NpyError::Io {
-            path: name.to_owned(),
-            source,
-        };
-        let wrong = |expected, got: String| NpyError::Header {
-            path: name.to_owned(),
-            expected,
-            got,
-        };
+        let io = |source| NpyError::Io { path: name.to_owned(), source };
+        let wrong = |expected, got: String| NpyError::Header { path: name.to_owned(), expected, got };
         let mut start = [0u8; 8];
         let length = read_up_to(&mut reader, &mut start).map_err(io)?;
         if length < 8 || start[..6] != *b"\x93NUMPY" {
-            return Err(wrong(
-                "an npy file (starting with \\x93NUMPY)",
-                "something else".to_owned(),
-            ));
+            return Err(wrong("an npy file (starting with \\x93NUMPY)", "something else".to_owned()));
         }
         let header_length = match start[6] {
             1 => {
@@ -167,10 +154,7 @@ impl IntArray {
             version => return Err(wrong("npy format 1, 2 or 3", format!("format {version}"))),
         };
         if header_length > MAX_HEADER {
-            return Err(wrong(
-                "a header of at most 10,000 bytes",
-                format!("{header_length} bytes"),
-            ));
+            return Err(wrong("a header of at most 10,000 bytes", format!("{header_length} bytes")));
         }
         let mut header = vec![0u8; header_length];
         reader.read_exact(&mut header).map_err(io)?;
@@ -203,20 +187,9 @@ impl IntArray {
         reader.take(expected + 1).read_to_end(&mut bytes).map_err(io)?;
         let got = bytes.len() as u64;
         if got != expected {
-            return Err(NpyError::Truncated {
-                path,
-                shape,
-                item: kind.size(),
-                expected,
-                got,
-            });
+            return Err(NpyError::Truncated { path, shape, item: kind.size(), expected, got });
         }
-        Ok(Self {
-            path,
-            kind,
-            shape,
-            bytes,
-        })
+        Ok(Self { path, kind, shape, bytes })
     }
 
     /// The lengths of the axes.
@@ -273,13 +246,7 @@ impl IntArray {
     }
 
     fn out_of_range(&self, min: i64, max: i64, got: i64, index: usize) -> NpyError {
-        NpyError::Range {
-            path: self.path.clone(),
-            min,
-            max,
-            got,
-            index,
-        }
+        NpyError::Range { path: self.path.clone(), min, max, got, index }
     }
 }
 
@@ -340,11 +307,7 @@ impl Fields {
                 None => return None,
             };
         }
-        Some(Self {
-            descr: descr?,
-            fortran_order: fortran_order?,
-            shape: shape?,
-        })
+        Some(Self { descr: descr?, fortran_order: fortran_order?, shape: shape? })
     }
 }
 
@@ -387,24 +350,15 @@ fn write(
         let mut out = io::BufWriter::new(File::create(path)?);
         out.write_all(&header(descr, shape))?;
         data(&mut out)?;
-        out.into_inner()
-            .map_err(io::IntoInnerError::into_error)?
-            .sync_all()
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
     };
-    write().map_err(|source| NpyError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    write().map_err(|source| NpyError::Io { path: path.to_owned(), source })
 }
 
 /// The header that numpy writes: padded with spaces to a multiple of 64, with room for the first axis to grow.
 fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
     let axes: Vec<String> = shape.iter().map(ToString::to_string).collect();
-    let axes = if axes.len() == 1 {
-        format!("{},", axes[0])
-    } else {
-        axes.join(", ")
-    };
+    let axes = if axes.len() == 1 { format!("{},", axes[0]) } else { axes.join(", ") };
     let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({axes}), }}");
     let first = shape.first().map_or(0, |n| n.to_string().len());
     text.extend(std::iter::repeat_n(' ', 21usize.saturating_sub(first)));
@@ -442,31 +396,14 @@ mod tests {
         assert_eq!(back.shape(), [2, 3]);
         assert_eq!(back.into_u8(6).unwrap(), [1, 2, 3, 4, 5, 6]);
         write_i32(&path, &[0, 7, 70_000]).unwrap();
-        assert_eq!(
-            IntArray::read(&path).unwrap().into_u32(70_000).unwrap(),
-            [0, 7, 70_000]
-        );
+        assert_eq!(IntArray::read(&path).unwrap().into_u32(70_000).unwrap(), [0, 7, 70_000]);
         assert!(write_i32(&path, &[u32::MAX]).is_err());
-        let i64s = array(
-            "<i8",
-            &[2],
-            &[5, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255],
-        );
+        let i64s = array("<i8", &[2], &[5, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
         let error = read(&i64s).unwrap().into_u8(9).unwrap_err().to_string();
         assert_eq!(error, "a.npy: expected elements from 0 to 9, got -1 at index 1");
-        let error = read(&array("|u1", &[2], &[9, 10]))
-            .unwrap()
-            .into_u8(9)
-            .unwrap_err()
-            .to_string();
+        let error = read(&array("|u1", &[2], &[9, 10])).unwrap().into_u8(9).unwrap_err().to_string();
         assert_eq!(error, "a.npy: expected elements from 0 to 9, got 10 at index 1");
-        assert_eq!(
-            read(&array("<i4", &[1, 1], &[3, 0, 0, 0]))
-                .unwrap()
-                .into_u8(9)
-                .unwrap(),
-            [3]
-        );
+        assert_eq!(read(&array("<i4", &[1, 1], &[3, 0, 0, 0])).unwrap().into_u8(9).unwrap(), [3]);
     }
 
     #[test]
@@ -490,10 +427,7 @@ mod tests {
                 2 => write_u8(&copy, &shape, &array.into_u8(10).unwrap()).unwrap(),
                 _ => write_i32(&copy, &array.into_u32(1000).unwrap()).unwrap(),
             }
-            assert!(
-                std::fs::read(&path).unwrap() == std::fs::read(&copy).unwrap(),
-                "{name} differs"
-            );
+            assert!(std::fs::read(&path).unwrap() == std::fs::read(&copy).unwrap(), "{name} differs");
         }
     }
 

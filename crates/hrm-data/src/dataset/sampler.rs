@@ -34,12 +34,7 @@ pub struct SamplerConfig {
 impl SamplerConfig {
     /// No augmentation, one epoch per iteration.
     pub const fn new(batch_size: usize, seed: u64) -> Self {
-        Self {
-            batch_size,
-            seed,
-            augmentation: Augmentation::None,
-            epochs_per_iteration: 1,
-        }
+        Self { batch_size, seed, augmentation: Augmentation::None, epochs_per_iteration: 1 }
     }
 }
 
@@ -134,27 +129,17 @@ impl TrainSampler {
             return Err(SamplerError::Zero { what: "a batch size" });
         }
         if config.epochs_per_iteration == 0 {
-            return Err(SamplerError::Zero {
-                what: "epochs per iteration",
-            });
+            return Err(SamplerError::Zero { what: "epochs per iteration" });
         }
         if let Some(why) = config.augmentation.obstacle(dataset.metadata()) {
             return Err(SamplerError::Augmentation { why });
         }
         for set in dataset.sets() {
             let (groups, epochs) = (set.groups(), config.epochs_per_iteration);
-            if groups
-                .checked_mul(epochs)
-                .is_none_or(|visits| visits > u32::MAX as usize)
-            {
+            if groups.checked_mul(epochs).is_none_or(|visits| visits > u32::MAX as usize) {
                 return Err(SamplerError::TooManyEpochs { groups, epochs });
             }
-            let smallest = |group| {
-                set.puzzles_of(group)
-                    .map(|p| set.examples_of(p).len())
-                    .min()
-                    .unwrap_or(0)
-            };
+            let smallest = |group| set.puzzles_of(group).map(|p| set.examples_of(p).len()).min().unwrap_or(0);
             let examples: usize = (0..set.groups()).map(smallest).sum();
             if examples.saturating_mul(config.epochs_per_iteration) < config.batch_size {
                 return Err(SamplerError::TooFewExamples {
@@ -167,20 +152,8 @@ impl TrainSampler {
             }
         }
         let (groups, examples) = (dataset.groups(), dataset.examples());
-        let state = SamplerState {
-            config,
-            groups,
-            examples,
-            iteration: 0,
-            set: 0,
-            position: 0,
-            batches: 0,
-        };
-        let mut sampler = Self {
-            dataset,
-            state,
-            order: Vec::new(),
-        };
+        let state = SamplerState { config, groups, examples, iteration: 0, set: 0, position: 0, batches: 0 };
+        let mut sampler = Self { dataset, state, order: Vec::new() };
         sampler.shuffle_groups();
         Ok(sampler)
     }
@@ -198,11 +171,7 @@ impl TrainSampler {
         let mut sampler = Self::new(dataset, config)?;
         let now = &sampler.state;
         let differs = |field, expected: &dyn ToString, got: &dyn ToString| {
-            Err(SamplerError::State {
-                field,
-                expected: expected.to_string(),
-                got: got.to_string(),
-            })
+            Err(SamplerError::State { field, expected: expected.to_string(), got: got.to_string() })
         };
         if now.config != state.config {
             return differs(
@@ -223,11 +192,7 @@ impl TrainSampler {
         sampler.state = state;
         sampler.shuffle_groups();
         if sampler.state.position > sampler.order.len() {
-            return differs(
-                "a position of at most",
-                &sampler.order.len(),
-                &sampler.state.position,
-            );
+            return differs("a position of at most", &sampler.order.len(), &sampler.state.position);
         }
         Ok(sampler)
     }
@@ -294,12 +259,7 @@ impl TrainSampler {
     /// The order of the groups is a pure function of (seed, iteration, set).
     fn shuffle_groups(&mut self) {
         let config = &self.state.config;
-        let mut rng = stream(
-            config.seed,
-            Purpose::GroupOrder,
-            self.state.iteration,
-            self.state.set as u64,
-        );
+        let mut rng = stream(config.seed, Purpose::GroupOrder, self.state.iteration, self.state.set as u64);
         let groups = self.dataset.sets()[self.state.set].groups();
         self.order.clear();
         for _ in 0..config.epochs_per_iteration {
@@ -312,31 +272,23 @@ impl TrainSampler {
         let metadata = self.dataset.metadata();
         let set = &self.dataset.sets()[self.state.set];
         // Examples are numbered through all sets, so that no two of an epoch share a stream.
-        let before: usize = self.dataset.sets()[..self.state.set]
-            .iter()
-            .map(PuzzleSet::examples)
-            .sum();
-        let first_epoch = self
-            .state
-            .iteration
-            .wrapping_mul(config.epochs_per_iteration as u64);
+        let before: usize = self.dataset.sets()[..self.state.set].iter().map(PuzzleSet::examples).sum();
+        let first_epoch = self.state.iteration.wrapping_mul(config.epochs_per_iteration as u64);
         let mut batch = Batch::padding(metadata, picks.len());
         let rows = batch
             .inputs
             .par_chunks_exact_mut(batch.seq_len)
             .zip(batch.labels.par_chunks_exact_mut(batch.seq_len));
-        rows.zip(picks)
-            .with_min_len(32)
-            .for_each(|((input, label), pick)| {
-                let epoch = first_epoch.wrapping_add((pick.position / set.groups()) as u64);
-                let coordinate = (config.seed, epoch, (before + pick.example) as u64);
-                config.augmentation.apply(
-                    coordinate,
-                    (set.input(pick.example), set.label(pick.example)),
-                    (input, &mut *label),
-                );
-                mask_labels(label, metadata.ignore_label_id);
-            });
+        rows.zip(picks).with_min_len(32).for_each(|((input, label), pick)| {
+            let epoch = first_epoch.wrapping_add((pick.position / set.groups()) as u64);
+            let coordinate = (config.seed, epoch, (before + pick.example) as u64);
+            config.augmentation.apply(
+                coordinate,
+                (set.input(pick.example), set.label(pick.example)),
+                (input, &mut *label),
+            );
+            mask_labels(label, metadata.ignore_label_id);
+        });
         for (id, pick) in batch.puzzle_identifiers.iter_mut().zip(picks) {
             *id = set.puzzle_identifiers()[pick.puzzle] as i32;
         }
@@ -398,11 +350,7 @@ fn sample_batch(
         let examples = set.examples_of(puzzle);
         let count = examples.len().min(batch_size - picks.len());
         let chosen = draws.examples(examples.len(), count);
-        picks.extend(chosen.iter().map(|&i| Pick {
-            example: examples.start + i,
-            puzzle,
-            position,
-        }));
+        picks.extend(chosen.iter().map(|&i| Pick { example: examples.start + i, puzzle, position }));
         position += 1;
     }
     (position, picks)

@@ -37,30 +37,15 @@ impl TryFrom<RawGeometry> for Geometry {
 
 impl Geometry {
     /// 4x4 with 2x2 boxes.
-    pub const S4: Self = Self {
-        box_rows: 2,
-        box_cols: 2,
-    };
+    pub const S4: Self = Self { box_rows: 2, box_cols: 2 };
     /// 6x6 with boxes of 2 rows and 3 columns.
-    pub const S6: Self = Self {
-        box_rows: 2,
-        box_cols: 3,
-    };
+    pub const S6: Self = Self { box_rows: 2, box_cols: 3 };
     /// The usual 9x9.
-    pub const S9: Self = Self {
-        box_rows: 3,
-        box_cols: 3,
-    };
+    pub const S9: Self = Self { box_rows: 3, box_cols: 3 };
     /// 16x16 with 4x4 boxes.
-    pub const S16: Self = Self {
-        box_rows: 4,
-        box_cols: 4,
-    };
+    pub const S16: Self = Self { box_rows: 4, box_cols: 4 };
     /// 25x25 with 5x5 boxes.
-    pub const S25: Self = Self {
-        box_rows: 5,
-        box_cols: 5,
-    };
+    pub const S25: Self = Self { box_rows: 5, box_cols: 5 };
 
     /// Boxes of `box_rows` x `box_cols` cells.
     ///
@@ -75,10 +60,7 @@ impl Geometry {
         {
             return Err(BoardError::Geometry { box_rows, box_cols });
         }
-        Ok(Self {
-            box_rows: box_rows as u8,
-            box_cols: box_cols as u8,
-        })
+        Ok(Self { box_rows: box_rows as u8, box_cols: box_cols as u8 })
     }
 
     /// The usual boxes for a side: as square as they can be, wider than high (6 -> 2x3, 12 -> 3x4).
@@ -89,10 +71,7 @@ impl Geometry {
         if !(4..=MAX_SIDE).contains(&side) {
             return Err(BoardError::Side { side });
         }
-        let box_rows = (2..=side)
-            .take_while(|d| d * d <= side)
-            .filter(|&d| side.is_multiple_of(d))
-            .last();
+        let box_rows = (2..=side).take_while(|d| d * d <= side).filter(|&d| side.is_multiple_of(d)).last();
         match box_rows {
             Some(box_rows) => Self::new(box_rows, side / box_rows),
             None => Err(BoardError::Side { side }),
@@ -158,9 +137,7 @@ impl Geometry {
             Unit::Box(b) => {
                 let top = (b / self.stacks()) * self.box_rows();
                 let left = (b % self.stacks()) * self.box_cols();
-                (0..side)
-                    .map(|i| (top + i / self.box_cols()) * side + left + i % self.box_cols())
-                    .collect()
+                (0..side).map(|i| (top + i / self.box_cols()) * side + left + i % self.box_cols()).collect()
             }
         }
     }
@@ -168,22 +145,13 @@ impl Geometry {
     /// All rows, then all columns, then all boxes.
     pub fn units(self) -> impl Iterator<Item = Unit> {
         let side = self.side();
-        (0..side)
-            .map(Unit::Row)
-            .chain((0..side).map(Unit::Column))
-            .chain((0..side).map(Unit::Box))
+        (0..side).map(Unit::Row).chain((0..side).map(Unit::Column)).chain((0..side).map(Unit::Box))
     }
 }
 
 impl fmt::Display for Geometry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{0}x{0} with {1}x{2} boxes",
-            self.side(),
-            self.box_rows,
-            self.box_cols
-        )
+        write!(f, "{0}x{0} with {1}x{2} boxes", self.side(), self.box_rows, self.box_cols)
     }
 }
 
@@ -321,11 +289,7 @@ pub enum BoardError {
 }
 
 fn join(violations: &[Violation]) -> String {
-    violations
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
+    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// A board: values `1..=side`, 0 for a blank cell, row-major.
@@ -341,10 +305,7 @@ pub struct Board {
 impl Board {
     /// A board without values.
     pub fn empty(geometry: Geometry) -> Self {
-        Self {
-            geometry,
-            cells: vec![0; geometry.cells()],
-        }
+        Self { geometry, cells: vec![0; geometry.cells()] }
     }
 
     /// A board from its cells, row-major, 0 for blank. The rules are not checked: see [`Board::validate`].
@@ -355,20 +316,11 @@ impl Board {
         let side = geometry.side();
         if cells.len() != geometry.cells() {
             let expected = format!("{} ({geometry})", geometry.cells());
-            return Err(BoardError::Length {
-                expected,
-                got: cells.len(),
-                hint: "",
-            });
+            return Err(BoardError::Length { expected, got: cells.len(), hint: "" });
         }
         if let Some(i) = cells.iter().position(|&v| usize::from(v) > side) {
             let value = usize::from(cells[i]);
-            return Err(BoardError::Value {
-                side,
-                value,
-                row: i / side + 1,
-                column: i % side + 1,
-            });
+            return Err(BoardError::Value { side, value, row: i / side + 1, column: i % side + 1 });
         }
         Ok(Self { geometry, cells })
     }
@@ -406,11 +358,7 @@ impl Board {
     /// The value at a 0-based position (0 for blank), or `None` outside of the board.
     pub fn get(&self, row: usize, col: usize) -> Option<u8> {
         let side = self.side();
-        if row < side && col < side {
-            Some(self.cells[row * side + col])
-        } else {
-            None
-        }
+        if row < side && col < side { Some(self.cells[row * side + col]) } else { None }
     }
 
     /// Sets the value at a 0-based position; 0 clears it.
@@ -420,20 +368,11 @@ impl Board {
     pub fn set(&mut self, row: usize, col: usize, value: u8) -> Result<(), BoardError> {
         let side = self.side();
         if row >= side || col >= side {
-            return Err(BoardError::NoSuchCell {
-                row: row + 1,
-                column: col + 1,
-                side,
-            });
+            return Err(BoardError::NoSuchCell { row: row + 1, column: col + 1, side });
         }
         if usize::from(value) > side {
             let value = usize::from(value);
-            return Err(BoardError::Value {
-                side,
-                value,
-                row: row + 1,
-                column: col + 1,
-            });
+            return Err(BoardError::Value { side, value, row: row + 1, column: col + 1 });
         }
         self.cells[row * side + col] = value;
         Ok(())
@@ -484,11 +423,7 @@ impl Board {
     /// [`BoardError::Conflict`] with every violation.
     pub fn validate(&self) -> Result<(), BoardError> {
         let violations = self.violations();
-        if violations.is_empty() {
-            Ok(())
-        } else {
-            Err(BoardError::Conflict(violations))
-        }
+        if violations.is_empty() { Ok(()) } else { Err(BoardError::Conflict(violations)) }
     }
 
     /// Whether the board is full and keeps the rules.
@@ -508,11 +443,7 @@ impl Board {
     /// Whether every given of `puzzle` stands unchanged in this board.
     pub fn keeps_givens_of(&self, puzzle: &Self) -> bool {
         self.geometry == puzzle.geometry
-            && self
-                .cells
-                .iter()
-                .zip(&puzzle.cells)
-                .all(|(&mine, &given)| given == 0 || given == mine)
+            && self.cells.iter().zip(&puzzle.cells).all(|(&mine, &given)| given == 0 || given == mine)
     }
 
     /// Whether the board is solved and keeps every given of `puzzle`.
@@ -552,13 +483,7 @@ impl fmt::Display for Board {
 
 impl fmt::Debug for Board {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Board({}x{} {})",
-            self.geometry.box_rows,
-            self.geometry.box_cols,
-            self.to_line()
-        )
+        write!(f, "Board({}x{} {})", self.geometry.box_rows, self.geometry.box_cols, self.to_line())
     }
 }
 
@@ -665,12 +590,7 @@ mod tests {
         cells[6] = 5;
         assert_eq!(
             Board::from_cells(Geometry::S4, cells),
-            Err(BoardError::Value {
-                side: 4,
-                value: 5,
-                row: 2,
-                column: 3
-            })
+            Err(BoardError::Value { side: 4, value: 5, row: 2, column: 3 })
         );
         let mut board = Board::empty(Geometry::S4);
         assert!(board.set(4, 0, 1).is_err() && board.set(0, 4, 1).is_err() && board.set(0, 0, 5).is_err());

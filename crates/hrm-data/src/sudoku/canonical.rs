@@ -100,27 +100,13 @@ impl Canonicalizer {
         let mut starts = vec![0u32; (1 << side) + 1];
         let mut best_orders = Vec::new();
         for mask in 0..1usize << side {
-            let images: Vec<u16> = orders
-                .iter()
-                .map(|order| permute_mask(mask as u16, &order[..side]))
-                .collect();
+            let images: Vec<u16> =
+                orders.iter().map(|order| permute_mask(mask as u16, &order[..side])).collect();
             best[mask] = images.iter().copied().max().unwrap_or(0);
-            best_orders.extend(
-                (0..orders.len())
-                    .filter(|&i| images[i] == best[mask])
-                    .map(|i| i as u16),
-            );
+            best_orders.extend((0..orders.len()).filter(|&i| images[i] == best[mask]).map(|i| i as u16));
             starts[mask + 1] = best_orders.len() as u32;
         }
-        Ok(Self {
-            geometry,
-            orders,
-            best,
-            starts,
-            best_orders,
-            level: Vec::new(),
-            next: Vec::new(),
-        })
+        Ok(Self { geometry, orders, best, starts, best_orders, level: Vec::new(), next: Vec::new() })
     }
 
     /// The geometry of the boards this is for.
@@ -134,10 +120,7 @@ impl Canonicalizer {
     /// [`CanonicalError::Geometry`] if the board has another geometry.
     pub fn canonical(&mut self, board: &Board) -> Result<Canonical, CanonicalError> {
         if board.geometry() != self.geometry {
-            return Err(CanonicalError::Geometry {
-                expected: self.geometry,
-                got: board.geometry(),
-            });
+            return Err(CanonicalError::Geometry { expected: self.geometry, got: board.geometry() });
         }
         let side = self.geometry.side();
         // Both orientations as rows of cells.
@@ -153,10 +136,7 @@ impl Canonicalizer {
         let chosen = self.level[0];
         let symmetry = self.symmetry(&chosen);
         let cells = self.image(&grids, &chosen);
-        Ok(Canonical {
-            board: Board::from_trusted(self.geometry, cells),
-            symmetry,
-        })
+        Ok(Canonical { board: Board::from_trusted(self.geometry, cells), symmetry })
     }
 
     /// Fills `level` with every choice of a first row that puts the most givens to the left.
@@ -164,9 +144,7 @@ impl Canonicalizer {
         let side = self.geometry.side();
         let orientations = if self.geometry.is_square() { 2 } else { 1 };
         let mask = |row: &[u8; MAX_CANONICAL_SIDE]| {
-            row[..side]
-                .iter()
-                .fold(0usize, |mask, &v| mask << 1 | usize::from(v != 0))
+            row[..side].iter().fold(0usize, |mask, &v| mask << 1 | usize::from(v != 0))
         };
         let candidates = grids[..orientations].iter().flat_map(|grid| grid[..side].iter());
         let best = candidates.map(|row| self.best[mask(row)]).max().unwrap_or(0);
@@ -193,13 +171,7 @@ impl Canonicalizer {
                     }
                     let mut rows = [0; MAX_CANONICAL_SIDE];
                     rows[0] = r as u8;
-                    self.level.push(Partial {
-                        labels,
-                        rows,
-                        used: 1 << r,
-                        order,
-                        transpose: transpose == 1,
-                    });
+                    self.level.push(Partial { labels, rows, used: 1 << r, order, transpose: transpose == 1 });
                 }
             }
         }
@@ -282,14 +254,8 @@ impl Canonicalizer {
             }
         }
         let order = &self.orders[usize::from(chosen.order)];
-        Symmetry::new(
-            self.geometry,
-            &digits[..side],
-            &chosen.rows[..side],
-            &order[..side],
-            chosen.transpose,
-        )
-        .unwrap_or_else(|_| Symmetry::identity(self.geometry))
+        Symmetry::new(self.geometry, &digits[..side], &chosen.rows[..side], &order[..side], chosen.transpose)
+            .unwrap_or_else(|_| Symmetry::identity(self.geometry))
     }
 
     fn image(&self, grids: &[Grid; 2], chosen: &Partial) -> Vec<u8> {
@@ -349,9 +315,7 @@ fn pack(
 
 fn permute_mask(mask: u16, order: &[u8]) -> u16 {
     let side = order.len();
-    order.iter().fold(0, |image, &col| {
-        image << 1 | (mask >> (side - 1 - usize::from(col)) & 1)
-    })
+    order.iter().fold(0, |image, &col| image << 1 | (mask >> (side - 1 - usize::from(col)) & 1))
 }
 
 /// Every order of the columns that keeps the stacks together.
@@ -367,11 +331,7 @@ fn column_orders(geometry: Geometry) -> Vec<[u8; MAX_CANONICAL_SIDE]> {
                 .iter()
                 .flat_map(|start| {
                     within.iter().map(move |cols| {
-                        start
-                            .iter()
-                            .copied()
-                            .chain(cols.iter().map(|&c| stack * width as u8 + c))
-                            .collect()
+                        start.iter().copied().chain(cols.iter().map(|&c| stack * width as u8 + c)).collect()
                     })
                 })
                 .collect();
@@ -410,44 +370,27 @@ pub fn fingerprint(board: &Board) -> Fingerprint {
     let side = geometry.side();
     // Group kinds: row, column, box, band, stack, value. Transposition exchanges rows and columns, bands and stacks.
     let square = geometry.is_square();
-    let kinds: [u64; 6] = if square {
-        [1, 1, 3, 4, 4, 6]
-    } else {
-        [1, 2, 3, 4, 5, 6]
-    };
+    let kinds: [u64; 6] = if square { [1, 1, 3, 4, 4, 6] } else { [1, 2, 3, 4, 5, 6] };
     let mut groups: [Vec<u64>; 6] = std::array::from_fn(|k| vec![mix(kinds[k]); side]);
     let clues: Vec<[usize; 6]> = (0..board.cells().len())
         .filter(|&cell| board.cells()[cell] != 0)
         .map(|cell| {
             let (row, col) = (cell / side, cell % side);
             let value = usize::from(board.cells()[cell]) - 1;
-            [
-                row,
-                col,
-                geometry.box_of(row, col),
-                row / geometry.box_rows(),
-                col / geometry.box_cols(),
-                value,
-            ]
+            [row, col, geometry.box_of(row, col), row / geometry.box_rows(), col / geometry.box_cols(), value]
         })
         .collect();
     let mut colours = vec![1u64; clues.len()];
     for _ in 0..8 {
         for (colour, clue) in colours.iter_mut().zip(&clues) {
             // The sum over the six groups does not depend on their order; their kinds are part of their colours.
-            let around = clue
-                .iter()
-                .zip(&groups)
-                .fold(0u64, |sum, (&n, group)| sum.wrapping_add(mix(group[n])));
+            let around =
+                clue.iter().zip(&groups).fold(0u64, |sum, (&n, group)| sum.wrapping_add(mix(group[n])));
             // Rows belong to bands and columns to stacks: pair them, so that a row is not confused with another's band.
             let pairs = [(0, 3), (1, 4)].iter().fold(0u64, |sum, &(line, strip)| {
-                sum.wrapping_add(mix(
-                    mix(groups[line][clue[line]]).wrapping_add(groups[strip][clue[strip]])
-                ))
+                sum.wrapping_add(mix(mix(groups[line][clue[line]]).wrapping_add(groups[strip][clue[strip]])))
             });
-            *colour = mix(colour
-                .wrapping_add(mix(around))
-                .wrapping_add(pairs.rotate_left(17)));
+            *colour = mix(colour.wrapping_add(mix(around)).wrapping_add(pairs.rotate_left(17)));
         }
         let mut sums: [Vec<u64>; 6] = std::array::from_fn(|_| vec![0u64; side]);
         for (colour, clue) in colours.iter().zip(&clues) {
@@ -462,11 +405,7 @@ pub fn fingerprint(board: &Board) -> Fingerprint {
         }
     }
     let shape = mix((geometry.box_rows() * 64 + geometry.box_cols()) as u64);
-    Fingerprint(
-        colours
-            .iter()
-            .fold(shape, |sum, &colour| sum.wrapping_add(mix(colour))),
-    )
+    Fingerprint(colours.iter().fold(shape, |sum, &colour| sum.wrapping_add(mix(colour))))
 }
 
 /// The finalizer of SplitMix64.
@@ -500,11 +439,7 @@ impl Classifier {
 
     /// The key of a board's equivalence class.
     pub fn key(&mut self, board: &Board) -> ClassKey {
-        if self
-            .canonicalizer
-            .as_ref()
-            .is_none_or(|c| c.geometry() != board.geometry())
-        {
+        if self.canonicalizer.as_ref().is_none_or(|c| c.geometry() != board.geometry()) {
             self.canonicalizer = Canonicalizer::new(board.geometry()).ok();
         }
         match self.canonicalizer.as_mut().and_then(|c| c.canonical(board).ok()) {
@@ -524,9 +459,7 @@ mod tests {
 
     fn images(board: &Board, count: usize, seed: u64) -> Vec<Board> {
         let mut rng = stream(seed, Purpose::Other, 9, 0);
-        (0..count)
-            .map(|_| Symmetry::random(board.geometry(), &mut rng).apply(board).unwrap())
-            .collect()
+        (0..count).map(|_| Symmetry::random(board.geometry(), &mut rng).apply(board).unwrap()).collect()
     }
 
     /// Random values in about `clues` cells, rules ignored.
@@ -535,11 +468,7 @@ mod tests {
         let cells = (0..geometry.cells())
             .map(|_| {
                 let keep = below(&mut rng, geometry.cells() as u32) < clues;
-                if keep {
-                    below(&mut rng, geometry.side() as u32) as u8 + 1
-                } else {
-                    0
-                }
+                if keep { below(&mut rng, geometry.side() as u32) as u8 + 1 } else { 0 }
             })
             .collect();
         Board::from_trusted(geometry, cells)
@@ -589,18 +518,11 @@ mod tests {
             assert!(all.contains(&form));
             if board.validate().is_ok() {
                 // The form is the smallest image when blanks count as largest.
-                let order = |b: &Board| {
-                    b.cells()
-                        .iter()
-                        .map(|&v| if v == 0 { 15 } else { v })
-                        .collect::<Vec<u8>>()
-                };
+                let order =
+                    |b: &Board| b.cells().iter().map(|&v| if v == 0 { 15 } else { v }).collect::<Vec<u8>>();
                 assert_eq!(all.iter().map(order).min(), Some(order(&form)));
             }
-            assert!(
-                form_of.values().all(|other| *other != form),
-                "two orbits, one form"
-            );
+            assert!(form_of.values().all(|other| *other != form), "two orbits, one form");
             for image in all {
                 orbit_of.insert(image, orbit);
             }
@@ -617,26 +539,16 @@ mod tests {
         // 288 grids of 4x4 fall into 2 classes.
         let mut canonicalizer = Canonicalizer::new(Geometry::S4).unwrap();
         let grids: HashSet<Board> = (0..6000).map(|seed| full_grid(Geometry::S4, seed)).collect();
-        let classes: HashSet<Board> = grids
-            .iter()
-            .map(|g| canonicalizer.canonical(g).unwrap().board)
-            .collect();
+        let classes: HashSet<Board> =
+            grids.iter().map(|g| canonicalizer.canonical(g).unwrap().board).collect();
         assert_eq!((grids.len(), classes.len()), (288, 2));
         // Minimal 4x4 puzzles: 36 classes (13 with 4 clues, 22 with 5, 1 with 6).
         let mut generator = Generator::new(Geometry::S4, 0);
         let minimal: HashSet<Board> = (0..6000)
-            .map(|i| {
-                canonicalizer
-                    .canonical(&generator.generate(i).puzzle)
-                    .unwrap()
-                    .board
-            })
+            .map(|i| canonicalizer.canonical(&generator.generate(i).puzzle).unwrap().board)
             .collect();
         let by_clues = |n| minimal.iter().filter(|b| b.clues() == n).count();
-        assert_eq!(
-            (by_clues(4), by_clues(5), by_clues(6), minimal.len()),
-            (13, 22, 1, 36)
-        );
+        assert_eq!((by_clues(4), by_clues(5), by_clues(6), minimal.len()), (13, 22, 1, 36));
     }
 
     #[test]
@@ -688,14 +600,7 @@ mod tests {
         let sixteen = full_grid(Geometry::S16, 1);
         let mut classifier = Classifier::new();
         assert!(matches!(classifier.key(&sixteen), ClassKey::Fingerprint(_)));
-        assert!(
-            images(&sixteen, 3, 1)
-                .iter()
-                .all(|image| classifier.key(image) == classifier.key(&sixteen))
-        );
-        assert!(matches!(
-            Canonicalizer::new(Geometry::S16),
-            Err(CanonicalError::TooLarge { .. })
-        ));
+        assert!(images(&sixteen, 3, 1).iter().all(|image| classifier.key(image) == classifier.key(&sixteen)));
+        assert!(matches!(Canonicalizer::new(Geometry::S16), Err(CanonicalError::TooLarge { .. })));
     }
 }

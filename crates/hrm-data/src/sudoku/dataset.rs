@@ -115,11 +115,7 @@ pub fn encode_tokens(board: &Board) -> Vec<u8> {
 pub fn decode_tokens(tokens: &[u8]) -> Result<Board, BoardError> {
     let Some(geometry) = Geometry::from_cells(tokens.len()) else {
         let expected = "a legal number of (16, 36, 81, 256, ...)".to_owned();
-        return Err(BoardError::Length {
-            expected,
-            got: tokens.len(),
-            hint: "",
-        });
+        return Err(BoardError::Length { expected, got: tokens.len(), hint: "" });
     };
     Board::from_cells(geometry, tokens.iter().map(|t| t.saturating_sub(1)).collect())
 }
@@ -204,10 +200,7 @@ pub fn build(
     let (dataset, solved) = from_records(&records, options)?;
     report.solved = solved;
     if report.kept == 0 {
-        return Err(BuildError::Empty {
-            read: report.read,
-            min_rating: options.min_rating,
-        });
+        return Err(BuildError::Empty { read: report.read, min_rating: options.min_rating });
     }
     Ok((dataset, report))
 }
@@ -219,23 +212,13 @@ pub fn build(
 /// As [`build`].
 pub fn from_records(records: &[Record], options: &BuildOptions) -> Result<(Dataset, usize), BuildError> {
     let Some(first) = records.first() else {
-        return Err(BuildError::Empty {
-            read: 0,
-            min_rating: options.min_rating,
-        });
+        return Err(BuildError::Empty { read: 0, min_rating: options.min_rating });
     };
     let geometry = first.puzzle.geometry();
     let cells = geometry.cells();
     let copies = options.augmentations.saturating_add(1);
-    if records
-        .len()
-        .checked_mul(copies)
-        .is_none_or(|examples| examples > i32::MAX as usize)
-    {
-        return Err(BuildError::TooMany {
-            records: records.len(),
-            augmentations: options.augmentations,
-        });
+    if records.len().checked_mul(copies).is_none_or(|examples| examples > i32::MAX as usize) {
+        return Err(BuildError::TooMany { records: records.len(), augmentations: options.augmentations });
     }
     let mut solver = Solver::new();
     let mut solved = 0;
@@ -243,11 +226,7 @@ pub fn from_records(records: &[Record], options: &BuildOptions) -> Result<(Datas
     for (index, record) in records.iter().enumerate() {
         let (number, got) = (index + 1, record.puzzle.geometry());
         if got != geometry {
-            return Err(BuildError::Mixed {
-                number,
-                expected: geometry,
-                got,
-            });
+            return Err(BuildError::Mixed { number, expected: geometry, got });
         }
         let solution = match &record.solution {
             Some(solution) => solution.clone(),
@@ -275,15 +254,7 @@ pub fn from_records(records: &[Record], options: &BuildOptions) -> Result<(Datas
     let puzzles = records.len() * copies;
     let puzzle_indices = (0..=puzzles as u32).collect();
     let group_indices = (0..=records.len()).map(|g| (g * copies) as u32).collect();
-    let set = PuzzleSet::new(
-        "all",
-        cells,
-        inputs,
-        labels,
-        vec![0; puzzles],
-        puzzle_indices,
-        group_indices,
-    )?;
+    let set = PuzzleSet::new("all", cells, inputs, labels, vec![0; puzzles], puzzle_indices, group_indices)?;
     let metadata = Metadata {
         pad_id: 0,
         ignore_label_id: Some(0),
@@ -306,11 +277,7 @@ fn solve_proper(solver: &mut Solver, puzzle: &Board, number: usize) -> Result<Bo
         Verdict::Multiple(..) => "has several solutions",
         Verdict::Unknown => "its solution could not be found",
     };
-    Err(BuildError::NotProper {
-        number,
-        why,
-        puzzle: puzzle.to_line(),
-    })
+    Err(BuildError::NotProper { number, why, puzzle: puzzle.to_line() })
 }
 
 /// What to generate.
@@ -352,10 +319,7 @@ pub fn generate_split(options: &GenerateOptions) -> Result<Split, BuildError> {
     }
     let wanted = options.train.saturating_add(options.test);
     let patience = wanted.saturating_mul(20).saturating_add(20_000);
-    let mut split = Split {
-        train: Vec::new(),
-        test: Vec::new(),
-    };
+    let mut split = Split { train: Vec::new(), test: Vec::new() };
     let mut is_test: HashMap<ClassKey, bool> = HashMap::new();
     let mut train_boards: HashSet<Board> = HashSet::new();
     let mut misses = 0;
@@ -375,10 +339,8 @@ pub fn generate_split(options: &GenerateOptions) -> Result<Split, BuildError> {
             )
             .collect();
         for (index, made, key) in made {
-            let (train_full, test_full) = (
-                split.train.len() >= options.train,
-                split.test.len() >= options.test,
-            );
+            let (train_full, test_full) =
+                (split.train.len() >= options.train, split.test.len() >= options.test);
             if train_full && test_full {
                 break;
             }
@@ -395,16 +357,9 @@ pub fn generate_split(options: &GenerateOptions) -> Result<Split, BuildError> {
             };
             if accepted {
                 is_test.insert(key, for_test);
-                let source = format!(
-                    "generated {} seed {} number {index}",
-                    options.geometry, options.seed
-                );
-                let record = Record {
-                    source,
-                    puzzle: made.puzzle,
-                    solution: Some(made.solution),
-                    rating: None,
-                };
+                let source = format!("generated {} seed {} number {index}", options.geometry, options.seed);
+                let record =
+                    Record { source, puzzle: made.puzzle, solution: Some(made.solution), rating: None };
                 if for_test {
                     split.test.push(record)
                 } else {
@@ -451,11 +406,9 @@ pub fn check_disjoint(train: &[Record], test: &[Record]) -> Result<(), BuildErro
     let found = leaks(train.iter().map(|r| &r.puzzle), test.iter().map(|r| &r.puzzle));
     match found.first() {
         None => Ok(()),
-        Some(&(test, train)) => Err(BuildError::Leak {
-            count: found.len(),
-            test: test + 1,
-            train: train + 1,
-        }),
+        Some(&(test, train)) => {
+            Err(BuildError::Leak { count: found.len(), test: test + 1, train: train + 1 })
+        }
     }
 }
 
@@ -473,9 +426,7 @@ pub fn save_pair(
     if overwrite == Overwrite::No {
         for name in ["train", "test"] {
             if root.join(name).join("dataset.json").exists() {
-                return Err(DatasetError::Exists {
-                    path: root.join(name),
-                });
+                return Err(DatasetError::Exists { path: root.join(name) });
             }
         }
     }
@@ -496,12 +447,7 @@ mod tests {
         let mut generator = Generator::new(Geometry::S9, 77);
         let rows = (0..rows).map(|i| {
             let made = generator.generate(i as u64);
-            format!(
-                "s{i},{},{},{}\n",
-                made.puzzle.to_line(),
-                made.solution.to_line(),
-                i % 10
-            )
+            format!("s{i},{},{},{}\n", made.puzzle.to_line(), made.solution.to_line(), i % 10)
         });
         format!("source,question,answer,rating\n{}", rows.collect::<String>())
     }
@@ -524,20 +470,9 @@ mod tests {
     fn csv_becomes_a_dataset() {
         let text = csv(20);
         let (dataset, report) = build(reader(&text), &BuildOptions::default()).unwrap();
-        assert_eq!(
-            report,
-            BuildReport {
-                read: 20,
-                below_rating: 0,
-                kept: 20,
-                solved: 0
-            }
-        );
+        assert_eq!(report, BuildReport { read: 20, below_rating: 0, kept: 20, solved: 0 });
         let metadata = dataset.metadata();
-        assert_eq!(
-            (metadata.vocab_size, metadata.seq_len, metadata.total_groups),
-            (11, 81, 20)
-        );
+        assert_eq!((metadata.vocab_size, metadata.seq_len, metadata.total_groups), (11, 81, 20));
         assert_eq!(
             (metadata.num_puzzle_identifiers, metadata.sets.as_slice()),
             (1, ["all".to_owned()].as_slice())
@@ -545,10 +480,7 @@ mod tests {
         let records: Vec<Record> = reader(&text).map(Result::unwrap).collect();
         for (i, record) in records.iter().enumerate() {
             assert_eq!(dataset.sets()[0].input(i), encode_tokens(&record.puzzle));
-            assert_eq!(
-                dataset.sets()[0].label(i),
-                encode_tokens(record.solution.as_ref().unwrap())
-            );
+            assert_eq!(dataset.sets()[0].label(i), encode_tokens(record.solution.as_ref().unwrap()));
         }
     }
 
@@ -556,32 +488,16 @@ mod tests {
     fn subsample_and_rating() {
         let text = csv(40);
         let keep = |options: BuildOptions| -> Vec<String> {
-            select_records(reader(&text), &options)
-                .unwrap()
-                .0
-                .into_iter()
-                .map(|r| r.source)
-                .collect()
+            select_records(reader(&text), &options).unwrap().0.into_iter().map(|r| r.source).collect()
         };
-        let base = BuildOptions {
-            seed: 3,
-            subsample: Some(10),
-            ..BuildOptions::default()
-        };
+        let base = BuildOptions { seed: 3, subsample: Some(10), ..BuildOptions::default() };
         let drawn = keep(base);
         assert_eq!(drawn.len(), 10);
         assert_eq!(keep(base), drawn, "the same seed, the same subset");
         assert_ne!(keep(BuildOptions { seed: 4, ..base }), drawn);
         let numbers: Vec<usize> = drawn.iter().map(|s| s[1..].parse().unwrap()).collect();
-        assert!(
-            numbers.windows(2).all(|w| w[0] < w[1]),
-            "in the order of the source"
-        );
-        let hard = keep(BuildOptions {
-            min_rating: Some(8.0),
-            subsample: Some(100),
-            ..base
-        });
+        assert!(numbers.windows(2).all(|w| w[0] < w[1]), "in the order of the source");
+        let hard = keep(BuildOptions { min_rating: Some(8.0), subsample: Some(100), ..base });
         assert_eq!(hard, ["s8", "s9", "s18", "s19", "s28", "s29", "s38", "s39"]);
         let mut counts = [0u32; 40];
         for seed in 0..2000 {
@@ -589,70 +505,28 @@ mod tests {
                 counts[source] += 1;
             }
         }
-        assert!(
-            counts.iter().all(|&c| c.abs_diff(200) < 75),
-            "each row in 1 of 10 draws: {counts:?}"
-        );
-        let none = build(
-            reader(&text),
-            &BuildOptions {
-                min_rating: Some(50.0),
-                ..base
-            },
-        );
+        assert!(counts.iter().all(|&c| c.abs_diff(200) < 75), "each row in 1 of 10 draws: {counts:?}");
+        let none = build(reader(&text), &BuildOptions { min_rating: Some(50.0), ..base });
         assert!(none.unwrap_err().to_string().contains("got none"));
-        let unrated = format!(
-            "question\n{}",
-            text.lines().nth(1).and_then(|l| l.split(',').nth(1)).unwrap()
-        );
-        let error = build(
-            reader(&unrated),
-            &BuildOptions {
-                min_rating: Some(1.0),
-                ..base
-            },
-        )
-        .unwrap_err();
+        let unrated = format!("question\n{}", text.lines().nth(1).and_then(|l| l.split(',').nth(1)).unwrap());
+        let error = build(reader(&unrated), &BuildOptions { min_rating: Some(1.0), ..base }).unwrap_err();
         assert!(matches!(error, BuildError::Unrated { number: 1, .. }));
     }
 
     /// Positions drawn by a subsample of 4 of the 40 rows.
     fn keep_small(text: &str, seed: u64) -> Vec<usize> {
         // Parsing 40 rows 2,000 times is slow: draw from stand-ins for the rows.
-        let board: Board = text
-            .lines()
-            .nth(1)
-            .and_then(|l| l.split(',').nth(1))
-            .unwrap()
-            .parse()
-            .unwrap();
+        let board: Board = text.lines().nth(1).and_then(|l| l.split(',').nth(1)).unwrap().parse().unwrap();
         let rows = (0..40).map(|i| {
-            Ok(Record {
-                source: i.to_string(),
-                puzzle: board.clone(),
-                solution: None,
-                rating: None,
-            })
+            Ok(Record { source: i.to_string(), puzzle: board.clone(), solution: None, rating: None })
         });
-        let options = BuildOptions {
-            seed,
-            subsample: Some(4),
-            ..BuildOptions::default()
-        };
-        select_records(rows, &options)
-            .unwrap()
-            .0
-            .iter()
-            .map(|r| r.source.parse().unwrap())
-            .collect()
+        let options = BuildOptions { seed, subsample: Some(4), ..BuildOptions::default() };
+        select_records(rows, &options).unwrap().0.iter().map(|r| r.source.parse().unwrap()).collect()
     }
 
     #[test]
     fn augmented_copies_stand_beside_their_original() {
-        let options = BuildOptions {
-            augmentations: 3,
-            ..BuildOptions::default()
-        };
+        let options = BuildOptions { augmentations: 3, ..BuildOptions::default() };
         let (dataset, _) = build(reader(&csv(4)), &options).unwrap();
         let set = &dataset.sets()[0];
         assert_eq!((set.groups(), set.puzzles(), set.examples()), (4, 16, 16));
@@ -660,52 +534,34 @@ mod tests {
         let mut classifier = Classifier::new();
         let mut classes = HashSet::new();
         for group in 0..4 {
-            let boards: Vec<Board> = set
-                .puzzles_of(group)
-                .map(|p| decode_tokens(set.input(p)).unwrap())
-                .collect();
+            let boards: Vec<Board> =
+                set.puzzles_of(group).map(|p| decode_tokens(set.input(p)).unwrap()).collect();
             assert_eq!(boards.iter().collect::<HashSet<_>>().len(), 4);
             let keys: HashSet<ClassKey> = boards.iter().map(|b| classifier.key(b)).collect();
             assert_eq!(keys.len(), 1);
             classes.extend(keys);
             for puzzle in set.puzzles_of(group) {
                 assert!(
-                    decode_tokens(set.label(puzzle))
-                        .unwrap()
-                        .is_solution_of(&boards[puzzle - 4 * group])
+                    decode_tokens(set.label(puzzle)).unwrap().is_solution_of(&boards[puzzle - 4 * group])
                 );
             }
         }
         assert_eq!(classes.len(), 4);
-        let endless = BuildOptions {
-            augmentations: usize::MAX,
-            ..options
-        };
-        assert!(matches!(
-            build(reader(&csv(4)), &endless),
-            Err(BuildError::TooMany { records: 4, .. })
-        ));
+        let endless = BuildOptions { augmentations: usize::MAX, ..options };
+        assert!(matches!(build(reader(&csv(4)), &endless), Err(BuildError::TooMany { records: 4, .. })));
     }
 
     #[test]
     fn missing_answers_are_solved_and_improper_puzzles_refused() {
-        let puzzles: String = csv(3)
-            .lines()
-            .skip(1)
-            .map(|l| format!("{}\n", l.split(',').nth(1).unwrap()))
-            .collect();
+        let puzzles: String =
+            csv(3).lines().skip(1).map(|l| format!("{}\n", l.split(',').nth(1).unwrap())).collect();
         let (dataset, report) = build(reader(&puzzles), &BuildOptions::default()).unwrap();
         assert_eq!(report.solved, 3);
         assert!(decode_tokens(dataset.sets()[0].label(2)).unwrap().is_solved());
-        let error = build(
-            reader(&format!("{puzzles}{}\n", ".".repeat(81))),
-            &BuildOptions::default(),
-        )
-        .unwrap_err();
+        let error =
+            build(reader(&format!("{puzzles}{}\n", ".".repeat(81))), &BuildOptions::default()).unwrap_err();
         assert!(
-            error
-                .to_string()
-                .starts_with("puzzle 4 has no stated answer and has several solutions: ....")
+            error.to_string().starts_with("puzzle 4 has no stated answer and has several solutions: ....")
         );
         let mixed = format!("{puzzles}1234341221434321\n");
         assert!(matches!(
@@ -716,64 +572,28 @@ mod tests {
 
     #[test]
     fn generated_sets_are_disjoint_up_to_symmetry() {
-        let options = GenerateOptions {
-            geometry: Geometry::S4,
-            seed: 1,
-            train: 300,
-            test: 100,
-            clues: Some((4, 9)),
-        };
+        let options =
+            GenerateOptions { geometry: Geometry::S4, seed: 1, train: 300, test: 100, clues: Some((4, 9)) };
         let split = generate_split(&options).unwrap();
         assert_eq!((split.train.len(), split.test.len()), (300, 100));
         check_disjoint(&split.train, &split.test).unwrap();
         let mut classifier = Classifier::new();
         let classes: HashSet<ClassKey> = split.test.iter().map(|r| classifier.key(&r.puzzle)).collect();
         assert_eq!(classes.len(), 100, "no two test puzzles are equivalent");
-        assert_eq!(
-            split
-                .train
-                .iter()
-                .map(|r| &r.puzzle)
-                .collect::<HashSet<_>>()
-                .len(),
-            300
-        );
+        assert_eq!(split.train.iter().map(|r| &r.puzzle).collect::<HashSet<_>>().len(), 300);
         let mut solver = Solver::new();
-        assert!(
-            split
-                .train
-                .iter()
-                .chain(&split.test)
-                .all(|r| solver.is_unique(&r.puzzle) == Some(true))
-        );
+        assert!(split.train.iter().chain(&split.test).all(|r| solver.is_unique(&r.puzzle) == Some(true)));
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         assert_eq!(one.install(|| generate_split(&options)).unwrap(), split);
         // An image of a training puzzle is found.
         let mut test = split.test.clone();
         let mut rng = stream(5, Purpose::Other, 0, 0);
-        test[7].puzzle = Symmetry::random(Geometry::S4, &mut rng)
-            .apply(&split.train[11].puzzle)
-            .unwrap();
+        test[7].puzzle = Symmetry::random(Geometry::S4, &mut rng).apply(&split.train[11].puzzle).unwrap();
         let error = check_disjoint(&split.train, &test).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                BuildError::Leak {
-                    count: 1,
-                    test: 8,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, BuildError::Leak { count: 1, test: 8, .. }), "{error}");
         // 36 classes of minimal puzzles: 40 cannot be kept apart.
-        let error = generate_split(&GenerateOptions {
-            train: 0,
-            test: 40,
-            clues: None,
-            ..options
-        })
-        .unwrap_err();
+        let error =
+            generate_split(&GenerateOptions { train: 0, test: 40, clues: None, ..options }).unwrap_err();
         assert!(matches!(error, BuildError::Exhausted { test: 36, .. }), "{error}");
     }
 
@@ -785,9 +605,6 @@ mod tests {
         save_pair(&root, &dataset, Some(&dataset), Overwrite::No).unwrap();
         assert_eq!(Dataset::load(&root.join("test")).unwrap(), dataset);
         assert_eq!(crate::dataset::load_identifiers(&root).unwrap(), ["<blank>"]);
-        assert!(matches!(
-            save_pair(&root, &dataset, None, Overwrite::No),
-            Err(DatasetError::Exists { .. })
-        ));
+        assert!(matches!(save_pair(&root, &dataset, None, Overwrite::No), Err(DatasetError::Exists { .. })));
     }
 }

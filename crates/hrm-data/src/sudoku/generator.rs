@@ -36,12 +36,7 @@ impl Generator {
     /// takes seconds at most; [`Generated::minimal`] says whether that mattered.
     pub fn new(geometry: Geometry, seed: u64) -> Self {
         let limit = if geometry.side() <= 9 { u64::MAX } else { 5_000 };
-        Self {
-            geometry,
-            seed,
-            clues: (0, 0),
-            solver: Solver::with_node_limit(limit),
-        }
+        Self { geometry, seed, clues: (0, 0), solver: Solver::with_node_limit(limit) }
     }
 
     /// Stops digging at a number of clues drawn uniformly from `fewest..=most` for each puzzle. A puzzle that becomes
@@ -51,11 +46,7 @@ impl Generator {
         let cells = self.geometry.cells();
         let fewest = if fewest < cells { fewest } else { cells };
         let most = if most < cells { most } else { cells };
-        self.clues = if fewest <= most {
-            (fewest, most)
-        } else {
-            (most, fewest)
-        };
+        self.clues = if fewest <= most { (fewest, most) } else { (most, fewest) };
         self
     }
 
@@ -90,11 +81,7 @@ impl Generator {
                 }
             }
         }
-        Generated {
-            puzzle,
-            solution,
-            minimal: proven && order.is_empty(),
-        }
+        Generated { puzzle, solution, minimal: proven && order.is_empty() }
     }
 }
 
@@ -123,13 +110,11 @@ mod tests {
 
     fn is_minimal(puzzle: &Board) -> bool {
         let mut solver = Solver::new();
-        (0..puzzle.cells().len())
-            .filter(|&c| puzzle.cells()[c] != 0)
-            .all(|cell| {
-                let mut fewer = puzzle.clone();
-                fewer.cells_mut()[cell] = 0;
-                solver.is_unique(&fewer) == Some(false)
-            })
+        (0..puzzle.cells().len()).filter(|&c| puzzle.cells()[c] != 0).all(|cell| {
+            let mut fewer = puzzle.clone();
+            fewer.cells_mut()[cell] = 0;
+            solver.is_unique(&fewer) == Some(false)
+        })
     }
 
     #[test]
@@ -158,14 +143,7 @@ mod tests {
         assert!(counts.iter().collect::<std::collections::HashSet<_>>().len() > 4);
         let made = Generator::new(Geometry::S9, 5).with_clues(81, 81).generate(0);
         assert_eq!((made.puzzle.clues(), made.minimal), (81, false));
-        assert_eq!(
-            Generator::new(Geometry::S9, 5)
-                .with_clues(500, 500)
-                .generate(0)
-                .puzzle
-                .clues(),
-            81
-        );
+        assert_eq!(Generator::new(Geometry::S9, 5).with_clues(500, 500).generate(0).puzzle.clues(), 81);
     }
 
     #[test]

@@ -31,12 +31,7 @@ impl Piece<'_> {
     }
 
     fn unexpected(&self, expected: String) -> BoardError {
-        BoardError::Character {
-            character: self.first(),
-            line: self.line,
-            column: self.column,
-            expected,
-        }
+        BoardError::Character { character: self.first(), line: self.line, column: self.column, expected }
     }
 }
 
@@ -64,11 +59,7 @@ pub(super) fn parse(text: &str, notation: Notation, geometry: Option<Geometry>) 
         None => {
             // A row of blanks may be written `---------`: take such lines for rows if that gives a legal size.
             let dashes_blank = characters(text, false)?;
-            if fits(dashes_blank.len()).is_some() {
-                dashes_blank
-            } else {
-                dashes_separate
-            }
+            if fits(dashes_blank.len()).is_some() { dashes_blank } else { dashes_separate }
         }
     };
     match fits(pieces.len()) {
@@ -122,11 +113,7 @@ fn characters(text: &str, dashes_separate: bool) -> Result<Vec<Piece<'_>>, Board
             if is_separator(c) {
                 continue;
             }
-            let piece = Piece {
-                text: &line[at..at + c.len_utf8()],
-                line: number + 1,
-                column: column + 1,
-            };
+            let piece = Piece { text: &line[at..at + c.len_utf8()], line: number + 1, column: column + 1 };
             if !c.is_ascii_alphanumeric() && !is_blank(c) {
                 return Err(piece.unexpected(
                     "a digit, a letter, a blank (`.`, `0`, `_`, `*`, `-`) or a separator".to_owned(),
@@ -180,10 +167,9 @@ fn legend(side: usize, from_zero: bool) -> String {
     match (from_zero, side) {
         (true, ..=10) => format!("`0` to `{}` or a blank (`.`)", last(side - 1)),
         (true, _) => format!("`0` to `9`, `A` to `{}` or a blank (`.`)", last(side - 1)),
-        (false, ..=9) => format!(
-            "`1` to `{}` or a blank (`.`, `0`, `_`, `*`) on a {side}x{side} board",
-            last(side)
-        ),
+        (false, ..=9) => {
+            format!("`1` to `{}` or a blank (`.`, `0`, `_`, `*`) on a {side}x{side} board", last(side))
+        }
         (false, _) => format!(
             "`1` to `9`, `A` to `{}` or a blank (`.`, `0`, `_`, `*`) on a {side}x{side} board",
             last(side)
@@ -203,11 +189,7 @@ fn tokens(text: &str) -> Vec<Piece<'_>> {
             match (start, is_separator(c)) {
                 (None, false) => start = Some((at, column)),
                 (Some((from, column)), true) => {
-                    pieces.push(Piece {
-                        text: &line[from..at],
-                        line: number + 1,
-                        column: column + 1,
-                    });
+                    pieces.push(Piece { text: &line[from..at], line: number + 1, column: column + 1 });
                     start = None;
                 }
                 _ => {}
@@ -242,12 +224,7 @@ fn from_numbers(tokens: &[Piece<'_>], geometry: Geometry) -> Result<Board, Board
         let value = number(token)
             .ok_or_else(|| token.unexpected(format!("a number from 1 to {side}, or `0` or `.`")))?;
         if value > side {
-            return Err(BoardError::Value {
-                side,
-                value,
-                row: i / side + 1,
-                column: i % side + 1,
-            });
+            return Err(BoardError::Value { side, value, row: i / side + 1, column: i % side + 1 });
         }
         cells.push(value as u8);
     }
@@ -262,9 +239,7 @@ mod tests {
     const LINE: &str = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79";
 
     fn read(text: &str) -> Result<String, String> {
-        text.parse::<Board>()
-            .map(|b| b.to_line())
-            .map_err(|e| e.to_string())
+        text.parse::<Board>().map(|b| b.to_line()).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -293,21 +268,10 @@ mod tests {
 | . . . | . 8 . | . 7 9 |
 +-------+-------+-------+";
         assert_eq!(read(grid), Ok(LINE.to_owned()));
-        assert_eq!(
-            read(&grid.replace('+', "-")),
-            Ok(LINE.to_owned()),
-            "borders of dashes only"
-        );
-        assert_eq!(
-            read(&grid.replace(['|', '+'], "").replace("-", "")),
-            Ok(LINE.to_owned())
-        );
+        assert_eq!(read(&grid.replace('+', "-")), Ok(LINE.to_owned()), "borders of dashes only");
+        assert_eq!(read(&grid.replace(['|', '+'], "").replace("-", "")), Ok(LINE.to_owned()));
         let board = LINE.parse::<Board>().map(|b| b.to_string()).unwrap_or_default();
-        assert_eq!(
-            read(&board),
-            Ok(LINE.to_owned()),
-            "what Display prints is read back"
-        );
+        assert_eq!(read(&board), Ok(LINE.to_owned()), "what Display prints is read back");
     }
 
     #[test]
@@ -328,21 +292,15 @@ mod tests {
         let board = read(&solved);
         assert_eq!(board, Ok(solved.clone()));
         assert_eq!(read(&solved.to_lowercase()), board);
-        let decimal: Vec<String> = solved
-            .chars()
-            .map(|c| c.to_digit(17).map(|d| d.to_string()).unwrap_or_default())
-            .collect();
+        let decimal: Vec<String> =
+            solved.chars().map(|c| c.to_digit(17).map(|d| d.to_string()).unwrap_or_default()).collect();
         assert_eq!(read(&decimal.join(" ")), board);
         assert_eq!(read(&decimal.join(",")), board);
         // 0-F with dots for blanks: the first cell is blanked so that the notation shows.
         let hex: String = solved
             .chars()
             .skip(1)
-            .map(|c| {
-                c.to_digit(17)
-                    .and_then(|d| char::from_digit(d - 1, 16))
-                    .unwrap_or('?')
-            })
+            .map(|c| c.to_digit(17).and_then(|d| char::from_digit(d - 1, 16)).unwrap_or('?'))
             .collect();
         assert_eq!(read(&format!(".{hex}")), Ok(format!(".{}", &solved[1..])));
         let letters = Board::parse(&format!("0{hex}"), Notation::HexFromZero, None).map(|b| b.to_line());
@@ -351,14 +309,8 @@ mod tests {
 
     #[test]
     fn sixes_and_fours() {
-        assert_eq!(
-            read("12 34\n34 12\n21 43\n43 21"),
-            Ok("1234341221434321".to_owned())
-        );
-        assert_eq!(
-            read("1 2 3 4 3 4 1 2 2 1 4 3 4 3 2 1"),
-            Ok("1234341221434321".to_owned())
-        );
+        assert_eq!(read("12 34\n34 12\n21 43\n43 21"), Ok("1234341221434321".to_owned()));
+        assert_eq!(read("1 2 3 4 3 4 1 2 2 1 4 3 4 3 2 1"), Ok("1234341221434321".to_owned()));
         let six = "12.456456123231564564231312645645312";
         assert_eq!(read(six), Ok(six.to_owned()));
     }

@@ -150,10 +150,7 @@ impl RecordReader {
     /// # Errors
     /// [`RecordError::Io`] if the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        let fail = |source| RecordError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let fail = |source| RecordError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(fail)?;
         if file.metadata().map_err(fail)?.is_dir() {
             return Err(fail(io::Error::new(
@@ -171,10 +168,7 @@ impl RecordReader {
     pub fn from_reader(reader: impl Read + Send + 'static, name: &Path) -> Result<Self, RecordError> {
         let path = name.to_owned();
         let mut reader = BufReader::new(reader);
-        let start = reader.fill_buf().map_err(|source| RecordError::Io {
-            path: path.clone(),
-            source,
-        })?;
+        let start = reader.fill_buf().map_err(|source| RecordError::Io { path: path.clone(), source })?;
         let input: Box<dyn Read + Send> = if start.starts_with(&[0x1f, 0x8b]) {
             Box::new(MultiGzDecoder::new(reader))
         } else {
@@ -186,20 +180,11 @@ impl RecordReader {
             .trim(csv::Trim::All)
             .comment(Some(b'#'))
             .from_reader(Input(input));
-        Ok(Self {
-            path,
-            reader,
-            columns: None,
-            row: csv::StringRecord::new(),
-            failed: false,
-        })
+        Ok(Self { path, reader, columns: None, row: csv::StringRecord::new(), failed: false })
     }
 
     fn next_record(&mut self) -> Result<Option<Record>, RecordError> {
-        let csv_error = |source| RecordError::Csv {
-            path: self.path.clone(),
-            source,
-        };
+        let csv_error = |source| RecordError::Csv { path: self.path.clone(), source };
         if !self.reader.read_record(&mut self.row).map_err(csv_error)? {
             return Ok(None);
         }
@@ -229,11 +214,8 @@ impl RecordReader {
         if let Some(puzzle) = self.row.iter().position(is_board) {
             return Ok((by_position(puzzle), false));
         }
-        let names: Vec<String> = self
-            .row
-            .iter()
-            .map(|n| n.trim_start_matches('\u{feff}').to_ascii_lowercase())
-            .collect();
+        let names: Vec<String> =
+            self.row.iter().map(|n| n.trim_start_matches('\u{feff}').to_ascii_lowercase()).collect();
         let find = |wanted: &[&str]| names.iter().position(|n| wanted.contains(&n.as_str()));
         if let Some(puzzle) = find(&["question", "puzzle", "quizzes"]) {
             let columns = Columns {
@@ -247,17 +229,12 @@ impl RecordReader {
         }
         // No header and no board: a header would have names only. A row with a long field that is no name is a
         // malformed puzzle, and its own error says more.
-        if let Some(puzzle) = self
-            .row
-            .iter()
-            .position(|f| f.chars().any(|c| !c.is_ascii_alphabetic() && c != '_'))
+        if let Some(puzzle) =
+            self.row.iter().position(|f| f.chars().any(|c| !c.is_ascii_alphabetic() && c != '_'))
         {
             return Ok((by_position(puzzle), false));
         }
-        Err(RecordError::NoPuzzleColumn {
-            path: self.path.clone(),
-            columns: names,
-        })
+        Err(RecordError::NoPuzzleColumn { path: self.path.clone(), columns: names })
     }
 
     fn record(&self, columns: Columns) -> Result<Record, RecordError> {
@@ -266,21 +243,9 @@ impl RecordReader {
         let field = |column: Option<usize>| column.and_then(|c| self.row.get(c)).filter(|f| !f.is_empty());
         let Some(text) = field(Some(columns.puzzle)) else {
             let (expected, got) = (columns.puzzle + 1, self.row.len());
-            return Err(RecordError::MissingField {
-                path: path(),
-                line,
-                expected,
-                got,
-            });
+            return Err(RecordError::MissingField { path: path(), line, expected, got });
         };
-        let board_error = |field| {
-            move |source| RecordError::Board {
-                path: path(),
-                line,
-                field,
-                source,
-            }
-        };
+        let board_error = |field| move |source| RecordError::Board { path: path(), line, field, source };
         let puzzle: Board = text.parse().map_err(board_error("question"))?;
         puzzle.validate().map_err(board_error("question"))?;
         let solution = match field(columns.answer) {
@@ -304,11 +269,7 @@ impl RecordReader {
                     String::new()
                 };
                 if !why.is_empty() {
-                    return Err(RecordError::WrongAnswer {
-                        path: path(),
-                        line,
-                        why,
-                    });
+                    return Err(RecordError::WrongAnswer { path: path(), line, why });
                 }
                 Some(answer)
             }
@@ -318,20 +279,11 @@ impl RecordReader {
             Some(text) => match text.parse::<f64>() {
                 Ok(rating) if rating.is_finite() => Some(rating),
                 _ => {
-                    return Err(RecordError::Rating {
-                        path: path(),
-                        line,
-                        got: text.to_owned(),
-                    });
+                    return Err(RecordError::Rating { path: path(), line, got: text.to_owned() });
                 }
             },
         };
-        Ok(Record {
-            source: field(columns.source).unwrap_or_default().to_owned(),
-            puzzle,
-            solution,
-            rating,
-        })
+        Ok(Record { source: field(columns.source).unwrap_or_default().to_owned(), puzzle, solution, rating })
     }
 }
 
@@ -368,28 +320,15 @@ mod tests {
     fn every_layout() {
         let full = read(format!("source,question,answer,rating\nforum,{Q},{A},12\n")).unwrap();
         assert_eq!(full[0].source, "forum");
-        assert_eq!(
-            (full[0].puzzle.to_line(), full[0].rating),
-            (Q.to_owned(), Some(12.0))
-        );
+        assert_eq!((full[0].puzzle.to_line(), full[0].rating), (Q.to_owned(), Some(12.0)));
         assert_eq!(full[0].solution.as_ref().map(Board::to_line), Some(A.to_owned()));
+        assert_eq!(read(format!("forum,{Q},{A},12")).unwrap(), full, "without a header");
         assert_eq!(
-            read(format!("forum,{Q},{A},12")).unwrap(),
-            full,
-            "without a header"
-        );
-        assert_eq!(
-            read(format!(
-                "\u{feff}rating,answer,question,source\r\n12,{A},{Q},forum\r\n"
-            ))
-            .unwrap(),
+            read(format!("\u{feff}rating,answer,question,source\r\n12,{A},{Q},forum\r\n")).unwrap(),
             full
         );
         assert_eq!(
-            read(format!(
-                "id,question,answer,sukaku_explainer_rating\nforum,{Q},{A},12"
-            ))
-            .unwrap(),
+            read(format!("id,question,answer,sukaku_explainer_rating\nforum,{Q},{A},12")).unwrap(),
             full
         );
         let bare = read(format!("# easy\n{Q}\n\n{Q}\n")).unwrap();
@@ -423,10 +362,8 @@ mod tests {
             "in.csv, line 2, question: the board breaks the rules: value 5 stands twice in row 1 (columns 1 and 2); value 5 stands twice in box 1 (row 1 column 1 and row 1 column 2)"
         );
         assert!(error(format!("question,answer\n{Q},{Q}")).ends_with("(it has blank cells)"));
-        let other: String = A
-            .chars()
-            .map(|c| c.to_digit(10).map_or(c, |d| char::from(b'1' + (d % 9) as u8)))
-            .collect();
+        let other: String =
+            A.chars().map(|c| c.to_digit(10).map_or(c, |d| char::from(b'1' + (d % 9) as u8))).collect();
         assert!(
             error(format!("question,answer\n{Q},{other}"))
                 .ends_with("(the given 5 in row 1, column 1 became 6)")

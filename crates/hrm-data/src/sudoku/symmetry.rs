@@ -107,10 +107,7 @@ impl Symmetry {
         if transpose && !geometry.is_square() {
             return Err(SymmetryError::NoTransposition { geometry });
         }
-        let mut symmetry = Self {
-            transpose,
-            ..Self::identity(geometry)
-        };
+        let mut symmetry = Self { transpose, ..Self::identity(geometry) };
         symmetry.digits[1..=side].copy_from_slice(digits);
         symmetry.rows[..side].copy_from_slice(rows);
         symmetry.cols[..side].copy_from_slice(cols);
@@ -158,10 +155,7 @@ impl Symmetry {
     /// [`SymmetryError::Geometry`] if the board has another geometry.
     pub fn apply(&self, board: &Board) -> Result<Board, SymmetryError> {
         if board.geometry() != self.geometry {
-            return Err(SymmetryError::Geometry {
-                expected: self.geometry,
-                got: board.geometry(),
-            });
+            return Err(SymmetryError::Geometry { expected: self.geometry, got: board.geometry() });
         }
         let source = board.cells();
         let mut cells = vec![0; source.len()];
@@ -177,14 +171,7 @@ impl Symmetry {
         for &row in self.rows() {
             for &col in self.cols() {
                 let (row, col) = (usize::from(row), usize::from(col));
-                visit(
-                    target,
-                    if self.transpose {
-                        col * side + row
-                    } else {
-                        row * side + col
-                    },
-                );
+                visit(target, if self.transpose { col * side + row } else { row * side + col });
                 target += 1;
             }
         }
@@ -213,11 +200,7 @@ impl Symmetry {
         inverse.transpose = self.transpose;
         let (rows, cols) = (invert(&self.rows, side), invert(&self.cols, side));
         // out = D x^T[R][C] means x[a][b] = D^-1 out[R^-1 b][C^-1 a]: under transposition the two change places.
-        (inverse.rows, inverse.cols) = if self.transpose {
-            (cols, rows)
-        } else {
-            (rows, cols)
-        };
+        (inverse.rows, inverse.cols) = if self.transpose { (cols, rows) } else { (rows, cols) };
         for v in 1..=side {
             inverse.digits[usize::from(self.digits[v])] = v as u8;
         }
@@ -230,19 +213,12 @@ impl Symmetry {
     /// [`SymmetryError::Geometry`] if they belong to different geometries.
     pub fn then(&self, next: &Self) -> Result<Self, SymmetryError> {
         if next.geometry != self.geometry {
-            return Err(SymmetryError::Geometry {
-                expected: self.geometry,
-                got: next.geometry,
-            });
+            return Err(SymmetryError::Geometry { expected: self.geometry, got: next.geometry });
         }
         let side = self.geometry.side();
         let mut both = Self::identity(self.geometry);
         both.transpose = self.transpose != next.transpose;
-        let (rows, cols) = if next.transpose {
-            (&self.cols, &self.rows)
-        } else {
-            (&self.rows, &self.cols)
-        };
+        let (rows, cols) = if next.transpose { (&self.cols, &self.rows) } else { (&self.rows, &self.cols) };
         for i in 0..side {
             both.rows[i] = rows[usize::from(next.rows[i])];
             both.cols[i] = cols[usize::from(next.cols[i])];
@@ -261,10 +237,7 @@ impl Symmetry {
         let rows = lines(geometry.bands(), geometry.box_rows())?;
         let cols = lines(geometry.stacks(), geometry.box_cols())?;
         let transpositions = if geometry.is_square() { 2 } else { 1 };
-        factorial(geometry.side())?
-            .checked_mul(rows)?
-            .checked_mul(cols)?
-            .checked_mul(transpositions)
+        factorial(geometry.side())?.checked_mul(rows)?.checked_mul(cols)?.checked_mul(transpositions)
     }
 }
 
@@ -279,12 +252,7 @@ fn check_permutation(what: &'static str, list: &[u8], from: usize, side: usize) 
     if list.len() == side && seen.count_ones() as usize == side {
         return Ok(());
     }
-    Err(SymmetryError::NotAPermutation {
-        what,
-        from,
-        to,
-        got: list.to_vec(),
-    })
+    Err(SymmetryError::NotAPermutation { what, from, to, got: list.to_vec() })
 }
 
 fn check_groups(
@@ -294,20 +262,13 @@ fn check_groups(
     size: usize,
     geometry: Geometry,
 ) -> Result<(), SymmetryError> {
-    let together = list.chunks_exact(size).all(|lines| {
-        lines
-            .iter()
-            .all(|&l| usize::from(l) / size == usize::from(lines[0]) / size)
-    });
+    let together = list
+        .chunks_exact(size)
+        .all(|lines| lines.iter().all(|&l| usize::from(l) / size == usize::from(lines[0]) / size));
     if together {
         Ok(())
     } else {
-        Err(SymmetryError::BreaksBoxes {
-            what,
-            group,
-            got: list.to_vec(),
-            geometry,
-        })
+        Err(SymmetryError::BreaksBoxes { what, group, got: list.to_vec(), geometry })
     }
 }
 
@@ -363,9 +324,7 @@ mod tests {
     fn noise(geometry: Geometry, seed: u64) -> Board {
         let mut rng = stream(seed, Purpose::Other, 1, 0);
         let side = geometry.side() as u32;
-        let cells = (0..geometry.cells())
-            .map(|_| random::below(&mut rng, side + 1) as u8)
-            .collect();
+        let cells = (0..geometry.cells()).map(|_| random::below(&mut rng, side + 1) as u8).collect();
         Board::from_trusted(geometry, cells)
     }
 
@@ -428,14 +387,8 @@ mod tests {
         let digits: Vec<u8> = (1..=6).collect();
         let new =
             |digits: &[u8], rows: &[u8], cols: &[u8], t| Symmetry::new(Geometry::S6, digits, rows, cols, t);
-        assert_eq!(
-            new(&digits, &id, &id, false),
-            Ok(Symmetry::identity(Geometry::S6))
-        );
-        assert!(matches!(
-            new(&digits, &id, &id, true),
-            Err(SymmetryError::NoTransposition { .. })
-        ));
+        assert_eq!(new(&digits, &id, &id, false), Ok(Symmetry::identity(Geometry::S6)));
+        assert!(matches!(new(&digits, &id, &id, true), Err(SymmetryError::NoTransposition { .. })));
         assert!(matches!(
             new(&[1, 1, 2, 3, 4, 5], &id, &id, false),
             Err(SymmetryError::NotAPermutation { .. })
@@ -444,10 +397,7 @@ mod tests {
             new(&digits, &[0, 1, 2, 3, 4, 6], &id, false),
             Err(SymmetryError::NotAPermutation { .. })
         ));
-        assert!(matches!(
-            new(&digits, &id[..5], &id, false),
-            Err(SymmetryError::NotAPermutation { .. })
-        ));
+        assert!(matches!(new(&digits, &id[..5], &id, false), Err(SymmetryError::NotAPermutation { .. })));
         assert!(matches!(
             new(&digits, &[0, 2, 1, 3, 4, 5], &id, false),
             Err(SymmetryError::BreaksBoxes { group: "band", .. })
@@ -468,18 +418,13 @@ mod tests {
     #[test]
     fn random_elements_are_uniform_on_the_smallest_board() {
         assert_eq!(Symmetry::group_order(Geometry::S4), Some(24 * 8 * 8 * 2));
-        assert_eq!(
-            Symmetry::group_order(Geometry::S9),
-            Some(362_880 * 1296 * 1296 * 2)
-        );
+        assert_eq!(Symmetry::group_order(Geometry::S9), Some(362_880 * 1296 * 1296 * 2));
         assert_eq!(Symmetry::group_order(Geometry::S6), Some(720 * 48 * 72));
         assert_eq!(Symmetry::group_order(Geometry::S25), None);
         let mut rng = stream(1, Purpose::Other, 0, 0);
         let mut seen = std::collections::HashMap::new();
         for _ in 0..60_000 {
-            *seen
-                .entry(Symmetry::random(Geometry::S4, &mut rng))
-                .or_insert(0u32) += 1;
+            *seen.entry(Symmetry::random(Geometry::S4, &mut rng)).or_insert(0u32) += 1;
         }
         assert_eq!(seen.len(), 3072, "60,000 draws meet every one of 3,072 elements");
         assert!(seen.values().all(|&n| n < 60), "20 expected each");
@@ -497,14 +442,9 @@ mod tests {
             let board = |key: &str| Board::from_cells(Geometry::S9, list(key)).unwrap();
             let transpose = case["transpose"].as_bool().unwrap();
             let digit_map = list("digit_map");
-            let symmetry = Symmetry::new(
-                Geometry::S9,
-                &digit_map[1..],
-                &list("row_perm"),
-                &list("col_perm"),
-                transpose,
-            )
-            .unwrap();
+            let symmetry =
+                Symmetry::new(Geometry::S9, &digit_map[1..], &list("row_perm"), &list("col_perm"), transpose)
+                    .unwrap();
             assert_eq!(symmetry.apply(&board("board")), Ok(board("out_board")));
             assert_eq!(symmetry.apply(&board("solution")), Ok(board("out_solution")));
         }

@@ -25,16 +25,8 @@ fn traced_set(name: &str, puzzle_indices: &[u32], group_indices: &[u32]) -> Puzz
     let tokens: Vec<u8> = (1..=*puzzle_indices.last().unwrap() as u8).collect();
     let puzzles = puzzle_indices.len() as u32 - 1;
     let ids = (100..100 + puzzles).collect();
-    PuzzleSet::new(
-        name,
-        1,
-        tokens.clone(),
-        tokens,
-        ids,
-        puzzle_indices.to_vec(),
-        group_indices.to_vec(),
-    )
-    .unwrap()
+    PuzzleSet::new(name, 1, tokens.clone(), tokens, ids, puzzle_indices.to_vec(), group_indices.to_vec())
+        .unwrap()
 }
 
 fn singles(n: u32) -> Arc<Dataset> {
@@ -51,16 +43,8 @@ fn sudoku(puzzles: u64) -> Arc<Dataset> {
         labels.extend(encode_tokens(&made.solution));
     }
     let offsets: Vec<u32> = (0..=puzzles as u32).collect();
-    let set = PuzzleSet::new(
-        "all",
-        81,
-        inputs,
-        labels,
-        vec![0; puzzles as usize],
-        offsets.clone(),
-        offsets,
-    )
-    .unwrap();
+    let set = PuzzleSet::new("all", 81, inputs, labels, vec![0; puzzles as usize], offsets.clone(), offsets)
+        .unwrap();
     let metadata = Metadata {
         pad_id: 0,
         ignore_label_id: Some(0),
@@ -153,10 +137,7 @@ fn vectors_of_the_reference() {
 #[test]
 fn an_epoch_visits_every_group_once_and_drops_the_short_batch() {
     let mut sampler = TrainSampler::new(singles(10), SamplerConfig::new(3, 5)).unwrap();
-    assert_eq!(
-        (sampler.batches_per_iteration(), sampler.batches_per_epoch()),
-        (3, 3.0)
-    );
+    assert_eq!((sampler.batches_per_iteration(), sampler.batches_per_epoch()), (3, 3.0));
     let mut orders = HashSet::new();
     for epoch in 0..20 {
         let mut seen = HashSet::new();
@@ -201,10 +182,7 @@ fn one_puzzle_per_group_without_replacement() {
 
 #[test]
 fn repeated_epochs_fill_a_batch_larger_than_the_set() {
-    let config = SamplerConfig {
-        epochs_per_iteration: 3,
-        ..SamplerConfig::new(7, 1)
-    };
+    let config = SamplerConfig { epochs_per_iteration: 3, ..SamplerConfig::new(7, 1) };
     let error = TrainSampler::new(singles(3), SamplerConfig::new(7, 1)).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -217,40 +195,16 @@ fn repeated_epochs_fill_a_batch_larger_than_the_set() {
         assert!((1..=3).all(|t| count(t) >= 2), "two whole epochs and one row");
     }
     assert!(TrainSampler::new(singles(3), SamplerConfig::new(0, 1)).is_err());
-    let endless = TrainSampler::new(
-        singles(3),
-        SamplerConfig {
-            epochs_per_iteration: usize::MAX,
-            ..config
-        },
-    );
-    assert!(matches!(
-        endless,
-        Err(SamplerError::TooManyEpochs { groups: 3, .. })
-    ));
+    let endless = TrainSampler::new(singles(3), SamplerConfig { epochs_per_iteration: usize::MAX, ..config });
+    assert!(matches!(endless, Err(SamplerError::TooManyEpochs { groups: 3, .. })));
     let enormous = SamplerConfig::new(usize::MAX, 1);
-    assert!(matches!(
-        TrainSampler::new(singles(3), enormous),
-        Err(SamplerError::TooFewExamples { .. })
-    ));
-    assert!(
-        TrainSampler::new(
-            singles(3),
-            SamplerConfig {
-                epochs_per_iteration: 0,
-                ..config
-            }
-        )
-        .is_err()
-    );
+    assert!(matches!(TrainSampler::new(singles(3), enormous), Err(SamplerError::TooFewExamples { .. })));
+    assert!(TrainSampler::new(singles(3), SamplerConfig { epochs_per_iteration: 0, ..config }).is_err());
 }
 
 #[test]
 fn sets_follow_each_other() {
-    let sets = vec![
-        traced_set("a", &[0, 1, 2, 3], &[0, 1, 2, 3]),
-        traced_set("b", &[0, 2, 4], &[0, 1, 2]),
-    ];
+    let sets = vec![traced_set("a", &[0, 1, 2, 3], &[0, 1, 2, 3]), traced_set("b", &[0, 2, 4], &[0, 1, 2])];
     let mut metadata = singles(3).metadata().clone();
     metadata.sets = vec!["a".to_owned(), "b".to_owned()];
     metadata.total_groups = 5;
@@ -268,14 +222,8 @@ fn sets_follow_each_other() {
 #[test]
 fn a_restored_sampler_continues_exactly() {
     let dataset = sudoku(7);
-    let augmentation = Augmentation::SudokuSymmetry {
-        geometry: Geometry::S9,
-    };
-    let config = SamplerConfig {
-        augmentation,
-        epochs_per_iteration: 2,
-        ..SamplerConfig::new(4, 9)
-    };
+    let augmentation = Augmentation::SudokuSymmetry { geometry: Geometry::S9 };
+    let config = SamplerConfig { augmentation, epochs_per_iteration: 2, ..SamplerConfig::new(4, 9) };
     let mut sampler = TrainSampler::new(dataset.clone(), config).unwrap();
     for taken in 0..10 {
         let json = serde_json::to_string(&sampler.state()).unwrap();
@@ -283,11 +231,7 @@ fn a_restored_sampler_continues_exactly() {
         let mut restored = TrainSampler::restore(dataset.clone(), config, state).unwrap();
         let mut original = sampler.clone();
         for _ in 0..8 {
-            assert_eq!(
-                restored.next_batch(),
-                original.next_batch(),
-                "restored after {taken} batches"
-            );
+            assert_eq!(restored.next_batch(), original.next_batch(), "restored after {taken} batches");
         }
         sampler.next_batch();
     }
@@ -301,10 +245,7 @@ fn a_restored_sampler_continues_exactly() {
         TrainSampler::restore(sudoku(8), config, state.clone()),
         Err(SamplerError::State { .. })
     ));
-    let beyond = SamplerState {
-        position: 99,
-        ..state.clone()
-    };
+    let beyond = SamplerState { position: 99, ..state.clone() };
     assert!(TrainSampler::restore(dataset.clone(), config, beyond).is_err());
     assert!(TrainSampler::restore(dataset, config, SamplerState { set: 1, ..state }).is_err());
 }
@@ -312,19 +253,12 @@ fn a_restored_sampler_continues_exactly() {
 #[test]
 fn augmented_rows_are_images_of_their_examples() {
     let dataset = sudoku(5);
-    let augmentation = Augmentation::SudokuSymmetry {
-        geometry: Geometry::S9,
-    };
-    let config = SamplerConfig {
-        augmentation,
-        ..SamplerConfig::new(5, 2)
-    };
+    let augmentation = Augmentation::SudokuSymmetry { geometry: Geometry::S9 };
+    let config = SamplerConfig { augmentation, ..SamplerConfig::new(5, 2) };
     let mut sampler = TrainSampler::new(dataset.clone(), config).unwrap();
     let mut classifier = crate::sudoku::canonical::Classifier::new();
     let set = &dataset.sets()[0];
-    let classes: HashSet<_> = (0..5)
-        .map(|e| classifier.key(&decode_tokens(set.input(e)).unwrap()))
-        .collect();
+    let classes: HashSet<_> = (0..5).map(|e| classifier.key(&decode_tokens(set.input(e)).unwrap())).collect();
     let mut seen = HashSet::new();
     for _ in 0..6 {
         let batch = sampler.next_batch();
@@ -333,21 +267,14 @@ fn augmented_rows_are_images_of_their_examples() {
         let mut of_batch = HashSet::new();
         for row in 0..5 {
             let puzzle = board(batch.input(row));
-            assert!(
-                board(batch.label(row)).is_solution_of(&puzzle),
-                "puzzle and answer move together"
-            );
+            assert!(board(batch.label(row)).is_solution_of(&puzzle), "puzzle and answer move together");
             of_batch.insert(classifier.key(&puzzle));
             assert!(seen.insert(puzzle), "a new image in every epoch");
         }
         assert_eq!(of_batch, classes);
     }
-    let wrong = SamplerConfig {
-        augmentation: Augmentation::SudokuSymmetry {
-            geometry: Geometry::S4,
-        },
-        ..config
-    };
+    let wrong =
+        SamplerConfig { augmentation: Augmentation::SudokuSymmetry { geometry: Geometry::S4 }, ..config };
     let error = TrainSampler::new(dataset, wrong).unwrap_err().to_string();
     assert!(error.contains("needs seq_len 16, the dataset has 81"), "{error}");
 }
@@ -355,19 +282,10 @@ fn augmented_rows_are_images_of_their_examples() {
 #[test]
 fn batches_do_not_depend_on_the_number_of_threads() {
     let dataset = sudoku(40);
-    let augmentation = Augmentation::SudokuSymmetry {
-        geometry: Geometry::S9,
-    };
-    let config = SamplerConfig {
-        augmentation,
-        epochs_per_iteration: 20,
-        ..SamplerConfig::new(384, 3)
-    };
+    let augmentation = Augmentation::SudokuSymmetry { geometry: Geometry::S9 };
+    let config = SamplerConfig { augmentation, epochs_per_iteration: 20, ..SamplerConfig::new(384, 3) };
     let draw = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let mut sampler = TrainSampler::new(dataset.clone(), config).unwrap();
         pool.install(|| (0..4).map(|_| sampler.next_batch()).collect::<Vec<_>>())
     };
@@ -378,41 +296,22 @@ fn batches_do_not_depend_on_the_number_of_threads() {
 fn evaluation_batches_cover_everything_and_pad_the_rest() {
     let dataset = sudoku(5);
     let batches: Vec<_> = EvalBatches::new(dataset.clone(), 3).collect();
-    assert_eq!(
-        (batches.len(), EvalBatches::new(dataset.clone(), 3).total()),
-        (2, 2)
-    );
-    assert_eq!(
-        batches
-            .iter()
-            .map(|b| (b.valid_rows, b.first_example))
-            .collect::<Vec<_>>(),
-        [(3, 0), (2, 3)]
-    );
+    assert_eq!((batches.len(), EvalBatches::new(dataset.clone(), 3).total()), (2, 2));
+    assert_eq!(batches.iter().map(|b| (b.valid_rows, b.first_example)).collect::<Vec<_>>(), [(3, 0), (2, 3)]);
     for batch in &batches {
         for row in 0..batch.valid_rows {
             let set = &dataset.sets()[0];
-            let expected: Vec<i32> = set
-                .input(batch.first_example + row)
-                .iter()
-                .map(|&t| i32::from(t))
-                .collect();
+            let expected: Vec<i32> =
+                set.input(batch.first_example + row).iter().map(|&t| i32::from(t)).collect();
             assert_eq!(batch.batch.input(row), expected);
             assert!(batch.batch.label(row).iter().all(|&t| (2..=10).contains(&t)));
         }
     }
     let last = &batches[1].batch;
-    assert_eq!(
-        (last.rows, last.inputs.len(), last.puzzle_identifiers.len()),
-        (3, 243, 3)
-    );
+    assert_eq!((last.rows, last.inputs.len(), last.puzzle_identifiers.len()), (3, 243, 3));
     assert!(last.input(2).iter().all(|&t| t == 0) && last.label(2).iter().all(|&l| l == IGNORE_LABEL));
     let all: Vec<_> = EvalBatches::new(dataset.clone(), usize::MAX).collect();
-    assert_eq!(
-        (all.len(), all[0].batch.rows, all[0].valid_rows),
-        (1, 5, 5),
-        "no more rows than examples"
-    );
+    assert_eq!((all.len(), all[0].batch.rows, all[0].valid_rows), (1, 5, 5), "no more rows than examples");
     assert_eq!(EvalBatches::new(dataset.clone(), 0).count(), 5);
     // Identifiers of examples are those of their puzzles.
     let ids: Vec<i32> = EvalBatches::new(traced(&[0, 2, 5], &[0, 1, 2]), 4)
@@ -423,16 +322,8 @@ fn evaluation_batches_cover_everything_and_pad_the_rest() {
 
 #[test]
 fn ignored_labels_are_masked() {
-    let set = PuzzleSet::new(
-        "all",
-        3,
-        vec![1, 2, 3],
-        vec![3, 0, 1],
-        vec![0],
-        vec![0, 1],
-        vec![0, 1],
-    )
-    .unwrap();
+    let set =
+        PuzzleSet::new("all", 3, vec![1, 2, 3], vec![3, 0, 1], vec![0], vec![0, 1], vec![0, 1]).unwrap();
     let mut metadata = sudoku(1).metadata().clone();
     metadata.seq_len = 3;
     let dataset = Arc::new(Dataset::new(metadata.clone(), vec![set.clone()]).unwrap());
@@ -440,11 +331,5 @@ fn ignored_labels_are_masked() {
     assert_eq!(sampler.next_batch().labels, [3, IGNORE_LABEL, 1]);
     metadata.ignore_label_id = None;
     let dataset = Arc::new(Dataset::new(metadata, vec![set]).unwrap());
-    assert_eq!(
-        TrainSampler::new(dataset, SamplerConfig::new(1, 1))
-            .unwrap()
-            .next_batch()
-            .labels,
-        [3, 0, 1]
-    );
+    assert_eq!(TrainSampler::new(dataset, SamplerConfig::new(1, 1)).unwrap().next_batch().labels, [3, 0, 1]);
 }

@@ -57,16 +57,7 @@ impl General {
         let peer_count = peers.len() / geometry.cells();
         let units = units.into_iter().flatten().map(|c| c as u16).collect();
         let all = ((1u64 << side) - 1) as u32;
-        Self {
-            geometry,
-            all,
-            units,
-            cell_units,
-            peers,
-            peer_count,
-            frames: Vec::new(),
-            queue: Vec::new(),
-        }
+        Self { geometry, all, units, cell_units, peers, peer_count, frames: Vec::new(), queue: Vec::new() }
     }
 
     pub(super) const fn geometry(&self) -> Geometry {
@@ -82,8 +73,7 @@ impl General {
         frame.clear();
         frame.extend(cells.iter().map(|&v| if v == 0 { all } else { 1 << (v - 1) }));
         self.queue.clear();
-        self.queue
-            .extend((0..cells.len()).filter(|&c| cells[c] != 0).map(|c| c as u16));
+        self.queue.extend((0..cells.len()).filter(|&c| cells[c] != 0).map(|c| c as u16));
         if !run.enter() {
             return;
         }
@@ -107,10 +97,7 @@ impl General {
         let mut options: Vec<(u16, u32)> = match branch {
             Branch::Cell(cell) => bits(frame[cell]).map(|bit| (cell as u16, bit)).collect(),
             Branch::Places { unit, value } => {
-                let cells = self
-                    .unit(unit)
-                    .iter()
-                    .filter(|&&c| frame[usize::from(c)] & value != 0);
+                let cells = self.unit(unit).iter().filter(|&&c| frame[usize::from(c)] & value != 0);
                 cells.map(|&c| (c, value)).collect()
             }
         };
@@ -238,10 +225,7 @@ impl General {
             }
             let two_places = twice & !thrice;
             if two_places != 0 {
-                return Some(Branch::Places {
-                    unit,
-                    value: two_places & two_places.wrapping_neg(),
-                });
+                return Some(Branch::Places { unit, value: two_places & two_places.wrapping_neg() });
             }
         }
         best

@@ -75,18 +75,12 @@ impl Default for Solver {
 impl Solver {
     /// A solver that searches as long as it takes.
     pub const fn new() -> Self {
-        Self {
-            max_nodes: u64::MAX,
-            general: None,
-        }
+        Self { max_nodes: u64::MAX, general: None }
     }
 
     /// A solver that gives up a search after `max_nodes` nodes, with [`Stop::NodeLimit`].
     pub const fn with_node_limit(max_nodes: u64) -> Self {
-        Self {
-            max_nodes,
-            general: None,
-        }
+        Self { max_nodes, general: None }
     }
 
     /// Searches until `limit` solutions are found or there are no more. A board that breaks the rules has none.
@@ -218,13 +212,7 @@ impl<'a> Run<'a> {
         } else {
             Stop::Exhausted
         };
-        Search {
-            solutions: self.solutions,
-            first: self.first,
-            second: self.second,
-            stop,
-            work: self.work,
-        }
+        Search { solutions: self.solutions, first: self.first, second: self.second, stop, work: self.work }
     }
 }
 

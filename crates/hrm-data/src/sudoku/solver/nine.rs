@@ -12,8 +12,8 @@ use super::Run;
 /// All cells of a band.
 const BAND: u32 = (1 << 27) - 1;
 
-/// The last column of a band (and columns beyond it, so that shifting right gives any column).
-const COLUMNS: u32 = 1 << 8 | 1 << 17 | 1 << 26;
+/// The first column of a band; shifted left, any other.
+const COLUMNS: u32 = 1 | 1 << 9 | 1 << 18;
 
 /// For a 3x3 matrix of bits (3 bits per line): the entries that are part of a permutation inside of it; 0 if none is.
 const PERMUTATIONS: [u16; 512] = permutations();
@@ -107,11 +107,7 @@ struct State {
 }
 
 pub(super) fn search(cells: &[u8], run: &mut Run<'_>) {
-    let mut state = State {
-        cand: [[BAND; 3]; 9],
-        seen: [[0; 3]; 9],
-        open: [BAND; 3],
-    };
+    let mut state = State { cand: [[BAND; 3]; 9], seen: [[0; 3]; 9], open: [BAND; 3] };
     for (cell, &value) in cells.iter().enumerate() {
         if value != 0 {
             state.place(usize::from(value - 1), cell / 27, cell % 27);
@@ -210,7 +206,7 @@ impl State {
         }
         for band in 0..3 {
             let before = self.cand[digit][band];
-            let word = before & (keep[band] * (1 | 1 << 9 | 1 << 18));
+            let word = before & (keep[band] * COLUMNS);
             self.cand[digit][band] = word;
             if word == self.seen[digit][band] {
                 continue;
@@ -280,9 +276,7 @@ impl State {
             pairs[band] = twice & !thrice & self.open[band];
             if fallback.is_none() && self.open[band] != 0 {
                 let cell = self.open[band].trailing_zeros() as usize;
-                fallback = (0..9)
-                    .find(|&d| self.cand[d][band] & 1 << cell != 0)
-                    .map(|d| (d, band, cell));
+                fallback = (0..9).find(|&d| self.cand[d][band] & 1 << cell != 0).map(|d| (d, band, cell));
             }
         }
         if let Some(best) = self.best_pair(pairs) {
@@ -302,36 +296,30 @@ impl State {
     }
 
     /// Of the cells with two candidates, the one whose digits meet the most other such cells among its peers: whichever
-    /// way the guess goes, those become singles.
+    /// way the guess goes, those become singles. The score is (hits of one digit + 1) x (hits of the other + 1).
     fn best_pair(&self, pairs: [u32; 3]) -> Option<(usize, usize, usize)> {
+        let mut scores = [[1u16; 27]; 3];
         let mut best = None;
         let mut best_score = 0;
-        for band in 0..3 {
-            let mut cells = pairs[band];
-            while cells != 0 {
-                let cell = cells.trailing_zeros() as usize;
-                cells &= cells - 1;
-                let column = COLUMNS >> (8 - cell % 9) & BAND;
-                let mut reach = [column; 3];
-                reach[band] = !KEEP[cell] & BAND;
-                for (reach, pairs) in reach.iter_mut().zip(pairs) {
-                    *reach &= pairs;
-                }
-                let mut score = 1u32;
-                let mut first = 9;
-                for (digit, words) in self.cand.iter().enumerate() {
-                    if words[band] >> cell & 1 == 0 {
-                        continue;
+        for (digit, words) in self.cand.iter().enumerate() {
+            let hits = [words[0] & pairs[0], words[1] & pairs[1], words[2] & pairs[2]];
+            for band in 0..3 {
+                let mut cells = hits[band];
+                while cells != 0 {
+                    let cell = cells.trailing_zeros() as usize;
+                    cells &= cells - 1;
+                    // One population count for all three bands: two words side by side, and three single bits.
+                    let near = u64::from(hits[band] & !KEEP[cell]);
+                    let column = COLUMNS << (cell % 9);
+                    let far = u64::from(hits[(band + 1) % 3] & column) << 27;
+                    let rest = hits[(band + 2) % 3] >> (cell % 9);
+                    let count = (near | far).count_ones() + (rest & 1) + (rest >> 9 & 1) + (rest >> 18 & 1);
+                    let score = &mut scores[band][cell];
+                    *score *= count as u16 + 1;
+                    if *score > best_score {
+                        best_score = *score;
+                        best = Some((digit, band, cell));
                     }
-                    first = first.min(digit);
-                    let hits = (words[0] & reach[0]).count_ones()
-                        + (words[1] & reach[1]).count_ones()
-                        + (words[2] & reach[2]).count_ones();
-                    score *= hits + 1;
-                }
-                if score > best_score {
-                    best_score = score;
-                    best = Some((first, band, cell));
                 }
             }
         }

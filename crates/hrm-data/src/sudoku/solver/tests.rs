@@ -46,10 +46,9 @@ fn empty_small_boards_have_the_known_number_of_solutions() {
 fn agrees_with_brute_force_on_small_boards() {
     let mut solver = Solver::new();
     for seed in 0..60 {
-        for (geometry, clues) in [
-            (Geometry::S4, 3 + seed as usize % 6),
-            (Geometry::S6, 16 + seed as usize % 5),
-        ] {
+        for (geometry, clues) in
+            [(Geometry::S4, 3 + seed as usize % 6), (Geometry::S6, 16 + seed as usize % 5)]
+        {
             let mut puzzle = thinned(&full_grid(geometry, seed), clues, seed);
             if seed % 3 == 0 {
                 // Often contradictory: a random value in a random cell.
@@ -78,15 +77,8 @@ fn both_engines_agree() {
         }
         let fast = solver.search(&puzzle, 500);
         let general = solver.search_general(&puzzle, 500);
-        assert_eq!(
-            (fast.solutions, fast.stop),
-            (general.solutions, general.stop),
-            "{puzzle:?}"
-        );
-        for solution in [&fast.first, &fast.second, &general.first, &general.second]
-            .into_iter()
-            .flatten()
-        {
+        assert_eq!((fast.solutions, fast.stop), (general.solutions, general.stop), "{puzzle:?}");
+        for solution in [&fast.first, &fast.second, &general.first, &general.second].into_iter().flatten() {
             assert!(solution.is_solution_of(&puzzle), "{puzzle:?} -> {solution:?}");
         }
         if fast.solutions >= 2 {
@@ -98,9 +90,8 @@ fn both_engines_agree() {
 #[test]
 fn verdicts() {
     let mut solver = Solver::new();
-    let unique: Board = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79"
-        .parse()
-        .unwrap();
+    let unique: Board =
+        "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79".parse().unwrap();
     let solution = solver.solve(&unique).unwrap();
     assert_eq!(solver.classify(&unique), Verdict::Unique(solution.clone()));
     assert_eq!(
@@ -130,9 +121,8 @@ fn verdicts() {
 
 #[test]
 fn node_limit_is_kept() {
-    let hard: Board = "8..........36......7..9.2...5...7.......457.....1...3...1....68..85...1..9....4.."
-        .parse()
-        .unwrap();
+    let hard: Board =
+        "8..........36......7..9.2...5...7.......457.....1...3...1....68..85...1..9....4..".parse().unwrap();
     let full = Solver::new().search(&hard, 2);
     assert_eq!((full.solutions, full.stop), (1, Stop::Exhausted));
     assert!(full.work.nodes > 5);
@@ -141,10 +131,7 @@ fn node_limit_is_kept() {
     assert_eq!(Solver::with_node_limit(3).classify(&hard), Verdict::Unknown);
     assert_eq!(Solver::with_node_limit(3).is_unique(&hard), None);
     let sixteen = Board::empty(Geometry::S16);
-    assert_eq!(
-        Solver::with_node_limit(10).search(&sixteen, 5).stop,
-        Stop::NodeLimit
-    );
+    assert_eq!(Solver::with_node_limit(10).search(&sixteen, 5).stop, Stop::NodeLimit);
 }
 
 #[test]
@@ -164,10 +151,7 @@ fn tdoku_test_puzzles() {
     let text = std::fs::read_to_string(dir.join("testcases/tdoku-test_puzzles.txt")).unwrap();
     let mut solver = Solver::new();
     let mut rows = 0;
-    for line in text
-        .lines()
-        .filter(|l| !l.trim().is_empty() && !l.starts_with('#'))
-    {
+    for line in text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#')) {
         let mut fields = line.trim().split(':');
         let puzzle: Board = fields.next().unwrap().parse().unwrap();
         let count: u64 = fields.next().unwrap().parse().unwrap();
@@ -177,11 +161,7 @@ fn tdoku_test_puzzles() {
         if let Some(solution) = fields.next().filter(|s| count == 1 && !s.is_empty()) {
             assert_eq!(search.first.unwrap().to_line(), solution);
         }
-        assert_eq!(
-            solver.search_general(&puzzle, 2_000).solutions,
-            count.min(2_000),
-            "{line}"
-        );
+        assert_eq!(solver.search_general(&puzzle, 2_000).solutions, count.min(2_000), "{line}");
         rows += 1;
     }
     assert_eq!(rows, 43);
@@ -190,11 +170,7 @@ fn tdoku_test_puzzles() {
 /// CPU time of this thread: unlike the clock it does not depend on what else the machine does.
 fn thread_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds: f64 = stat
-        .split(' ')
-        .next()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(f64::NAN);
+    let nanoseconds: f64 = stat.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(f64::NAN);
     nanoseconds / 1e9
 }
 
