@@ -15,8 +15,8 @@ const CHECKED_BACKENDS: [&str; 4] = ["ndarray", "wgpu", "vulkan", "cuda"];
 /// A package whose build script downloads a prebuilt LLVM: with it in the tree, the build needs the internet.
 const DOWNLOADS_LLVM: &str = "tracel-llvm-bundler";
 
-/// The tests with numbers of the original, and those of the operators that backends replace.
-const NUMERIC_TESTS: &str = "--test parity --test components --test ops";
+/// The tests with numbers of the original.
+const PARITY_TESTS: &str = "--test parity --test components";
 
 /// One step: a name and what it does.
 struct Step {
@@ -133,7 +133,7 @@ fn steps(vulkan_driver: Option<&Path>) -> Vec<Step> {
     if parity.is_dir() {
         steps.push(Step::run(
             "parity with ../shared/parity",
-            test(&format!("{NUMERIC_TESTS} -- --nocapture parity"))
+            test(&format!("{PARITY_TESTS} -- --nocapture parity"))
                 .env("HRM_PARITY_DIR", parity.display().to_string()),
         ));
     }
