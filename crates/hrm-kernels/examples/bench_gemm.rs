@@ -8,20 +8,7 @@ use hrm_kernels::{
 };
 use std::time::Instant;
 
-/// Seconds: of this thread's processor time where it is alone, else of wall time.
-fn now(start: Instant) -> f64 {
-    #[cfg(target_os = "linux")]
-    if rayon::current_num_threads() == 1 {
-        unsafe extern "C" {
-            safe fn clock_gettime(clock: i32, time: &mut [i64; 2]) -> i32;
-        }
-        const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
-        let mut time = [0; 2];
-        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &mut time);
-        return time[0] as f64 + time[1] as f64 * 1e-9;
-    }
-    start.elapsed().as_secs_f64()
-}
+mod clock;
 
 fn main() {
     let mut rows: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
@@ -55,9 +42,9 @@ fn main() {
             for _ in 0..rounds {
                 let repeat = ((1e8 / flop) as usize).max(1);
                 let mut time = |slot: usize, f: &mut dyn FnMut()| {
-                    let start = now(zero);
+                    let start = clock::seconds(zero);
                     (0..repeat).for_each(|_| f());
-                    best[slot] = best[slot].min((now(zero) - start) / repeat as f64);
+                    best[slot] = best[slot].min((clock::seconds(zero) - start) / repeat as f64);
                 };
                 let (mx, mw, mdy) = (Matrix::new(&x, m, k), Matrix::new(&w, n, k), Matrix::new(&dy, m, n));
                 time(0, &mut || gemm_packed(mx, &packed, &mut y, Store::Set));

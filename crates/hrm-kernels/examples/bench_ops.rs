@@ -3,17 +3,21 @@
 //! The model's shapes at batch 32 of Sudoku: 82 tokens, hidden 512, 8 heads, feed-forward 1536. Best of several rounds.
 
 use hrm_kernels::{
-    AdamAtan2Step, AttentionShape, Rotary, adam_atan2_step, add, attention, attention_backward, rms_norm,
-    rms_norm_backward, swiglu, swiglu_backward,
+    AdamAtan2Step, AttentionShape, Matrix, PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix, Rotary,
+    Store, adam_atan2_step, add, attention, attention_backward, gemm_bf16_packed, gemm_packed, gemm_swiglu,
+    gemm_swiglu_bf16, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
 };
 use std::time::Instant;
 
+mod clock;
+
 fn best(rounds: usize, mut f: impl FnMut()) -> f64 {
+    let zero = Instant::now();
     (0..rounds)
         .map(|_| {
-            let start = Instant::now();
+            let start = clock::seconds(zero);
             f();
-            start.elapsed().as_secs_f64()
+            clock::seconds(zero) - start
         })
         .fold(f64::INFINITY, f64::min)
 }
@@ -42,6 +46,21 @@ fn main() {
         let (gate_up, dout) = (wave(rows * 3072), wave(rows * 1536));
         let (mut out, mut grad) = (vec![0.0; rows * 1536], vec![0.0; rows * 3072]);
         per_element("swiglu", out.len(), || swiglu(&gate_up, 1536, &mut out));
+        let (x, w) = (Matrix::new(&x, rows, 512), wave(3072 * 512));
+        let single = PackedMatrix::pack_weight(&w, 3072, 512);
+        let half = PackedBf16::pack_weight(&w, 3072, 512);
+        let fused = PackedGateUp::pack(&w, 1536, 512);
+        let fused_half = PackedGateUpBf16::pack(&w, 1536, 512);
+        per_element("gate_up, swiglu", out.len(), || {
+            gemm_packed(x, &single, &mut grad, Store::Set);
+            swiglu(&grad, 1536, &mut out);
+        });
+        per_element("gate_up with swiglu", out.len(), || gemm_swiglu(x, &fused, &mut out));
+        per_element("bf16 gate_up, swiglu", out.len(), || {
+            gemm_bf16_packed(x, &half, &mut grad, Store::Set);
+            swiglu(&grad, 1536, &mut out);
+        });
+        per_element("bf16 gate_up with swiglu", out.len(), || gemm_swiglu_bf16(x, &fused_half, &mut out));
         per_element("swiglu backward", out.len(), || swiglu_backward(&gate_up, &dout, 1536, &mut grad));
     }
     let len = 3_407_872;

@@ -4,10 +4,14 @@
 //! those of the current rayon pool. **Results do not depend on the number of threads**: work is split over the elements of the result, never
 //! over a sum.
 
+// Loops over the registers of a tile are clearer with the indices of the formula.
+#![allow(clippy::needless_range_loop)]
+
 mod adam;
 mod attention;
 mod bf16;
 mod elementwise;
+mod gate_up;
 mod gemm;
 mod math;
 mod norm;
@@ -21,6 +25,7 @@ pub use adam::{AdamAtan2Step, adam_atan2_step};
 pub use attention::{AttentionShape, Rotary, attention, attention_backward};
 pub use bf16::{Bf16Engine, PackedBf16, gemm_bf16, gemm_bf16_packed};
 pub use elementwise::{add, add_assign};
+pub use gate_up::{PackedGateUp, PackedGateUpBf16, gemm_swiglu, gemm_swiglu_bf16};
 pub use gemm::{Matrix, PackedMatrix, Store, gemm, gemm_packed};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use simd::Isa;

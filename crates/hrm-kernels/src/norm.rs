@@ -28,7 +28,7 @@ pub(crate) fn rms_norm_for(
     hidden: usize,
     eps: f32,
     out: &mut [f32],
-    mut inv_rms: Option<&mut [f32]>,
+    inv_rms: Option<&mut [f32]>,
 ) {
     let rows = rows_of("rms_norm", x.len(), hidden);
     assert_eq!(out.len(), x.len(), "rms_norm: x has {} floats, out {}", x.len(), out.len());
@@ -39,7 +39,7 @@ pub(crate) fn rms_norm_for(
         assert_eq!(inv_rms.len(), rows, "rms_norm: {rows} rows, inv_rms has {}", inv_rms.len());
     }
     let out = Shared::new(out);
-    let inv_rms = inv_rms.as_deref_mut().map(Shared::new);
+    let inv_rms = inv_rms.map(Shared::new);
     for_each_range(rows, hidden, |rows| dispatch(isa, Forward { x, r, hidden, eps, out, inv_rms, rows }));
 }
 

@@ -91,6 +91,34 @@ impl Kernel for Forward<'_> {
     }
 }
 
+/// [`swiglu`] of a tile that holds gates in the first half of each row and ups in the second, half as wide each.
+///
+/// # Safety
+/// `tile` is readable for `rows` rows of `2 * half` floats, `out` writable for `cols <= half` floats in as many rows of its stride.
+#[inline(always)]
+pub(crate) unsafe fn swiglu_tile<S: GemmSimd>(
+    s: S,
+    tile: *const f32,
+    half: usize,
+    rows: usize,
+    cols: usize,
+    (out, stride): (*mut f32, usize),
+) {
+    for row in 0..rows {
+        let mut i = 0;
+        while i < cols {
+            let n = S::N.min(cols - i);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let gate = tile.add(row * 2 * half + i);
+                let (g, u) = (s.load_n(gate, n), s.load_n(gate.add(half), n));
+                s.store_n(out.add(row * stride + i), s.mul(s.mul(g, sigmoid(s, g)), u), n);
+            }
+            i += n;
+        }
+    }
+}
+
 struct Backward<'a> {
     gate_up: &'a [f32],
     dout: &'a [f32],

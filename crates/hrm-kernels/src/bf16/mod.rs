@@ -14,6 +14,8 @@ pub use engine::Bf16Engine;
 
 use crate::gemm::{Matrix, Store};
 use crate::scratch::{Buffer, Shared, for_each_task, with_scratch};
+use crate::simd::{GemmSimd, Isa, Kernel, dispatch};
+use crate::swiglu::swiglu_tile;
 use std::ops::Range;
 
 /// Rows, columns and pairs of a tile.
@@ -117,7 +119,37 @@ pub(crate) fn gemm_bf16_packed_for(
         return empty(out, store);
     }
     let out = Output { data: Shared::new(out), cols: b.n, store };
-    product(engine, a, 0..b.k, b.data.as_slice(), out);
+    product(engine, a, 0..b.k, b.data.as_slice(), out, None);
+}
+
+/// Product with gates and ups in turn, 16 columns each, and then SwiGLU of every block; `out` `[m, inter]`.
+pub(crate) fn gemm_swiglu_blocks(
+    engine: Bf16Engine,
+    a: Matrix<'_>,
+    b: &PackedBf16,
+    inter: usize,
+    out: &mut [f32],
+) {
+    assert!(a.cols() == b.k && out.len() == a.rows() * inter);
+    let out = Output { data: Shared::new(out), cols: b.n, store: Store::Set };
+    product(engine, a, 0..b.k, b.data.as_slice(), out, Some(inter));
+}
+
+/// A block of gates and ups, and where its SwiGLU goes.
+struct SwigluBlock<'a> {
+    block: &'a [f32; BLOCK * BLOCK],
+    rows: usize,
+    cols: usize,
+    out: (*mut f32, usize),
+}
+
+impl Kernel for SwigluBlock<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: GemmSimd>(self, s: S) {
+        // SAFETY: `product` gives the place of the block in the output.
+        unsafe { swiglu_tile(s, self.block.as_ptr(), TILE, self.rows, self.cols, self.out) };
+    }
 }
 
 pub(crate) fn gemm_bf16_for(engine: Bf16Engine, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
@@ -134,7 +166,7 @@ pub(crate) fn gemm_bf16_for(engine: Bf16Engine, a: Matrix<'_>, b: Matrix<'_>, ou
         let depth = start..k.min(start + part);
         with_scratch(packed_b_words(depth.len(), n), |packed| {
             pack_b(b, depth.clone(), packed);
-            product(engine, a, depth.clone(), packed, out);
+            product(engine, a, depth.clone(), packed, out, None);
         });
         out.store = Store::Add;
         start += part;
@@ -180,8 +212,16 @@ fn pack_b(b: Matrix<'_>, depth: Range<usize>, out: &mut [f32]) {
     });
 }
 
-/// Multiplies columns `depth` of `a` with packed rows of B.
-fn product(engine: Bf16Engine, a: Matrix<'_>, depth: Range<usize>, b: &[f32], out: Output) {
+/// Multiplies columns `depth` of `a` with packed rows of B. With `swiglu`, every block holds gates and ups, and their SwiGLU of that width is
+/// what goes out.
+fn product(
+    engine: Bf16Engine,
+    a: Matrix<'_>,
+    depth: Range<usize>,
+    b: &[f32],
+    out: Output,
+    swiglu: Option<usize>,
+) {
     let (m, n) = (a.rows(), out.cols);
     if m == 0 || n == 0 {
         return;
@@ -198,7 +238,8 @@ fn product(engine: Bf16Engine, a: Matrix<'_>, depth: Range<usize>, b: &[f32], ou
         let (row, col) = (task / col_tasks, task % col_tasks);
         let rows = row * row_blocks / row_tasks..(row + 1) * row_blocks / row_tasks;
         let cols = col * col_blocks / col_tasks..(col + 1) * col_blocks / col_tasks;
-        let kc = KC_TILES.min(k_tiles);
+        // A block that is not stored as it is must be whole after one part of the reduction.
+        let kc = if swiglu.is_some() { k_tiles } else { KC_TILES.min(k_tiles) };
         with_scratch(rows.len() * 2 * kc * WORDS, |packed| {
             let _tiles = engine.enter();
             let mut store = out.store;
@@ -215,22 +256,34 @@ fn product(engine: Bf16Engine, a: Matrix<'_>, depth: Range<usize>, b: &[f32], ou
                     for row in rows.clone() {
                         // SAFETY: packed operands are as large as the block reads; tasks write disjoint blocks of the output.
                         unsafe {
+                            let a = packed.as_ptr().add((row - rows.start) * 2 * tiles * WORDS);
                             let b = b.as_ptr().add(col * 2 * k_tiles * WORDS + tile * WORDS);
-                            engine.block(
-                                [
-                                    packed.as_ptr().add((row - rows.start) * 2 * tiles * WORDS),
-                                    packed.as_ptr().add(((row - rows.start) * 2 + 1) * tiles * WORDS),
-                                ],
-                                [b, b.add(k_tiles * WORDS)],
-                                tiles,
-                                engine::Target {
-                                    data: out.data.get().add(row * BLOCK * n + col * BLOCK),
-                                    stride: n,
-                                    rows: BLOCK.min(m - row * BLOCK),
-                                    cols: BLOCK.min(n - col * BLOCK),
+                            let (a, b) = ([a, a.add(tiles * WORDS)], [b, b.add(k_tiles * WORDS)]);
+                            let mut to = engine::Target {
+                                data: out.data.get().wrapping_add(row * BLOCK * n + col * BLOCK),
+                                stride: n,
+                                rows: BLOCK.min(m - row * BLOCK),
+                                cols: BLOCK.min(n - col * BLOCK),
+                                store,
+                            };
+                            if let Some(inter) = swiglu {
+                                let mut block = [0.0; BLOCK * BLOCK];
+                                let rows = to.rows;
+                                to = engine::Target {
+                                    data: block.as_mut_ptr(),
+                                    stride: BLOCK,
+                                    rows: BLOCK,
+                                    cols: BLOCK,
                                     store,
-                                },
-                            );
+                                };
+                                engine.block(a, b, tiles, to);
+                                let first = col * TILE;
+                                let out = (out.data.get().add(row * BLOCK * inter + first), inter);
+                                let cols = TILE.min(inter - first);
+                                dispatch(Isa::best(), SwigluBlock { block: &block, rows, cols, out });
+                            } else {
+                                engine.block(a, b, tiles, to);
+                            }
                         }
                     }
                 }

@@ -3,6 +3,9 @@
 use super::Store;
 use crate::simd::GemmSimd;
 
+/// Floats of the largest micro-tile, rounded up.
+pub(crate) const LARGEST: usize = 512;
+
 /// Rows of the right operand by which the prefetch is ahead.
 const AHEAD: usize = 8;
 
@@ -110,8 +113,8 @@ unsafe fn kernel<S: GemmSimd, const R: usize, const NV: usize, const PACKED: boo
         return;
     }
     // A narrow tile goes through memory, so that the sums of a full one stay in registers.
-    let mut whole = [0.0f32; 512];
-    const { assert!(R * NV * S::N <= 512) };
+    let mut whole = [0.0f32; LARGEST];
+    const { assert!(R * NV * S::N <= LARGEST) };
     // SAFETY: `whole` is a tile of this size; then the caller's promise.
     unsafe {
         finish(s, &sums, whole.as_mut_ptr(), NV * S::N, Store::Set);

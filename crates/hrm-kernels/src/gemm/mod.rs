@@ -9,6 +9,7 @@ mod pack;
 
 use crate::scratch::{Buffer, Shared, for_each_task, with_scratch};
 use crate::simd::{GemmSimd, Isa, Kernel, dispatch};
+use crate::swiglu::swiglu_tile;
 use micro::Left;
 use std::ops::Range;
 
@@ -191,7 +192,14 @@ pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
 pub fn gemm_packed(a: Matrix<'_>, b: &PackedMatrix, out: &mut [f32], store: Store) {
     a.check_product(b.k, b.n, out);
     let out = Output { data: Shared::new(out), stride: b.n, store };
-    product(b.isa, a, 0..b.k, b.data.as_slice(), b.n, out);
+    product(b.isa, a, 0..b.k, b.data.as_slice(), b.n, out, None);
+}
+
+/// Product with gates and ups in turn, half a micro-tile each, and then SwiGLU of every tile; `out` `[m, inter]`.
+pub(crate) fn gemm_swiglu_tiles(a: Matrix<'_>, b: &PackedMatrix, inter: usize, out: &mut [f32]) {
+    assert!(a.cols == b.k && out.len() == a.rows * inter);
+    let out = Output { data: Shared::new(out), stride: inter, store: Store::Set };
+    product(b.isa, a, 0..b.k, b.data.as_slice(), b.n, out, Some(inter));
 }
 
 pub(crate) fn gemm_for(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
@@ -211,7 +219,7 @@ pub(crate) fn gemm_for(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], 
         let depth = start..k.min(start + part);
         with_scratch(n.div_ceil(nr) * nr * depth.len(), |packed| {
             pack_b(isa, b, depth.clone(), 0..n, packed);
-            product(isa, a, depth.clone(), packed, n, out);
+            product(isa, a, depth.clone(), packed, n, out, None);
         });
         out.store = Store::Add;
     }
@@ -311,7 +319,17 @@ impl Kernel for PackB<'_> {
 }
 
 /// Multiplies columns `depth` of `a` with packed rows of B: the whole product over all rows and columns of the result.
-fn product(isa: Isa, a: Matrix<'_>, depth: Range<usize>, b: &[f32], n: usize, out: Output) {
+///
+/// With `swiglu`, every tile holds gates and ups, and their SwiGLU of that width is what goes out.
+fn product(
+    isa: Isa,
+    a: Matrix<'_>,
+    depth: Range<usize>,
+    b: &[f32],
+    n: usize,
+    out: Output,
+    swiglu: Option<usize>,
+) {
     let (m, k) = (a.rows, depth.len());
     if m == 0 || n == 0 {
         return;
@@ -330,8 +348,10 @@ fn product(isa: Isa, a: Matrix<'_>, depth: Range<usize>, b: &[f32], n: usize, ou
         let (row, col) = (index / col_tasks, index % col_tasks);
         let rows = (row * row_panels / row_tasks * mr)..((row + 1) * row_panels / row_tasks * mr).min(m);
         let cols = (col * col_panels / col_tasks * nr)..((col + 1) * col_panels / col_tasks * nr).min(n);
-        with_scratch(Block::scratch(mr, rows.len(), k), |packed| {
-            dispatch(isa, Block { a, depth: depth.clone(), b, rows, cols, out, packed });
+        // A tile that is not stored as it is must be whole after one block of the reduction.
+        let kc = if swiglu.is_some() { k } else { KC.min(k) };
+        with_scratch(Block::scratch(mr, rows.len(), kc), |packed| {
+            dispatch(isa, Block { a, depth: depth.clone(), kc, b, rows, cols, out, swiglu, packed });
         });
     });
 }
@@ -340,18 +360,21 @@ fn product(isa: Isa, a: Matrix<'_>, depth: Range<usize>, b: &[f32], n: usize, ou
 struct Block<'a> {
     a: Matrix<'a>,
     depth: Range<usize>,
+    /// Depth of a block of the reduction.
+    kc: usize,
     b: &'a [f32],
     rows: Range<usize>,
     cols: Range<usize>,
     out: Output,
+    swiglu: Option<usize>,
     /// Room for the block's rows of A, [`Block::scratch`] floats.
     packed: &'a mut [f32],
 }
 
 impl Block<'_> {
     /// Floats of scratch that a block needs. A panel ends in slack, because packing writes whole vectors.
-    fn scratch(mr: usize, rows: usize, k: usize) -> usize {
-        (KC.min(k) * mr + 16) * rows.div_ceil(mr)
+    fn scratch(mr: usize, rows: usize, kc: usize) -> usize {
+        (kc * mr + 16) * rows.div_ceil(mr)
     }
 }
 
@@ -361,12 +384,12 @@ impl Kernel for Block<'_> {
     fn run<S: GemmSimd>(self, s: S) {
         let k = self.depth.len();
         let row_panels = self.rows.len().div_ceil(S::MR);
-        let panel_size = KC.min(k) * S::MR + 16;
+        let panel_size = self.kc * S::MR + 16;
         assert!(self.packed.len() >= panel_size * row_panels);
         let mut store = self.out.store;
         let mut start = 0;
         while start < k {
-            let depth = KC.min(k - start);
+            let depth = self.kc.min(k - start);
             let Matrix { data, row_stride, col_stride, .. } = self.a;
             // In the order of memory: where rows run along it, a few columns of all panels at a time.
             let step = if row_stride == 1 { 16 } else { depth };
@@ -395,22 +418,34 @@ impl Kernel for Block<'_> {
                     // SAFETY: packed panels are as large as the kernel reads; tasks write disjoint blocks of the output, which holds
                     // `rows` rows of `stride` floats.
                     unsafe {
-                        s.tile(&micro::Tile {
+                        let mut tile = micro::Tile {
                             rows,
                             cols,
                             depth,
                             a: Left::ByDepth(self.packed.as_ptr().add(panel * panel_size), S::MR),
                             b: self.b.as_ptr().add(col * k + start * S::NR),
-                            c: self.out.data.get().add(row * self.out.stride + col),
+                            c: self.out.data.get().wrapping_add(row * self.out.stride + col),
                             c_stride: self.out.stride,
                             store,
-                        });
+                        };
+                        if let Some(inter) = self.swiglu {
+                            let half = S::NR / 2;
+                            let first = col / S::NR * half;
+                            let mut gate_up = [0.0f32; micro::LARGEST];
+                            tile.c = gate_up.as_mut_ptr();
+                            tile.c_stride = S::NR;
+                            s.tile(&tile);
+                            let to = (self.out.data.get().add(row * inter + first), inter);
+                            swiglu_tile(s, gate_up.as_ptr(), half, rows, half.min(inter - first), to);
+                        } else {
+                            s.tile(&tile);
+                        }
                     }
                 }
                 col += S::NR;
             }
             store = Store::Add;
-            start += KC;
+            start += self.kc;
         }
     }
 }
