@@ -26,7 +26,7 @@ pub(super) struct Target {
 }
 
 /// While it lives, the thread's tile registers are set up.
-pub(super) struct Tiles(Bf16Engine);
+pub(super) struct Tiles(#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] Bf16Engine);
 
 impl Drop for Tiles {
     fn drop(&mut self) {
@@ -94,13 +94,12 @@ impl Bf16Engine {
     pub(super) unsafe fn block(self, a: [*const f32; 2], b: [*const f32; 2], tiles: usize, to: Target) {
         // SAFETY: the caller's promise; the engine is one of `available`.
         unsafe {
-            let direct = to.rows == BLOCK && to.cols == BLOCK;
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            if self == Bf16Engine::Amx && direct {
+            if self == Bf16Engine::Amx && (to.rows, to.cols) == (BLOCK, BLOCK) {
                 return amx::block(a, b, tiles, to.data, to.stride, to.store == Store::Add);
             }
             #[cfg(target_arch = "x86_64")]
-            if self == Bf16Engine::Avx512Bf16 && direct {
+            if self == Bf16Engine::Avx512Bf16 && (to.rows, to.cols) == (BLOCK, BLOCK) {
                 return vector::block(a, b, tiles, to.data, to.stride, to.store == Store::Add);
             }
             // A block at the edge goes through memory. It starts from what the output holds, as a whole one does: the same bits.

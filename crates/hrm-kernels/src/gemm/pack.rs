@@ -2,6 +2,9 @@
 
 use crate::simd::GemmSimd;
 
+/// Rows by which a prefetch is ahead.
+const AHEAD: usize = 16;
+
 /// Packs `cols <= NR` columns of B into `[depth][NR]`, zero-padded.
 ///
 /// # Safety
@@ -75,11 +78,15 @@ unsafe fn pack<S: GemmSimd>(
             }
         } else if lane_stride == 1 {
             for p in 0..depth {
+                s.prefetch(src.wrapping_add((p + AHEAD) * depth_stride));
                 s.store(dst.add(p * dst_stride), s.load_n(src.add(p * depth_stride), lanes));
             }
         } else if depth_stride == 1 {
             let mut p = 0;
             while p + S::N <= depth {
+                for lane in 0..lanes {
+                    s.prefetch(src.wrapping_add(p + AHEAD * 4 + lane * lane_stride));
+                }
                 s.transpose(src.add(p), lane_stride, lanes, S::N, dst.add(p * dst_stride), dst_stride);
                 p += S::N;
             }
