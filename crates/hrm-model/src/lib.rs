@@ -36,6 +36,11 @@ mod puzzle_embedding;
 pub mod summary;
 pub mod weights;
 
+/// The Burn that this crate is built on, so that a dependent crate uses the same one.
+pub use burn;
+/// The backends: [`hrm_backend::Cpu`] and the bound [`hrm_backend::HrmBackend`].
+pub use hrm_backend;
+
 pub use config::{ForwardDtype, ModelConfig, PositionEncoding};
 pub use error::ModelError;
 pub use hrm::{Hrm, SegmentOutput, State};
