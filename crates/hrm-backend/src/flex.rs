@@ -4,7 +4,7 @@ use burn::tensor::{Bytes, DType, Shape, TensorMetadata, ops::FloatTensor};
 use burn_flex::{Flex, FlexTensor, Layout};
 use hrm_kernels::{AdamAtan2Step, AttentionShape, Matrix, Rotary, Store};
 
-use crate::{HrmBackend, ops::AdamAtan2Update, plain, primitive, tensor};
+use crate::{HrmBackend, MatmulPrecision, matmul_precision, ops::AdamAtan2Update, plain, primitive, tensor};
 
 impl HrmBackend for Flex {
     const WIDEST_FLOAT: DType = DType::F64;
@@ -14,7 +14,12 @@ impl HrmBackend for Flex {
             return primitive(plain::linear(tensor::<Self, 2>(x), tensor(weight)));
         }
         let ([rows, _], [width, _]) = (dims(&x), dims(&weight));
-        product(matrix(&x.to_contiguous()), matrix(&weight.to_contiguous()).transposed(), rows, width)
+        product(
+            matrix(&x.to_contiguous()),
+            matrix(&weight.to_contiguous()).transposed(),
+            rows,
+            width,
+        )
     }
 
     fn linear_backward_input(dy: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -22,7 +27,12 @@ impl HrmBackend for Flex {
             return primitive(tensor::<Self, 2>(dy).matmul(tensor(weight)));
         }
         let ([rows, _], [_, width]) = (dims(&dy), dims(&weight));
-        product(matrix(&dy.to_contiguous()), matrix(&weight.to_contiguous()), rows, width)
+        product(
+            matrix(&dy.to_contiguous()),
+            matrix(&weight.to_contiguous()),
+            rows,
+            width,
+        )
     }
 
     fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -30,7 +40,12 @@ impl HrmBackend for Flex {
             return primitive(tensor::<Self, 2>(dy).transpose().matmul(tensor(x)));
         }
         let ([_, rows], [_, width]) = (dims(&dy), dims(&x));
-        product(matrix(&dy.to_contiguous()).transposed(), matrix(&x.to_contiguous()), rows, width)
+        product(
+            matrix(&dy.to_contiguous()).transposed(),
+            matrix(&x.to_contiguous()),
+            rows,
+            width,
+        )
     }
 
     fn add_rms_norm(
@@ -44,7 +59,7 @@ impl HrmBackend for Flex {
         }
         let [rows, hidden] = dims(&x);
         let (x, residual) = (x.to_contiguous(), residual.to_contiguous());
-        let (mut y, mut inv_rms) = (vec![0.0; rows * hidden], vec![0.0; rows]);
+        let (mut y, mut inv_rms) = (uninitialised(rows * hidden), uninitialised(rows));
         hrm_kernels::rms_norm(
             values(&x),
             Some(values(&residual)),
@@ -67,7 +82,7 @@ impl HrmBackend for Flex {
         }
         let [rows, hidden] = dims(&dy);
         let (y, inv_rms, dy) = (y.to_contiguous(), inv_rms.to_contiguous(), dy.to_contiguous());
-        let mut du = vec![0.0; rows * hidden];
+        let mut du = uninitialised(rows * hidden);
         hrm_kernels::rms_norm_backward(values(&y), values(&inv_rms), values(&dy), hidden, &mut du);
         from_vec(du, [rows, hidden])
     }
@@ -77,7 +92,7 @@ impl HrmBackend for Flex {
             return primitive(plain::swiglu(tensor::<Self, 2>(gate_up)));
         }
         let [rows, width] = dims(&gate_up);
-        let mut out = vec![0.0; rows * width / 2];
+        let mut out = uninitialised(rows * width / 2);
         hrm_kernels::swiglu(values(&gate_up.to_contiguous()), width / 2, &mut out);
         from_vec(out, [rows, width / 2])
     }
@@ -87,7 +102,7 @@ impl HrmBackend for Flex {
             return primitive(plain::swiglu_backward(tensor::<Self, 2>(gate_up), tensor(dy)));
         }
         let [rows, width] = dims(&gate_up);
-        let mut out = vec![0.0; rows * width];
+        let mut out = uninitialised(rows * width);
         let (gate_up, dy) = (gate_up.to_contiguous(), dy.to_contiguous());
         hrm_kernels::swiglu_backward(values(&gate_up), values(&dy), width / 2, &mut out);
         from_vec(out, [rows, width])
@@ -105,7 +120,7 @@ impl HrmBackend for Flex {
         }
         let shape = attention_shape(&qkv, heads);
         let rotary = rotary.map(|(cos, sin)| (cos.to_contiguous(), sin.to_contiguous()));
-        let (mut out, mut lse) = (vec![0.0; shape.out_len()], vec![0.0; shape.lse_len()]);
+        let (mut out, mut lse) = (uninitialised(shape.out_len()), uninitialised(shape.lse_len()));
         let qkv = qkv.to_contiguous();
         hrm_kernels::attention(shape, values(&qkv), tables(&rotary), &mut out, Some(&mut lse));
         (
@@ -136,7 +151,7 @@ impl HrmBackend for Flex {
         let shape = attention_shape(&qkv, heads);
         let rotary = rotary.map(|(cos, sin)| (cos.to_contiguous(), sin.to_contiguous()));
         let [qkv, out, lse, dout] = [qkv, out, lse, dout].map(|t| t.to_contiguous());
-        let mut dqkv = vec![0.0; shape.qkv_len()];
+        let mut dqkv = uninitialised(shape.qkv_len());
         hrm_kernels::attention_backward(
             shape,
             values(&qkv),
@@ -155,7 +170,13 @@ impl HrmBackend for Flex {
         moments: (FloatTensor<Self>, FloatTensor<Self>),
         update: &AdamAtan2Update,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let AdamAtan2Update { lr, beta1, beta2, weight_decay, step } = *update;
+        let AdamAtan2Update {
+            lr,
+            beta1,
+            beta2,
+            weight_decay,
+            step,
+        } = *update;
         let [mut param, grad, mut m, mut v] =
             [param, grad, moments.0, moments.1].map(|tensor| tensor.to_contiguous());
         // In place where nobody else holds the buffer, on a copy otherwise.
@@ -164,7 +185,13 @@ impl HrmBackend for Flex {
             values(&grad),
             m.storage_mut(),
             v.storage_mut(),
-            AdamAtan2Step { lr, beta1, beta2, weight_decay, step },
+            AdamAtan2Step {
+                lr,
+                beta1,
+                beta2,
+                weight_decay,
+                step,
+            },
         );
         (param, m, v)
     }
@@ -185,20 +212,44 @@ fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
 }
 
 fn product(a: Matrix<'_>, b: Matrix<'_>, rows: usize, cols: usize) -> FlexTensor {
-    let mut out = vec![0.0; rows * cols];
-    hrm_kernels::gemm(a, b, &mut out, Store::Set);
+    let mut out = uninitialised(rows * cols);
+    match matmul_precision() {
+        MatmulPrecision::F32 => hrm_kernels::gemm(a, b, &mut out, Store::Set),
+        MatmulPrecision::Bf16 => hrm_kernels::gemm_bf16(a, b, &mut out, Store::Set),
+    }
     from_vec(out, [rows, cols])
 }
 
+/// A buffer for a kernel to fill. Zeroing it first would cost as much as some of the kernels.
+#[expect(clippy::uninit_vec, reason = "every kernel called here writes each element of its outputs before it returns")]
+fn uninitialised(len: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    // SAFETY: the capacity is `len`, any bits are an f32, and the kernels only write to the buffer (Store::Set).
+    unsafe { values.set_len(len) };
+    values
+}
+
 fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::new(shape)), DType::F32)
+    FlexTensor::new(
+        Bytes::from_elems(values),
+        Layout::contiguous(Shape::new(shape)),
+        DType::F32,
+    )
 }
 
 fn attention_shape(qkv: &FlexTensor, heads: usize) -> AttentionShape {
     let [batch, seq, width] = dims(qkv);
-    AttentionShape { batch, seq, heads, head_dim: width / 3 / heads }
+    AttentionShape {
+        batch,
+        seq,
+        heads,
+        head_dim: width / 3 / heads,
+    }
 }
 
 fn tables(rotary: &Option<(FlexTensor, FlexTensor)>) -> Option<Rotary<'_>> {
-    rotary.as_ref().map(|(cos, sin)| Rotary { cos: values(cos), sin: values(sin) })
+    rotary.as_ref().map(|(cos, sin)| Rotary {
+        cos: values(cos),
+        sin: values(sin),
+    })
 }

@@ -14,6 +14,9 @@ mod backends;
 mod flex;
 pub mod ops;
 pub mod plain;
+mod precision;
+
+pub use precision::{MatmulPrecision, matmul_precision, set_matmul_precision};
 
 use burn::tensor::{
     DType, Tensor, TensorPrimitive,

@@ -167,6 +167,25 @@ impl ModelSection {
     }
 }
 
+/// Precision of the operands of matrix products; see [`hrm_backend::MatmulPrecision`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MatmulPrecision {
+    /// fp32.
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+impl From<MatmulPrecision> for hrm_backend::MatmulPrecision {
+    fn from(precision: MatmulPrecision) -> Self {
+        match precision {
+            MatmulPrecision::F32 => Self::F32,
+            MatmulPrecision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 /// Section `[train]`. Defaults are the paper's for Sudoku-Extreme.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -201,6 +220,9 @@ pub struct TrainConfig {
     pub loss: LossKind,
     /// Largest global gradient norm; 0 for no clipping.
     pub grad_clip: f64,
+    /// Operands of matrix products on the CPU: exact, or rounded to bfloat16, which is several times faster on
+    /// processors with AMX.
+    pub matmul_precision: MatmulPrecision,
     /// Steps between two rows written and shown; metrics stay on the device in between.
     pub log_interval: u64,
     /// Steps between two checkpoints; 0 for only the last.
@@ -227,6 +249,7 @@ impl Default for TrainConfig {
             puzzle_emb_weight_decay: 1.0,
             loss: LossKind::Stablemax,
             grad_clip: 0.0,
+            matmul_precision: MatmulPrecision::F32,
             log_interval: 1,
             checkpoint_interval: 1000,
             keep_checkpoints: 2,

@@ -215,6 +215,7 @@ pub fn train<A: HrmAutodiffBackend>(
         stop,
     } = options;
     let data = data::load(&recipe.recipe.data)?;
+    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
     let (mut run, mut trainer) = if resume {
         resume_run::<A>(&run_dir, recipe, &data, device, observer)?
     } else {
