@@ -1,2 +1,65 @@
-//! Stub.
-fn main() {}
+//! The `hrm` command: train, evaluate and run hierarchical reasoning models.
+
+mod backend;
+mod cli;
+mod commands;
+mod models;
+mod puzzles;
+mod terminal;
+
+use std::{
+    io::{self, ErrorKind, IsTerminal},
+    process::ExitCode,
+};
+
+use anstyle::{AnsiColor, Style};
+use clap::Parser;
+
+use crate::{cli::Cli, terminal::colour_wanted};
+
+fn main() -> ExitCode {
+    // Usage errors, --help and --version end in here, with exit code 2 or 0.
+    let cli = Cli::parse();
+    match cli.command.run() {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints `error: what: because of: because of`.
+fn report(error: &anyhow::Error) {
+    let style = if io::stderr().is_terminal() && colour_wanted() {
+        AnsiColor::Red.on_default().bold()
+    } else {
+        Style::new()
+    };
+    eprintln!("{style}error:{style:#} {}", message(error));
+}
+
+/// The chain of causes in one line; a cause that its parent has already told is left out.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(cause.trim_end());
+        }
+    }
+    text
+}
+
+/// Whoever read our output stopped reading: `hrm solve | head -1`. No error of ours.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+    })
+}

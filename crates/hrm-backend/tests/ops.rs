@@ -1,0 +1,369 @@
+//! Every fused operator against its plain formula, forward and backward: what a backend's operators and our
+//! hand-written backward passes give, against plain Burn operators in fp32 that Burn itself differentiates.
+
+use burn::{
+    backend::Autodiff,
+    tensor::{DType, Tensor, TensorData, backend::Backend},
+};
+use hrm_backend::{
+    HrmBackend,
+    ops::{self, AdamAtan2Update},
+    plain,
+};
+use hrm_testing::{
+    for_each_backend,
+    parity::{Deviations, tensor_values},
+};
+
+for_each_backend!(
+    linear,
+    linear_on_the_host,
+    add_rms_norm,
+    add_rms_norm_of_one_tensor,
+    swiglu,
+    attention,
+    attention_of_large_scores,
+    adam_atan2,
+);
+
+const EPS: f64 = 1e-5;
+
+/// A rank-2 tensor that is differentiated.
+type Diff<B> = Tensor<Autodiff<B>, 2>;
+
+/// Uniform in -1..1 and the same everywhere, exact in `dtype` (fp32 or bf16).
+fn noise(seed: u64, count: usize, dtype: DType) -> Vec<f32> {
+    let mask = if dtype == DType::BF16 { 0xffff_0000 } else { u32::MAX };
+    let mut state = seed;
+    let mut next = || {
+        // splitmix64
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let uniform = (z >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+        f32::from_bits(uniform.to_bits() & mask)
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A type to compute in, and how far from the fp32 formula it may be (root mean squares).
+#[derive(Debug, Clone, Copy)]
+struct Precision {
+    dtype: DType,
+    tolerance: f64,
+}
+
+/// fp32 everywhere; bf16 where the device has it.
+fn precisions<B: Backend>() -> Vec<Precision> {
+    let mut precisions = vec![Precision { dtype: DType::F32, tolerance: 5e-6 }];
+    if B::supports_dtype(&B::Device::default(), DType::BF16) {
+        precisions.push(Precision { dtype: DType::BF16, tolerance: 2e-2 });
+    }
+    precisions
+}
+
+/// What the operator gets.
+#[derive(Debug, Clone, Copy)]
+struct Inputs<const N: usize> {
+    shapes: [[usize; 2]; N],
+    /// Inputs are uniform in `-scale..scale`; a power of two.
+    scale: f32,
+    /// The operator sees transposed views: the same shapes, other strides.
+    strided: bool,
+    /// Only this input needs a gradient.
+    only: Option<usize>,
+}
+
+impl<const N: usize> Inputs<N> {
+    fn of(shapes: [[usize; 2]; N]) -> Self {
+        Self { shapes, scale: 2.0, strided: false, only: None }
+    }
+
+    /// Output and gradients of a function computed in `dtype` at inputs that are exact in `exact_in`.
+    fn run<B: HrmBackend>(
+        &self,
+        exact_in: DType,
+        dtype: DType,
+        function: impl Fn([Diff<B>; N]) -> Diff<B>,
+    ) -> Vec<(String, Vec<f64>)> {
+        let device = B::Device::default();
+        let leaves: [Diff<B>; N] = std::array::from_fn(|index| {
+            let [rows, columns] = self.shapes[index];
+            let shape = if self.strided { [columns, rows] } else { [rows, columns] };
+            let values = noise(index as u64, rows * columns, exact_in);
+            let leaf = Diff::<B>::from_data(TensorData::new(values, shape), &device) * self.scale;
+            let tracked = self.only.is_none_or(|only| only == index);
+            leaf.cast(dtype).detach().set_require_grad(tracked)
+        });
+        let view = |leaf: &Diff<B>| match self.strided {
+            true => leaf.clone().transpose(),
+            false => leaf.clone(),
+        };
+        let y = function(leaves.each_ref().map(view));
+        assert_eq!(y.dtype(), dtype, "type of the output");
+        let [rows, columns] = y.dims();
+        let upstream = noise(99, rows * columns, exact_in);
+        let upstream = Diff::<B>::from_data(TensorData::new(upstream, [rows, columns]), &device).cast(dtype);
+        let grads = (y.clone() * upstream).sum().backward();
+        let mut values = vec![("y".to_owned(), tensor_values(y))];
+        for (index, leaf) in leaves.iter().enumerate() {
+            if let Some(grad) = leaf.grad(&grads) {
+                values.push((format!("gradient {index}"), tensor_values(grad)));
+            }
+        }
+        values
+    }
+
+    /// Compares a fused operator in some precision with its plain formula in fp32.
+    fn compare<B: HrmBackend>(
+        &self,
+        check: &mut Deviations,
+        precision: Precision,
+        fused: impl Fn([Diff<B>; N]) -> Diff<B>,
+        plain: impl Fn([Diff<B>; N]) -> Diff<B>,
+    ) {
+        let Precision { dtype, tolerance } = precision;
+        let got = self.run::<B>(dtype, dtype, fused);
+        let expected = self.run::<B>(dtype, DType::F32, plain);
+        let label = format!("{dtype:?} {self:?}");
+        check.check_equal(&format!("{label}: number of gradients"), got.len(), expected.len());
+        for ((what, got), (_, expected)) in got.iter().zip(&expected) {
+            check.check_within(&format!("{label} {what}"), got, expected, 0.0, tolerance);
+        }
+    }
+
+    /// [`compare`](Self::compare) as it is, with strided inputs, and with each input alone tracked.
+    fn compare_all<B: HrmBackend>(
+        self,
+        check: &mut Deviations,
+        precision: Precision,
+        fused: impl Fn([Diff<B>; N]) -> Diff<B>,
+        plain: impl Fn([Diff<B>; N]) -> Diff<B>,
+    ) {
+        let mut variants = vec![self, Self { strided: true, ..self }];
+        if self.shapes.len() > 1 {
+            variants.extend((0..self.shapes.len()).map(|only| Self { only: Some(only), ..self }));
+        }
+        for inputs in variants {
+            inputs.compare(check, precision, &fused, &plain);
+        }
+    }
+}
+
+fn line<B: Backend>(what: &str) -> Deviations {
+    Deviations::new(format!("ops.{what} [{}]", B::name(&B::Device::default())))
+}
+
+/// Rows, inputs, outputs: vectors, heads of a few outputs, the projections of a block.
+const LINEAR: [[usize; 3]; 7] =
+    [[1, 1, 1], [1, 64, 2], [3, 5, 7], [5, 64, 11], [82, 64, 192], [33, 130, 67], [164, 256, 384]];
+
+fn linear<B: HrmBackend>() {
+    let mut check = line::<B>("linear");
+    for precision in precisions::<B>() {
+        for [rows, input, output] in LINEAR {
+            Inputs::of([[rows, input], [output, input]]).compare_all::<B>(
+                &mut check,
+                precision,
+                |[x, weight]| ops::linear(x, weight),
+                |[x, weight]| plain::linear(x, weight),
+            );
+        }
+    }
+    check.finish();
+}
+
+/// The same products computed here in f64: a backend whose plain product is wrong cannot pass.
+fn linear_on_the_host<B: HrmBackend>() {
+    let mut check = line::<B>("linear, host");
+    for [rows, input, output] in LINEAR {
+        let inputs = Inputs::of([[rows, input], [output, input]]);
+        let got = inputs.run::<B>(DType::F32, DType::F32, |[x, weight]| ops::linear(x, weight));
+        let host = |seed, count, scale: f32| -> Vec<f64> {
+            let values = noise(seed, count, DType::F32);
+            values.into_iter().map(|v| f64::from(v * scale)).collect()
+        };
+        let x = host(0, rows * input, inputs.scale);
+        let weight = host(1, output * input, inputs.scale);
+        let dy = host(99, rows * output, 1.0);
+        let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; weight.len()]);
+        for row in 0..rows {
+            for out in 0..output {
+                for i in 0..input {
+                    y[row * output + out] += x[row * input + i] * weight[out * input + i];
+                    dx[row * input + i] += dy[row * output + out] * weight[out * input + i];
+                    dw[out * input + i] += dy[row * output + out] * x[row * input + i];
+                }
+            }
+        }
+        for ((what, got), expected) in got.iter().zip([y, dx, dw]) {
+            let what = format!("{rows}x{input}x{output} {what}");
+            check.check_within(&what, got, &expected, 0.0, 5e-6);
+        }
+    }
+    check.finish();
+}
+
+fn add_rms_norm<B: HrmBackend>() {
+    let mut check = line::<B>("add_rms_norm");
+    for precision in precisions::<B>() {
+        for shape in [[1, 1], [1, 7], [3, 64], [17, 33], [82, 256], [257, 129]] {
+            // At 1/1024 the epsilon weighs as much as the values.
+            for scale in [2.0, 1.0 / 1024.0] {
+                let inputs = Inputs { scale, ..Inputs::of([shape, shape]) };
+                inputs.compare_all::<B>(
+                    &mut check,
+                    precision,
+                    |[x, residual]| ops::add_rms_norm(x, residual, EPS),
+                    |[x, residual]| plain::add_rms_norm(x, residual, EPS).0,
+                );
+            }
+        }
+    }
+    check.finish();
+}
+
+/// Both inputs are the same tensor: its gradient is the sum of two.
+fn add_rms_norm_of_one_tensor<B: HrmBackend>() {
+    let mut check = line::<B>("add_rms_norm(x, x)");
+    let precision = precisions::<B>()[0];
+    Inputs::of([[5, 24]]).compare_all::<B>(
+        &mut check,
+        precision,
+        |[x]| ops::add_rms_norm(x.clone(), x, EPS),
+        |[x]| plain::add_rms_norm(x.clone(), x, EPS).0,
+    );
+    check.finish();
+}
+
+fn swiglu<B: HrmBackend>() {
+    let mut check = line::<B>("swiglu");
+    for precision in precisions::<B>() {
+        for [rows, inter] in [[1, 1], [1, 16], [3, 7], [17, 33], [82, 256], [257, 129]] {
+            // At 64 the sigmoid saturates.
+            for scale in [2.0, 64.0] {
+                let inputs = Inputs { scale, ..Inputs::of([[rows, 2 * inter]]) };
+                inputs.compare_all::<B>(
+                    &mut check,
+                    precision,
+                    |[gate_up]| ops::swiglu(gate_up),
+                    |[gate_up]| plain::swiglu(gate_up),
+                );
+            }
+        }
+    }
+    check.finish();
+}
+
+/// Cosines and sines of rotary positions.
+fn rotary_tables<B: Backend>(seq: usize, head_dim: usize) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let table = |f: fn(f32) -> f32| {
+        let angle = |p: usize, i: usize| {
+            let exponent = (2 * (i % (head_dim / 2))) as f32 / head_dim as f32;
+            p as f32 / 10_000f32.powf(exponent)
+        };
+        let values: Vec<f32> = (0..seq).flat_map(|p| (0..head_dim).map(move |i| f(angle(p, i)))).collect();
+        Tensor::from_data(TensorData::new(values, [seq, head_dim]), &B::Device::default())
+    };
+    (table(f32::cos), table(f32::sin))
+}
+
+/// One comparison of [`attention`] at `[batch, seq, heads, head_dim]`.
+fn compare_attention<B: HrmBackend>(
+    check: &mut Deviations,
+    precision: Precision,
+    [batch, seq, heads, head_dim]: [usize; 4],
+    scale: f32,
+    with_positions: bool,
+) {
+    let width = heads * head_dim;
+    let rotary = with_positions.then(|| rotary_tables::<Autodiff<B>>(seq, head_dim));
+    let inputs = Inputs { scale, ..Inputs::of([[batch * seq, 3 * width]]) };
+    inputs.compare_all::<B>(
+        check,
+        precision,
+        |[qkv]| {
+            let qkv = qkv.reshape([batch, seq, 3 * width]);
+            ops::attention(qkv, rotary.clone(), heads).reshape([batch * seq, width])
+        },
+        |[qkv]| {
+            let qkv = qkv.reshape([batch, seq, 3 * width]);
+            let (out, _) = plain::attention(qkv, rotary.clone(), heads);
+            out.reshape([batch * seq, width])
+        },
+    );
+}
+
+fn attention<B: HrmBackend>() {
+    let mut check = line::<B>("attention");
+    for precision in precisions::<B>() {
+        for shape in
+            [[1, 1, 1, 2], [1, 2, 1, 4], [2, 5, 3, 6], [3, 17, 4, 16], [2, 82, 2, 64], [1, 97, 2, 32]]
+        {
+            for with_positions in [true, false] {
+                compare_attention::<B>(&mut check, precision, shape, 2.0, with_positions);
+            }
+        }
+        // Without positions the head may have any width.
+        compare_attention::<B>(&mut check, precision, [2, 7, 3, 5], 2.0, false);
+    }
+    check.finish();
+}
+
+/// Scores in the hundreds: exponentials overflow unless the largest score is subtracted first.
+fn attention_of_large_scores<B: HrmBackend>() {
+    let mut check = line::<B>("attention, large scores");
+    let precision = Precision {
+        // Rounding of scores of several hundred shows in their exponentials.
+        tolerance: 2e-4,
+        ..precisions::<B>()[0]
+    };
+    compare_attention::<B>(&mut check, precision, [2, 17, 2, 16], 16.0, true);
+    check.finish();
+}
+
+/// Several updates against the formula in f64, computed here, element by element.
+fn adam_atan2<B: HrmBackend>() {
+    let mut check = line::<B>("adam_atan2");
+    let device = B::Device::default();
+    for [rows, columns] in [[1, 1], [1, 7], [33, 5], [64, 129], [300, 257]] {
+        let count = rows * columns;
+        let mut p: Vec<f64> = noise(0, count, DType::F32).into_iter().map(f64::from).collect();
+        let (mut m, mut v) = (vec![0.0; count], vec![0.0; count]);
+        let tensor = |values: &[f64]| {
+            let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+            Tensor::<B, 2>::from_data(TensorData::new(values, [rows, columns]), &device)
+        };
+        let (mut tp, mut tm, mut tv) = (tensor(&p), tensor(&m), tensor(&v));
+        for step in 1..=4 {
+            let update =
+                AdamAtan2Update { lr: 0.01 / step as f64, beta1: 0.9, beta2: 0.95, weight_decay: 0.1, step };
+            // Some elements never get a gradient, whose update must be decay alone.
+            let grad: Vec<f64> = noise(step, count, DType::F32)
+                .into_iter()
+                .enumerate()
+                .map(|(i, g)| if i % 5 == 3 { 0.0 } else { f64::from(g) })
+                .collect();
+            (tp, tm, tv) = ops::adam_atan2(tp, tensor(&grad), tm, tv, &update);
+            let correction1 = 1.0 - update.beta1.powi(step as i32);
+            let correction2 = (1.0 - update.beta2.powi(step as i32)).sqrt();
+            for i in 0..count {
+                m[i] += (1.0 - update.beta1) * (grad[i] - m[i]);
+                v[i] += (1.0 - update.beta2) * (grad[i] * grad[i] - v[i]);
+                p[i] *= 1.0 - update.lr * update.weight_decay;
+                p[i] -= update.lr / correction1 * m[i].atan2(v[i].sqrt() / correction2);
+            }
+            for (what, got, expected) in [("p", &tp, &p), ("m", &tm, &m), ("v", &tv, &v)] {
+                let what = format!("{rows}x{columns} step {step} {what}");
+                let got = tensor_values(got.clone());
+                check.check_within(&what, &got, expected, 0.0, 2e-6);
+                check.check_equal(
+                    &format!("{what}: idle elements"),
+                    got.iter().zip(expected).all(|(g, e)| (*e == 0.0) == (*g == 0.0)),
+                    true,
+                );
+            }
+        }
+    }
+    check.finish();
+}

@@ -1,0 +1,155 @@
+//! The one place that names backends: which are compiled in, and running a job on the one asked for.
+
+use anyhow::{Result, bail};
+use burn::{
+    backend::Autodiff,
+    tensor::{
+        Tensor,
+        backend::{Backend, BackendTypes},
+    },
+};
+use clap::ValueEnum;
+use hrm_backend::{HrmAutodiffBackend, HrmBackend};
+
+/// A value of `--backend`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Name {
+    /// The processor, by the pure-Rust backend `flex`
+    Cpu,
+    /// The same as cpu
+    Flex,
+    /// The processor, by Burn's ndarray backend
+    Ndarray,
+    /// NVIDIA GPUs
+    Cuda,
+    /// Any GPU, by WebGPU
+    Wgpu,
+    /// Any GPU, by Vulkan
+    Vulkan,
+    /// Apple GPUs
+    Metal,
+}
+
+/// What runs on a backend. It gets the backend with automatic differentiation; a job that only infers takes
+/// `A::InnerBackend`.
+pub trait Job {
+    /// What it gives.
+    type Output;
+
+    /// Does it.
+    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Self::Output>;
+}
+
+impl Name {
+    /// From the fastest to the slowest.
+    const PREFERENCE: [Self; 6] = [
+        Self::Cuda,
+        Self::Metal,
+        Self::Vulkan,
+        Self::Wgpu,
+        Self::Flex,
+        Self::Ndarray,
+    ];
+
+    /// The cargo feature that compiles the backend in.
+    pub const fn feature(self) -> &'static str {
+        match self {
+            Self::Cpu | Self::Flex => "flex",
+            Self::Ndarray => "ndarray",
+            Self::Cuda => "cuda",
+            Self::Wgpu => "wgpu",
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+        }
+    }
+
+    const fn is_compiled_in(self) -> bool {
+        match self {
+            Self::Cpu | Self::Flex => cfg!(feature = "flex"),
+            Self::Ndarray => cfg!(feature = "ndarray"),
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Metal => cfg!(feature = "metal"),
+        }
+    }
+
+    /// The backends in this binary, fastest first.
+    pub fn compiled_in() -> Vec<Self> {
+        let all = Self::PREFERENCE.into_iter();
+        all.filter(|name| name.is_compiled_in()).collect()
+    }
+
+    /// The backend asked for, or the fastest in this binary.
+    pub fn or_best(asked: Option<Self>) -> Result<Self> {
+        match asked.or_else(|| Self::compiled_in().first().copied()) {
+            Some(name) if name.is_compiled_in() => Ok(name),
+            Some(name) => Err(name.missing()),
+            None => bail!("no backend is compiled into this binary; build with --features flex"),
+        }
+    }
+
+    /// The backend for work that needs no speed: a processor one where there is one.
+    pub fn light() -> Result<Self> {
+        match Self::compiled_in().last() {
+            Some(Self::Ndarray) if Self::Flex.is_compiled_in() => Ok(Self::Flex),
+            Some(name) => Ok(*name),
+            None => Self::or_best(None),
+        }
+    }
+
+    fn missing(self) -> anyhow::Error {
+        let feature = self.feature();
+        let backends: Vec<&str> = Self::compiled_in().into_iter().map(Self::feature).collect();
+        anyhow::anyhow!(
+            "the backend `{feature}` is not compiled in (this binary has: {}); build with the feature `{feature}`: \
+             cargo run -p hrm-cli --features {feature} -- ... --backend {feature} (or, to train: cargo xtask train \
+             --backend {feature} --config ...)",
+            backends.join(", ")
+        )
+    }
+
+    /// Runs a job on the backend's default device.
+    pub fn run<J: Job>(self, job: J) -> Result<J::Output> {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Cpu | Self::Flex => on::<hrm_backend::Cpu, J>(job),
+            #[cfg(feature = "ndarray")]
+            Self::Ndarray => on::<burn::backend::NdArray, J>(job),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => on_gpu::<burn::backend::Cuda, J>(self, job),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => on_gpu::<burn::backend::Wgpu, J>(self, job),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => on_gpu::<burn::backend::Vulkan, J>(self, job),
+            #[cfg(feature = "metal")]
+            Self::Metal => on_gpu::<burn::backend::Metal, J>(self, job),
+            #[allow(unreachable_patterns, reason = "reached unless every backend is compiled in")]
+            _ => Err(self.missing()),
+        }
+    }
+}
+
+#[cfg(any(feature = "flex", feature = "ndarray", feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
+fn on<B: HrmBackend, J: Job>(job: J) -> Result<J::Output> {
+    job.run::<Autodiff<B>>(&Default::default())
+}
+
+/// As [`on`], after a first look at the device: GPU runtimes panic where there is none.
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
+fn on_gpu<B: HrmBackend, J: Job>(name: Name, job: J) -> Result<J::Output> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let probe = std::panic::catch_unwind(|| {
+        Tensor::<B, 1>::ones([1], &<B as BackendTypes>::Device::default()).into_data()
+    });
+    std::panic::set_hook(hook);
+    if probe.is_err() {
+        bail!(
+            "the backend `{0}` found no device on this machine (is the {0} driver installed?); use another \
+             --backend, for example cpu",
+            name.feature()
+        );
+    }
+    on::<B, J>(job)
+}

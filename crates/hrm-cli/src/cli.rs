@@ -1,0 +1,73 @@
+//! The command line: one definition for parsing, help and errors.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, builder::Styles, builder::styling::AnsiColor};
+
+use crate::commands::{config, data, eval, export, import, inspect, solve, train};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Hierarchical reasoning models: small recurrent networks that solve puzzles by thinking in steps.
+#[derive(Debug, Parser)]
+#[command(name = "hrm", version, styles = STYLES, max_term_width = 100, after_help = "\
+Start with:
+  hrm solve                                      solve a built-in Sudoku and watch it think
+  hrm train --config configs/sudoku-4x4.toml     train a model on this computer
+  hrm help COMMAND                               examples and every option of a command")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Solve(solve::Args),
+    Train(Box<train::Args>),
+    Eval(eval::Args),
+    /// Build datasets to train on
+    #[command(subcommand)]
+    Data(data::Command),
+    /// Look into models, checkpoints and datasets
+    #[command(subcommand)]
+    Inspect(inspect::Command),
+    /// Look at recipes
+    #[command(subcommand)]
+    Config(config::Command),
+    Import(Box<import::Args>),
+    Export(export::Args),
+}
+
+impl Command {
+    /// Does it. `Err` is printed and ends with exit code 1.
+    pub fn run(self) -> Result<ExitCode> {
+        match self {
+            Self::Solve(args) => solve::run(args),
+            Self::Train(args) => train::run(*args),
+            Self::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Data(command) => data::run(command).map(|()| ExitCode::SUCCESS),
+            Self::Inspect(command) => inspect::run(command).map(|()| ExitCode::SUCCESS),
+            Self::Config(command) => config::run(command).map(|()| ExitCode::SUCCESS),
+            Self::Import(args) => import::run(*args).map(|()| ExitCode::SUCCESS),
+            Self::Export(args) => export::run(args).map(|()| ExitCode::SUCCESS),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,10 @@
+//! One module for each subcommand: its arguments and what it does.
+
+pub mod config;
+pub mod data;
+pub mod eval;
+pub mod export;
+pub mod import;
+pub mod inspect;
+pub mod solve;
+pub mod train;

@@ -1,0 +1,301 @@
+//! `hrm import`: weights of the original PyTorch implementation become a model of ours.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::backend::{AutodiffBackend, BackendTypes};
+use hrm_backend::HrmAutodiffBackend;
+use hrm_model::{
+    ForwardDtype, Hrm, ModelConfig, summary,
+    weights::{self, StateDict},
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    backend::{self, Job},
+    models,
+    terminal::bytes,
+};
+
+/// Import weights of the original PyTorch code
+///
+/// Reads .pt, .pth and .safetensors files, with or without the prefixes of torch.compile and of the loss head, in
+/// fp32 or bf16. Sizes are read off the tensors; what no tensor tells (heads, cycles, the sequence length with rotary
+/// positions) comes from --config or from the options.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  hrm import checkpoint.pt --config config.json --out models/sudoku
+  hrm import step_15600.pt --num-heads 8 --seq-len 81 --h-cycles 2 --l-cycles 2 --halt-max-steps 16 --out models/sudoku
+
+--config takes JSON or TOML with the original's key names (H_cycles, num_heads, ...) or ours, at the top level or
+below `arch`, `model` or `config`. Options win over the file.")]
+pub struct Args {
+    /// Weights to import: .pt, .pth or .safetensors
+    #[arg(value_name = "SRC")]
+    source: PathBuf,
+    /// Where to write: a folder (for model.safetensors in it) or a .safetensors file
+    #[arg(long, short, value_name = "DIR|FILE")]
+    out: PathBuf,
+    /// The original's configuration, JSON or TOML
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    values: Values,
+}
+
+/// Values that no tensor tells.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Values that the tensors do not tell")]
+struct Values {
+    /// Tokens of a puzzle (81 for 9x9 Sudoku)
+    #[arg(long, value_name = "N")]
+    seq_len: Option<u64>,
+    /// Attention heads (8 in the published models)
+    #[arg(long, value_name = "N")]
+    num_heads: Option<u64>,
+    /// High-level updates in a segment (2 in the published models)
+    #[arg(long, value_name = "N")]
+    h_cycles: Option<u64>,
+    /// Low-level updates in a high-level one (2 in the published models)
+    #[arg(long, value_name = "N")]
+    l_cycles: Option<u64>,
+    /// Segments at most (16 in the published models)
+    #[arg(long, value_name = "N")]
+    halt_max_steps: Option<u64>,
+    /// Base of the rotary frequencies [default: 10000]
+    #[arg(long, value_name = "X")]
+    rope_theta: Option<f64>,
+    /// Epsilon of RMSNorm [default: 0.00001]
+    #[arg(long, value_name = "X")]
+    rms_norm_eps: Option<f64>,
+    /// Type to compute in: f32 or bf16 [default: f32]
+    #[arg(long, value_name = "TYPE")]
+    forward_dtype: Option<String>,
+}
+
+/// Names that no default may fill: a wrong value would import without an error and compute something else.
+const REQUIRED: [(&str, &str); 5] = [
+    ("seq_len", "--seq-len"),
+    ("num_heads", "--num-heads"),
+    ("h_cycles", "--h-cycles"),
+    ("l_cycles", "--l-cycles"),
+    ("halt_max_steps", "--halt-max-steps"),
+];
+
+/// Keys of the original's configurations that say nothing about the architecture.
+const IGNORED: [&str; 5] = ["name", "loss", "batch_size", "puzzle_emb_len", "puzzle_emb_lr"];
+
+struct Import {
+    config: ModelConfig,
+    dict: StateDict,
+    to: PathBuf,
+}
+
+impl Job for Import {
+    type Output = usize;
+
+    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<usize> {
+        let model = Hrm::<<A as AutodiffBackend>::InnerBackend>::untrained(&self.config, device);
+        let model = model.load_state_dict(self.dict)?;
+        model.save(&self.to, ForwardDtype::F32)?;
+        Ok(model.parameter_table().parameters())
+    }
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<()> {
+    let source = args.source.display().to_string();
+    let to = if args.out.extension().is_some_and(|extension| extension == "safetensors") {
+        args.out.clone()
+    } else {
+        args.out.join("model.safetensors")
+    };
+    if to.exists() && !args.force {
+        bail!("{} exists already; choose another --out, or replace it with --force", to.display());
+    }
+    let dict = weights::read_normalized(&args.source)?;
+    let found = inferred(&dict).with_context(|| source.clone())?;
+    let config = resolve(found, args.config.as_deref(), &args.values).with_context(|| source.clone())?;
+    models::may_write(&to, args.force)?;
+    let parameters = backend::Name::light()?
+        .run(Import {
+            config: config.clone(),
+            dict,
+            to: to.clone(),
+        })
+        .with_context(|| source.clone())?;
+    let size = to.metadata().map(|m| m.len()).unwrap_or_default();
+    println!(
+        "imported {source}: {} parameters, hidden {}, {} + {} layers, {} heads, {} x {} cycles, {} tokens of {}",
+        summary::thousands(parameters),
+        config.hidden_size,
+        config.h_layers,
+        config.l_layers,
+        config.num_heads,
+        config.h_cycles,
+        config.l_cycles,
+        config.seq_len,
+        config.vocab_size
+    );
+    println!("wrote {} ({})", to.display(), bytes(size));
+    Ok(())
+}
+
+/// What the tensors tell about the architecture.
+fn inferred(dict: &StateDict) -> Result<Map<String, Value>> {
+    let has = |prefix: &str| dict.keys().any(|key| key.starts_with(prefix));
+    if has("L_level.") && !has("H_level.") {
+        bail!(
+            "this is a checkpoint of TRM (it has L_level but no H_level), which this program does not run yet; expected \
+             one of HRM"
+        );
+    }
+    let shape = |key: &str| dict.get(key).map(|data| data.shape.to_vec());
+    let (embedding, gate_up) = (
+        shape("embed_tokens.embedding_weight"),
+        shape("H_level.layers.0.mlp.gate_up_proj.weight"),
+    );
+    let (Some([vocab_size, hidden_size]), Some([gate_up, _])) = (embedding.as_deref(), gate_up.as_deref()) else {
+        let mut names: Vec<&str> = dict.keys().map(String::as_str).collect();
+        let total = names.len();
+        names.truncate(6);
+        bail!(
+            "these are not weights of the original HRM: expected embed_tokens.embedding_weight and \
+             H_level.layers.0.mlp.gate_up_proj.weight (after the prefixes), got {total} tensors: {}{}",
+            names.join(", "),
+            if total > names.len() { ", ..." } else { "" }
+        );
+    };
+    let layers = |level: &str| {
+        let prefix = format!("{level}.layers.");
+        let indices = dict.keys().filter_map(|key| key.strip_prefix(&prefix)?.split('.').next()?.parse::<usize>().ok());
+        indices.max().map_or(0, |last| last + 1)
+    };
+    let mut found = Map::new();
+    let mut set = |key: &str, value: Value| found.insert(key.to_owned(), value);
+    set("vocab_size", (*vocab_size).into());
+    set("hidden_size", (*hidden_size).into());
+    set("h_layers", layers("H_level").into());
+    set("l_layers", layers("L_level").into());
+    // The original rounds expansion x hidden x 2 / 3 up to a multiple of 256: any expansion that gives this width
+    // is the same model.
+    set("expansion", (1.5 * (*gate_up / 2) as f64 / *hidden_size as f64).into());
+    let puzzle_emb = shape("puzzle_emb.weights").unwrap_or_default();
+    let [identifiers, ndim] = puzzle_emb.as_slice() else {
+        set("puzzle_emb_ndim", 0.into());
+        return with_positions(found, dict, 0);
+    };
+    set("num_puzzle_identifiers", (*identifiers).into());
+    set("puzzle_emb_ndim", (*ndim).into());
+    let prefix = ndim.div_ceil((*hidden_size).max(1));
+    with_positions(found, dict, prefix)
+}
+
+fn with_positions(mut found: Map<String, Value>, dict: &StateDict, prefix: usize) -> Result<Map<String, Value>> {
+    match dict.get("embed_pos.embedding_weight") {
+        None => {
+            found.insert("pos_encodings".to_owned(), "rope".into());
+        }
+        Some(positions) => {
+            found.insert("pos_encodings".to_owned(), "learned".into());
+            found.insert("seq_len".to_owned(), positions.shape[0].saturating_sub(prefix).into());
+        }
+    }
+    Ok(found)
+}
+
+/// Tensors, file and options together. The tensors have the last word: what contradicts them is an error.
+fn resolve(found: Map<String, Value>, file: Option<&Path>, values: &Values) -> Result<ModelConfig> {
+    let mut config = Map::new();
+    if let Some(path) = file {
+        config = read_config(path)?;
+    }
+    for (key, value) in values.given() {
+        config.insert(key.to_owned(), value);
+    }
+    let mut contradictions = Vec::new();
+    for (key, value) in &found {
+        match config.get(key) {
+            // Many expansions round to the same width; the loader compares shapes.
+            Some(_) if key == "expansion" => continue,
+            Some(told) if told != value => contradictions.push(format!("{key} = {told}, the tensors say {value}")),
+            _ => {}
+        }
+        config.insert(key.clone(), value.clone());
+    }
+    if !contradictions.is_empty() {
+        bail!("the configuration does not fit the tensors: {}", contradictions.join("; "));
+    }
+    let missing: Vec<String> = REQUIRED
+        .iter()
+        .filter(|(key, _)| !config.contains_key(*key))
+        .map(|(key, flag)| format!("{key} ({flag})"))
+        .collect();
+    if !missing.is_empty() {
+        bail!(
+            "the tensors do not tell {}; give them with these options or with --config (the published models have 8 \
+             heads, 2 x 2 cycles and 16 steps; a 9x9 Sudoku has 81 tokens)",
+            missing.join(", ")
+        );
+    }
+    let config: ModelConfig = serde_json::from_value(Value::Object(config)).context("configuration")?;
+    config.validate()?;
+    Ok(config)
+}
+
+/// The architecture in a configuration file, under our names.
+fn read_config(path: &Path) -> Result<Map<String, Value>> {
+    let shown = path.display();
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    let value: Value = match path.extension().and_then(|e| e.to_str()) {
+        Some("json") => serde_json::from_str(&text).with_context(|| shown.to_string())?,
+        Some("toml") => toml::from_str(&text).with_context(|| shown.to_string())?,
+        _ => bail!("{shown}: expected a .json or .toml file; pass the values of a YAML file as options instead"),
+    };
+    let Value::Object(mut root) = value else {
+        bail!("{shown}: expected an object of names and values");
+    };
+    for section in ["arch", "model", "config"] {
+        if let Some(Value::Object(inner)) = root.get(section) {
+            root = inner.clone();
+            break;
+        }
+    }
+    if root.remove("causal") == Some(Value::Bool(true)) {
+        bail!("{shown}: causal = true: the model's attention is bidirectional");
+    }
+    let mut config = Map::new();
+    for (key, value) in root {
+        if !IGNORED.contains(&key.as_str()) {
+            // The original's names differ from ours in capitals only: H_cycles.
+            config.insert(key.to_lowercase(), value);
+        }
+    }
+    // Hydra's `puzzle_emb_ndim: ${.hidden_size}` is no number; the tensors tell it.
+    config.retain(|_, value| !value.as_str().is_some_and(|text| text.starts_with("${")));
+    Ok(config)
+}
+
+impl Values {
+    fn given(&self) -> Vec<(&'static str, Value)> {
+        let whole = [
+            ("seq_len", self.seq_len),
+            ("num_heads", self.num_heads),
+            ("h_cycles", self.h_cycles),
+            ("l_cycles", self.l_cycles),
+            ("halt_max_steps", self.halt_max_steps),
+        ];
+        let real = [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)];
+        let whole = whole.into_iter().filter_map(|(key, value)| Some((key, value?.into())));
+        let real = real.into_iter().filter_map(|(key, value)| Some((key, value?.into())));
+        let dtype = self.forward_dtype.clone().map(|dtype| ("forward_dtype", dtype.into()));
+        whole.chain(real).chain(dtype).collect()
+    }
+}

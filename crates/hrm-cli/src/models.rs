@@ -1,0 +1,192 @@
+//! Finding trained models: those that come with the program, and what a path on the command line means.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fs::{self, File},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use hrm_backend::HrmBackend;
+use hrm_data::sudoku::Geometry;
+use hrm_model::{Hrm, ModelConfig, weights::CONFIG_ENTRY};
+use hrm_train::checkpoint;
+use serde::Deserialize;
+
+/// The folders that may hold bundled models, first come first served: `$HRM_CHECKPOINTS`, `checkpoints` beside
+/// the program, `checkpoints` of the workspace that the program was built in.
+fn roots() -> Vec<PathBuf> {
+    let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("checkpoints")));
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../checkpoints");
+    match env::var_os("HRM_CHECKPOINTS") {
+        Some(folder) => vec![folder.into()],
+        None => beside.into_iter().chain([workspace]).collect(),
+    }
+}
+
+/// The bundled model for Sudokus of a size.
+pub fn bundled(geometry: Geometry) -> Option<PathBuf> {
+    let folder = folder_name(geometry);
+    let mut candidates = roots().into_iter().map(|root| root.join(&folder).join("model.safetensors"));
+    let found = candidates.find(|file| file.is_file())?;
+    Some(found.canonicalize().unwrap_or(found))
+}
+
+/// `sudoku-9x9`
+fn folder_name(geometry: Geometry) -> String {
+    let side = geometry.side();
+    format!("sudoku-{side}x{side}")
+}
+
+/// The sizes of Sudoku with a bundled model, smallest first.
+pub fn bundled_sizes() -> Vec<usize> {
+    (4..=hrm_data::sudoku::board::MAX_SIDE)
+        .filter(|side| Geometry::from_side(*side).is_ok_and(|geometry| bundled(geometry).is_some()))
+        .collect()
+}
+
+/// What to say when no bundled model fits.
+pub fn no_bundled_model(geometry: Geometry) -> String {
+    let sizes: Vec<String> = bundled_sizes().into_iter().map(|side| format!("{side}x{side}")).collect();
+    let have = if sizes.is_empty() {
+        "none is bundled here".to_owned()
+    } else {
+        format!("bundled: {}", sizes.join(", "))
+    };
+    format!("no model for {0}x{0} puzzles ({have}); give one with --checkpoint", geometry.side())
+}
+
+/// The file with the weights that a path means: a file, a checkpoint folder, or a run folder (its newest
+/// checkpoint).
+pub fn file(path: &Path) -> Result<PathBuf> {
+    if !path.exists() {
+        bail!("{}: no such file or folder; expected a checkpoint", path.display());
+    }
+    Ok(checkpoint::model_file(path)?)
+}
+
+/// Loads the model of a path, see [`file`].
+pub fn load<B: HrmBackend>(path: &Path, device: &B::Device) -> Result<Hrm<B>> {
+    let file = file(path)?;
+    let model = Hrm::load(&file, device).with_context(|| format!("cannot load the model {}", file.display()))?;
+    if !model.config().runs_on::<B>(device) {
+        bail!(
+            "{}: the model computes in {:?}, which the backend {} lacks; use another --backend",
+            file.display(),
+            model.config().forward_dtype,
+            B::name(device)
+        );
+    }
+    Ok(model)
+}
+
+/// What a safetensors file says about itself before the numbers come.
+#[derive(Debug)]
+pub struct Header {
+    /// The file.
+    pub path: PathBuf,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// Entries such as `hrm.config`.
+    pub metadata: BTreeMap<String, String>,
+    /// Type and shape of every tensor.
+    pub tensors: BTreeMap<String, TensorHeader>,
+}
+
+/// One tensor of a [`Header`].
+#[derive(Debug, Deserialize)]
+pub struct TensorHeader {
+    /// `F32`, `BF16`, ...
+    pub dtype: String,
+    /// Sizes, outermost first.
+    pub shape: Vec<usize>,
+    data_offsets: (u64, u64),
+}
+
+impl Header {
+    /// Reads the header of a file and checks that the file has the length that it promises.
+    pub fn read(path: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Raw {
+            #[serde(default, rename = "__metadata__")]
+            metadata: BTreeMap<String, String>,
+            #[serde(flatten)]
+            tensors: BTreeMap<String, TensorHeader>,
+        }
+        // The format's own limit for headers.
+        const LONGEST: u64 = 100_000_000;
+        let shown = path.display();
+        let mut file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
+        let bytes = file.metadata().with_context(|| format!("cannot read {shown}"))?.len();
+        let mut length = [0; 8];
+        if bytes < 8 {
+            bail!("{shown}: not a safetensors file: {bytes} bytes long (truncated?)");
+        }
+        file.read_exact(&mut length).with_context(|| format!("cannot read {shown}"))?;
+        let length = u64::from_le_bytes(length);
+        if length > LONGEST {
+            bail!("{shown}: not a safetensors file");
+        }
+        if length > bytes - 8 {
+            bail!("{shown}: truncated: the header alone takes {} bytes, the file has {bytes}", length + 8);
+        }
+        let mut json = vec![0; length as usize];
+        file.read_exact(&mut json).with_context(|| format!("cannot read {shown}"))?;
+        let raw: Raw = serde_json::from_slice(&json).with_context(|| format!("{shown}: not a safetensors file"))?;
+        let end = raw.tensors.values().map(|tensor| tensor.data_offsets.1).max().unwrap_or(0);
+        let expected = 8 + length + end;
+        if expected != bytes {
+            bail!("{shown}: truncated or damaged: expected {expected} bytes, got {bytes}");
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            bytes,
+            metadata: raw.metadata,
+            tensors: raw.tensors,
+        })
+    }
+
+    /// The model's configuration, which our files hold.
+    pub fn config(&self) -> Result<ModelConfig> {
+        let Some(json) = self.metadata.get(CONFIG_ENTRY) else {
+            bail!(
+                "{}: no model configuration inside; weights of the original are converted with `hrm import`",
+                self.path.display()
+            );
+        };
+        serde_json::from_str(json)
+            .with_context(|| format!("{}: unreadable model configuration", self.path.display()))
+    }
+}
+
+/// The size of Sudoku that a model is for.
+pub fn sudoku_geometry(config: &ModelConfig) -> Result<Geometry> {
+    match Geometry::from_cells(config.seq_len) {
+        Some(geometry) if config.vocab_size == geometry.side() + 2 => Ok(geometry),
+        _ => bail!(
+            "the model is not for Sudoku: it reads {} tokens of a vocabulary of {} (9x9 Sudoku: 81 tokens of 11)",
+            config.seq_len,
+            config.vocab_size
+        ),
+    }
+}
+
+/// A path as short as it can be said from here.
+pub fn shown(path: &Path) -> String {
+    let here = env::current_dir().ok();
+    let short = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    short.unwrap_or_else(|| path.to_owned()).display().to_string()
+}
+
+/// Makes sure that a file about to be written does not replace another one.
+pub fn may_write(path: &Path, force: bool) -> Result<()> {
+    if path.exists() && !force {
+        bail!("{} exists already; choose another name, or replace it with --force", path.display());
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    Ok(())
+}
