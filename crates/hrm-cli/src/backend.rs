@@ -1,13 +1,7 @@
 //! The one place that names backends: which are compiled in, and running a job on the one asked for.
 
 use anyhow::{Result, bail};
-use burn::{
-    backend::Autodiff,
-    tensor::{
-        Tensor,
-        backend::{Backend, BackendTypes},
-    },
-};
+use burn::{backend::Autodiff, tensor::backend::BackendTypes};
 use clap::ValueEnum;
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
 
@@ -42,14 +36,8 @@ pub trait Job {
 
 impl Name {
     /// From the fastest to the slowest.
-    const PREFERENCE: [Self; 6] = [
-        Self::Cuda,
-        Self::Metal,
-        Self::Vulkan,
-        Self::Wgpu,
-        Self::Flex,
-        Self::Ndarray,
-    ];
+    const PREFERENCE: [Self; 6] =
+        [Self::Cuda, Self::Metal, Self::Vulkan, Self::Wgpu, Self::Flex, Self::Ndarray];
 
     /// The cargo feature that compiles the backend in.
     pub const fn feature(self) -> &'static str {
@@ -130,7 +118,14 @@ impl Name {
     }
 }
 
-#[cfg(any(feature = "flex", feature = "ndarray", feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
+#[cfg(any(
+    feature = "flex",
+    feature = "ndarray",
+    feature = "cuda",
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "metal"
+))]
 fn on<B: HrmBackend, J: Job>(job: J) -> Result<J::Output> {
     job.run::<Autodiff<B>>(&Default::default())
 }
@@ -141,7 +136,7 @@ fn on_gpu<B: HrmBackend, J: Job>(name: Name, job: J) -> Result<J::Output> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let probe = std::panic::catch_unwind(|| {
-        Tensor::<B, 1>::ones([1], &<B as BackendTypes>::Device::default()).into_data()
+        burn::tensor::Tensor::<B, 1>::ones([1], &<B as BackendTypes>::Device::default()).into_data()
     });
     std::panic::set_hook(hook);
     if probe.is_err() {

@@ -8,14 +8,13 @@ mod puzzles;
 mod terminal;
 
 use std::{
-    io::{self, ErrorKind, IsTerminal},
+    io::{self, ErrorKind},
     process::ExitCode,
 };
 
-use anstyle::{AnsiColor, Style};
 use clap::Parser;
 
-use crate::{cli::Cli, terminal::colour_wanted};
+use crate::cli::Cli;
 
 fn main() -> ExitCode {
     // Usage errors, --help and --version end in here, with exit code 2 or 0.
@@ -24,20 +23,10 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error);
+            terminal::report_error(&message(&error));
             ExitCode::FAILURE
         }
     }
-}
-
-/// Prints `error: what: because of: because of`.
-fn report(error: &anyhow::Error) {
-    let style = if io::stderr().is_terminal() && colour_wanted() {
-        AnsiColor::Red.on_default().bold()
-    } else {
-        Style::new()
-    };
-    eprintln!("{style}error:{style:#} {}", message(error));
 }
 
 /// The chain of causes in one line; a cause that its parent has already told is left out.
@@ -57,9 +46,7 @@ fn message(error: &anyhow::Error) -> String {
 
 /// Whoever read our output stopped reading: `hrm solve | head -1`. No error of ours.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
-    })
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe))
 }

@@ -70,7 +70,8 @@ pub fn file(path: &Path) -> Result<PathBuf> {
 /// Loads the model of a path, see [`file`].
 pub fn load<B: HrmBackend>(path: &Path, device: &B::Device) -> Result<Hrm<B>> {
     let file = file(path)?;
-    let model = Hrm::load(&file, device).with_context(|| format!("cannot load the model {}", file.display()))?;
+    let model =
+        Hrm::load(&file, device).with_context(|| format!("cannot load the model {}", file.display()))?;
     if !model.config().runs_on::<B>(device) {
         bail!(
             "{}: the model computes in {:?}, which the backend {} lacks; use another --backend",
@@ -134,18 +135,14 @@ impl Header {
         }
         let mut json = vec![0; length as usize];
         file.read_exact(&mut json).with_context(|| format!("cannot read {shown}"))?;
-        let raw: Raw = serde_json::from_slice(&json).with_context(|| format!("{shown}: not a safetensors file"))?;
+        let raw: Raw =
+            serde_json::from_slice(&json).with_context(|| format!("{shown}: not a safetensors file"))?;
         let end = raw.tensors.values().map(|tensor| tensor.data_offsets.1).max().unwrap_or(0);
         let expected = 8 + length + end;
         if expected != bytes {
             bail!("{shown}: truncated or damaged: expected {expected} bytes, got {bytes}");
         }
-        Ok(Self {
-            path: path.to_owned(),
-            bytes,
-            metadata: raw.metadata,
-            tensors: raw.tensors,
-        })
+        Ok(Self { path: path.to_owned(), bytes, metadata: raw.metadata, tensors: raw.tensors })
     }
 
     /// The model's configuration, which our files hold.

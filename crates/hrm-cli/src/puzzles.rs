@@ -22,7 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 fn built_in(geometry: Geometry) -> String {
     match geometry {
         // The example of Wikipedia's article on Sudoku.
-        Geometry::S9 => "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79".to_owned(),
+        Geometry::S9 => {
+            "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79".to_owned()
+        }
         Geometry::S4 => "1....3...2....4.".to_owned(),
         // No other size has a classic; a moderately open generated one does.
         other => Generator::new(other, 1)
@@ -87,11 +89,7 @@ impl Puzzle {
                 ));
             }
         };
-        Ok(Self {
-            board,
-            solution,
-            answer,
-        })
+        Ok(Self { board, solution, answer })
     }
 }
 
@@ -125,7 +123,9 @@ fn read_file(path: &Path) -> Result<String> {
     } else {
         bytes
     };
-    String::from_utf8(bytes).ok().with_context(|| format!("{}: expected text, got binary data", path.display()))
+    String::from_utf8(bytes)
+        .ok()
+        .with_context(|| format!("{}: expected text, got binary data", path.display()))
 }
 
 fn read_stdin() -> Result<String> {
@@ -144,10 +144,9 @@ fn read_stdin_if_any() -> Result<Option<String>> {
     match receiver.recv_timeout(PATIENCE) {
         Ok(Ok(start)) if !start.is_empty() => {
             let mut bytes = start;
-            io::stdin()
-                .read_to_end(&mut bytes)
-                .context("cannot read puzzles from standard input")?;
-            let text = String::from_utf8(bytes).ok().context("standard input: expected text, got binary data")?;
+            io::stdin().read_to_end(&mut bytes).context("cannot read puzzles from standard input")?;
+            let text =
+                String::from_utf8(bytes).ok().context("standard input: expected text, got binary data")?;
             Ok(Some(text).filter(|text| !text.trim().is_empty()))
         }
         Ok(_) => Ok(None),
@@ -199,9 +198,12 @@ fn parse(text: &str, name: &Path) -> Vec<Entry> {
         return lines.iter().map(entry).collect();
     }
     // A header has no board in it. Rows are read one by one, so that a bad one does not end the file.
-    let has_board = |line: &str| line.split(',').any(|field| field.len() >= 16 && field.trim().parse::<Board>().is_ok());
+    let has_board =
+        |line: &str| line.split(',').any(|field| field.len() >= 16 && field.trim().parse::<Board>().is_ok());
     let (header, rows) = match lines.split_first() {
-        Some(((_, first), rest)) if !has_board(first) && first.chars().any(char::is_alphabetic) => (*first, rest),
+        Some(((_, first), rest)) if !has_board(first) && first.chars().any(char::is_alphabetic) => {
+            (*first, rest)
+        }
         _ => ("", lines.as_slice()),
     };
     let entry = |(number, line): &(usize, &str)| Entry {
@@ -217,9 +219,13 @@ fn row(header: &str, line: &str, name: &Path) -> Result<(Board, Option<Board>), 
     let text = if header.is_empty() { line.to_owned() } else { format!("{header}\n{line}") };
     let told = |error: RecordError| match error {
         RecordError::Board { field, source, .. } => format!("{field}: {source}"),
-        RecordError::WrongAnswer { why, .. } => format!("the stated answer is no solution of the puzzle ({why})"),
+        RecordError::WrongAnswer { why, .. } => {
+            format!("the stated answer is no solution of the puzzle ({why})")
+        }
         RecordError::Rating { got, .. } => format!("expected a number as rating, got {got:?}"),
-        RecordError::MissingField { expected, got, .. } => format!("expected at least {expected} fields, got {got}"),
+        RecordError::MissingField { expected, got, .. } => {
+            format!("expected at least {expected} fields, got {got}")
+        }
         other => other.to_string(),
     };
     let mut reader = RecordReader::from_reader(Cursor::new(text.into_bytes()), name).map_err(told)?;
@@ -268,7 +274,8 @@ mod tests {
     #[test]
     fn a_bad_line_does_not_end_the_file() {
         let four = FOUR;
-        let found = all(&format!("{four}\n11..............\n1...\n{}\n1....3...2....4x\n{four}", ".".repeat(16)));
+        let found =
+            all(&format!("{four}\n11..............\n1...\n{}\n1....3...2....4x\n{four}", ".".repeat(16)));
         assert_eq!(found.len(), 6);
         let error = |i: usize| found[i].as_ref().err().cloned().unwrap_or_default();
         assert!(error(1).contains("value 1 stands twice in row 1 (columns 1 and 2)"), "{}", error(1));

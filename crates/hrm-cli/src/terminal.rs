@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal},
 };
 
+use anstyle::AnsiColor;
 use hrm_data::render::Style;
 
 /// Columns to fill; no terminal in use is narrower.
@@ -12,16 +13,23 @@ const WIDTH: usize = 80;
 
 /// Whether the user allows colour at all (<https://no-color.org>).
 pub fn colour_wanted() -> bool {
-    env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && env::var_os("TERM").is_none_or(|t| t != "dumb")
+    env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && env::var_os("TERM").is_none_or(|t| t != "dumb")
 }
 
 /// How to draw on standard output.
 pub fn stdout_style(plain: bool) -> Style {
-    if !plain && colour_wanted() && io::stdout().is_terminal() {
-        Style::Ansi
+    if !plain && colour_wanted() && io::stdout().is_terminal() { Style::Ansi } else { Style::Plain }
+}
+
+/// Prints `error: ...` on standard error.
+pub fn report_error(message: &str) {
+    let style = if io::stderr().is_terminal() && colour_wanted() {
+        AnsiColor::Red.on_default().bold()
     } else {
-        Style::Plain
-    }
+        anstyle::Style::new()
+    };
+    eprintln!("{style}error:{style:#} {message}");
 }
 
 /// A text block with a title above it.
@@ -110,10 +118,7 @@ mod tests {
 
     #[test]
     fn panels_wrap() {
-        let panel = |title: &str, body: &str| Panel {
-            title: title.to_owned(),
-            body: body.to_owned(),
-        };
+        let panel = |title: &str, body: &str| Panel { title: title.to_owned(), body: body.to_owned() };
         let text = side_by_side(&[panel("one", "\x1b[1mab\x1b[0m\ncd"), panel("2", "xyz")]);
         assert_eq!(text, "one   2\n\x1b[1mab\x1b[0m    xyz\ncd\n");
         let wide = "w".repeat(50);
@@ -124,7 +129,10 @@ mod tests {
 
     #[test]
     fn numbers_with_units() {
-        assert_eq!((bytes(12), bytes(4200), bytes(109_000_000)), ("12 bytes".into(), "4.2 KB".into(), "109.0 MB".into()));
+        assert_eq!(
+            (bytes(12), bytes(4200), bytes(109_000_000)),
+            ("12 bytes".into(), "4.2 KB".into(), "109.0 MB".into())
+        );
         assert_eq!((count(1, "step"), count(0, "step")), ("1 step".into(), "0 steps".into()));
     }
 }

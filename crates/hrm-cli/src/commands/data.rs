@@ -27,10 +27,13 @@ pub enum Command {
 ///
 /// Writes DIR/train and DIR/test in the format of the reference implementation, which its Python code reads as well.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true, after_long_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
 Examples:
   hrm data sudoku --source train.csv --test-source test.csv.gz --subsample 1000 --out data/sudoku-1k
-  hrm data sudoku generate --size 4x4 --train 1000 --test 500 --clues 4-8 --out data/sudoku-4x4")]
+  hrm data sudoku generate --size 4x4 --train 1000 --test 500 --clues 4-8 --out data/sudoku-4x4"
+)]
 pub struct Sudoku {
     #[command(subcommand)]
     generate: Option<Generate>,
@@ -144,34 +147,17 @@ fn run_files(args: Files) -> Result<()> {
 }
 
 fn run_generate(args: Generate) -> Result<()> {
-    let Generate::Generate {
-        size,
-        train,
-        test,
-        clues,
-        augmentations,
-        common,
-    } = args;
+    let Generate::Generate { size, train, test, clues, augmentations, common } = args;
     common.check()?;
     let start = Instant::now();
-    let split = generate_split(&GenerateOptions {
-        geometry: size,
-        seed: common.seed,
-        train,
-        test,
-        clues,
-    })?;
+    let split = generate_split(&GenerateOptions { geometry: size, seed: common.seed, train, test, clues })?;
     println!(
         "generated {} and {} of {size} in {:.1} s; no two test puzzles are equivalent, none to a training puzzle",
         count(split.train.len(), "training puzzle"),
         count(split.test.len(), "test puzzle"),
         start.elapsed().as_secs_f64()
     );
-    let options = BuildOptions {
-        seed: common.seed,
-        augmentations,
-        ..BuildOptions::default()
-    };
+    let options = BuildOptions { seed: common.seed, augmentations, ..BuildOptions::default() };
     let (train, _) = build::from_records(&split.train, &options)?;
     let test = if split.test.is_empty() {
         None
@@ -230,7 +216,12 @@ fn size(text: &str) -> Result<Geometry, String> {
 /// `24-36`, or just `30`.
 fn clues(text: &str) -> Result<(usize, usize), String> {
     let (from, to) = text.split_once('-').unwrap_or((text, text));
-    let number = |text: &str| text.trim().parse::<usize>().map_err(|_| "expected a range such as 24-36".to_owned());
+    let number =
+        |text: &str| text.trim().parse::<usize>().map_err(|_| "expected a range such as 24-36".to_owned());
     let (from, to) = (number(from)?, number(to)?);
-    if from > to { Err(format!("expected a range from few to many, got {from}-{to}")) } else { Ok((from, to)) }
+    if from > to {
+        Err(format!("expected a range from few to many, got {from}-{to}"))
+    } else {
+        Ok((from, to))
+    }
 }

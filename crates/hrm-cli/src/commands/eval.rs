@@ -110,11 +110,7 @@ pub fn run(args: Args) -> Result<()> {
     let limit = args.limit.map_or(usize::MAX, |n| n as usize);
     let dataset = load(&args.data, limit)?;
     fits(&config, &dataset).with_context(|| format!("{} and {}", file.display(), args.data.display()))?;
-    let report = backend.run(Evaluation {
-        file: &file,
-        dataset: Arc::new(dataset),
-        args: &args,
-    })?;
+    let report = backend.run(Evaluation { file: &file, dataset: Arc::new(dataset), args: &args })?;
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report).context("cannot write JSON")?)?;
@@ -133,8 +129,8 @@ fn load(path: &Path, limit: usize) -> Result<Dataset> {
         return Ok(if limit < dataset.groups() { dataset.head(limit) } else { dataset });
     }
     let records = RecordReader::open(path)?.take(limit).collect::<Result<Vec<_>, _>>()?;
-    let (dataset, _) =
-        build::from_records(&records, &BuildOptions::default()).with_context(|| path.display().to_string())?;
+    let (dataset, _) = build::from_records(&records, &BuildOptions::default())
+        .with_context(|| path.display().to_string())?;
     Ok(dataset)
 }
 
@@ -173,10 +169,7 @@ impl Job for Evaluation<'_> {
         let steps = max_steps.unwrap_or(model.config().halt_max_steps);
         let fixed = evaluate(&model, eval_batches(&self.dataset, batch, 0), loss, steps, device);
         let halting = if self.args.halting {
-            let options = InferOptions {
-                max_steps,
-                ..InferOptions::default()
-            };
+            let options = InferOptions { max_steps, ..InferOptions::default() };
             Some(with_halting(&Solver::new(&model, options)?, &self.dataset, batch)?)
         } else {
             None
@@ -191,8 +184,8 @@ fn with_halting<B: hrm_backend::HrmBackend>(
     batch: usize,
 ) -> Result<HaltingReport> {
     let metadata = dataset.metadata();
-    let is_sudoku =
-        Geometry::from_cells(metadata.seq_len).is_some_and(|geometry| geometry.side() + 2 == metadata.vocab_size);
+    let is_sudoku = Geometry::from_cells(metadata.seq_len)
+        .is_some_and(|geometry| geometry.side() + 2 == metadata.vocab_size);
     let ignored = |token: u8| metadata.ignore_label_id == Some(u32::from(token));
     let (mut examples, mut exact, mut valid, mut steps, mut seconds) = (0, 0, 0, 0, 0.0);
     for set in dataset.sets() {

@@ -58,10 +58,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let from = models::file(&args.checkpoint)?;
     models::may_write(&args.out, args.force)?;
-    backend::Name::light()?.run(Export {
-        from: &from,
-        to: &args.out,
-    })?;
+    backend::Name::light()?.run(Export { from: &from, to: &args.out })?;
     let size = args.out.metadata().map(|m| m.len()).unwrap_or_default();
     println!("wrote {} ({}) from {}", args.out.display(), bytes(size), from.display());
     Ok(())

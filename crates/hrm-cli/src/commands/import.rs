@@ -125,11 +125,7 @@ pub fn run(args: Args) -> Result<()> {
     let config = resolve(found, args.config.as_deref(), &args.values).with_context(|| source.clone())?;
     models::may_write(&to, args.force)?;
     let parameters = backend::Name::light()?
-        .run(Import {
-            config: config.clone(),
-            dict,
-            to: to.clone(),
-        })
+        .run(Import { config: config.clone(), dict, to: to.clone() })
         .with_context(|| source.clone())?;
     let size = to.metadata().map(|m| m.len()).unwrap_or_default();
     println!(
@@ -158,11 +154,10 @@ fn inferred(dict: &StateDict) -> Result<Map<String, Value>> {
         );
     }
     let shape = |key: &str| dict.get(key).map(|data| data.shape.to_vec());
-    let (embedding, gate_up) = (
-        shape("embed_tokens.embedding_weight"),
-        shape("H_level.layers.0.mlp.gate_up_proj.weight"),
-    );
-    let (Some([vocab_size, hidden_size]), Some([gate_up, _])) = (embedding.as_deref(), gate_up.as_deref()) else {
+    let (embedding, gate_up) =
+        (shape("embed_tokens.embedding_weight"), shape("H_level.layers.0.mlp.gate_up_proj.weight"));
+    let (Some([vocab_size, hidden_size]), Some([gate_up, _])) = (embedding.as_deref(), gate_up.as_deref())
+    else {
         let mut names: Vec<&str> = dict.keys().map(String::as_str).collect();
         let total = names.len();
         names.truncate(6);
@@ -175,7 +170,8 @@ fn inferred(dict: &StateDict) -> Result<Map<String, Value>> {
     };
     let layers = |level: &str| {
         let prefix = format!("{level}.layers.");
-        let indices = dict.keys().filter_map(|key| key.strip_prefix(&prefix)?.split('.').next()?.parse::<usize>().ok());
+        let indices =
+            dict.keys().filter_map(|key| key.strip_prefix(&prefix)?.split('.').next()?.parse::<usize>().ok());
         indices.max().map_or(0, |last| last + 1)
     };
     let mut found = Map::new();
@@ -198,7 +194,11 @@ fn inferred(dict: &StateDict) -> Result<Map<String, Value>> {
     with_positions(found, dict, prefix)
 }
 
-fn with_positions(mut found: Map<String, Value>, dict: &StateDict, prefix: usize) -> Result<Map<String, Value>> {
+fn with_positions(
+    mut found: Map<String, Value>,
+    dict: &StateDict,
+    prefix: usize,
+) -> Result<Map<String, Value>> {
     match dict.get("embed_pos.embedding_weight") {
         None => {
             found.insert("pos_encodings".to_owned(), "rope".into());
@@ -225,7 +225,9 @@ fn resolve(found: Map<String, Value>, file: Option<&Path>, values: &Values) -> R
         match config.get(key) {
             // Many expansions round to the same width; the loader compares shapes.
             Some(_) if key == "expansion" => continue,
-            Some(told) if told != value => contradictions.push(format!("{key} = {told}, the tensors say {value}")),
+            Some(told) if told != value => {
+                contradictions.push(format!("{key} = {told}, the tensors say {value}"))
+            }
             _ => {}
         }
         config.insert(key.clone(), value.clone());
@@ -257,7 +259,9 @@ fn read_config(path: &Path) -> Result<Map<String, Value>> {
     let value: Value = match path.extension().and_then(|e| e.to_str()) {
         Some("json") => serde_json::from_str(&text).with_context(|| shown.to_string())?,
         Some("toml") => toml::from_str(&text).with_context(|| shown.to_string())?,
-        _ => bail!("{shown}: expected a .json or .toml file; pass the values of a YAML file as options instead"),
+        _ => bail!(
+            "{shown}: expected a .json or .toml file; pass the values of a YAML file as options instead"
+        ),
     };
     let Value::Object(mut root) = value else {
         bail!("{shown}: expected an object of names and values");

@@ -79,9 +79,9 @@ Examples:
 pub fn run(command: Command) -> Result<()> {
     let mut out = io::stdout().lock();
     match command {
-        Command::Params {
-            checkpoint: Some(path), ..
-        } => write!(out, "{}", table_of(&Header::read(&models::file(&path)?)?))?,
+        Command::Params { checkpoint: Some(path), .. } => {
+            write!(out, "{}", table_of(&Header::read(&models::file(&path)?)?))?
+        }
         Command::Params { config, set, .. } => {
             let config = match (&config, set.is_empty()) {
                 (None, true) => ModelConfig::hrm_sudoku_extreme(),
@@ -114,10 +114,12 @@ impl Job for Count {
 }
 
 fn table_of(header: &Header) -> ParameterTable {
-    ParameterTable::new(header.tensors.iter().map(|(name, tensor)| ParameterRow {
-        name: name.clone(),
-        shape: tensor.shape.clone(),
-    }))
+    ParameterTable::new(
+        header
+            .tensors
+            .iter()
+            .map(|(name, tensor)| ParameterRow { name: name.clone(), shape: tensor.shape.clone() }),
+    )
 }
 
 /// The model of a recipe; only for a dataset on disk does that take a look at the data.
@@ -245,7 +247,9 @@ fn dataset(out: &mut impl Write, path: &Path, show: usize, plain: bool) -> Resul
                 continue;
             }
             let pairs = (0..show.min(set.examples()))
-                .map(|example| Ok((decode_tokens(set.input(example))?, Some(decode_tokens(set.label(example))?))))
+                .map(|example| {
+                    Ok((decode_tokens(set.input(example))?, Some(decode_tokens(set.label(example))?)))
+                })
                 .collect::<Result<Vec<_>>>()?;
             draw(out, &pairs, plain)?;
         }

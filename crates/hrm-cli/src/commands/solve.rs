@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use burn::tensor::backend::{AutodiffBackend, BackendTypes};
+use burn::tensor::backend::BackendTypes;
 use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
     render::{self, Style},
@@ -123,10 +123,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let job = SolveJob {
         entries: &entries,
         plan: &plan,
-        options: InferOptions {
-            max_steps: args.max_steps.map(|n| n as usize),
-            ..InferOptions::default()
-        },
+        options: InferOptions { max_steps: args.max_steps.map(|n| n as usize), ..InferOptions::default() },
         reporter: reporter.as_mut(),
     };
     if plan.iter().any(Option::is_some) {
@@ -150,10 +147,9 @@ fn given_model(path: &Path) -> Result<(PathBuf, Geometry)> {
 fn model_for(geometry: Geometry, given: Option<&(PathBuf, Geometry)>) -> Result<PathBuf, String> {
     match given {
         Some((path, size)) if *size == geometry => Ok(path.clone()),
-        Some((path, size)) => Err(format!(
-            "the model {} is for {size} puzzles, this one is {geometry}",
-            path.display()
-        )),
+        Some((path, size)) => {
+            Err(format!("the model {} is for {size} puzzles, this one is {geometry}", path.display()))
+        }
         None => models::bundled(geometry).ok_or_else(|| models::no_bundled_model(geometry)),
     }
 }
@@ -327,7 +323,13 @@ impl Tally {
 /// Who prints.
 trait Reporter {
     fn rejected(&mut self, entry: &Entry, reason: &str) -> Result<()>;
-    fn solved(&mut self, entry: &Entry, puzzle: &Puzzle, attempt: &Attempt, model: &ModelInfo<'_>) -> Result<()>;
+    fn solved(
+        &mut self,
+        entry: &Entry,
+        puzzle: &Puzzle,
+        attempt: &Attempt,
+        model: &ModelInfo<'_>,
+    ) -> Result<()>;
     fn finish(&mut self) -> Result<Tally>;
 }
 
@@ -345,11 +347,17 @@ impl<W: Write> Reporter for TextReporter<W> {
         self.tally.reject();
         let place = if entry.place.is_empty() { String::new() } else { format!("{}: ", entry.place) };
         self.out.flush()?;
-        eprintln!("error: {place}{reason}");
+        terminal::report_error(&format!("{place}{reason}"));
         Ok(())
     }
 
-    fn solved(&mut self, entry: &Entry, puzzle: &Puzzle, attempt: &Attempt, model: &ModelInfo<'_>) -> Result<()> {
+    fn solved(
+        &mut self,
+        entry: &Entry,
+        puzzle: &Puzzle,
+        attempt: &Attempt,
+        model: &ModelInfo<'_>,
+    ) -> Result<()> {
         self.tally.add(attempt);
         if self.in_full {
             self.in_full(entry, puzzle, attempt, model)
@@ -412,7 +420,13 @@ impl<W: Write> TextReporter<W> {
         Ok(())
     }
 
-    fn in_full(&mut self, entry: &Entry, puzzle: &Puzzle, attempt: &Attempt, model: &ModelInfo<'_>) -> Result<()> {
+    fn in_full(
+        &mut self,
+        entry: &Entry,
+        puzzle: &Puzzle,
+        attempt: &Attempt,
+        model: &ModelInfo<'_>,
+    ) -> Result<()> {
         if !entry.place.is_empty() {
             writeln!(self.out, "{}", entry.place)?;
         }
@@ -426,7 +440,9 @@ impl<W: Write> TextReporter<W> {
         if attempt.valid {
             writeln!(self.out, "valid     yes: keeps the rules of Sudoku and the {givens}")?;
         } else {
-            let wrong = last.wrong.map_or_else(String::new, |n| format!("; {} differ from the solution", count(n, "cell")));
+            let wrong = last
+                .wrong
+                .map_or_else(String::new, |n| format!("; {} differ from the solution", count(n, "cell")));
             writeln!(self.out, "valid     NO: {}{wrong}", why_invalid(&puzzle.board, &last.board))?;
         }
         match attempt.matches_answer {
@@ -452,7 +468,8 @@ impl<W: Write> TextReporter<W> {
 
     /// The puzzle, some boards on the way with what changed since the one before, and the last board.
     fn panels(&self, puzzle: &Puzzle, attempt: &Attempt) -> Vec<Panel> {
-        let draw = |previous: Option<&Board>, board| render::attempt(&puzzle.board, previous, board, self.style);
+        let draw =
+            |previous: Option<&Board>, board| render::attempt(&puzzle.board, previous, board, self.style);
         let mut panels = vec![Panel {
             title: format!("puzzle, {}", count(puzzle.board.clues(), "given")),
             body: draw(None, &puzzle.board),
@@ -492,9 +509,8 @@ impl<W: Write> TextReporter<W> {
 
 /// The steps after which a board is drawn: those that changed something, thinned out evenly, and the last.
 fn worth_drawing(steps: &[Step]) -> Vec<usize> {
-    let changed: Vec<usize> = (0..steps.len())
-        .filter(|&i| i == 0 || steps[i].board != steps[i - 1].board)
-        .collect();
+    let changed: Vec<usize> =
+        (0..steps.len()).filter(|&i| i == 0 || steps[i].board != steps[i - 1].board).collect();
     if changed.len() <= MAX_BOARDS {
         return changed;
     }

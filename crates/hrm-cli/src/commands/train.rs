@@ -88,12 +88,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let mut watcher = Watcher::new(args.quiet);
     let summary = backend.run(Training {
-        options: TrainOptions {
-            recipe,
-            run_dir: run_dir.clone(),
-            resume,
-            stop,
-        },
+        options: TrainOptions { recipe, run_dir: run_dir.clone(), resume, stop },
         observer: &mut watcher,
     });
     watcher.end();
@@ -286,10 +281,13 @@ impl Observer for Watcher {
         }
         let exact = self.exact.map_or_else(|| "-".to_owned(), |exact| format!("{:.1} %", exact * 100.0));
         let done = (step.step + 1).saturating_sub(self.first_step.max(1));
-        let left = self.begin.elapsed().as_secs_f64() / done.max(1) as f64 * self.total.saturating_sub(step.step) as f64;
+        let left = self.begin.elapsed().as_secs_f64() / done.max(1) as f64
+            * self.total.saturating_sub(step.step) as f64;
         let left = HumanDuration(Duration::from_secs_f64(left));
-        let message =
-            format!("loss {:.4}  exact {exact}  {:.0} examples/s  {left} left", step.loss, step.examples_per_second);
+        let message = format!(
+            "loss {:.4}  exact {exact}  {:.0} examples/s  {left} left",
+            step.loss, step.examples_per_second
+        );
         if let Some(bar) = &self.bar {
             bar.set_position(step.step);
             bar.set_message(message);
