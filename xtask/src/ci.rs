@@ -32,10 +32,7 @@ enum Action {
 
 impl Step {
     fn run(name: impl Into<String>, cmd: Cmd) -> Self {
-        Self {
-            name: name.into(),
-            action: Action::Run(cmd),
-        }
+        Self { name: name.into(), action: Action::Run(cmd) }
     }
 
     fn execute(&self) -> Result<()> {
@@ -90,11 +87,7 @@ fn print_summary(done: &[(&str, Duration)], error: Option<&anyhow::Error>) {
 
 /// The steps, cheapest first. With a Vulkan driver, one build of the workspace holds all backends that can run.
 fn steps(vulkan_driver: Option<&Path>) -> Vec<Step> {
-    let features = if vulkan_driver.is_some() {
-        "--features ndarray,vulkan"
-    } else {
-        ""
-    };
+    let features = if vulkan_driver.is_some() { "--features ndarray,vulkan" } else { "" };
     let test = |args: &str| {
         let cmd = Cmd::cargo(&format!("test --workspace {features} {args}"));
         match vulkan_driver {
@@ -108,9 +101,7 @@ fn steps(vulkan_driver: Option<&Path>) -> Vec<Step> {
         Step::run("format", Cmd::cargo("fmt --all --check")),
         Step::run(
             "clippy",
-            Cmd::cargo(&format!(
-                "clippy --workspace --all-targets {features} -- -D warnings"
-            )),
+            Cmd::cargo(&format!("clippy --workspace --all-targets {features} -- -D warnings")),
         ),
         Step::run(
             "docs",
@@ -140,9 +131,7 @@ fn steps(vulkan_driver: Option<&Path>) -> Vec<Step> {
     for backend in CHECKED_BACKENDS {
         steps.push(Step::run(
             format!("check {backend}"),
-            Cmd::cargo(&format!(
-                "check --package hrm-cli --no-default-features --features {backend}"
-            )),
+            Cmd::cargo(&format!("check --package hrm-cli --no-default-features --features {backend}")),
         ));
     }
     steps
@@ -165,20 +154,12 @@ fn software_vulkan() -> Result<PathBuf> {
 }
 
 fn find_software_vulkan() -> Option<PathBuf> {
-    let loader = [
-        "/usr/lib",
-        "/usr/lib64",
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib/aarch64-linux-gnu",
-    ]
-    .iter()
-    .any(|folder| Path::new(folder).join("libvulkan.so.1").exists());
+    let loader = ["/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"]
+        .iter()
+        .any(|folder| Path::new(folder).join("libvulkan.so.1").exists());
     let manifests = std::fs::read_dir("/usr/share/vulkan/icd.d").ok()?;
     let driver = manifests
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("lvp_icd"))
-        })?;
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("lvp_icd")))?;
     loader.then_some(driver)
 }

@@ -100,8 +100,7 @@ impl TrainArgs {
         if self.release {
             cmd = cmd.args(["--release"]);
         }
-        cmd.args(["--", "train", "--backend", self.backend.name()])
-            .args(self.args.clone())
+        cmd.args(["--", "train", "--backend", self.backend.name()]).args(self.args.clone())
     }
 }
 
@@ -111,9 +110,7 @@ impl Task {
         match self {
             Self::Ci { all_backends } => ci::run(all_backends),
             Self::Train(args) => args.in_any_order()?.command().run_interactive(),
-            Self::Bench { args } => Cmd::cargo("bench --package hrm-benches")
-                .args(args)
-                .run_interactive(),
+            Self::Bench { args } => Cmd::cargo("bench --package hrm-benches").args(args).run_interactive(),
             Self::Dist { backend } => dist(backend),
             Self::GpuCheck => gpu_check::run(),
             Self::ParitySubset { source, target } => parity_subset::run(&source, &target),
@@ -122,22 +119,10 @@ impl Task {
 }
 
 fn dist(backend: Backend) -> Result<()> {
-    Cmd::cargo("build --release --package hrm-cli")
-        .args(backend.cargo_args())
-        .run()?;
-    let binary = target_dir()
-        .join("release")
-        .join(format!("hrm{}", std::env::consts::EXE_SUFFIX));
-    let size = binary
-        .metadata()
-        .with_context(|| format!("cannot find {}", binary.display()))?
-        .len();
-    println!(
-        "{} ({}): {:.1} MB",
-        binary.display(),
-        backend.name(),
-        size as f64 / 1e6
-    );
+    Cmd::cargo("build --release --package hrm-cli").args(backend.cargo_args()).run()?;
+    let binary = target_dir().join("release").join(format!("hrm{}", std::env::consts::EXE_SUFFIX));
+    let size = binary.metadata().with_context(|| format!("cannot find {}", binary.display()))?.len();
+    println!("{} ({}): {:.1} MB", binary.display(), backend.name(), size as f64 / 1e6);
     Ok(())
 }
 

@@ -29,14 +29,7 @@ impl Outcome {
         }
         let percent = line
             .contains("largest deviation")
-            .then(|| {
-                line.split('%')
-                    .next()?
-                    .split_whitespace()
-                    .last()?
-                    .parse::<f64>()
-                    .ok()
-            })
+            .then(|| line.split('%').next()?.split_whitespace().last()?.parse::<f64>().ok())
             .flatten();
         if let Some(percent) = percent
             && self.worst.as_ref().is_none_or(|(worst, _)| percent > *worst)
@@ -48,9 +41,7 @@ impl Outcome {
 
 /// The number before a word: `3` in `ok. 3 passed; 0 failed`.
 fn count(line: &str, word: &str) -> u32 {
-    line.find(word)
-        .and_then(|end| line[..end].split_whitespace().last()?.parse().ok())
-        .unwrap_or(0)
+    line.find(word).and_then(|end| line[..end].split_whitespace().last()?.parse().ok()).unwrap_or(0)
 }
 
 /// Runs the tests with `cuda` alone, then with fusion, and prints a table.
@@ -77,17 +68,11 @@ pub fn run() -> Result<()> {
         rows.push((features, success, outcome, start.elapsed()));
     }
 
-    println!(
-        "\n{:<14} {:>7} {:>7} {:>8}  largest deviation",
-        "features", "passed", "failed", "seconds"
-    );
+    println!("\n{:<14} {:>7} {:>7} {:>8}  largest deviation", "features", "passed", "failed", "seconds");
     for (features, _, outcome, time) in &rows {
         let worst = outcome.worst.as_ref().map_or("-", |(_, line)| line.as_str());
         let Outcome { passed, failed, .. } = outcome;
-        println!(
-            "{features:<14} {passed:>7} {failed:>7} {:>8.0}  {worst}",
-            time.as_secs_f64()
-        );
+        println!("{features:<14} {passed:>7} {failed:>7} {:>8.0}  {worst}", time.as_secs_f64());
     }
     if let Some((features, ..)) = rows.iter().find(|(_, success, ..)| !success) {
         bail!("the tests fail with `{features}`");
@@ -97,12 +82,8 @@ pub fn run() -> Result<()> {
 
 /// Runs a command, prints what it prints and counts.
 fn watch(cmd: &Cmd) -> Result<(bool, Outcome)> {
-    let mut child = cmd
-        .command()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo")?;
+    let mut child =
+        cmd.command().stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut outcome = Outcome::default();
     let stdout = child.stdout.take().context("no standard output")?;
     for line in BufReader::new(stdout).lines() {

@@ -41,10 +41,8 @@ fn keep_step(key: &str) -> bool {
 /// and two matrices after ten steps. The JSON has the norm of every gradient and parameter at every step.
 fn keep_param(key: &str) -> bool {
     const BLOCKS: [&str; 2] = ["H_level.layers.0.", "L_level.layers.1."];
-    const AFTER: [&str; 2] = [
-        "H_level.layers.1.self_attn.qkv_proj.weight",
-        "L_level.layers.0.self_attn.o_proj.weight",
-    ];
+    const AFTER: [&str; 2] =
+        ["H_level.layers.1.self_attn.qkv_proj.weight", "L_level.layers.0.self_attn.o_proj.weight"];
     let matrix = key.contains("_level.layers.");
     match key.split_once('.') {
         Some(("grad1", name)) => !matrix || BLOCKS.iter().any(|block| name.contains(block)),
@@ -86,11 +84,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 fn trim(bytes: &[u8], keep: Keep) -> Result<Vec<u8>> {
     let (_, header) = SafeTensors::read_metadata(bytes)?;
     let tensors = SafeTensors::deserialize(bytes)?;
-    let mut kept: Vec<(String, TensorView<'_>)> = tensors
-        .tensors()
-        .into_iter()
-        .filter(|(key, _)| keep(key))
-        .collect();
+    let mut kept: Vec<(String, TensorView<'_>)> =
+        tensors.tensors().into_iter().filter(|(key, _)| keep(key)).collect();
     ensure!(!kept.is_empty(), "nothing is left");
     kept.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(safetensors::serialize(kept, header.metadata().clone())?)
@@ -111,21 +106,14 @@ mod tests {
     #[test]
     fn every_kind_of_gradient_is_kept() {
         for level in ["H_level.layers.0", "L_level.layers.1"] {
-            for kind in [
-                "self_attn.qkv_proj",
-                "self_attn.o_proj",
-                "mlp.gate_up_proj",
-                "mlp.down_proj",
-            ] {
+            for kind in ["self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"] {
                 assert!(keep_param(&format!("grad1.model.inner.{level}.{kind}.weight")));
             }
         }
         assert!(keep_param("grad1.model.inner.q_head.bias"));
         assert!(keep_param("after10.model.inner.puzzle_emb.weights"));
         assert!(!keep_param("after1.model.inner.q_head.bias"));
-        assert!(!keep_param(
-            "grad1.model.inner.H_level.layers.1.mlp.down_proj.weight"
-        ));
+        assert!(!keep_param("grad1.model.inner.H_level.layers.1.mlp.down_proj.weight"));
     }
 
     #[test]

@@ -10,9 +10,7 @@ use anyhow::{Context, Result, bail};
 
 /// The root of the workspace.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
 /// Where Cargo puts what it builds.
@@ -31,11 +29,7 @@ pub struct Cmd {
 impl Cmd {
     /// A command without arguments.
     pub fn new(program: impl Into<String>) -> Self {
-        Self {
-            program: program.into(),
-            args: Vec::new(),
-            envs: Vec::new(),
-        }
+        Self { program: program.into(), args: Vec::new(), envs: Vec::new() }
     }
 
     /// `cargo`, with arguments separated by spaces.
@@ -63,10 +57,7 @@ impl Cmd {
             other => other.to_owned(),
         };
         let mut command = Command::new(program);
-        command
-            .args(&self.args)
-            .current_dir(root())
-            .envs(self.envs.iter().cloned());
+        command.args(&self.args).current_dir(root()).envs(self.envs.iter().cloned());
         command
     }
 
@@ -86,10 +77,7 @@ impl Cmd {
     /// Runs it with this program's input and output and ends this program with its exit code if that is not 0:
     /// for programs that speak to the user themselves.
     pub fn run_interactive(&self) -> Result<()> {
-        let status = self
-            .command()
-            .status()
-            .with_context(|| format!("cannot start `{}`", self.program))?;
+        let status = self.command().status().with_context(|| format!("cannot start `{}`", self.program))?;
         if !status.success() {
             std::process::exit(status.code().unwrap_or(1));
         }
@@ -138,12 +126,7 @@ mod tests {
 
     #[test]
     fn a_printed_command_can_be_pasted() {
-        let cmd = Cmd::cargo("test --workspace")
-            .env("RUSTDOCFLAGS", "-D warnings")
-            .args(["it's"]);
-        assert_eq!(
-            cmd.to_string(),
-            r"RUSTDOCFLAGS='-D warnings' cargo test --workspace 'it'\''s'"
-        );
+        let cmd = Cmd::cargo("test --workspace").env("RUSTDOCFLAGS", "-D warnings").args(["it's"]);
+        assert_eq!(cmd.to_string(), r"RUSTDOCFLAGS='-D warnings' cargo test --workspace 'it'\''s'");
     }
 }

@@ -17,11 +17,7 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
 
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let out = B::fused_linear(x.primitive.clone(), weight.primitive.clone());
-        match Linear
-            .prepare::<C>([x.node.clone(), weight.node.clone()])
-            .compute_bound()
-            .stateful()
-        {
+        match Linear.prepare::<C>([x.node.clone(), weight.node.clone()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((x.primitive, weight.primitive), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
@@ -34,11 +30,7 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (y, inv_rms) = B::add_rms_norm(x.primitive, residual.primitive, eps);
         let untracked = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(inv_rms.clone());
-        let y = match AddRmsNorm
-            .prepare::<C>([x.node, residual.node])
-            .compute_bound()
-            .stateful()
-        {
+        let y = match AddRmsNorm.prepare::<C>([x.node, residual.node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((y.clone(), inv_rms), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         };
@@ -63,13 +55,7 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
         let untracked = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(lse.clone());
         let out = match Attention.prepare::<C>([qkv.node]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let state = AttentionState {
-                    qkv: qkv.primitive,
-                    rotary,
-                    heads,
-                    out: out.clone(),
-                    lse,
-                };
+                let state = AttentionState { qkv: qkv.primitive, rotary, heads, out: out.clone(), lse };
                 prep.finish(state, out)
             }
             OpsKind::UnTracked(prep) => prep.finish(out),
@@ -144,13 +130,7 @@ impl<B: HrmBackend> Backward<B, 1> for Attention {
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dout = grads.consume::<B>(&ops.node);
-        let AttentionState {
-            qkv,
-            rotary,
-            heads,
-            out,
-            lse,
-        } = ops.state;
+        let AttentionState { qkv, rotary, heads, out, lse } = ops.state;
         if let [Some(node)] = ops.parents {
             grads.register::<B>(node.id, B::attention_backward(qkv, rotary, heads, out, lse, dout));
         }

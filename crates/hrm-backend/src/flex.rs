@@ -14,12 +14,7 @@ impl HrmBackend for Flex {
             return primitive(plain::linear(tensor::<Self, 2>(x), tensor(weight)));
         }
         let ([rows, _], [width, _]) = (dims(&x), dims(&weight));
-        product(
-            matrix(&x.to_contiguous()),
-            matrix(&weight.to_contiguous()).transposed(),
-            rows,
-            width,
-        )
+        product(matrix(&x.to_contiguous()), matrix(&weight.to_contiguous()).transposed(), rows, width)
     }
 
     fn linear_backward_input(dy: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -27,12 +22,7 @@ impl HrmBackend for Flex {
             return primitive(tensor::<Self, 2>(dy).matmul(tensor(weight)));
         }
         let ([rows, _], [_, width]) = (dims(&dy), dims(&weight));
-        product(
-            matrix(&dy.to_contiguous()),
-            matrix(&weight.to_contiguous()),
-            rows,
-            width,
-        )
+        product(matrix(&dy.to_contiguous()), matrix(&weight.to_contiguous()), rows, width)
     }
 
     fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -40,12 +30,7 @@ impl HrmBackend for Flex {
             return primitive(tensor::<Self, 2>(dy).transpose().matmul(tensor(x)));
         }
         let ([_, rows], [_, width]) = (dims(&dy), dims(&x));
-        product(
-            matrix(&dy.to_contiguous()).transposed(),
-            matrix(&x.to_contiguous()),
-            rows,
-            width,
-        )
+        product(matrix(&dy.to_contiguous()).transposed(), matrix(&x.to_contiguous()), rows, width)
     }
 
     fn add_rms_norm(
@@ -170,13 +155,7 @@ impl HrmBackend for Flex {
         moments: (FloatTensor<Self>, FloatTensor<Self>),
         update: &AdamAtan2Update,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let AdamAtan2Update {
-            lr,
-            beta1,
-            beta2,
-            weight_decay,
-            step,
-        } = *update;
+        let AdamAtan2Update { lr, beta1, beta2, weight_decay, step } = *update;
         let [mut param, grad, mut m, mut v] =
             [param, grad, moments.0, moments.1].map(|tensor| tensor.to_contiguous());
         // In place where nobody else holds the buffer, on a copy otherwise.
@@ -185,13 +164,7 @@ impl HrmBackend for Flex {
             values(&grad),
             m.storage_mut(),
             v.storage_mut(),
-            AdamAtan2Step {
-                lr,
-                beta1,
-                beta2,
-                weight_decay,
-                step,
-            },
+            AdamAtan2Step { lr, beta1, beta2, weight_decay, step },
         );
         (param, m, v)
     }
@@ -221,7 +194,10 @@ fn product(a: Matrix<'_>, b: Matrix<'_>, rows: usize, cols: usize) -> FlexTensor
 }
 
 /// A buffer for a kernel to fill. Zeroing it first would cost as much as some of the kernels.
-#[expect(clippy::uninit_vec, reason = "every kernel called here writes each element of its outputs before it returns")]
+#[expect(
+    clippy::uninit_vec,
+    reason = "every kernel called here writes each element of its outputs before it returns"
+)]
 fn uninitialised(len: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(len);
     // SAFETY: the capacity is `len`, any bits are an f32, and the kernels only write to the buffer (Store::Set).
@@ -230,26 +206,14 @@ fn uninitialised(len: usize) -> Vec<f32> {
 }
 
 fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
-    FlexTensor::new(
-        Bytes::from_elems(values),
-        Layout::contiguous(Shape::new(shape)),
-        DType::F32,
-    )
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::new(shape)), DType::F32)
 }
 
 fn attention_shape(qkv: &FlexTensor, heads: usize) -> AttentionShape {
     let [batch, seq, width] = dims(qkv);
-    AttentionShape {
-        batch,
-        seq,
-        heads,
-        head_dim: width / 3 / heads,
-    }
+    AttentionShape { batch, seq, heads, head_dim: width / 3 / heads }
 }
 
 fn tables(rotary: &Option<(FlexTensor, FlexTensor)>) -> Option<Rotary<'_>> {
-    rotary.as_ref().map(|(cos, sin)| Rotary {
-        cos: values(cos),
-        sin: values(sin),
-    })
+    rotary.as_ref().map(|(cos, sin)| Rotary { cos: values(cos), sin: values(sin) })
 }

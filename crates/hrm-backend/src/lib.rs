@@ -82,11 +82,7 @@ pub trait HrmBackend: Backend {
         inv_rms: FloatTensor<Self>,
         dy: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        primitive(plain::add_rms_norm_backward(
-            tensor::<Self, 2>(y),
-            tensor(inv_rms),
-            tensor(dy),
-        ))
+        primitive(plain::add_rms_norm_backward(tensor::<Self, 2>(y), tensor(inv_rms), tensor(dy)))
     }
 
     /// `silu(gate) * up`, gate and up being the halves of the last axis.

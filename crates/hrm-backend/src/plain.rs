@@ -53,10 +53,7 @@ pub fn swiglu_backward<B: Backend>(gate_up: Tensor<B, 2>, dy: Tensor<B, 2>) -> T
 
 fn halves<B: Backend>(gate_up: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
     let inter = gate_up.dims()[1] / 2;
-    (
-        gate_up.clone().narrow(1, 0, inter),
-        gate_up.narrow(1, inter, inter),
-    )
+    (gate_up.clone().narrow(1, 0, inter), gate_up.narrow(1, inter, inter))
 }
 
 /// Queries, keys and values after rotation, each `[batch, heads, seq, head_dim]`.
@@ -162,13 +159,7 @@ pub fn adam_atan2<B: Backend, const D: usize>(
     v: Tensor<B, D>,
     update: &AdamAtan2Update,
 ) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>) {
-    let AdamAtan2Update {
-        lr,
-        beta1,
-        beta2,
-        weight_decay,
-        step,
-    } = *update;
+    let AdamAtan2Update { lr, beta1, beta2, weight_decay, step } = *update;
     let correction1 = 1.0 - beta1.powf(step as f64);
     let correction2 = (1.0 - beta2.powf(step as f64)).sqrt();
     let m = m.clone() + (grad.clone() - m) * (1.0 - beta1);

@@ -36,14 +36,7 @@ impl<B: Backend> Carry<B> {
     pub fn fresh(model: &Hrm<B>, inputs: Tensor<B, 2, Int>, puzzle_identifiers: Tensor<B, 1, Int>) -> Self {
         let labels = inputs.full_like(IGNORE_LABEL);
         let [batch, _] = inputs.dims();
-        model.empty_carry(batch).admit(
-            model,
-            PuzzleBatch {
-                inputs,
-                labels,
-                puzzle_identifiers,
-            },
-        )
+        model.empty_carry(batch).admit(model, PuzzleBatch { inputs, labels, puzzle_identifiers })
     }
 
     /// Gives every halted slot its row of `batch`, the initial state and step 0. Rows offered to running

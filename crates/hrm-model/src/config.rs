@@ -234,11 +234,7 @@ impl ModelConfig {
     /// [`ModelError::Config`] names the first value that cannot be used.
     pub fn validate(&self) -> Result<(), ModelError> {
         let error = |field, got: String, expected: &str| {
-            Err(ModelError::Config {
-                field,
-                got,
-                expected: expected.to_owned(),
-            })
+            Err(ModelError::Config { field, got, expected: expected.to_owned() })
         };
         let positive = [
             ("vocab_size", self.vocab_size),
@@ -278,11 +274,7 @@ impl ModelConfig {
             }
         }
         if !(0.0..=1.0).contains(&self.halt_exploration_prob) {
-            return error(
-                "halt_exploration_prob",
-                self.halt_exploration_prob.to_string(),
-                "0 to 1",
-            );
+            return error("halt_exploration_prob", self.halt_exploration_prob.to_string(), "0 to 1");
         }
         Ok(())
     }

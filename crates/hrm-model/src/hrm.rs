@@ -110,16 +110,9 @@ impl<B: Backend> Hrm<B> {
     /// The fixed initial states for a batch.
     pub fn initial_state(&self, batch: usize) -> State<B> {
         let shape = [batch, self.config.total_len(), self.config.hidden_size];
-        let spread = |init: &Param<Tensor<B, 1>>| {
-            init.val()
-                .cast(self.forward_dtype())
-                .unsqueeze::<3>()
-                .expand(shape)
-        };
-        State {
-            z_h: spread(&self.h_init),
-            z_l: spread(&self.l_init),
-        }
+        let spread =
+            |init: &Param<Tensor<B, 1>>| init.val().cast(self.forward_dtype()).unsqueeze::<3>().expand(shape);
+        State { z_h: spread(&self.h_init), z_l: spread(&self.l_init) }
     }
 
     /// The rows of the puzzle embedding that a batch uses; `None` for a model without one.
@@ -149,7 +142,7 @@ impl<B: Backend> Hrm<B> {
         if let Some(positions) = &self.embed_pos {
             // 1/sqrt(2) keeps the variance of the sum.
             let positions = positions.embedding_weight.val().cast(dtype).unsqueeze::<3>();
-            embedding = (embedding + positions) * 0.707_106_781;
+            embedding = (embedding + positions) * std::f64::consts::FRAC_1_SQRT_2;
         }
         embedding * (hidden as f64).sqrt()
     }
@@ -161,12 +154,7 @@ impl<B: Backend> Hrm<B> {
     fn rotary(&self) -> Option<RotaryTables<B>> {
         let config = &self.config;
         (config.pos_encodings == PositionEncoding::Rope).then(|| {
-            RotaryTables::new(
-                config.total_len(),
-                config.head_dim(),
-                config.rope_theta,
-                &self.device(),
-            )
+            RotaryTables::new(config.total_len(), config.head_dim(), config.rope_theta, &self.device())
         })
     }
 }
@@ -191,18 +179,8 @@ impl<B: HrmBackend> Hrm<B> {
         let input = self.input_embeddings(carry.batch.inputs.clone(), rows);
         let (state, output) = self.forward(carry.state, input);
         let steps = carry.steps + 1;
-        let halted = steps
-            .clone()
-            .greater_equal_elem(self.config.halt_max_steps as i64);
-        (
-            Carry {
-                state,
-                steps,
-                halted,
-                batch: carry.batch,
-            },
-            output,
-        )
+        let halted = steps.clone().greater_equal_elem(self.config.halt_max_steps as i64);
+        (Carry { state, steps, halted, batch: carry.batch }, output)
     }
 
     /// Every update of a segment except the last of each module: those that get no gradient.
@@ -212,9 +190,7 @@ impl<B: HrmBackend> Hrm<B> {
         input: &Tensor<B, 3>,
         rotary: Option<&RotaryTables<B>>,
     ) -> State<B> {
-        let ModelConfig {
-            h_cycles, l_cycles, ..
-        } = self.config;
+        let ModelConfig { h_cycles, l_cycles, .. } = self.config;
         for h in 1..=h_cycles {
             for l in 1..=l_cycles {
                 if (h, l) != (h_cycles, l_cycles) {
@@ -246,8 +222,7 @@ impl<B: HrmBackend> Hrm<B> {
         input: Tensor<B, 3>,
         rotary: Option<&RotaryTables<B>>,
     ) -> Tensor<B, 3> {
-        self.l_level
-            .forward(state.z_l.clone(), state.z_h.clone() + input, rotary)
+        self.l_level.forward(state.z_l.clone(), state.z_h.clone() + input, rotary)
     }
 
     fn update_h(&self, state: &State<B>, rotary: Option<&RotaryTables<B>>) -> Tensor<B, 3> {
@@ -256,13 +231,9 @@ impl<B: HrmBackend> Hrm<B> {
 
     fn heads(&self, z_h: Tensor<B, 3>) -> SegmentOutput<B> {
         let [batch, _, hidden] = z_h.dims();
-        let ModelConfig {
-            seq_len, vocab_size, ..
-        } = self.config;
+        let ModelConfig { seq_len, vocab_size, .. } = self.config;
         let first = z_h.clone().narrow(1, 0, 1).reshape([batch, hidden]);
-        let cells = z_h
-            .narrow(1, self.config.puzzle_emb_len(), seq_len)
-            .reshape([batch * seq_len, hidden]);
+        let cells = z_h.narrow(1, self.config.puzzle_emb_len(), seq_len).reshape([batch * seq_len, hidden]);
         let q = self.q_head.forward(first).cast(DType::F32);
         SegmentOutput {
             logits: self.lm_head.forward(cells).reshape([batch, seq_len, vocab_size]),
@@ -286,19 +257,10 @@ impl<B: HrmAutodiffBackend> Hrm<B> {
         input: Tensor<B, 3>,
     ) -> (State<B::InnerBackend>, SegmentOutput<B>) {
         let state = inner.early_updates(state, &input.clone().inner(), inner.rotary().as_ref());
-        let state = State {
-            z_h: Tensor::from_inner(state.z_h),
-            z_l: Tensor::from_inner(state.z_l),
-        };
+        let state = State { z_h: Tensor::from_inner(state.z_h), z_l: Tensor::from_inner(state.z_l) };
         let state = self.last_updates(state, input, self.rotary().as_ref());
         let output = self.heads(state.z_h.clone());
-        (
-            State {
-                z_h: state.z_h.inner(),
-                z_l: state.z_l.inner(),
-            },
-            output,
-        )
+        (State { z_h: state.z_h.inner(), z_l: state.z_l.inner() }, output)
     }
 
     /// The model without automatic differentiation; shares the weights.

@@ -94,11 +94,8 @@ mod tests {
         // Measured on the original: shared/parity/components.json, trunc_normal.
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         let n = 400_000;
-        let x: Vec<f64> = Initializer::random(&mut rng)
-            .trunc_normal(0.125, n)
-            .into_iter()
-            .map(f64::from)
-            .collect();
+        let x: Vec<f64> =
+            Initializer::random(&mut rng).trunc_normal(0.125, n).into_iter().map(f64::from).collect();
         let mean = x.iter().sum::<f64>() / n as f64;
         let var = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n as f64;
         let kurtosis = x.iter().map(|v| (v - mean).powi(4)).sum::<f64>() / n as f64 / var / var;

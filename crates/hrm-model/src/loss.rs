@@ -124,10 +124,8 @@ pub fn act_loss<B: HrmBackend>(
 ) -> ActLoss<B> {
     let [batch, seq_len, vocab_size] = output.logits.dims();
     let cells = batch * seq_len;
-    let per_cell = kind.cross_entropy(
-        output.logits.clone().reshape([cells, vocab_size]),
-        labels.reshape([cells]),
-    );
+    let per_cell =
+        kind.cross_entropy(output.logits.clone().reshape([cells, vocab_size]), labels.reshape([cells]));
     let per_row = per_cell.reshape([batch, seq_len]).sum_dim(1).squeeze_dim::<1>(1);
     let lm = (per_row / correctness.divisor.clone()).sum();
     let exact = correctness.exact.clone().float();
@@ -138,12 +136,7 @@ pub fn act_loss<B: HrmBackend>(
         None => q_halt.clone(),
         Some(q_continue) => q_halt.clone() + q_continue,
     };
-    ActLoss {
-        total: lm.clone() + q * 0.5,
-        lm,
-        q_halt,
-        q_continue,
-    }
+    ActLoss { total: lm.clone() + q * 0.5, lm, q_halt, q_continue }
 }
 
 /// Sums over the sequences of a segment that halted, as the original reports them.
@@ -196,9 +189,7 @@ impl Metrics {
         let counted = halted.bool_and(correctness.asked.clone());
         let weight = counted.clone().float();
         let says_exact = q_halt.greater_equal_elem(0.0);
-        let q_right = says_exact
-            .equal(correctness.exact.clone())
-            .bool_and(counted.clone());
+        let q_right = says_exact.equal(correctness.exact.clone()).bool_and(counted.clone());
         let sum = |mask: Tensor<B, 1, Bool>| mask.float().sum();
         Tensor::cat(
             vec![

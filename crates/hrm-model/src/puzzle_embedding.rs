@@ -16,9 +16,7 @@ pub struct PuzzleEmbedding<B: Backend> {
 impl<B: Backend> PuzzleEmbedding<B> {
     /// A table of zeros.
     pub fn new(identifiers: usize, ndim: usize, device: &B::Device) -> Self {
-        Self {
-            weights: init::buffer(vec![0.0; identifiers * ndim], [identifiers, ndim], device),
-        }
+        Self { weights: init::buffer(vec![0.0; identifiers * ndim], [identifiers, ndim], device) }
     }
 
     /// The rows of some puzzles.

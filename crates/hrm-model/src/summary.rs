@@ -102,11 +102,7 @@ impl ParameterTable {
     }
 
     fn count(&self, select: impl Fn(&ParameterRow) -> bool) -> usize {
-        self.rows
-            .iter()
-            .filter(|row| select(row))
-            .map(ParameterRow::count)
-            .sum()
+        self.rows.iter().filter(|row| select(row)).map(ParameterRow::count).sum()
     }
 }
 
@@ -150,10 +146,7 @@ impl fmt::Display for ParameterTable {
                 writeln!(f)?;
                 line(f, "not counted above", "shape", "elements")?;
             }
-            let len = rows
-                .iter()
-                .take_while(|row| row.module() == first.module())
-                .count();
+            let len = rows.iter().take_while(|row| row.module() == first.module()).count();
             let (module, rest) = rows.split_at(len);
             fmt_module(f, module)?;
             rows = rest;
@@ -182,9 +175,8 @@ fn fmt_module(f: &mut fmt::Formatter<'_>, rows: &[ParameterRow]) -> fmt::Result 
         }
         return Ok(());
     }
-    let layers: Vec<&[ParameterRow]> = rows
-        .chunk_by(|a, b| a.layer().map(|l| l.0) == b.layer().map(|l| l.0))
-        .collect();
+    let layers: Vec<&[ParameterRow]> =
+        rows.chunk_by(|a, b| a.layer().map(|l| l.0) == b.layer().map(|l| l.0)).collect();
     let kind = |layer: &[ParameterRow]| -> Vec<(String, Vec<usize>)> {
         let tail = |row: &ParameterRow| row.layer().map_or_else(String::new, |(_, name)| name.to_owned());
         layer.iter().map(|row| (tail(row), row.shape.clone())).collect()
@@ -271,18 +263,12 @@ total                                                      1,536
 
     #[test]
     fn models_without_some_parts() {
-        let config = ModelConfig::new(6, 16)
-            .with_hidden_size(32)
-            .with_num_heads(2)
-            .with_puzzle_emb_ndim(0);
+        let config = ModelConfig::new(6, 16).with_hidden_size(32).with_num_heads(2).with_puzzle_emb_ndim(0);
         let model: Hrm<hrm_backend::Cpu> = Hrm::untrained(&config.with_layers(1, 2), &Default::default());
         let table = model.parameter_table();
         assert_eq!(table.buffers(), 64);
         let text = table.to_string();
-        assert!(
-            text.contains("  layer 0 ") && text.contains("  layers 0 to 1, each"),
-            "{text}"
-        );
+        assert!(text.contains("  layer 0 ") && text.contains("  layers 0 to 1, each"), "{text}");
         assert_eq!(thousands(0), "0");
         assert_eq!(thousands(1_000), "1,000");
     }

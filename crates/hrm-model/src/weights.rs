@@ -78,9 +78,8 @@ pub enum WeightsError {
 /// A key of the original without the prefixes of `torch.compile` and of the loss head's wrappers.
 pub fn normalize_key(key: &str) -> &str {
     let mut key = key;
-    while let Some(rest) = ["_orig_mod.", "module.", "model.", "inner."]
-        .iter()
-        .find_map(|prefix| key.strip_prefix(prefix))
+    while let Some(rest) =
+        ["_orig_mod.", "module.", "model.", "inner."].iter().find_map(|prefix| key.strip_prefix(prefix))
     {
         key = rest;
     }
@@ -96,15 +95,10 @@ pub fn read(path: &Path) -> Result<StateDict, WeightsError> {
         Some("safetensors") => Ok(read_safetensors(path)?.0),
         Some("pt" | "pth") => read_pytorch(path),
         // The original saves its checkpoints as `step_N`, without an extension.
-        None if path
-            .file_name()
-            .is_some_and(|n| n.to_string_lossy().starts_with("step_")) =>
-        {
+        None if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("step_")) => {
             read_pytorch(path)
         }
-        _ => Err(WeightsError::Extension {
-            path: path.to_owned(),
-        }),
+        _ => Err(WeightsError::Extension { path: path.to_owned() }),
     }
 }
 
@@ -113,10 +107,7 @@ pub fn read(path: &Path) -> Result<StateDict, WeightsError> {
 /// # Errors
 /// As [`read`].
 pub fn read_normalized(path: &Path) -> Result<StateDict, WeightsError> {
-    Ok(read(path)?
-        .into_iter()
-        .map(|(key, data)| (normalize_key(&key).to_owned(), data))
-        .collect())
+    Ok(read(path)?.into_iter().map(|(key, data)| (normalize_key(&key).to_owned(), data)).collect())
 }
 
 /// Reads a safetensors file with its metadata.
@@ -124,25 +115,15 @@ pub fn read_normalized(path: &Path) -> Result<StateDict, WeightsError> {
 /// # Errors
 /// If the file is absent, truncated or corrupt.
 pub fn read_safetensors(path: &Path) -> Result<(StateDict, HashMap<String, String>), WeightsError> {
-    let bytes = fs::read(path).map_err(|source| WeightsError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    let format = |reason: String| WeightsError::Format {
-        path: path.to_owned(),
-        format: "safetensors",
-        reason,
-    };
+    let bytes = fs::read(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
+    let format =
+        |reason: String| WeightsError::Format { path: path.to_owned(), format: "safetensors", reason };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| format(e.to_string()))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| format(e.to_string()))?;
     let mut dict = StateDict::new();
     for (name, view) in tensors.iter() {
-        let dtype = burn_dtype(view.dtype()).ok_or_else(|| {
-            format(format!(
-                "tensor {name} has the unsupported type {:?}",
-                view.dtype()
-            ))
-        })?;
+        let dtype = burn_dtype(view.dtype())
+            .ok_or_else(|| format(format!("tensor {name} has the unsupported type {:?}", view.dtype())))?;
         let bytes = burn::tensor::Bytes::from_bytes_vec(view.data().to_vec());
         dict.insert(
             name.to_owned(),
@@ -168,10 +149,7 @@ pub fn write_safetensors(
         format: "safetensors",
         reason: e.to_string(),
     })?;
-    write_atomically(path, &bytes).map_err(|source| WeightsError::Io {
-        path: path.to_owned(),
-        source,
-    })
+    write_atomically(path, &bytes).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
 }
 
 /// Replaces a file as a whole or not at all: temporary file beside it, flush to disk, rename.
@@ -192,15 +170,9 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 fn read_pytorch(path: &Path) -> Result<StateDict, WeightsError> {
-    let io = |source| WeightsError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let format = |reason: String| WeightsError::Format {
-        path: path.to_owned(),
-        format: "PyTorch checkpoint",
-        reason,
-    };
+    let io = |source| WeightsError::Io { path: path.to_owned(), source };
+    let format =
+        |reason: String| WeightsError::Format { path: path.to_owned(), format: "PyTorch checkpoint", reason };
     File::open(path).map_err(io)?;
     let reader = PytorchReader::new(path).map_err(|e| format(e.to_string()))?;
     if reader.is_empty() {
@@ -210,9 +182,7 @@ fn read_pytorch(path: &Path) -> Result<StateDict, WeightsError> {
         .into_tensors()
         .into_iter()
         .map(|(key, snapshot)| {
-            let data = snapshot
-                .to_data()
-                .map_err(|e| format(format!("tensor {key}: {e:?}")))?;
+            let data = snapshot.to_data().map_err(|e| format(format!("tensor {key}: {e:?}")))?;
             Ok((key, data))
         })
         .collect()
@@ -264,12 +234,9 @@ fn safetensors_dtype(dtype: DType) -> Dtype {
 
 /// The original's name of a parameter path of ours.
 pub fn original_name(path: &str) -> String {
-    for (ours, original) in [
-        ("h_level.", "H_level."),
-        ("l_level.", "L_level."),
-        ("h_init", "H_init"),
-        ("l_init", "L_init"),
-    ] {
+    for (ours, original) in
+        [("h_level.", "H_level."), ("l_level.", "L_level."), ("h_init", "H_init"), ("l_init", "L_init")]
+    {
         if let Some(rest) = path.strip_prefix(ours) {
             return format!("{original}{rest}");
         }
@@ -307,8 +274,7 @@ impl<B: Backend> Hrm<B> {
         }
         impl<B: Backend> ModuleVisitor<B> for Collector {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-                self.dict
-                    .insert(self.path.original_name(), param.val().into_data());
+                self.dict.insert(self.path.original_name(), param.val().into_data());
             }
             fn enter_module(&mut self, name: &str, _: &str) {
                 self.path.enter(name);
@@ -317,10 +283,7 @@ impl<B: Backend> Hrm<B> {
                 self.path.exit();
             }
         }
-        let mut collector = Collector {
-            path: ParamPath::default(),
-            dict: StateDict::new(),
-        };
+        let mut collector = Collector { path: ParamPath::default(), dict: StateDict::new() };
         self.visit(&mut collector);
         collector.dict
     }
@@ -345,10 +308,8 @@ impl<B: Backend> Hrm<B> {
                 param.map(|old| {
                     let expected = old.shape();
                     if data.shape != expected {
-                        self.problems.push(format!(
-                            "{name}: expected shape {:?}, got {:?}",
-                            &*expected, &*data.shape
-                        ));
+                        self.problems
+                            .push(format!("{name}: expected shape {:?}, got {:?}", &*expected, &*data.shape));
                         return old;
                     }
                     let trains = old.is_require_grad();
@@ -362,24 +323,11 @@ impl<B: Backend> Hrm<B> {
                 self.path.exit();
             }
         }
-        let mut loader = Loader {
-            path: ParamPath::default(),
-            dict,
-            problems: Vec::new(),
-        };
+        let mut loader = Loader { path: ParamPath::default(), dict, problems: Vec::new() };
         let model = self.map(&mut loader);
         let mut problems = loader.problems;
-        problems.extend(
-            loader
-                .dict
-                .into_keys()
-                .map(|name| format!("{name}: not a parameter of this model")),
-        );
-        if problems.is_empty() {
-            Ok(model)
-        } else {
-            Err(WeightsError::Mismatch { problems })
-        }
+        problems.extend(loader.dict.into_keys().map(|name| format!("{name}: not a parameter of this model")));
+        if problems.is_empty() { Ok(model) } else { Err(WeightsError::Mismatch { problems }) }
     }
 
     /// Saves weights and configuration in one safetensors file, in `dtype` (fp32 or bf16).
@@ -388,11 +336,8 @@ impl<B: Backend> Hrm<B> {
     /// If the file cannot be written.
     pub fn save(&self, path: &Path, dtype: crate::ForwardDtype) -> Result<(), WeightsError> {
         let config = serde_json::to_string(&self.config()).unwrap_or_default();
-        let dict = self
-            .state_dict()
-            .into_iter()
-            .map(|(k, data)| (k, data.convert_dtype(dtype.into())))
-            .collect();
+        let dict =
+            self.state_dict().into_iter().map(|(k, data)| (k, data.convert_dtype(dtype.into()))).collect();
         write_safetensors(path, &dict, HashMap::from([(CONFIG_ENTRY.to_owned(), config)]))
     }
 
@@ -405,11 +350,8 @@ impl<B: Backend> Hrm<B> {
         B: hrm_backend::HrmBackend,
     {
         let (dict, metadata) = read_safetensors(path)?;
-        let format = |reason: String| WeightsError::Format {
-            path: path.to_owned(),
-            format: "HRM checkpoint",
-            reason,
-        };
+        let format =
+            |reason: String| WeightsError::Format { path: path.to_owned(), format: "HRM checkpoint", reason };
         let config = metadata.get(CONFIG_ENTRY).ok_or_else(|| WeightsError::NoConfig {
             path: path.to_owned(),
             hint: "convert weights of the original with `hrm import`",
@@ -424,15 +366,8 @@ impl<B: Backend> Hrm<B> {
     /// # Errors
     /// If the file cannot be written.
     pub fn export_original(&self, path: &Path) -> Result<(), WeightsError> {
-        let dict = self
-            .state_dict()
-            .into_iter()
-            .map(|(k, data)| (format!("{ORIGINAL_PREFIX}{k}"), data))
-            .collect();
-        write_safetensors(
-            path,
-            &dict,
-            HashMap::from([("format".to_owned(), "pt".to_owned())]),
-        )
+        let dict =
+            self.state_dict().into_iter().map(|(k, data)| (format!("{ORIGINAL_PREFIX}{k}"), data)).collect();
+        write_safetensors(path, &dict, HashMap::from([("format".to_owned(), "pt".to_owned())]))
     }
 }

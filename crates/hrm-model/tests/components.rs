@@ -42,9 +42,7 @@ fn cross_entropy<B: HrmBackend>(
     fixture: &Fixture,
     labels: Tensor<B, 1, Int>,
 ) -> (Vec<f64>, Vec<f64>) {
-    let logits: Tensor<Autodiff<B>, 2> = fixture
-        .tensor("stablemax.logits", &labels.device())
-        .require_grad();
+    let logits: Tensor<Autodiff<B>, 2> = fixture.tensor("stablemax.logits", &labels.device()).require_grad();
     let loss = kind.cross_entropy(logits.clone(), Tensor::from_inner(labels));
     let grads = loss.clone().sum().backward();
     let grad = logits.grad(&grads).expect("the logits have a gradient");
@@ -72,9 +70,7 @@ fn parity_stablemax<B: HrmBackend>() {
         check.check_within(&format!("s({x})"), &[s], &[expected], 0.0, tolerance * 10.0);
     }
 
-    let logits = fixture
-        .tensor::<B, 2>("stablemax.logits", &device)
-        .cast(B::WIDEST_FLOAT);
+    let logits = fixture.tensor::<B, 2>("stablemax.logits", &device).cast(B::WIDEST_FLOAT);
     check.check_within(
         "log_stablemax",
         &tensor_values(loss::log_stablemax(logits)),
@@ -83,11 +79,8 @@ fn parity_stablemax<B: HrmBackend>() {
         tolerance,
     );
 
-    let (values, grad) = cross_entropy::<B>(
-        LossKind::Stablemax,
-        &fixture,
-        fixture.int("stablemax.labels", &device),
-    );
+    let (values, grad) =
+        cross_entropy::<B>(LossKind::Stablemax, &fixture, fixture.int("stablemax.labels", &device));
     check.check("cross-entropy", &values, &fixture.values("stablemax.ce_f64"), 0.0);
     let expected = fixture.values("stablemax.ce_grad_logits_f32");
     check.check("gradient of the logits", &grad, &expected, 0.0);
@@ -100,20 +93,12 @@ fn parity_softmax<B: HrmBackend>() {
     };
     let device = B::Device::default();
     let mut check = line::<B>("softmax");
-    let (values, grad) = cross_entropy::<B>(
-        LossKind::Softmax,
-        &fixture,
-        fixture.int("stablemax.labels", &device),
-    );
+    let (values, grad) =
+        cross_entropy::<B>(LossKind::Softmax, &fixture, fixture.int("stablemax.labels", &device));
     // One logit of 1000 gives a loss of 2000 that would hide the others: compare each.
     for (cell, (got, expected)) in values.iter().zip(fixture.values("softmax.ce_f32")).enumerate() {
         let rounding = 1e-7;
-        check.check(
-            &format!("cross-entropy of cell {cell}"),
-            &[*got],
-            &[expected],
-            rounding,
-        );
+        check.check(&format!("cross-entropy of cell {cell}"), &[*got], &[expected], rounding);
     }
     let expected = fixture.values("softmax.ce_grad_logits_f32");
     check.check("gradient of the logits", &grad, &expected, 0.0);
@@ -135,21 +120,14 @@ fn parity_rms_norm<B: HrmBackend>() {
 
     let x: Tensor<Autodiff<B>, 2> = rows(&fixture, "rms_norm.x", &device).require_grad();
     let y = ops::add_rms_norm(x.clone(), x.zeros_like(), EPS);
-    let grads = (y.clone() * rows(&fixture, "rms_norm.grad_out", &device))
-        .sum()
-        .backward();
+    let grads = (y.clone() * rows(&fixture, "rms_norm.grad_out", &device)).sum().backward();
     check.check("y", &tensor_values(y), &fixture.values("rms_norm.y"), 0.0);
     let grad = tensor_values(x.grad(&grads).expect("x has a gradient"));
     check.check("gradient of x", &grad, &fixture.values("rms_norm.grad_x"), 0.0);
 
     let tiny: Tensor<B, 2> = rows(&fixture, "rms_norm.tiny_x", &device);
     let y = ops::add_rms_norm(tiny.clone(), tiny.zeros_like(), EPS);
-    check.check(
-        "tiny y",
-        &tensor_values(y),
-        &fixture.values("rms_norm.tiny_y"),
-        0.0,
-    );
+    check.check("tiny y", &tensor_values(y), &fixture.values("rms_norm.tiny_y"), 0.0);
 
     if B::supports_dtype(&device, DType::BF16) {
         let x = rows::<B>(&fixture, "rms_norm.x_bf16", &device).cast(DType::BF16);
@@ -169,10 +147,7 @@ fn weight<A: Backend>(fixture: &Fixture, key: &str, device: &A::Device) -> Param
 }
 
 fn linear<A: Backend>(fixture: &Fixture, key: &str, device: &A::Device) -> Linear<A> {
-    Linear {
-        weight: weight(fixture, key, device),
-        bias: None,
-    }
+    Linear { weight: weight(fixture, key, device), bias: None }
 }
 
 fn grad_of<A: HrmAutodiffBackend, const D: usize>(tensor: &Tensor<A, D>, grads: &A::Gradients) -> Vec<f64> {
@@ -192,16 +167,11 @@ fn parity_swiglu<B: HrmBackend>() {
     layer.down_proj = linear(&fixture, "swiglu.down_proj.weight", &device);
     let x = rows::<Autodiff<B>>(&fixture, "swiglu.x", &device).require_grad();
     let y = layer.forward(x.clone());
-    let grads = (y.clone() * rows(&fixture, "swiglu.grad_out", &device))
-        .sum()
-        .backward();
+    let grads = (y.clone() * rows(&fixture, "swiglu.grad_out", &device)).sum().backward();
     check.check("y", &tensor_values(y), &fixture.values("swiglu.y"), 0.0);
     for (key, got) in [
         ("swiglu.grad_x", grad_of(&x, &grads)),
-        (
-            "swiglu.grad_gate_up",
-            grad_of(&layer.gate_up_proj.weight.val(), &grads),
-        ),
+        ("swiglu.grad_gate_up", grad_of(&layer.gate_up_proj.weight.val(), &grads)),
         ("swiglu.grad_down", grad_of(&layer.down_proj.weight.val(), &grads)),
     ] {
         check.check(key, &got, &fixture.values(key), 0.0);
@@ -227,18 +197,12 @@ fn parity_rope<B: HrmBackend>() {
         let tables = RotaryTables::<B>::new(seq, head_dim, THETA, &device);
         let only: Vec<usize> = match json[format!("rope_{size}_rows")].as_array() {
             None => (0..seq).collect(),
-            Some(rows) => rows
-                .iter()
-                .map(|row| row.as_u64().expect("a row") as usize)
-                .collect(),
+            Some(rows) => rows.iter().map(|row| row.as_u64().expect("a row") as usize).collect(),
         };
         for (key, table) in [("cos", tables.cos), ("sin", tables.sin)] {
             let all = tensor_values(table);
-            let got: Vec<f64> = only
-                .iter()
-                .flat_map(|row| &all[row * head_dim..][..head_dim])
-                .copied()
-                .collect();
+            let got: Vec<f64> =
+                only.iter().flat_map(|row| &all[row * head_dim..][..head_dim]).copied().collect();
             let key = format!("rope.{key}_{size}");
             check.check(&key, &got, &fixture.values(&key), 0.0);
         }
@@ -270,9 +234,7 @@ fn parity_attention<B: HrmBackend>() {
     for (set, rotary) in [("rope", Some(&tables)), ("norope", None)] {
         let x = fixture.tensor::<Autodiff<B>, 3>("attn.x", &device).require_grad();
         let y = layer.forward(x.clone(), rotary);
-        let grads = (y.clone() * fixture.tensor("attn.grad_out", &device))
-            .sum()
-            .backward();
+        let grads = (y.clone() * fixture.tensor("attn.grad_out", &device)).sum().backward();
         for (what, got) in [
             ("y", tensor_values(y)),
             ("grad_x", grad_of(&x, &grads)),
@@ -293,18 +255,13 @@ fn parity_block<B: HrmBackend>() {
     let device = B::Device::default();
     if fixture.get("block.x").is_none() {
         // The subset leaves it out for its size; there the sets of whole models cover it.
-        println!(
-            "parity components.block: not in {}, skipped",
-            parity::dir().display()
-        );
+        println!("parity components.block: not in {}, skipped", parity::dir().display());
         return;
     }
     let mut check = line::<B>("block");
     let [_, seq, hidden] = fixture.shape("block.x");
     let [_, _, heads, head_dim] = fixture.shape("rope.q");
-    let config = ModelConfig::new(6, seq)
-        .with_hidden_size(hidden)
-        .with_num_heads(heads);
+    let config = ModelConfig::new(6, seq).with_hidden_size(hidden).with_num_heads(heads);
     let mut block: Block<B> = Block::new(&config, &mut Initializer::zeros(), &device);
     block.self_attn.qkv_proj = linear(&fixture, "block.w.self_attn.qkv_proj.weight", &device);
     block.self_attn.o_proj = linear(&fixture, "block.w.self_attn.o_proj.weight", &device);
@@ -342,17 +299,12 @@ fn parity_initial_weights() {
     let mut check = Deviations::new("components.trunc_normal");
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let sets = json["trunc_normal"].as_object().expect("trunc_normal");
-    let sets = sets
-        .iter()
-        .filter_map(|(key, set)| Some((key.strip_prefix("std=")?.parse().ok()?, set)));
+    let sets = sets.iter().filter_map(|(key, set)| Some((key.strip_prefix("std=")?.parse().ok()?, set)));
     const SAMPLES: usize = 400_000;
     for (std, set) in sets {
         let std: f64 = std;
-        let x: Vec<f64> = Initializer::random(&mut rng)
-            .trunc_normal(std, SAMPLES)
-            .into_iter()
-            .map(f64::from)
-            .collect();
+        let x: Vec<f64> =
+            Initializer::random(&mut rng).trunc_normal(std, SAMPLES).into_iter().map(f64::from).collect();
         let mean_of = |f: &dyn Fn(f64) -> f64| x.iter().map(|x| f(*x)).sum::<f64>() / SAMPLES as f64;
         let mean = mean_of(&|x| x);
         let var = mean_of(&|x| (x - mean).powi(2));
@@ -370,13 +322,7 @@ fn parity_initial_weights() {
             ("bound", largest, 1e-3 * std),
         ] {
             // `check_within` allows ten times the floor.
-            check.check_within(
-                &format!("std={std} {key}"),
-                &[got],
-                &[expected(key)],
-                tolerance / 10.0,
-                0.0,
-            );
+            check.check_within(&format!("std={std} {key}"), &[got], &[expected(key)], tolerance / 10.0, 0.0);
         }
         check.check_equal("within the bound", largest <= bound * (1.0 + 1e-6), true);
     }

@@ -23,9 +23,8 @@ fn parity_eval<B: HrmBackend>() {
         let config = parity::model_config(&json);
         let eval = Fixture::require(&format!("{set}.eval"));
         let weights = Fixture::require(&format!("{set}.state_dict"));
-        let model: Hrm<B> = Hrm::untrained(&config, &device)
-            .load_state_dict(weights.state_dict())
-            .expect("weights fit");
+        let model: Hrm<B> =
+            Hrm::untrained(&config, &device).load_state_dict(weights.state_dict()).expect("weights fit");
         let mut deviations = Deviations::new(format!("{set}.eval [{}]", B::name(&device)));
 
         if let (Some(cos), Some(sin)) = (eval.get("rope.cos"), eval.get("rope.sin")) {
@@ -48,36 +47,21 @@ fn parity_eval<B: HrmBackend>() {
         );
 
         let [rows, _] = inputs.dims();
-        let batch = PuzzleBatch {
-            inputs,
-            labels: labels.clone(),
-            puzzle_identifiers,
-        };
+        let batch = PuzzleBatch { inputs, labels: labels.clone(), puzzle_identifiers };
         let mut carry: Carry<B> = model.empty_carry(rows).admit(&model, batch);
         let steps = json["steps_stablemax"].as_array().expect("steps_stablemax").len();
         for step in 0..steps {
             let (next, output) = model.segment(carry);
-            let floor = |key: &str| {
-                json["noise_floor"]["max_abs_per_act_step"][key][step]
-                    .as_f64()
-                    .unwrap_or(0.0)
-            };
+            let floor =
+                |key: &str| json["noise_floor"]["max_abs_per_act_step"][key][step].as_f64().unwrap_or(0.0);
             let mut check = |key: &str, got: Vec<f64>, floor: f64| {
                 let expected = eval.values_at(key, step);
                 deviations.check(&format!("step {} {key}", step + 1), &got, &expected, floor);
             };
             check("out.z_H", tensor_values(next.state.z_h.clone()), floor("out.z_H"));
             check("out.z_L", tensor_values(next.state.z_l.clone()), floor("out.z_L"));
-            check(
-                "out.logits",
-                tensor_values(output.logits.clone()),
-                floor("out.logits"),
-            );
-            check(
-                "out.q_halt_logits",
-                tensor_values(output.q_halt.clone()),
-                floor("out.q_halt_logits"),
-            );
+            check("out.logits", tensor_values(output.logits.clone()), floor("out.logits"));
+            check("out.q_halt_logits", tensor_values(output.q_halt.clone()), floor("out.q_halt_logits"));
             check(
                 "out.q_continue_logits",
                 tensor_values(output.q_continue.clone()),
@@ -95,10 +79,9 @@ fn parity_eval<B: HrmBackend>() {
             );
 
             let correctness = Correctness::new(output.predictions(), labels.clone());
-            for (kind, key) in [
-                (LossKind::Stablemax, "steps_stablemax"),
-                (LossKind::Softmax, "steps_softmax"),
-            ] {
+            for (kind, key) in
+                [(LossKind::Stablemax, "steps_stablemax"), (LossKind::Softmax, "steps_softmax")]
+            {
                 let expected = &json[key][step];
                 if expected.is_null() {
                     continue;

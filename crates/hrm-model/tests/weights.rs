@@ -16,17 +16,12 @@ use hrm_model::{
 use rand::SeedableRng;
 
 fn tiny() -> ModelConfig {
-    ModelConfig::new(6, 16)
-        .with_hidden_size(16)
-        .with_num_heads(2)
-        .with_layers(1, 2)
+    ModelConfig::new(6, 16).with_hidden_size(16).with_num_heads(2).with_layers(1, 2)
 }
 
 fn random(config: &ModelConfig, seed: u64) -> Hrm<Cpu> {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
-    config
-        .init(&mut rng, &Default::default())
-        .unwrap_or_else(|e| panic!("{e}"))
+    config.init(&mut rng, &Default::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn folder() -> tempfile::TempDir {
@@ -34,9 +29,7 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn load_dict(config: &ModelConfig, dict: StateDict) -> Hrm<Cpu> {
-    Hrm::untrained(config, &Default::default())
-        .load_state_dict(dict)
-        .unwrap_or_else(|e| panic!("{e}"))
+    Hrm::untrained(config, &Default::default()).load_state_dict(dict).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// Equal to the last bit, types and shapes included.
@@ -51,9 +44,7 @@ fn assert_same(a: &StateDict, b: &StateDict) {
 }
 
 fn f32_dict(dict: &StateDict) -> StateDict {
-    dict.iter()
-        .map(|(name, data)| (name.clone(), data.clone().convert_dtype(DType::F32)))
-        .collect()
+    dict.iter().map(|(name, data)| (name.clone(), data.clone().convert_dtype(DType::F32))).collect()
 }
 
 #[test]
@@ -64,46 +55,28 @@ fn save_and_load() {
         tiny(),
         tiny().with_puzzle_emb_ndim(0),
         tiny().with_puzzle_emb_ndim(40),
-        ModelConfig {
-            pos_encodings: PositionEncoding::Learned,
-            num_puzzle_identifiers: 3,
-            ..tiny()
-        },
+        ModelConfig { pos_encodings: PositionEncoding::Learned, num_puzzle_identifiers: 3, ..tiny() },
     ] {
         let model = random(&config, 1);
-        model
-            .save(&path, ForwardDtype::F32)
-            .unwrap_or_else(|e| panic!("{e}"));
+        model.save(&path, ForwardDtype::F32).unwrap_or_else(|e| panic!("{e}"));
         let loaded: Hrm<Cpu> = Hrm::load(&path, &Default::default()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(loaded.config(), &config);
         assert_same(&loaded.state_dict(), &model.state_dict());
     }
-    assert_eq!(
-        fs::read_dir(dir.path()).map(Iterator::count).ok(),
-        Some(1),
-        "no temporary file stays"
-    );
+    assert_eq!(fs::read_dir(dir.path()).map(Iterator::count).ok(), Some(1), "no temporary file stays");
 }
 
 #[test]
 fn half_precision_files_are_half_the_size_and_round_once() {
     let dir = folder();
-    let (full, half) = (
-        dir.path().join("full.safetensors"),
-        dir.path().join("half.safetensors"),
-    );
+    let (full, half) = (dir.path().join("full.safetensors"), dir.path().join("half.safetensors"));
     let model = random(&tiny(), 2);
-    model
-        .save(&full, ForwardDtype::F32)
-        .unwrap_or_else(|e| panic!("{e}"));
-    model
-        .save(&half, ForwardDtype::Bf16)
-        .unwrap_or_else(|e| panic!("{e}"));
+    model.save(&full, ForwardDtype::F32).unwrap_or_else(|e| panic!("{e}"));
+    model.save(&half, ForwardDtype::Bf16).unwrap_or_else(|e| panic!("{e}"));
     let size = |path: &Path| fs::metadata(path).map(|m| m.len()).unwrap_or_default();
     assert!(size(&half) < size(&full) * 6 / 10);
     let once: Hrm<Cpu> = Hrm::load(&half, &Default::default()).unwrap_or_else(|e| panic!("{e}"));
-    once.save(&half, ForwardDtype::Bf16)
-        .unwrap_or_else(|e| panic!("{e}"));
+    once.save(&half, ForwardDtype::Bf16).unwrap_or_else(|e| panic!("{e}"));
     let twice: Hrm<Cpu> = Hrm::load(&half, &Default::default()).unwrap_or_else(|e| panic!("{e}"));
     assert_same(&once.state_dict(), &twice.state_dict());
 }
@@ -113,13 +86,7 @@ fn keys_of_every_wrapper_are_understood() {
     let dir = folder();
     let path = dir.path().join("wrapped.safetensors");
     let dict = random(&tiny(), 3).state_dict();
-    for prefix in [
-        "",
-        "inner.",
-        "model.inner.",
-        "_orig_mod.model.inner.",
-        "module._orig_mod.model.inner.",
-    ] {
+    for prefix in ["", "inner.", "model.inner.", "_orig_mod.model.inner.", "module._orig_mod.model.inner."] {
         for dtype in [DType::F32, DType::BF16] {
             let wrapped = dict
                 .iter()
@@ -127,11 +94,7 @@ fn keys_of_every_wrapper_are_understood() {
                 .collect();
             weights::write_safetensors(&path, &wrapped, HashMap::new()).unwrap_or_else(|e| panic!("{e}"));
             let read = weights::read_normalized(&path).unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(
-                read.keys().collect::<Vec<_>>(),
-                dict.keys().collect::<Vec<_>>(),
-                "{prefix}"
-            );
+            assert_eq!(read.keys().collect::<Vec<_>>(), dict.keys().collect::<Vec<_>>(), "{prefix}");
             assert!(read.values().all(|data| data.dtype == dtype));
             let model = load_dict(&tiny(), read.clone());
             assert_same(&model.state_dict(), &f32_dict(&read));
@@ -157,31 +120,22 @@ fn export_carries_the_originals_keys() {
     ] {
         assert!(exported.contains_key(key), "{key} in {:?}", exported.keys());
     }
-    let back = load_dict(
-        &tiny(),
-        weights::read_normalized(&path).unwrap_or_else(|e| panic!("{e}")),
-    );
+    let back = load_dict(&tiny(), weights::read_normalized(&path).unwrap_or_else(|e| panic!("{e}")));
     assert_same(&back.state_dict(), &model.state_dict());
 }
 
 /// Import -> export -> import of the original's own files: `.pt` of `torch.compile`, bf16 and fp32, safetensors.
 #[test]
 fn the_originals_checkpoints_survive_import_and_export() {
-    let dir = env::var_os("HRM_PARITY_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity"),
-        PathBuf::from,
-    );
+    let dir = env::var_os("HRM_PARITY_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/parity"), PathBuf::from);
     let entries: Vec<PathBuf> = fs::read_dir(&dir)
         .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).collect())
         .unwrap_or_default();
     let temp = folder();
     let mut done = Vec::new();
     for path in entries {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some((set, kind)) = name.split_once('.') else {
             continue;
         };
@@ -199,9 +153,7 @@ fn the_originals_checkpoints_survive_import_and_export() {
         assert_same(&imported.state_dict(), &f32_dict(&original));
 
         let ours = temp.path().join("model.safetensors");
-        imported
-            .save(&ours, ForwardDtype::F32)
-            .unwrap_or_else(|e| panic!("{e}"));
+        imported.save(&ours, ForwardDtype::F32).unwrap_or_else(|e| panic!("{e}"));
         let loaded: Hrm<Cpu> = Hrm::load(&ours, &Default::default()).unwrap_or_else(|e| panic!("{e}"));
         let export = temp.path().join("export.safetensors");
         loaded.export_original(&export).unwrap_or_else(|e| panic!("{e}"));
@@ -212,15 +164,9 @@ fn the_originals_checkpoints_survive_import_and_export() {
         done.push(name);
     }
     if done.is_empty() {
-        eprintln!(
-            "SKIPPED: no checkpoints of the original in {}; set HRM_PARITY_DIR",
-            dir.display()
-        );
+        eprintln!("SKIPPED: no checkpoints of the original in {}; set HRM_PARITY_DIR", dir.display());
     } else {
-        println!(
-            "exact through import, save, load, export, import: {}",
-            done.join(", ")
-        );
+        println!("exact through import, save, load, export, import: {}", done.join(", "));
     }
 }
 
@@ -236,10 +182,7 @@ fn weights_that_do_not_fit_are_named() {
     };
     assert!(error.contains("q_head.bias: missing"), "{error}");
     assert!(error.contains("surplus: not a parameter"), "{error}");
-    assert!(
-        error.contains("lm_head.weight: expected shape [6, 16], got [7, 16]"),
-        "{error}"
-    );
+    assert!(error.contains("lm_head.weight: expected shape [6, 16], got [7, 16]"), "{error}");
 }
 
 #[test]
@@ -254,9 +197,7 @@ fn broken_files_are_refused_and_nothing_is_overwritten() {
     };
     assert!(matches!(load(), WeightsError::Io { .. }));
     let model = random(&tiny(), 6);
-    model
-        .save(&path, ForwardDtype::F32)
-        .unwrap_or_else(|e| panic!("{e}"));
+    model.save(&path, ForwardDtype::F32).unwrap_or_else(|e| panic!("{e}"));
     let whole = fs::read(&path).unwrap_or_else(|e| panic!("{e}"));
     for length in [0, 4, 100, whole.len() - 1] {
         fs::write(&path, &whole[..length]).unwrap_or_else(|e| panic!("{e}"));
@@ -268,10 +209,7 @@ fn broken_files_are_refused_and_nothing_is_overwritten() {
     assert!(matches!(load(), WeightsError::NoConfig { .. }));
 
     let nowhere = dir.path().join("absent/model.safetensors");
-    assert!(matches!(
-        model.save(&nowhere, ForwardDtype::F32),
-        Err(WeightsError::Io { .. })
-    ));
+    assert!(matches!(model.save(&nowhere, ForwardDtype::F32), Err(WeightsError::Io { .. })));
     let pt = dir.path().join("cut.pt");
     fs::write(&pt, b"PK\x03\x04 cut short").unwrap_or_else(|e| panic!("{e}"));
     assert!(matches!(weights::read(&pt), Err(WeightsError::Format { .. })));

@@ -11,10 +11,8 @@ use serde_json::Value;
 
 /// The folder with fixtures: `HRM_PARITY_DIR`, or the subset that the project ships.
 pub fn dir() -> PathBuf {
-    env::var_os("HRM_PARITY_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("parity"),
-        PathBuf::from,
-    )
+    env::var_os("HRM_PARITY_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("parity"), PathBuf::from)
 }
 
 /// Names of the sets whose file name ends in `suffix` and starts with `prefix`, without the suffix.
@@ -30,11 +28,7 @@ pub fn sets(prefix: &str, suffix: &str) -> Vec<String> {
         .filter(|name| name.starts_with(prefix))
         .collect();
     names.sort();
-    assert!(
-        !names.is_empty(),
-        "no parity set {prefix}*{suffix} in {}",
-        dir.display()
-    );
+    assert!(!names.is_empty(), "no parity set {prefix}*{suffix} in {}", dir.display());
     names
 }
 
@@ -51,10 +45,7 @@ impl Fixture {
         let path = dir().join(format!("{name}.safetensors"));
         path.exists().then(|| {
             let (tensors, _) = weights::read_safetensors(&path).unwrap_or_else(|e| panic!("{e}"));
-            Self {
-                tensors,
-                name: name.to_owned(),
-            }
+            Self { tensors, name: name.to_owned() }
         })
     }
 
@@ -66,8 +57,7 @@ impl Fixture {
 
     /// A tensor's data.
     pub fn data(&self, key: &str) -> TensorData {
-        self.get(key)
-            .unwrap_or_else(|| panic!("{}: no tensor {key}", self.name))
+        self.get(key).unwrap_or_else(|| panic!("{}: no tensor {key}", self.name))
     }
 
     /// A tensor's data, if the file has it.
@@ -107,14 +97,8 @@ impl Fixture {
         let data = self.data(key);
         let shape: Vec<usize> = data.shape[1..].to_vec();
         let count: usize = shape.iter().product();
-        let all: Vec<i32> = data
-            .convert::<i32>()
-            .to_vec()
-            .unwrap_or_else(|e| panic!("{key}: {e:?}"));
-        Tensor::from_data(
-            TensorData::new(all[index * count..][..count].to_vec(), shape),
-            device,
-        )
+        let all: Vec<i32> = data.convert::<i32>().to_vec().unwrap_or_else(|e| panic!("{key}: {e:?}"));
+        Tensor::from_data(TensorData::new(all[index * count..][..count].to_vec(), shape), device)
     }
 
     /// Entry `index` of the first axis, as values.
@@ -126,17 +110,12 @@ impl Fixture {
 
     /// The keys that start with `prefix`, without it.
     pub fn keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-        self.tensors
-            .keys()
-            .filter_map(move |key| key.strip_prefix(prefix))
+        self.tensors.keys().filter_map(move |key| key.strip_prefix(prefix))
     }
 
     /// All tensors, keys normalised.
     pub fn state_dict(&self) -> weights::StateDict {
-        self.tensors
-            .iter()
-            .map(|(k, v)| (weights::normalize_key(k).to_owned(), v.clone()))
-            .collect()
+        self.tensors.iter().map(|(k, v)| (weights::normalize_key(k).to_owned(), v.clone())).collect()
     }
 }
 
@@ -157,11 +136,7 @@ pub fn components() -> Option<(Fixture, Value)> {
     if let Some(fixture) = Fixture::open("components") {
         return Some((fixture, json("components")));
     }
-    assert!(
-        env::var_os("HRM_PARITY_DIR").is_some(),
-        "no components.safetensors in {}",
-        dir().display()
-    );
+    assert!(env::var_os("HRM_PARITY_DIR").is_some(), "no components.safetensors in {}", dir().display());
     println!("parity components: none in {}, skipped", dir().display());
     None
 }
@@ -172,11 +147,7 @@ pub fn model_config(json: &Value) -> ModelConfig {
     let object = config.as_object_mut().expect("eval JSON has a `config` object");
     // Not the model's business, or implied.
     object.remove("batch_size");
-    assert_eq!(
-        object.remove("causal"),
-        Some(Value::Bool(false)),
-        "HRM's attention is bidirectional"
-    );
+    assert_eq!(object.remove("causal"), Some(Value::Bool(false)), "HRM's attention is bidirectional");
     serde_json::from_value(config).unwrap_or_else(|e| panic!("config of the parity set: {e}"))
 }
 
@@ -202,12 +173,7 @@ pub struct Deviations {
 impl Deviations {
     /// Of a set of this name.
     pub fn new(set: impl Into<String>) -> Self {
-        Self {
-            set: set.into(),
-            worst: None,
-            count: 0,
-            failures: Vec::new(),
-        }
+        Self { set: set.into(), worst: None, count: 0, failures: Vec::new() }
     }
 
     /// Compares by root mean square: the deviation may be 10 times the noise floor (the original's own
@@ -220,28 +186,21 @@ impl Deviations {
     pub fn check_within(&mut self, what: &str, got: &[f64], expected: &[f64], floor: f64, relative: f64) {
         self.count += 1;
         if got.len() != expected.len() {
-            self.failures.push(format!(
-                "{what}: {} values, expected {}",
-                got.len(),
-                expected.len()
-            ));
+            self.failures.push(format!("{what}: {} values, expected {}", got.len(), expected.len()));
             return;
         }
         let difference: Vec<f64> = got.iter().zip(expected).map(|(g, e)| g - e).collect();
         let (deviation, size) = (rms(&difference), rms(expected));
         let allowed = (10.0 * floor).max(relative * size).max(f64::MIN_POSITIVE);
         let ratio = deviation / allowed;
-        if !(ratio <= 1.0) {
+        if ratio > 1.0 || ratio.is_nan() {
             self.failures.push(format!(
                 "{what}: rms {deviation:.3e}, allowed {allowed:.3e} (reference rms {size:.3e})"
             ));
         }
-        if self.worst.as_ref().is_none_or(|(worst, _)| !(ratio <= *worst)) {
+        if self.worst.as_ref().is_none_or(|(worst, _)| ratio > *worst || ratio.is_nan()) {
             let relative = deviation / size.max(f64::MIN_POSITIVE);
-            self.worst = Some((
-                ratio,
-                format!("{what}: rms {deviation:.2e} = {relative:.2e} relative"),
-            ));
+            self.worst = Some((ratio, format!("{what}: rms {deviation:.2e} = {relative:.2e} relative")));
         }
     }
 
@@ -249,8 +208,7 @@ impl Deviations {
     pub fn check_equal<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, got: T, expected: T) {
         self.count += 1;
         if got != expected {
-            self.failures
-                .push(format!("{what}: got {got:?}, expected {expected:?}"));
+            self.failures.push(format!("{what}: got {got:?}, expected {expected:?}"));
         }
     }
 
@@ -264,12 +222,7 @@ impl Deviations {
             self.count,
             ratio * 100.0
         );
-        assert!(
-            self.failures.is_empty(),
-            "{}:\n  {}",
-            self.set,
-            self.failures.join("\n  ")
-        );
+        assert!(self.failures.is_empty(), "{}:\n  {}", self.set, self.failures.join("\n  "));
     }
 }
 

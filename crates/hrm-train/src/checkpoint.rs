@@ -89,18 +89,12 @@ pub fn folder_name(step: u64) -> String {
 /// # Errors
 /// If the folder cannot be read.
 pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
-    let io = |source| CheckpointError::Io {
-        path: folder.to_owned(),
-        source,
-    };
+    let io = |source| CheckpointError::Io { path: folder.to_owned(), source };
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(io)? {
         let entry = entry.map_err(io)?;
-        if let Some(step) = entry
-            .file_name()
-            .to_str()
-            .and_then(|n| n.strip_prefix("step-"))
-            .and_then(|n| n.parse().ok())
+        if let Some(step) =
+            entry.file_name().to_str().and_then(|n| n.strip_prefix("step-")).and_then(|n| n.parse().ok())
         {
             found.push((step, entry.path()));
         }
@@ -151,16 +145,10 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
             step,
             recipe: recipe.to_owned(),
             sampler,
-            updates: adam
-                .moments
-                .iter()
-                .map(|(name, m)| (name.clone(), m.step))
-                .collect(),
+            updates: adam.moments.iter().map(|(name, m)| (name.clone(), m.step)).collect(),
             sha256,
         };
-        let json = serde_json::to_vec_pretty(&state)
-            .map_err(io::Error::other)
-            .map_err(io_at(&partial))?;
+        let json = serde_json::to_vec_pretty(&state).map_err(io::Error::other).map_err(io_at(&partial))?;
         let path = partial.join(STATE);
         weights::write_atomically(&path, &json).map_err(io_at(&path))?;
         if target.exists() {
@@ -210,49 +198,26 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
     path: &Path,
     device: &A::Device,
 ) -> Result<Loaded<A, S>, CheckpointError> {
-    let damaged = |reason: String| CheckpointError::Damaged {
-        path: path.to_owned(),
-        reason,
-    };
+    let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
     let state: TrainState<S> = read_state(path)?;
     for name in [MODEL, TRAIN] {
-        let expected = state
-            .sha256
-            .get(name)
-            .ok_or_else(|| damaged(format!("no checksum of {name}")))?;
+        let expected = state.sha256.get(name).ok_or_else(|| damaged(format!("no checksum of {name}")))?;
         if hash(&path.join(name))? != *expected {
-            return Err(damaged(format!(
-                "{name} is not what was written (checksum differs)"
-            )));
+            return Err(damaged(format!("{name} is not what was written (checksum differs)")));
         }
     }
     let model = Hrm::load(&path.join(MODEL), device)?;
     let (mut dict, _) = weights::read_safetensors(&path.join(TRAIN))?;
-    let mut take = |key: &str| {
-        dict.remove(key)
-            .ok_or_else(|| damaged(format!("{TRAIN} lacks {key}")))
-    };
+    let mut take = |key: &str| dict.remove(key).ok_or_else(|| damaged(format!("{TRAIN} lacks {key}")));
     let mut moments = BTreeMap::new();
     for (name, step) in &state.updates {
         let mut moment = |kind: &str| -> Result<Tensor<A::InnerBackend, 1>, CheckpointError> {
             Ok(Tensor::from_data(take(&format!("adam.{kind}.{name}"))?, device))
         };
-        moments.insert(
-            name.clone(),
-            Moments {
-                step: *step,
-                m: moment("m")?,
-                v: moment("v")?,
-            },
-        );
+        moments.insert(name.clone(), Moments { step: *step, m: moment("m")?, v: moment("v")? });
     }
     let carry = load_carry(model.config(), device, take)?;
-    Ok(Loaded {
-        model,
-        moments,
-        carry,
-        state,
-    })
+    Ok(Loaded { model, moments, carry, state })
 }
 
 /// Reads only `state.json`.
@@ -261,14 +226,9 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
 /// If it is absent, not readable, or of a newer version.
 pub fn read_state<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainState<S>, CheckpointError> {
     let file = path.join(STATE);
-    let text = fs::read_to_string(&file).map_err(|source| CheckpointError::Io {
-        path: file.clone(),
-        source,
-    })?;
-    let damaged = |reason: String| CheckpointError::Damaged {
-        path: path.to_owned(),
-        reason,
-    };
+    let text =
+        fs::read_to_string(&file).map_err(|source| CheckpointError::Io { path: file.clone(), source })?;
+    let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
     let state: TrainState<S> = serde_json::from_str(&text).map_err(|e| damaged(format!("{STATE}: {e}")))?;
     if state.format > FORMAT {
         return Err(damaged(format!(
@@ -299,9 +259,7 @@ pub fn model_file(path: &Path) -> Result<PathBuf, CheckpointError> {
             return Ok(newest.join(MODEL));
         }
     }
-    Err(CheckpointError::Absent {
-        path: path.to_owned(),
-    })
+    Err(CheckpointError::Absent { path: path.to_owned() })
 }
 
 /// Loads the model that a path means, see [`model_file`].
@@ -313,43 +271,20 @@ pub fn load_model<B: HrmBackend>(path: &Path, device: &B::Device) -> Result<Hrm<
 }
 
 fn hash(path: &Path) -> Result<String, CheckpointError> {
-    let io = |source| CheckpointError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io = |source| CheckpointError::Io { path: path.to_owned(), source };
     let bytes = fs::read(path).map_err(io)?;
-    Ok(Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn carry_dict<B: Backend>(carry: &Carry<B>) -> StateDict {
-    let Carry {
-        state,
-        steps,
-        halted,
-        batch,
-    } = carry.clone();
+    let Carry { state, steps, halted, batch } = carry.clone();
     StateDict::from([
         ("carry.z_h".to_owned(), state.z_h.into_data()),
         ("carry.z_l".to_owned(), state.z_l.into_data()),
-        (
-            "carry.steps".to_owned(),
-            steps.into_data().convert_dtype(DType::I64),
-        ),
-        (
-            "carry.halted".to_owned(),
-            halted.int().into_data().convert_dtype(DType::I64),
-        ),
-        (
-            "carry.inputs".to_owned(),
-            batch.inputs.into_data().convert_dtype(DType::I64),
-        ),
-        (
-            "carry.labels".to_owned(),
-            batch.labels.into_data().convert_dtype(DType::I64),
-        ),
+        ("carry.steps".to_owned(), steps.into_data().convert_dtype(DType::I64)),
+        ("carry.halted".to_owned(), halted.int().into_data().convert_dtype(DType::I64)),
+        ("carry.inputs".to_owned(), batch.inputs.into_data().convert_dtype(DType::I64)),
+        ("carry.labels".to_owned(), batch.labels.into_data().convert_dtype(DType::I64)),
         (
             "carry.puzzle_identifiers".to_owned(),
             batch.puzzle_identifiers.into_data().convert_dtype(DType::I64),
@@ -377,10 +312,5 @@ fn load_carry<B: Backend>(
         z_h: Tensor::from_data(take("carry.z_h")?, (device, dtype)),
         z_l: Tensor::from_data(take("carry.z_l")?, (device, dtype)),
     };
-    Ok(Carry {
-        state,
-        steps,
-        halted,
-        batch,
-    })
+    Ok(Carry { state, steps, halted, batch })
 }

@@ -271,11 +271,7 @@ pub struct EvalConfig {
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self {
-            interval: 1000,
-            batch_size: 64,
-            limit: 0,
-        }
+        Self { interval: 1000, batch_size: 64, limit: 0 }
     }
 }
 
@@ -377,39 +373,27 @@ impl ResolvedRecipe {
         let mut set = |values: &mut BTreeMap<String, Value>, key: String, value: Value, origin: Origin| {
             let Some(old) = values.get_mut(&key) else {
                 let suggestion = nearest(&key, &known);
-                return Err(ConfigError::UnknownKey {
-                    origin,
-                    key,
-                    suggestion,
-                });
+                return Err(ConfigError::UnknownKey { origin, key, suggestion });
             };
             *old = like(old, value, &key, &origin)?;
             origins.insert(key, origin);
             Ok(())
         };
         if let Some(path) = file {
-            let text = fs::read_to_string(path).map_err(|source| ConfigError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
-            let table: Table = text.parse().map_err(|source| ConfigError::Syntax {
-                path: path.to_owned(),
-                source: Box::new(source),
-            })?;
+            let text = fs::read_to_string(path)
+                .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+            let table: Table = text
+                .parse()
+                .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
             for (key, value) in flatten(&table) {
                 set(&mut values, key, value, Origin::File(path.to_owned()))?;
             }
         }
         for flag in sets {
-            let (key, value) = flag
-                .split_once('=')
-                .ok_or_else(|| ConfigError::Flag(flag.clone()))?;
+            let (key, value) = flag.split_once('=').ok_or_else(|| ConfigError::Flag(flag.clone()))?;
             let value = value.trim();
             // A bare word is a string: --set train.loss=softmax
-            let parsed = format!("v = {value}")
-                .parse::<Table>()
-                .ok()
-                .and_then(|mut t| t.remove("v"));
+            let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
             let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
             set(&mut values, key.trim().to_owned(), value, Origin::Flag)?;
         }
@@ -421,10 +405,7 @@ impl ResolvedRecipe {
 
     /// A recipe made in code.
     pub fn from_recipe(recipe: Recipe) -> Self {
-        Self {
-            recipe,
-            origins: BTreeMap::new(),
-        }
+        Self { recipe, origins: BTreeMap::new() }
     }
 
     /// The origin of a value.
@@ -440,11 +421,7 @@ impl ResolvedRecipe {
             for (name, value) in table {
                 let key = format!("{section}.{name}");
                 let origin = self.origin(&key);
-                rows.push(ConfigRow {
-                    key,
-                    value: value.to_string(),
-                    origin,
-                });
+                rows.push(ConfigRow { key, value: value.to_string(), origin });
             }
         }
         rows
@@ -458,10 +435,7 @@ impl ResolvedRecipe {
         for row in &rows {
             let (head, name) = row.key.split_once('.').unwrap_or(("", &row.key));
             if head != section {
-                text.push_str(&format!(
-                    "{}[{head}]\n",
-                    if section.is_empty() { "" } else { "\n" }
-                ));
+                text.push_str(&format!("{}[{head}]\n", if section.is_empty() { "" } else { "\n" }));
                 section = head;
             }
             text.push_str(&format!("{name} = {}", row.value));
@@ -475,10 +449,7 @@ impl ResolvedRecipe {
 
     /// Keys whose values differ in `other`, with both values.
     pub fn differences(&self, other: &Self) -> Vec<(String, String, String)> {
-        let (ours, theirs) = (
-            flatten(&to_table(&self.recipe)),
-            flatten(&to_table(&other.recipe)),
-        );
+        let (ours, theirs) = (flatten(&to_table(&self.recipe)), flatten(&to_table(&other.recipe)));
         ours.into_iter()
             .filter_map(|(key, ours)| {
                 let theirs = theirs.get(&key)?;
@@ -496,12 +467,7 @@ impl ResolvedRecipe {
                 expected: expected.to_owned(),
             })
         };
-        let Recipe {
-            data,
-            train,
-            eval,
-            model,
-        } = &self.recipe;
+        let Recipe { data, train, eval, model } = &self.recipe;
         for (key, value) in [
             ("train.global_batch_size", train.global_batch_size as u64),
             ("train.log_interval", train.log_interval),
@@ -514,10 +480,7 @@ impl ResolvedRecipe {
                 return error(key, value.to_string(), "at least 1");
             }
         }
-        for (key, value) in [
-            ("train.lr", train.lr),
-            ("train.puzzle_emb_lr", train.puzzle_emb_lr),
-        ] {
+        for (key, value) in [("train.lr", train.lr), ("train.puzzle_emb_lr", train.puzzle_emb_lr)] {
             if !(value >= 0.0 && value.is_finite()) {
                 return error(key, value.to_string(), "a learning rate of 0 or more");
             }
@@ -554,11 +517,7 @@ fn to_table(recipe: &Recipe) -> Table {
 fn flatten(table: &Table) -> BTreeMap<String, Value> {
     fn walk(prefix: &str, table: &Table, out: &mut BTreeMap<String, Value>) {
         for (key, value) in table {
-            let key = if prefix.is_empty() {
-                key.clone()
-            } else {
-                format!("{prefix}.{key}")
-            };
+            let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
             match value {
                 Value::Table(inner) => walk(&key, inner, out),
                 leaf => {
@@ -587,11 +546,7 @@ fn like(old: &Value, new: Value, key: &str, origin: &Origin) -> Result<Value, Co
 }
 
 fn article(noun: &str) -> &'static str {
-    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
-        "an"
-    } else {
-        "a"
-    }
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
 /// Deserializes section by section and value by value, so that an error names the key.
@@ -638,10 +593,7 @@ fn deserialize(
 
 fn expectation(error: &toml::de::Error) -> String {
     let message = error.message();
-    message
-        .split_once("expected ")
-        .map_or(message, |(_, expected)| expected)
-        .to_owned()
+    message.split_once("expected ").map_or(message, |(_, expected)| expected).to_owned()
 }
 
 /// The known key nearest to a mistyped one.
@@ -679,19 +631,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("recipe.toml");
         fs::write(&path, text).unwrap();
-        ResolvedRecipe::load(
-            Some(&path),
-            &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(),
-        )
+        ResolvedRecipe::load(Some(&path), &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
     fn values_know_where_they_came_from() {
-        let resolved = load(
-            "[train]\nlr = 1\nseed = 5\n",
-            &["train.seed=7", "train.loss=softmax"],
-        )
-        .unwrap();
+        let resolved = load("[train]\nlr = 1\nseed = 5\n", &["train.seed=7", "train.loss=softmax"]).unwrap();
         assert_eq!(resolved.recipe.train.lr, 1.0);
         assert_eq!(resolved.recipe.train.seed, 7);
         assert_eq!(resolved.recipe.train.loss, LossKind::Softmax);
@@ -700,10 +645,7 @@ mod tests {
         assert_eq!(resolved.origin("train.beta1"), Origin::Default);
         let again: Recipe = toml::from_str(&resolved.to_toml()).unwrap();
         assert_eq!(again, resolved.recipe);
-        assert_eq!(
-            resolved.rows().len(),
-            flatten(&to_table(&Recipe::default())).len()
-        );
+        assert_eq!(resolved.rows().len(), flatten(&to_table(&Recipe::default())).len());
     }
 
     #[test]

@@ -98,10 +98,7 @@ impl TaskData {
     /// # Errors
     /// If the data cannot fill a batch.
     pub fn sampler(&self, recipe: &Recipe) -> Result<TrainSampler, DataError> {
-        Ok(TrainSampler::new(
-            Arc::clone(&self.train),
-            self.sampler_config(recipe),
-        )?)
+        Ok(TrainSampler::new(Arc::clone(&self.train), self.sampler_config(recipe))?)
     }
 
     /// A sampler that goes on where another stopped.
@@ -109,11 +106,7 @@ impl TaskData {
     /// # Errors
     /// If the state is that of other data.
     pub fn sampler_from(&self, recipe: &Recipe, state: SamplerState) -> Result<TrainSampler, DataError> {
-        Ok(TrainSampler::restore(
-            Arc::clone(&self.train),
-            self.sampler_config(recipe),
-            state,
-        )?)
+        Ok(TrainSampler::restore(Arc::clone(&self.train), self.sampler_config(recipe), state)?)
     }
 
     /// Sequential batches of the held-out puzzles, at most `limit` of them (0 for all).
@@ -137,11 +130,7 @@ impl TaskData {
 
 /// Sequential batches of a data set, at most `limit` puzzles (0 for all), none larger than the set.
 pub fn eval_batches(dataset: &Arc<Dataset>, batch_size: usize, limit: usize) -> EvalBatches {
-    let dataset = if limit == 0 {
-        Arc::clone(dataset)
-    } else {
-        Arc::new(dataset.head(limit))
-    };
+    let dataset = if limit == 0 { Arc::clone(dataset) } else { Arc::new(dataset.head(limit)) };
     let batch_size = batch_size.min(dataset.examples());
     EvalBatches::new(dataset, batch_size)
 }
@@ -168,23 +157,13 @@ pub fn load(config: &DataConfig) -> Result<TaskData, DataError> {
         }
         _ => load_csv(config)?,
     };
-    let options = BuildOptions {
-        seed: config.seed,
-        ..BuildOptions::default()
-    };
+    let options = BuildOptions { seed: config.seed, ..BuildOptions::default() };
     let dataset = |records: &[Record]| -> Result<Arc<Dataset>, DataError> {
         Ok(Arc::new(from_records(records, &options)?.0))
     };
-    let augmentation = if config.augment {
-        Augmentation::SudokuSymmetry { geometry }
-    } else {
-        Augmentation::None
-    };
-    Ok(TaskData {
-        train: dataset(&train)?,
-        test: dataset(&test)?,
-        augmentation,
-    })
+    let augmentation =
+        if config.augment { Augmentation::SudokuSymmetry { geometry } } else { Augmentation::None };
+    Ok(TaskData { train: dataset(&train)?, test: dataset(&test)?, augmentation })
 }
 
 fn load_dataset(config: &DataConfig) -> Result<TaskData, DataError> {
@@ -201,11 +180,7 @@ fn load_dataset(config: &DataConfig) -> Result<TaskData, DataError> {
     } else {
         Augmentation::None
     };
-    Ok(TaskData {
-        train,
-        test: Arc::new(test),
-        augmentation,
-    })
+    Ok(TaskData { train, test: Arc::new(test), augmentation })
 }
 
 fn load_csv(config: &DataConfig) -> Result<(Vec<Record>, Vec<Record>), DataError> {
@@ -225,11 +200,7 @@ fn load_csv(config: &DataConfig) -> Result<(Vec<Record>, Vec<Record>), DataError
         let test = select(&test_path, config.test_examples, 0)?;
         let leaking = leaking(&train, &test).len();
         if leaking > 0 {
-            return Err(DataError::Leak {
-                test: test_path,
-                train: path,
-                count: leaking,
-            });
+            return Err(DataError::Leak { test: test_path, train: path, count: leaking });
         }
         return Ok((train, test));
     }
@@ -237,18 +208,10 @@ fn load_csv(config: &DataConfig) -> Result<(Vec<Record>, Vec<Record>), DataError
     let all = select(&path, 0, config.min_rating)?;
     let held_out = config.test_examples.max(1);
     if all.len() <= held_out {
-        return Err(DataError::TooFew {
-            path,
-            wanted: held_out,
-            available: all.len().saturating_sub(1),
-        });
+        return Err(DataError::TooFew { path, wanted: held_out, available: all.len().saturating_sub(1) });
     }
     let test: Vec<Record> = {
-        let options = BuildOptions {
-            seed: config.seed,
-            subsample: Some(held_out),
-            ..Default::default()
-        };
+        let options = BuildOptions { seed: config.seed, subsample: Some(held_out), ..Default::default() };
         select_records(all.iter().cloned().map(Ok), &options)?.0
     };
     let chosen: HashSet<Board> = test.iter().map(|r| r.puzzle.clone()).collect();

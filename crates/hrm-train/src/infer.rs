@@ -84,10 +84,7 @@ pub struct Query {
 
 impl From<Vec<u8>> for Query {
     fn from(tokens: Vec<u8>) -> Self {
-        Self {
-            tokens,
-            identifier: 0,
-        }
+        Self { tokens, identifier: 0 }
     }
 }
 
@@ -159,11 +156,7 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
         if !model.config().runs_on::<B>(&model.device()) {
             return Err(InferError::Dtype(format!("{:?}", model.config().forward_dtype)));
         }
-        Ok(Self {
-            model,
-            max_steps,
-            halting: options.halting,
-        })
+        Ok(Self { model, max_steps, halting: options.halting })
     }
 
     /// Works on a batch until every sequence is done; traces come in the order of `queries`.
@@ -173,14 +166,8 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
     pub fn solve(&self, queries: &[Query]) -> Result<Vec<Trace>, InferError> {
         self.check(queries)?;
         let start = Instant::now();
-        let mut traces = vec![
-            Trace {
-                thoughts: Vec::new(),
-                halted: false,
-                elapsed: Duration::ZERO,
-            };
-            queries.len()
-        ];
+        let mut traces =
+            vec![Trace { thoughts: Vec::new(), halted: false, elapsed: Duration::ZERO }; queries.len()];
         if queries.is_empty() {
             return Ok(traces);
         }
@@ -205,11 +192,7 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
                 let trace = &mut traces[query];
                 trace.elapsed = elapsed;
                 trace.halted = q_halt > q_continue;
-                trace.thoughts.push(Thought {
-                    tokens: tokens.to_vec(),
-                    q_halt,
-                    q_continue,
-                });
+                trace.thoughts.push(Thought { tokens: tokens.to_vec(), q_halt, q_continue });
                 done[query] = step == self.max_steps || (self.halting == Halting::Learned && trace.halted);
             }
             let running: Vec<usize> = (0..slots.len()).filter(|&slot| !done[slots[slot]]).collect();
@@ -228,11 +211,7 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
         let config = self.model.config();
         for (row, query) in queries.iter().enumerate() {
             if query.tokens.len() != config.seq_len {
-                return Err(InferError::Length {
-                    row,
-                    expected: config.seq_len,
-                    got: query.tokens.len(),
-                });
+                return Err(InferError::Length { row, expected: config.seq_len, got: query.tokens.len() });
             }
             let unknown = |token: &u8| usize::from(*token) >= config.vocab_size;
             if let Some(position) = query.tokens.iter().position(unknown) {
@@ -256,11 +235,7 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
 
     fn carry(&self, queries: &[Query]) -> Carry<B> {
         let device = self.model.device();
-        let tokens: Vec<i32> = queries
-            .iter()
-            .flat_map(|q| &q.tokens)
-            .map(|&t| i32::from(t))
-            .collect();
+        let tokens: Vec<i32> = queries.iter().flat_map(|q| &q.tokens).map(|&t| i32::from(t)).collect();
         let identifiers: Vec<i32> = queries.iter().map(|q| q.identifier as i32).collect();
         let shape = [queries.len(), self.model.config().seq_len];
         Carry::fresh(
@@ -292,9 +267,7 @@ fn keep<B: Backend>(carry: Carry<B>, slots: &[usize]) -> Carry<B> {
 
 /// Tokens are below the vocabulary size, which the dataset format bounds by 256.
 fn values(data: TensorData) -> Vec<u8> {
-    data.iter::<i64>()
-        .map(|token| u8::try_from(token).unwrap_or(u8::MAX))
-        .collect()
+    data.iter::<i64>().map(|token| u8::try_from(token).unwrap_or(u8::MAX)).collect()
 }
 
 fn sigmoid(x: f32) -> f32 {
@@ -324,9 +297,7 @@ mod tests {
             .with_cycles(1, 1);
         config.halt_max_steps = 5;
         let mut rng = ChaCha8Rng::seed_from_u64(7);
-        config
-            .init(&mut rng, &B::Device::default())
-            .unwrap_or_else(|e| panic!("{e}"))
+        config.init(&mut rng, &B::Device::default()).unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// A model whose q head reads something (that of a fresh one has weight 0), biased so that half of the
@@ -334,21 +305,14 @@ mod tests {
     fn model_that_halts_at_different_steps<B: HrmBackend>(queries: &[Query]) -> Hrm<B> {
         let device = B::Device::default();
         let mut model = fresh_model::<B>();
-        let weight: Vec<f32> = (0..64)
-            .map(|i| ((i * 37 % 64) as f32 / 32.0 - 1.0) * 0.3)
-            .collect();
+        let weight: Vec<f32> = (0..64).map(|i| ((i * 37 % 64) as f32 / 32.0 - 1.0) * 0.3).collect();
         let weight = Tensor::<B, 2>::from_data(TensorData::new(weight, [2, 32]), &device);
         model.q_head.weight = model.q_head.weight.map(|_| weight);
-        let options = InferOptions {
-            max_steps: Some(1),
-            halting: Halting::AtLastStep,
-        };
+        let options = InferOptions { max_steps: Some(1), halting: Halting::AtLastStep };
         let solver = Solver::new(&model, options).unwrap_or_else(|e| panic!("{e}"));
         let first = solver.solve(queries).unwrap_or_else(|e| panic!("{e}"));
-        let mut lead: Vec<f32> = first
-            .iter()
-            .map(|t| t.thoughts[0].q_halt - t.thoughts[0].q_continue)
-            .collect();
+        let mut lead: Vec<f32> =
+            first.iter().map(|t| t.thoughts[0].q_halt - t.thoughts[0].q_continue).collect();
         lead.sort_by(f32::total_cmp);
         let middle = (lead[lead.len() / 2] + lead[lead.len() / 2 - 1]) / 2.0;
         set_q_bias(model, [-middle, 0.0])
@@ -361,9 +325,7 @@ mod tests {
     }
 
     fn query(seed: u32) -> Query {
-        let tokens: Vec<u8> = (0..16u32)
-            .map(|i| ((i * 7 + seed * 5 + i * seed) % 6) as u8)
-            .collect();
+        let tokens: Vec<u8> = (0..16u32).map(|i| ((i * 7 + seed * 5 + i * seed) % 6) as u8).collect();
         tokens.into()
     }
 
@@ -372,10 +334,7 @@ mod tests {
         let run = |max_steps, halting| {
             let solver =
                 Solver::new(&model, InferOptions { max_steps, halting }).unwrap_or_else(|e| panic!("{e}"));
-            solver
-                .solve(&[query(1)])
-                .unwrap_or_else(|e| panic!("{e}"))
-                .remove(0)
+            solver.solve(&[query(1)]).unwrap_or_else(|e| panic!("{e}")).remove(0)
         };
         // Initially q_halt equals q_continue, so nothing halts before the last step.
         let trace = run(None, Halting::Learned);
@@ -385,33 +344,19 @@ mod tests {
 
         let eager = set_q_bias(fresh_model::<B>(), [1.0, 0.0]);
         let solver = Solver::new(&eager, InferOptions::default()).unwrap_or_else(|e| panic!("{e}"));
-        let traces = solver
-            .solve(&[query(1), query(2)])
-            .unwrap_or_else(|e| panic!("{e}"));
+        let traces = solver.solve(&[query(1), query(2)]).unwrap_or_else(|e| panic!("{e}"));
         assert!(traces.iter().all(|t| t.steps() == 1 && t.halted));
-        let options = InferOptions {
-            max_steps: None,
-            halting: Halting::AtLastStep,
-        };
+        let options = InferOptions { max_steps: None, halting: Halting::AtLastStep };
         let solver = Solver::new(&eager, options).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(
-            solver.solve(&[query(1)]).unwrap_or_else(|e| panic!("{e}"))[0].steps(),
-            5
-        );
+        assert_eq!(solver.solve(&[query(1)]).unwrap_or_else(|e| panic!("{e}"))[0].steps(), 5);
     }
 
     /// Compaction must not mix rows up.
     fn a_sequence_does_not_depend_on_its_batch<B: HrmBackend>() {
         let queries: Vec<Query> = (0..12).map(query).collect();
         let model = model_that_halts_at_different_steps::<B>(&queries);
-        let solver = Solver::new(
-            &model,
-            InferOptions {
-                max_steps: Some(12),
-                halting: Halting::Learned,
-            },
-        )
-        .unwrap_or_else(|e| panic!("{e}"));
+        let solver = Solver::new(&model, InferOptions { max_steps: Some(12), halting: Halting::Learned })
+            .unwrap_or_else(|e| panic!("{e}"));
         let together = solver.solve(&queries).unwrap_or_else(|e| panic!("{e}"));
         let steps: Vec<usize> = together.iter().map(Trace::steps).collect();
         assert!(
@@ -419,10 +364,7 @@ mod tests {
             "the test needs sequences that halt at different steps, got {steps:?}"
         );
         for (query, trace) in queries.iter().zip(&together) {
-            let alone = solver
-                .solve(std::slice::from_ref(query))
-                .unwrap_or_else(|e| panic!("{e}"))
-                .remove(0);
+            let alone = solver.solve(std::slice::from_ref(query)).unwrap_or_else(|e| panic!("{e}")).remove(0);
             assert_eq!(alone.steps(), trace.steps());
             for (a, b) in alone.thoughts.iter().zip(&trace.thoughts) {
                 assert_eq!(a.tokens, b.tokens);
@@ -438,26 +380,11 @@ mod tests {
             Ok(_) => panic!("accepted"),
             Err(e) => e.to_string(),
         };
-        assert_eq!(
-            refused(vec![1; 15].into()),
-            "sequence 1: expected 16 tokens, got 15"
-        );
-        assert_eq!(
-            refused(vec![6; 16].into()),
-            "sequence 1, token 0: expected a token below 6, got 6"
-        );
-        assert!(
-            refused(Query {
-                tokens: vec![1; 16],
-                identifier: 1
-            })
-            .contains("identifier below 1, got 1")
-        );
+        assert_eq!(refused(vec![1; 15].into()), "sequence 1: expected 16 tokens, got 15");
+        assert_eq!(refused(vec![6; 16].into()), "sequence 1, token 0: expected a token below 6, got 6");
+        assert!(refused(Query { tokens: vec![1; 16], identifier: 1 }).contains("identifier below 1, got 1"));
         assert!(solver.solve(&[]).is_ok_and(|traces| traces.is_empty()));
-        let none = InferOptions {
-            max_steps: Some(0),
-            ..InferOptions::default()
-        };
+        let none = InferOptions { max_steps: Some(0), ..InferOptions::default() };
         assert!(matches!(Solver::new(&model, none), Err(InferError::NoSteps)));
     }
 }

@@ -48,9 +48,7 @@ impl RunDir {
     /// If it holds a run already or cannot be written to.
     pub fn create(path: &Path, recipe: &ResolvedRecipe) -> Result<Self, RunError> {
         if path.join("config.toml").exists() || path.join("checkpoints").exists() {
-            return Err(RunError::Occupied {
-                path: path.to_owned(),
-            });
+            return Err(RunError::Occupied { path: path.to_owned() });
         }
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(io_at(&checkpoints))?;
@@ -87,17 +85,9 @@ impl RunDir {
     fn open(path: &Path) -> Result<Self, RunError> {
         let append = |name: &str| {
             let file = path.join(name);
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&file)
-                .map_err(io_at(&file))
+            OpenOptions::new().create(true).append(true).open(&file).map_err(io_at(&file))
         };
-        Ok(Self {
-            path: path.to_owned(),
-            metrics: append("metrics.jsonl")?,
-            log: append("train.log")?,
-        })
+        Ok(Self { path: path.to_owned(), metrics: append("metrics.jsonl")?, log: append("train.log")? })
     }
 
     /// Where the run lives.
@@ -116,9 +106,7 @@ impl RunDir {
     /// If it cannot be written.
     pub fn metrics(&mut self, row: &impl Serialize) -> Result<(), RunError> {
         let path = self.path.join("metrics.jsonl");
-        let mut line = serde_json::to_string(row)
-            .map_err(io::Error::other)
-            .map_err(io_at(&path))?;
+        let mut line = serde_json::to_string(row).map_err(io::Error::other).map_err(io_at(&path))?;
         line.push('\n');
         // One write for the line, so that a killed run leaves whole lines.
         self.metrics.write_all(line.as_bytes()).map_err(io_at(&path))
@@ -137,10 +125,7 @@ impl RunDir {
 
 fn io_at(path: &Path) -> impl Fn(io::Error) -> RunError + use<> {
     let path = path.to_owned();
-    move |source| RunError::Io {
-        path: path.clone(),
-        source,
-    }
+    move |source| RunError::Io { path: path.clone(), source }
 }
 
 /// UTC as `2026-11-23T23:08:00Z`, from the civil calendar's arithmetic on days.
@@ -154,18 +139,9 @@ pub fn timestamp(time: SystemTime) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 {
-        month_index + 3
-    } else {
-        month_index - 9
-    };
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 #[cfg(test)]
@@ -192,19 +168,13 @@ mod tests {
             run.metrics(&serde_json::json!({ "step": step })).unwrap();
         }
         drop(run);
-        assert!(matches!(
-            RunDir::create(dir.path(), &recipe),
-            Err(RunError::Occupied { .. })
-        ));
+        assert!(matches!(RunDir::create(dir.path(), &recipe), Err(RunError::Occupied { .. })));
         // A line cut short by a kill goes too.
         let file = dir.path().join("metrics.jsonl");
         let mut text = fs::read_to_string(&file).unwrap();
         text.push_str("{\"step\": 6, \"lo");
         fs::write(&file, text).unwrap();
         RunDir::resume(dir.path(), 3).unwrap();
-        assert_eq!(
-            fs::read_to_string(&file).unwrap(),
-            "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n"
-        );
+        assert_eq!(fs::read_to_string(&file).unwrap(), "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
     }
 }

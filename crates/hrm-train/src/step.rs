@@ -63,15 +63,10 @@ pub fn gradients<A: HrmAutodiffBackend>(
 ) -> (StepOutput<A>, StepGradients<A>) {
     let inner = model.inner();
     let carry = carry.admit(&inner, batch);
-    let PuzzleBatch {
-        inputs,
-        labels,
-        puzzle_identifiers,
-    } = carry.batch.clone();
+    let PuzzleBatch { inputs, labels, puzzle_identifiers } = carry.batch.clone();
 
-    let rows = inner
-        .puzzle_rows(puzzle_identifiers)
-        .map(|rows| Tensor::<A, 2>::from_inner(rows).require_grad());
+    let rows =
+        inner.puzzle_rows(puzzle_identifiers).map(|rows| Tensor::<A, 2>::from_inner(rows).require_grad());
     let embeddings = model.input_embeddings(Tensor::from_inner(inputs), rows.clone());
     let (state, output) = model.forward_one_step_gradient(&inner, carry.state, embeddings.clone());
     let segment = SegmentOutput {
@@ -82,25 +77,15 @@ pub fn gradients<A: HrmAutodiffBackend>(
 
     let steps = carry.steps + 1;
     let max_steps = model.config().halt_max_steps;
-    let (halted, last) = act::halt(
-        max_steps,
-        steps.clone(),
-        segment.q_halt.clone(),
-        segment.q_continue.clone(),
-        min_steps,
-    );
+    let (halted, last) =
+        act::halt(max_steps, steps.clone(), segment.q_halt.clone(), segment.q_continue.clone(), min_steps);
     let (_, next) = inner.forward(state.clone(), embeddings.inner());
     let q_continue_target = act::q_continue_target(&next, last);
 
     let correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
     let target = Tensor::from_inner(q_continue_target.clone());
-    let act_loss = loss::act_loss(
-        settings.loss,
-        &output,
-        Tensor::from_inner(labels),
-        &correctness,
-        Some(target),
-    );
+    let act_loss =
+        loss::act_loss(settings.loss, &output, Tensor::from_inner(labels), &correctness, Some(target));
     let metrics = Metrics::tensor(
         &act_loss,
         &correctness,
@@ -112,23 +97,10 @@ pub fn gradients<A: HrmAutodiffBackend>(
 
     let mut grads = (act_loss.total / settings.global_batch as f64).backward();
     let puzzle_rows = rows.and_then(|rows| rows.grad_remove(&mut grads));
-    let carry = Carry {
-        state,
-        steps,
-        halted,
-        batch: carry.batch,
-    };
+    let carry = Carry { state, steps, halted, batch: carry.batch };
     (
-        StepOutput {
-            carry,
-            metrics,
-            output: segment,
-            q_continue_target,
-        },
-        StepGradients {
-            model: grads,
-            puzzle_rows,
-        },
+        StepOutput { carry, metrics, output: segment, q_continue_target },
+        StepGradients { model: grads, puzzle_rows },
     )
 }
 

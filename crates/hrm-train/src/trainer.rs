@@ -208,12 +208,7 @@ pub fn train<A: HrmAutodiffBackend>(
     device: &A::Device,
     observer: &mut dyn Observer,
 ) -> Result<TrainSummary, TrainError> {
-    let TrainOptions {
-        recipe,
-        run_dir,
-        resume,
-        stop,
-    } = options;
+    let TrainOptions { recipe, run_dir, resume, stop } = options;
     let data = data::load(&recipe.recipe.data)?;
     hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
     let (mut run, mut trainer) = if resume {
@@ -301,10 +296,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             metadata.num_puzzle_identifiers,
         );
         if !config.runs_on::<A>(device) {
-            return Err(TrainError::Dtype {
-                dtype: config.forward_dtype,
-                backend: A::name(device),
-            });
+            return Err(TrainError::Dtype { dtype: config.forward_dtype, backend: A::name(device) });
         }
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let model = config.init(&mut rng, device)?;
@@ -331,9 +323,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             weight_decay: train.weight_decay,
         });
         Ok(Self {
-            sign_sgd: SignSgd {
-                weight_decay: train.puzzle_emb_weight_decay,
-            },
+            sign_sgd: SignSgd { weight_decay: train.puzzle_emb_weight_decay },
             schedule: CosineSchedule {
                 warmup_steps: train.lr_warmup_steps,
                 total_steps,
@@ -348,9 +338,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     }
 
     fn state(&self) -> &(Hrm<A>, Carry<A::InnerBackend>) {
-        self.state
-            .as_ref()
-            .expect("only a step takes the state, and gives it back")
+        self.state.as_ref().expect("only a step takes the state, and gives it back")
     }
 
     fn model(&self) -> &Hrm<A> {
@@ -422,17 +410,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             Some((step, path)) if step == self.step => path,
             _ => self.save(run)?,
         };
-        run.log(&format!(
-            "{ending:?} after step {}, checkpoint {}",
-            self.step,
-            checkpoint.display()
-        ))?;
-        Ok(TrainSummary {
-            step: self.step,
-            ending,
-            checkpoint,
-            eval: last_eval,
-        })
+        run.log(&format!("{ending:?} after step {}, checkpoint {}", self.step, checkpoint.display()))?;
+        Ok(TrainSummary { step: self.step, ending, checkpoint, eval: last_eval })
     }
 
     fn one_step(&mut self) -> PendingStep<A::InnerBackend> {
@@ -448,19 +427,9 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let device = self.model().device();
         let batch = data::to_device(&self.sampler.next_batch(), &device);
         let min_steps = self.exploration(&device);
-        let (model, carry) = self
-            .state
-            .take()
-            .expect("only a step takes the state, and gives it back");
-        let (model, output) = train_step(
-            model,
-            carry,
-            batch,
-            min_steps,
-            &mut self.adam,
-            self.sign_sgd,
-            &settings,
-        );
+        let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
+        let (model, output) =
+            train_step(model, carry, batch, min_steps, &mut self.adam, self.sign_sgd, &settings);
         self.state = Some((model, output.carry));
         PendingStep {
             step: self.step,
@@ -505,17 +474,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let inner = self.model().inner();
         let batches = data.eval_batches(eval.batch_size, eval.limit);
         let device = self.model().device();
-        let report = evaluate(
-            &inner,
-            batches,
-            train.loss,
-            inner.config().halt_max_steps,
-            &device,
-        );
-        let row = EvalRow {
-            step: self.step,
-            eval: report,
-        };
+        let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, &device);
+        let row = EvalRow { step: self.step, eval: report };
         run.metrics(&row)?;
         run.log(&format!(
             "step {} evaluation: exact {:.2} %, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
@@ -568,12 +528,7 @@ struct Pending<B: HrmBackend> {
 impl<B: HrmBackend> Pending<B> {
     fn new(batch: usize) -> Self {
         let now = Instant::now();
-        Self {
-            batch,
-            steps: Vec::new(),
-            start: now,
-            since: now,
-        }
+        Self { batch, steps: Vec::new(), start: now, since: now }
     }
 
     fn add(&mut self, step: PendingStep<B>) {

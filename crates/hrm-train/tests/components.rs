@@ -16,9 +16,7 @@ use serde_json::Value;
 for_each_backend!(parity_adam_atan2, parity_sign_sgd);
 
 fn number(value: &Value) -> f64 {
-    value
-        .as_f64()
-        .unwrap_or_else(|| panic!("expected a number in the JSON, got {value}"))
+    value.as_f64().unwrap_or_else(|| panic!("expected a number in the JSON, got {value}"))
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -83,9 +81,7 @@ fn parity_sign_sgd<B: HrmBackend>() {
     };
     let device = B::Device::default();
     let mut check = line::<B>("signsgd");
-    let optimizer = SignSgd {
-        weight_decay: number(&json["signsgd"]["weight_decay"]),
-    };
+    let optimizer = SignSgd { weight_decay: number(&json["signsgd"]["weight_decay"]) };
     let [_, batch, ndim] = fixture.shape("signsgd.grads");
     let grads: Tensor<B, 3> = fixture.tensor("signsgd.grads", &device);
     let mut table: Tensor<B, 2> = fixture.tensor("signsgd.w0", &device);
@@ -94,12 +90,7 @@ fn parity_sign_sgd<B: HrmBackend>() {
         let grad = grads.clone().narrow(0, index, 1).reshape([batch, ndim]);
         table = optimizer.step(lr, table, identifiers, grad);
         let expected = fixture.values_at("signsgd.w", index);
-        check.check(
-            &format!("step {}", index + 1),
-            &tensor_values(table.clone()),
-            &expected,
-            0.0,
-        );
+        check.check(&format!("step {}", index + 1), &tensor_values(table.clone()), &expected, 0.0);
     }
     check.finish();
 }
@@ -110,17 +101,8 @@ fn parity_schedule() {
         return;
     };
     let mut check = Deviations::new("components.lr_schedule");
-    for (index, case) in json["lr_schedule"]
-        .as_array()
-        .expect("lr_schedule")
-        .iter()
-        .enumerate()
-    {
-        let count = |key: &str| {
-            case[key]
-                .as_u64()
-                .unwrap_or_else(|| panic!("lr_schedule: no {key}"))
-        };
+    for (index, case) in json["lr_schedule"].as_array().expect("lr_schedule").iter().enumerate() {
+        let count = |key: &str| case[key].as_u64().unwrap_or_else(|| panic!("lr_schedule: no {key}"));
         let schedule = CosineSchedule {
             warmup_steps: count("warmup"),
             total_steps: count("total"),
@@ -130,13 +112,7 @@ fn parity_schedule() {
         // Training never goes beyond the last step; the original's cosine rises again there, ours may not.
         for (step, expected) in (1..=schedule.total_steps).zip(numbers(&case["lr_at_step_1_to_N"])) {
             let what = format!("schedule {} step {step}", index + 1);
-            check.check_within(
-                &what,
-                &[schedule.rate(base, step)],
-                &[expected],
-                1e-15 * base,
-                1e-12,
-            );
+            check.check_within(&what, &[schedule.rate(base, step)], &[expected], 1e-15 * base, 1e-12);
         }
     }
     check.finish();
@@ -149,11 +125,7 @@ fn parity_total_steps() {
     };
     let mut check = Deviations::new("components.total_steps");
     for case in json["total_steps"].as_array().expect("total_steps") {
-        let count = |key: &str| {
-            case[key]
-                .as_u64()
-                .unwrap_or_else(|| panic!("total_steps: no {key}"))
-        };
+        let count = |key: &str| case[key].as_u64().unwrap_or_else(|| panic!("total_steps: no {key}"));
         let got = total_steps(
             count("epochs"),
             count("total_groups") as usize,

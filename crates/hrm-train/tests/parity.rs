@@ -35,10 +35,7 @@ fn parity_train<B: HrmBackend>() {
 
         let base = set.split('.').next().expect("a name");
         let config = parity::model_config(&parity::json(&format!("{base}.eval")));
-        let weights = json["initial_state"]
-            .as_str()
-            .expect("initial_state")
-            .trim_end_matches(".safetensors");
+        let weights = json["initial_state"].as_str().expect("initial_state").trim_end_matches(".safetensors");
         let mut model: Hrm<Autodiff<B>> = Hrm::untrained(&config, &device)
             .load_state_dict(Fixture::require(weights).state_dict())
             .expect("weights fit");
@@ -55,9 +52,7 @@ fn parity_train<B: HrmBackend>() {
             beta2: number("beta2"),
             weight_decay: number("weight_decay"),
         });
-        let sign_sgd = SignSgd {
-            weight_decay: number("puzzle_emb_weight_decay"),
-        };
+        let sign_sgd = SignSgd { weight_decay: number("puzzle_emb_weight_decay") };
         let loss: LossKind = serde_json::from_value(json["loss_type"].clone()).expect("a known loss");
         let batch_size = json["batch_size"].as_u64().expect("batch_size") as usize;
         let floor = json["noise_floor"]
@@ -75,18 +70,8 @@ fn parity_train<B: HrmBackend>() {
                 lr: schedule.rate(number("lr"), n),
                 puzzle_emb_lr: schedule.rate(number("puzzle_emb_lr"), n),
             };
-            check.check(
-                &format!("step {n} lr"),
-                &[settings.lr],
-                &[f(&expected["lr"])],
-                0.0,
-            );
-            check.check(
-                "puzzle_emb_lr",
-                &[settings.puzzle_emb_lr],
-                &[f(&expected["puzzle_emb_lr"])],
-                0.0,
-            );
+            check.check(&format!("step {n} lr"), &[settings.lr], &[f(&expected["lr"])], 0.0);
+            check.check("puzzle_emb_lr", &[settings.puzzle_emb_lr], &[f(&expected["puzzle_emb_lr"])], 0.0);
 
             let batch = PuzzleBatch {
                 inputs: steps.int_at("in.inputs", index, &device),
@@ -98,12 +83,7 @@ fn parity_train<B: HrmBackend>() {
             let loss_floor = f(&floor["loss_absdiff"][index]);
             let metrics = Metrics::from_values(&tensor_values(output.metrics.clone()));
             let total = metrics.lm_loss + 0.5 * (metrics.q_halt_loss + metrics.q_continue_loss);
-            check.check(
-                &format!("step {n} loss"),
-                &[total],
-                &[f(&expected["loss"])],
-                loss_floor,
-            );
+            check.check(&format!("step {n} loss"), &[total], &[f(&expected["loss"])], loss_floor);
             for (name, got) in [
                 ("count", metrics.count),
                 ("accuracy", metrics.accuracy),
@@ -120,42 +100,22 @@ fn parity_train<B: HrmBackend>() {
             for (key, got) in [
                 ("step.logits", tensor_values(output.output.logits.clone())),
                 ("step.q_halt_logits", tensor_values(output.output.q_halt.clone())),
-                (
-                    "step.q_continue_logits",
-                    tensor_values(output.output.q_continue.clone()),
-                ),
-                (
-                    "step.target_q_continue",
-                    tensor_values(output.q_continue_target.clone()),
-                ),
+                ("step.q_continue_logits", tensor_values(output.output.q_continue.clone())),
+                ("step.target_q_continue", tensor_values(output.q_continue_target.clone())),
                 ("step.z_H", tensor_values(output.carry.state.z_h.clone())),
                 ("step.z_L", tensor_values(output.carry.state.z_l.clone())),
             ] {
                 if steps.get(key).is_some() {
                     // The set states no floor for these: the loss's, which they determine, bounds them.
-                    check.check(
-                        &format!("step {n} {key}"),
-                        &got,
-                        &steps.values_at(key, index),
-                        loss_floor,
-                    );
+                    check.check(&format!("step {n} {key}"), &got, &steps.values_at(key, index), loss_floor);
                 }
             }
             let carried = &output.carry;
             for (key, got) in [
-                (
-                    "step.halted",
-                    parity::values(&carried.halted.clone().int().into_data()),
-                ),
+                ("step.halted", parity::values(&carried.halted.clone().int().into_data())),
                 ("step.steps", parity::values(&carried.steps.clone().into_data())),
-                (
-                    "step.current_inputs",
-                    parity::values(&carried.batch.inputs.clone().into_data()),
-                ),
-                (
-                    "step.current_labels",
-                    parity::values(&carried.batch.labels.clone().into_data()),
-                ),
+                ("step.current_inputs", parity::values(&carried.batch.inputs.clone().into_data())),
+                ("step.current_labels", parity::values(&carried.batch.labels.clone().into_data())),
                 (
                     "step.current_puzzle_identifiers",
                     parity::values(&carried.batch.puzzle_identifiers.clone().into_data()),
@@ -167,12 +127,7 @@ fn parity_train<B: HrmBackend>() {
                 let what = format!("step {n} local_emb_grad");
                 let relative = f(&expected["local_emb_grad_norm"]).abs() * 1e-7;
                 let got = tensor_values(rows.clone());
-                check.check(
-                    &what,
-                    &got,
-                    &steps.values_at("step.local_emb_grad", index),
-                    relative,
-                );
+                check.check(&what, &got, &steps.values_at("step.local_emb_grad", index), relative);
             }
 
             let gradients = named_gradients(&model, &grads.model);
@@ -180,12 +135,7 @@ fn parity_train<B: HrmBackend>() {
                 let norm = got.iter().map(|g| g * g).sum::<f64>().sqrt();
                 let what = format!("step {n} gradient norm of {name}");
                 let key = format!("{ORIGINAL_PREFIX}{name}");
-                check.check(
-                    &what,
-                    &[norm],
-                    &[f(&expected["grad_norms"][&key])],
-                    loss_floor * norm,
-                );
+                check.check(&what, &[norm], &[f(&expected["grad_norms"][&key])], loss_floor * norm);
                 if index == 0
                     && let Some(reference) = params.get(&format!("grad1.{key}"))
                 {
@@ -226,9 +176,7 @@ fn parity_train<B: HrmBackend>() {
 }
 
 fn f(value: &Value) -> f64 {
-    value
-        .as_f64()
-        .unwrap_or_else(|| panic!("expected a number in the JSON, got {value}"))
+    value.as_f64().unwrap_or_else(|| panic!("expected a number in the JSON, got {value}"))
 }
 
 /// Gradients by the original's name, of the parameters that have one.
@@ -251,11 +199,7 @@ fn named_gradients<A: AutodiffBackend>(model: &Hrm<A>, grads: &A::Gradients) -> 
             self.path.exit();
         }
     }
-    let mut collector = Collector::<A> {
-        grads,
-        path: ParamPath::default(),
-        found: Vec::new(),
-    };
+    let mut collector = Collector::<A> { grads, path: ParamPath::default(), found: Vec::new() };
     model.visit(&mut collector);
     collector.found
 }

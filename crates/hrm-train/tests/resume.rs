@@ -52,12 +52,8 @@ impl Observer for Messages {
 }
 
 fn run(dir: &Path, recipe: ResolvedRecipe, resume: bool) -> (Result<TrainSummary, TrainError>, Vec<String>) {
-    let options = TrainOptions {
-        recipe,
-        run_dir: dir.to_owned(),
-        resume,
-        stop: Arc::new(AtomicBool::new(false)),
-    };
+    let options =
+        TrainOptions { recipe, run_dir: dir.to_owned(), resume, stop: Arc::new(AtomicBool::new(false)) };
     let mut messages = Messages::default();
     let result = train::<Autodiff<hrm_backend::Cpu>>(options, &Default::default(), &mut messages);
     (result, messages.0)

@@ -37,8 +37,6 @@ impl<B: HrmBackend> Attention<B> {
         let qkv = self.qkv_proj.forward(x.reshape([batch * seq, hidden]));
         let rotary = rotary.map(|tables| (tables.cos.clone(), tables.sin.clone()));
         let out = ops::attention(qkv.reshape([batch, seq, 3 * hidden]), rotary, self.heads);
-        self.o_proj
-            .forward(out.reshape([batch * seq, hidden]))
-            .reshape([batch, seq, hidden])
+        self.o_proj.forward(out.reshape([batch * seq, hidden])).reshape([batch, seq, hidden])
     }
 }

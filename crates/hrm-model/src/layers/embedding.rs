@@ -16,9 +16,7 @@ impl<B: Backend> Embedding<B> {
     /// Truncated normal entries of standard deviation `1 / sqrt(width)`.
     pub fn new(init: &mut Initializer<'_>, entries: usize, width: usize, device: &B::Device) -> Self {
         let std = lecun_std(width);
-        Self {
-            embedding_weight: trunc_normal_param(init, std, [entries, width], device),
-        }
+        Self { embedding_weight: trunc_normal_param(init, std, [entries, width], device) }
     }
 
     /// The vectors of some tokens, cast to `dtype`.
@@ -29,8 +27,6 @@ impl<B: Backend> Embedding<B> {
         let [batch, seq] = tokens.dims();
         let table = self.embedding_weight.val().cast(dtype);
         let width = table.dims()[1];
-        table
-            .select(0, tokens.reshape([batch * seq]))
-            .reshape([batch, seq, width])
+        table.select(0, tokens.reshape([batch * seq])).reshape([batch, seq, width])
     }
 }

@@ -17,9 +17,7 @@ pub struct ReasoningModule<B: Backend> {
 impl<B: Backend> ReasoningModule<B> {
     /// `depth` blocks.
     pub fn new(config: &ModelConfig, depth: usize, init: &mut Initializer<'_>, device: &B::Device) -> Self {
-        Self {
-            layers: (0..depth).map(|_| Block::new(config, init, device)).collect(),
-        }
+        Self { layers: (0..depth).map(|_| Block::new(config, init, device)).collect() }
     }
 }
 
@@ -34,8 +32,6 @@ impl<B: HrmBackend> ReasoningModule<B> {
         injection: Tensor<B, 3>,
         rotary: Option<&RotaryTables<B>>,
     ) -> Tensor<B, 3> {
-        self.layers
-            .iter()
-            .fold(z + injection, |x, block| block.forward(x, rotary))
+        self.layers.iter().fold(z + injection, |x, block| block.forward(x, rotary))
     }
 }

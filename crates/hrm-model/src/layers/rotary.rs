@@ -25,9 +25,6 @@ impl<B: Backend> RotaryTables<B> {
                 .collect();
             Tensor::from_data(TensorData::new(values, [seq, head_dim]), device)
         };
-        Self {
-            cos: table(f32::cos),
-            sin: table(f32::sin),
-        }
+        Self { cos: table(f32::cos), sin: table(f32::sin) }
     }
 }

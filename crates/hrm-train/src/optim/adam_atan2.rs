@@ -46,10 +46,7 @@ pub struct AdamAtan2<B: HrmBackend> {
 impl<B: HrmBackend> AdamAtan2<B> {
     /// An optimizer that has seen nothing.
     pub fn new(config: AdamAtan2Config) -> Self {
-        Self {
-            config,
-            moments: BTreeMap::new(),
-        }
+        Self { config, moments: BTreeMap::new() }
     }
 
     /// Updates every parameter that has a gradient; the others keep value and moments.
@@ -63,13 +60,8 @@ impl<B: HrmBackend> AdamAtan2<B> {
             let norm = global_norm::<A, M>(&model, &grads);
             (norm + 1e-6).recip().mul_scalar(max_norm).clamp_max(1.0)
         });
-        let mut updater = Updater::<A> {
-            optimizer: self,
-            path: ParamPath::default(),
-            lr,
-            scale,
-            grads: &mut grads,
-        };
+        let mut updater =
+            Updater::<A> { optimizer: self, path: ParamPath::default(), lr, scale, grads: &mut grads };
         model.map(&mut updater)
     }
 }

@@ -16,11 +16,7 @@ pub struct CosineSchedule {
 impl CosineSchedule {
     /// The learning rate of a step, counted from 1.
     pub fn rate(&self, base: f64, step: u64) -> f64 {
-        let Self {
-            warmup_steps,
-            total_steps,
-            min_ratio,
-        } = *self;
+        let Self { warmup_steps, total_steps, min_ratio } = *self;
         if step < warmup_steps {
             return base * step as f64 / warmup_steps.max(1) as f64;
         }
