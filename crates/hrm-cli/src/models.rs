@@ -67,7 +67,7 @@ pub fn file(path: &Path) -> Result<PathBuf> {
     Ok(checkpoint::model_file(path)?)
 }
 
-/// Loads the model of a path, see [`file`].
+/// Loads the model of a path, see [`file()`].
 pub fn load<B: HrmBackend>(path: &Path, device: &B::Device) -> Result<Hrm<B>> {
     let file = file(path)?;
     let model =

@@ -267,8 +267,11 @@ fn read_config(path: &Path) -> Result<Map<String, Value>> {
         bail!("{shown}: expected an object of names and values");
     };
     for section in ["arch", "model", "config"] {
-        if let Some(Value::Object(inner)) = root.get(section) {
-            root = inner.clone();
+        if let Some(Value::Object(inner)) = root.remove(section) {
+            // What the data determine stands beside the architecture.
+            let sizes = ["vocab_size", "seq_len", "num_puzzle_identifiers"];
+            root.retain(|key, _| sizes.contains(&key.as_str()));
+            root.extend(inner);
             break;
         }
     }

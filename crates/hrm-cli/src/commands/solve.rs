@@ -532,6 +532,7 @@ fn why_invalid(puzzle: &Board, board: &Board) -> String {
     let place = |cell: usize| format!("row {}, column {}", cell / side + 1, cell % side + 1);
     let cells = || puzzle.cells().iter().zip(board.cells()).enumerate();
     if let Some((cell, (given, got))) = cells().find(|(_, (given, got))| **given != 0 && given != got) {
+        let got = if *got == 0 { "blank".to_owned() } else { got.to_string() };
         return format!("the given {given} in {} became {got}", place(cell));
     }
     let blanks = board.cells().iter().filter(|value| **value == 0).count();
