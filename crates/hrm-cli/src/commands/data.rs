@@ -38,7 +38,7 @@ pub struct Sudoku {
     #[command(subcommand)]
     generate: Option<Generate>,
     #[command(flatten)]
-    files: Option<Files>,
+    files: Files,
 }
 
 /// Datasets from files.
@@ -46,7 +46,7 @@ pub struct Sudoku {
 struct Files {
     /// Puzzles to train on: CSV source,question,answer,rating or one puzzle a line, also gzipped
     #[arg(long, value_name = "FILE", required = true)]
-    source: PathBuf,
+    source: Option<PathBuf>,
     /// Puzzles to test on; without it only DIR/train is written
     #[arg(long, value_name = "FILE")]
     test_source: Option<PathBuf>,
@@ -59,6 +59,9 @@ struct Files {
     /// Augmented copies written beside each training puzzle (this program's own training augments on the fly)
     #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
     augmentations: usize,
+    /// Folder to write
+    #[arg(long, short, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
 }
@@ -86,6 +89,9 @@ Example:
         /// Augmented copies written beside each training puzzle
         #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
         augmentations: usize,
+        /// Folder to write
+        #[arg(long, short, value_name = "DIR")]
+        out: PathBuf,
         #[command(flatten)]
         common: Common,
     },
@@ -94,9 +100,6 @@ Example:
 /// What both ways need.
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Folder to write
-    #[arg(long, short, value_name = "DIR")]
-    out: PathBuf,
     /// Seed of all random choices
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
@@ -108,27 +111,30 @@ struct Common {
 /// Runs the command.
 pub fn run(command: Command) -> Result<()> {
     let Command::Sudoku(Sudoku { generate, files }) = command;
-    match (generate, files) {
-        (Some(generate), _) => run_generate(generate),
-        (None, Some(files)) => run_files(files),
-        (None, None) => bail!("expected --source FILE or `generate`; see hrm data sudoku --help"),
+    match generate {
+        Some(generate) => run_generate(generate),
+        None => run_files(files),
     }
 }
 
 fn run_files(args: Files) -> Result<()> {
-    args.common.check()?;
+    // clap sees to it that both are there; it has no way to say so in the type.
+    let (Some(source), Some(out)) = (args.source, args.out) else {
+        bail!("expected --source FILE and --out DIR, or `generate`; see hrm data sudoku --help");
+    };
+    args.common.check(&out)?;
     let options = BuildOptions {
         seed: args.common.seed,
         subsample: args.subsample,
         min_rating: args.min_rating,
         augmentations: args.augmentations,
     };
-    let (train_records, report) = build::select_records(RecordReader::open(&args.source)?, &options)?;
+    let (train_records, report) = build::select_records(RecordReader::open(&source)?, &options)?;
     let (train, solved) =
-        build::from_records(&train_records, &options).with_context(|| args.source.display().to_string())?;
+        build::from_records(&train_records, &options).with_context(|| source.display().to_string())?;
     println!(
         "{}: {} read, {} below the minimum rating, {} kept, {solved} solved here",
-        args.source.display(),
+        source.display(),
         report.read,
         report.below_rating,
         report.kept
@@ -139,11 +145,11 @@ fn run_files(args: Files) -> Result<()> {
             let plain = BuildOptions::default();
             let (records, _) = build::select_records(RecordReader::open(path)?, &plain)?;
             build::check_disjoint(&train_records, &records)
-                .with_context(|| format!("{} and {}", args.source.display(), path.display()))?;
+                .with_context(|| format!("{} and {}", source.display(), path.display()))?;
             Some(build::from_records(&records, &plain).with_context(|| path.display().to_string())?.0)
         }
     };
-    args.common.save(&train, test.as_ref())
+    args.common.save(&out, &train, test.as_ref())
 }
 
 fn run_generate(args: Generate) -> Result<()> {
@@ -164,34 +170,34 @@ fn run_generate(args: Generate) -> Result<()> {
     } else {
         Some(build::from_records(&split.test, &BuildOptions::default())?.0)
     };
-    common.save(&train, test.as_ref())
+    common.save(&out, &train, test.as_ref())
 }
 
 impl Common {
     /// Refuses a folder with anything in it, before any work is done.
-    fn check(&self) -> Result<()> {
-        if self.out.is_file() {
-            bail!("--out {}: expected a folder, this is a file", self.out.display());
+    fn check(&self, out: &Path) -> Result<()> {
+        if out.is_file() {
+            bail!("--out {}: expected a folder, this is a file", out.display());
         }
-        let mut entries = fs::read_dir(&self.out).into_iter().flatten();
+        let mut entries = fs::read_dir(out).into_iter().flatten();
         if entries.next().is_some() && !self.force {
             bail!(
                 "--out {}: the folder is not empty; choose another, or write into it with --force",
-                self.out.display()
+                out.display()
             );
         }
         Ok(())
     }
 
-    fn save(&self, train: &Dataset, test: Option<&Dataset>) -> Result<()> {
+    fn save(&self, out: &Path, train: &Dataset, test: Option<&Dataset>) -> Result<()> {
         let overwrite = if self.force { Overwrite::Yes } else { Overwrite::No };
-        build::save_pair(&self.out, train, test, overwrite)?;
+        build::save_pair(out, train, test, overwrite)?;
         for (name, dataset) in [("train", Some(train)), ("test", test)] {
             let Some(dataset) = dataset else { continue };
             let metadata = dataset.metadata();
             println!(
                 "wrote {}: {} in {}, {} tokens each, vocabulary {}",
-                Path::new(&self.out).join(name).display(),
+                out.join(name).display(),
                 count(dataset.examples(), "example"),
                 count(dataset.groups(), "group"),
                 metadata.seq_len,

@@ -240,7 +240,7 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(out, "q-halt accuracy  {}", percent(q_halt_accuracy))?;
     writeln!(out, "loss             {lm_loss:.4} (cells), {q_halt_loss:.4} (halting)")?;
     writeln!(out, "mean steps       {mean_steps:.1}")?;
-    writeln!(out, "seconds          {seconds:.1}")?;
+    writeln!(out, "seconds          {seconds:.2}")?;
     if let Some(halting) = &report.halting {
         writeln!(out, "\nwith the model's own halting")?;
         writeln!(out, "exact accuracy   {}", percent(halting.exact_accuracy))?;
@@ -248,7 +248,7 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
             writeln!(out, "valid answers    {}", percent(valid))?;
         }
         writeln!(out, "mean steps       {:.1}", halting.mean_steps)?;
-        writeln!(out, "seconds          {:.1}", halting.seconds)?;
+        writeln!(out, "seconds          {:.2}", halting.seconds)?;
     }
     Ok(())
 }

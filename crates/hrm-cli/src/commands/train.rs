@@ -280,7 +280,7 @@ impl Observer for Watcher {
             self.exact = Some(self.exact.map_or(exact, |mean| 0.9 * mean + 0.1 * exact));
         }
         let exact = self.exact.map_or_else(|| "-".to_owned(), |exact| format!("{:.1} %", exact * 100.0));
-        let done = (step.step + 1).saturating_sub(self.first_step.max(1));
+        let done = step.step.saturating_sub(self.first_step);
         let left = self.begin.elapsed().as_secs_f64() / done.max(1) as f64
             * self.total.saturating_sub(step.step) as f64;
         let left = HumanDuration(Duration::from_secs_f64(left));
