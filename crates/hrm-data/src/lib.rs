@@ -30,6 +30,8 @@
 //! ```
 
 pub mod dataset;
+pub mod grid;
+pub mod maze;
 pub mod random;
 pub mod render;
 pub mod sudoku;
