@@ -29,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod arc;
 pub mod dataset;
 pub mod grid;
 pub mod maze;
