@@ -160,7 +160,7 @@ pub enum ArcError {
         /// The task.
         task: String,
         /// What is wrong with it.
-        source: TaskError,
+        source: Box<TaskError>,
     },
     /// A task without solutions.
     #[error("{}: expected solutions of task {task}, got none", path.display())]
@@ -214,7 +214,10 @@ pub fn load_kaggle(challenges: &Path, solutions: &Path) -> Result<Vec<ArcTask>, 
     for task in &mut tasks {
         let missing = || ArcError::NoSolution { path: solutions.to_owned(), task: task.id.clone() };
         let outputs = all.get(&task.id).ok_or_else(missing)?;
-        let fail = |source| ArcError::Task { path: solutions.to_owned(), task: task.id.clone(), source };
+        let fail = |source| {
+            let source = Box::new(source);
+            ArcError::Task { path: solutions.to_owned(), task: task.id.clone(), source }
+        };
         let expected = task.test.len();
         let outputs = outputs
             .as_array()
@@ -247,7 +250,10 @@ fn read_json(path: &Path) -> Result<Value, ArcError> {
 
 fn tasks_of(path: &Path, json: &Value) -> Result<Vec<ArcTask>, ArcError> {
     let task = |id: &str, value: &Value| {
-        let fail = |source| ArcError::Task { path: path.to_owned(), task: id.to_owned(), source };
+        let fail = |source| {
+            let source = Box::new(source);
+            ArcError::Task { path: path.to_owned(), task: id.to_owned(), source }
+        };
         ArcTask::from_json(id, value).map_err(fail)
     };
     match json.as_object() {

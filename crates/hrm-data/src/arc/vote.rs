@@ -34,9 +34,12 @@ pub struct Candidate {
 pub struct Voting {
     tasks: Vec<ArcTask>,
     by_name: HashMap<String, usize>,
-    /// For each task: each input met, and its answers in order of appearance (votes and the sum of q).
-    ballots: Vec<HashMap<Grid, Vec<(Grid, usize, f64)>>>,
+    /// For each task: each input met, and its answers.
+    ballots: Vec<HashMap<Grid, Answers>>,
 }
+
+/// Answers in order of appearance, each with its votes and their sum of q.
+type Answers = Vec<(Grid, usize, f64)>;
 
 impl Voting {
     /// A vote without votes.

@@ -335,7 +335,7 @@ impl UniqueMazes {
         let cells: Vec<usize> = (0..free.len()).filter(|&cell| free[cell]).collect();
         let starts = random::permutation(&mut rng, cells.len());
         for start in starts.into_iter().map(|i| cells[i as usize]) {
-            let Some(&other) = cells.iter().find(|&&cell| cell != start) else { return None };
+            let &other = cells.iter().find(|&&cell| cell != start)?;
             let maze = Maze::build((self.rows, self.cols), (start, other), |cell| !free[cell]);
             let goals: Vec<usize> = distances(&maze)
                 .into_iter()
