@@ -12,4 +12,4 @@ pub use board::{Maze, MazeError, PathError, SYMBOLS};
 pub use dataset::{BuildError, GenerateOptions, Split, decode_tokens, from_records, generate_split, leaks};
 pub use generator::{GeneratorError, HardMazes, Kind, UniqueMazes};
 pub use metrics::{Scores, score};
-pub use records::{Record, RecordError, read_records, read_records_from};
+pub use records::{Record, RecordError, read_records, read_records_from, write_records};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
 
-use super::board::{Maze, MazeError, PathError, parse_tokens};
+use super::board::{Maze, MazeError, PathError, SYMBOLS, parse_tokens};
 
 /// One row of a maze file.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,6 +129,30 @@ pub fn read_records_from(reader: impl Read, name: &Path) -> Result<Vec<Record>, 
     Ok(records)
 }
 
+/// Writes mazes as CSV in the form of the published sets; [`read_records`] reads it back. Square mazes stand on one line, others
+/// keep their rows.
+///
+/// # Errors
+/// [`RecordError::Csv`] if it cannot be written.
+pub fn write_records(path: &Path, records: &[Record]) -> Result<(), RecordError> {
+    let fail = |source| RecordError::Csv { path: path.to_owned(), source };
+    let mut writer = csv::Writer::from_path(path).map_err(fail)?;
+    writer.write_record(["source", "question", "answer", "rating"]).map_err(fail)?;
+    for Record { source, maze, answer, rating } in records {
+        let text = |tokens: &[u8]| {
+            let row = |cells: &[u8]| {
+                cells.iter().filter_map(|&t| SYMBOLS.get(usize::from(t).wrapping_sub(1))).collect::<String>()
+            };
+            let lines: Vec<String> = tokens.chunks(maze.cols().max(1)).map(row).collect();
+            lines.join(if maze.rows() == maze.cols() { "" } else { "\n" })
+        };
+        let answer = answer.as_deref().map(text).unwrap_or_default();
+        let rating = rating.map(|rating| rating.to_string()).unwrap_or_default();
+        writer.write_record([source.as_str(), &text(maze.tokens()), &answer, &rating]).map_err(fail)?;
+    }
+    writer.flush().map_err(|source| RecordError::Io { path: path.to_owned(), source })
+}
+
 #[derive(Clone, Copy)]
 struct Columns {
     source: Option<usize>,
@@ -223,6 +247,20 @@ mod tests {
             read("question,rating\nS   #   G,hard").unwrap_err(),
             "in.csv, line 2: expected a number as rating, got \"hard\""
         );
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mazes.csv");
+        for text in ["S   #   G", "S  #\n   G"] {
+            let maze: Maze = text.parse().unwrap();
+            let with = Record { source: "a, b".to_owned(), answer: maze.label(), rating: Some(4.0), maze };
+            let records = vec![with.clone(), Record { answer: None, rating: None, ..with }];
+            write_records(&path, &records).unwrap();
+            assert_eq!(read_records(&path).unwrap(), records);
+        }
+        assert!(write_records(&dir.path().join("no/mazes.csv"), &[]).is_err());
     }
 
     #[test]
