@@ -4,6 +4,10 @@
 //! Plain Rust: nothing here knows a tensor library. [`dataset::Batch`] is the edge where a trainer takes over.
 //!
 //! - [`sudoku`]: boards of any box size, solver, generator, symmetry group, canonical form, dataset builder;
+//! - [`maze`]: mazes, canonical labels, checks that accept any shortest path, generators, classical solvers;
+//! - [`arc`]: tasks from files, the canvas, augmentations that are drawn and never stored, the vote;
+//! - [`task`]: the one interface that a new puzzle implements, with n-queens completion as its example;
+//! - [`grid`]: rectangles of tokens and the dihedral group;
 //! - [`dataset`]: the on-disk format, the training sampler, sequential evaluation batches, augmentation;
 //! - [`render`]: puzzles as text for a terminal;
 //! - [`random`]: the counter-based random streams that make every draw above a pure function of its seed.
@@ -29,10 +33,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod arc;
 pub mod dataset;
+pub mod grid;
+pub mod maze;
 pub mod random;
 pub mod render;
 pub mod sudoku;
+pub mod task;
 
 #[cfg(test)]
 mod testdata;

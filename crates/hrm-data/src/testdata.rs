@@ -26,6 +26,18 @@ pub(crate) fn data_dir() -> Option<PathBuf> {
     folder("HRM_DATA_DIR", "data")
 }
 
+/// A file of numbers computed by the reference, in `HRM_PARITY_DIR`, by default `<workspace>/../shared/parity`.
+pub(crate) fn parity_file(name: &str) -> Option<Vec<u8>> {
+    let path = folder("HRM_PARITY_DIR", "parity")?.join(name);
+    match std::fs::read(&path) {
+        Ok(bytes) => Some(bytes),
+        Err(_) => {
+            skipped(&format!("no {}", path.display()));
+            None
+        }
+    }
+}
+
 /// Unit vectors computed by the reference: `data.json` in `HRM_PARITY_DIR`, by default `<workspace>/../shared/parity`.
 pub(crate) fn parity_json() -> Option<serde_json::Value> {
     let path = folder("HRM_PARITY_DIR", "parity")?.join("data.json");

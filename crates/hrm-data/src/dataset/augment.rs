@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::format::Metadata;
+use crate::grid::Dihedral;
 use crate::random::{Purpose, stream};
 use crate::sudoku::{Geometry, Symmetry};
 
@@ -18,13 +19,31 @@ pub enum Augmentation {
         /// The board; its cells must be the dataset's `seq_len`.
         geometry: Geometry,
     },
+    /// Input and label, grids of `rows` x `cols`, go through the same random symmetry of their shape: one of the eight of the
+    /// square, or of the four of other rectangles. For mazes.
+    Dihedral {
+        /// Rows of the grid.
+        rows: usize,
+        /// Columns of the grid; `rows * cols` must be the dataset's `seq_len`.
+        cols: usize,
+    },
 }
 
 impl Augmentation {
     /// What keeps this augmentation from being applied to a dataset, in words.
     pub(super) fn obstacle(self, metadata: &Metadata) -> Option<String> {
-        let Self::SudokuSymmetry { geometry } = self else {
-            return None;
+        let geometry = match self {
+            Self::None => return None,
+            Self::SudokuSymmetry { geometry } => geometry,
+            Self::Dihedral { rows, cols } => {
+                let seq_len = metadata.seq_len;
+                return (rows.checked_mul(cols) != Some(seq_len)).then(|| {
+                    let needed = rows.saturating_mul(cols);
+                    format!(
+                        "symmetries of {rows} x {cols} grids need seq_len {needed}, the dataset has {seq_len}"
+                    )
+                });
+            }
         };
         let (cells, tokens) = (geometry.cells(), geometry.side() + 2);
         if metadata.seq_len != cells {
@@ -59,6 +78,12 @@ impl Augmentation {
                 let symmetry = Symmetry::random(geometry, &mut rng);
                 symmetry.apply_tokens(input, input_out);
                 symmetry.apply_tokens(label, label_out);
+            }
+            Self::Dihedral { rows, cols } => {
+                let mut rng = stream(seed, Purpose::Augmentation, epoch, example);
+                let symmetry = Dihedral::random(rows, cols, &mut rng);
+                symmetry.apply_cells((rows, cols), input, input_out, i32::from);
+                symmetry.apply_cells((rows, cols), label, label_out, i32::from);
             }
         }
     }

@@ -48,7 +48,7 @@ impl Batch {
 }
 
 /// Replaces the dataset's ignored label token by [`IGNORE_LABEL`].
-pub(super) fn mask_labels(labels: &mut [i32], ignored: Option<u32>) {
+pub(crate) fn mask_labels(labels: &mut [i32], ignored: Option<u32>) {
     if let Some(ignored) = ignored {
         for label in labels.iter_mut().filter(|l| **l == ignored as i32) {
             *label = IGNORE_LABEL;

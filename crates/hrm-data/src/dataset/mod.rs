@@ -13,3 +13,9 @@ pub use augment::Augmentation;
 pub use batch::{Batch, EvalBatch, EvalBatches, IGNORE_LABEL};
 pub use format::{Dataset, DatasetError, Metadata, Overwrite, PuzzleSet, load_identifiers, save_identifiers};
 pub use sampler::{SamplerConfig, SamplerError, SamplerState, TrainSampler};
+
+/// What samplers of other sources share with [`TrainSampler`].
+pub(crate) mod sampling {
+    pub(crate) use super::batch::mask_labels;
+    pub(crate) use super::sampler::{Draws, Layout, sample_batch};
+}

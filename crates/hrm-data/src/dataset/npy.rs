@@ -325,6 +325,15 @@ pub fn write_u8(path: &Path, shape: &[usize], data: &[u8]) -> Result<(), NpyErro
     write(path, "|u1", shape, |out| out.write_all(data))
 }
 
+/// Writes bytes as they come: `data` must write as many as `shape` says.
+pub(crate) fn write_u8_with(
+    path: &Path,
+    shape: &[usize],
+    data: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), NpyError> {
+    write(path, "|u1", shape, data)
+}
+
 /// Writes numbers as an array of `<i4` with one axis.
 ///
 /// # Errors

@@ -298,22 +298,22 @@ impl TrainSampler {
 
 /// One row of a batch before it is filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pick {
-    example: usize,
-    puzzle: usize,
+pub(crate) struct Pick {
+    pub(crate) example: usize,
+    pub(crate) puzzle: usize,
     /// Position in the order of groups.
-    position: usize,
+    pub(crate) position: usize,
 }
 
 /// The random decisions of the sampler, apart so that a test can dictate them.
-trait Decide {
+pub(crate) trait Decide {
     /// A puzzle of a group.
     fn puzzle(&mut self, puzzles: Range<usize>) -> usize;
     /// `count` different numbers below `size`, in random order.
     fn examples(&mut self, size: usize, count: usize) -> Vec<usize>;
 }
 
-struct Draws(ChaCha8Rng);
+pub(crate) struct Draws(pub(crate) ChaCha8Rng);
 
 impl Decide for Draws {
     fn puzzle(&mut self, puzzles: Range<usize>) -> usize {
@@ -335,9 +335,27 @@ impl Decide for Draws {
     }
 }
 
+/// The tree that batches are drawn from: groups of puzzles of examples, each numbered.
+pub(crate) trait Layout {
+    /// The puzzles of a group.
+    fn puzzles_of(&self, group: usize) -> Range<usize>;
+    /// The examples of a puzzle.
+    fn examples_of(&self, puzzle: usize) -> Range<usize>;
+}
+
+impl Layout for PuzzleSet {
+    fn puzzles_of(&self, group: usize) -> Range<usize> {
+        Self::puzzles_of(self, group)
+    }
+
+    fn examples_of(&self, puzzle: usize) -> Range<usize> {
+        Self::examples_of(self, puzzle)
+    }
+}
+
 /// The reference's `_sample_batch`: fills a batch from the groups in `order` from `start` on; returns where to go on.
-fn sample_batch(
-    set: &PuzzleSet,
+pub(crate) fn sample_batch(
+    set: &impl Layout,
     order: &[u32],
     start: usize,
     batch_size: usize,

@@ -1,6 +1,12 @@
 //! Puzzles as text, returned as strings: the caller decides where they go and whether colour is wanted.
 
+mod arc;
+mod maze;
+
 use std::fmt::Write as _;
+
+pub use arc::{PALETTE, arc_grid, arc_task};
+pub use maze::{maze, maze_answer};
 
 use crate::sudoku::{Board, board::symbol};
 

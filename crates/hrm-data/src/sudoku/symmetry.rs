@@ -177,6 +177,13 @@ impl Symmetry {
         }
     }
 
+    /// The cell that each cell of the image comes from. `[side * side]`
+    pub(crate) fn sources(&self) -> Vec<u32> {
+        let mut sources = Vec::with_capacity(self.geometry.cells());
+        self.for_each_source(|_, from| sources.push(from as u32));
+        sources
+    }
+
     /// Transforms a row of tokens (value + 1, blank 1, anything else left alone) into `target`. Both must hold
     /// `side * side` tokens; what does not fit is left as it is.
     pub(crate) fn apply_tokens(&self, source: &[u8], target: &mut [i32]) {

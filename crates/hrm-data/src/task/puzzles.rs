@@ -1,0 +1,222 @@
+//! Sudoku and mazes as tasks.
+
+use rand_chacha::ChaCha8Rng;
+
+use super::{Task, TokenSymmetry};
+use crate::dataset::Augmentation;
+use crate::grid::Dihedral;
+use crate::maze::{self, Maze, MazeError, PathError};
+use crate::render::{self, Style};
+use crate::sudoku::{self, Board, BoardError, Geometry, Symmetry};
+
+/// Sudoku of one shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Sudoku {
+    /// The shape.
+    pub geometry: Geometry,
+}
+
+impl Task for Sudoku {
+    type Puzzle = Board;
+    type Solution = Board;
+    type Error = SudokuError;
+
+    fn name(&self) -> &str {
+        "sudoku"
+    }
+
+    fn seq_len(&self) -> usize {
+        self.geometry.cells()
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.geometry.side() + 2
+    }
+
+    fn encode(&self, puzzle: &Board) -> Vec<u8> {
+        sudoku::encode_tokens(puzzle)
+    }
+
+    fn encode_solution(&self, _: &Board, solution: &Board) -> Vec<u8> {
+        sudoku::encode_tokens(solution)
+    }
+
+    fn decode(&self, input: &[u8]) -> Result<Board, SudokuError> {
+        Ok(Board::from_cells(self.geometry, input.iter().map(|t| t.saturating_sub(1)).collect())?)
+    }
+
+    fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {
+        let symmetry = Symmetry::random(self.geometry, rng);
+        // Where cells come from is read off an image of their numbers; digits follow blank (1) and padding (0).
+        let sources = symmetry.sources();
+        let digits = symmetry.digits().iter().map(|digit| digit + 1);
+        let tokens: Vec<u8> = [0, 1].into_iter().chain(digits).collect();
+        TokenSymmetry::new(sources, &tokens).unwrap_or_else(|_| TokenSymmetry::identity(self.seq_len()))
+    }
+
+    fn augmentation(&self) -> Augmentation {
+        Augmentation::SudokuSymmetry { geometry: self.geometry }
+    }
+
+    fn verify(&self, puzzle: &Board, answer: &[u8]) -> Result<(), SudokuError> {
+        let answer = self.decode(answer)?;
+        answer.validate()?;
+        match answer.is_solution_of(puzzle) {
+            true => Ok(()),
+            false => Err(SudokuError::NoSolution),
+        }
+    }
+
+    fn render(&self, puzzle: &Board, answer: Option<&[u8]>, style: Style) -> String {
+        let answer = answer.and_then(|tokens| self.decode(tokens).ok());
+        render::attempt(puzzle, None, answer.as_ref().unwrap_or(puzzle), style)
+    }
+}
+
+/// Why an answer to a Sudoku is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SudokuError {
+    /// No board, or one that breaks the rules.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    /// A board that keeps the rules but has blanks or other givens.
+    #[error("the board has blank cells, or changes a given")]
+    NoSolution,
+}
+
+/// Mazes of one shape. The solution is a path, start and goal included.
+#[derive(Clone, Copy, Debug)]
+pub struct Mazes {
+    /// Rows of the grid.
+    pub rows: usize,
+    /// Columns of the grid.
+    pub cols: usize,
+}
+
+/// Why tokens are no maze, or an answer is no shortest path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MazeTaskError {
+    /// No maze.
+    #[error(transparent)]
+    Maze(#[from] MazeError),
+    /// No shortest path.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+impl Task for Mazes {
+    type Puzzle = Maze;
+    type Solution = Vec<usize>;
+    type Error = MazeTaskError;
+
+    fn name(&self) -> &str {
+        "maze"
+    }
+
+    fn seq_len(&self) -> usize {
+        self.rows.saturating_mul(self.cols)
+    }
+
+    fn vocab_size(&self) -> usize {
+        maze::SYMBOLS.len() + 1
+    }
+
+    fn encode(&self, puzzle: &Maze) -> Vec<u8> {
+        puzzle.tokens().to_vec()
+    }
+
+    fn encode_solution(&self, puzzle: &Maze, path: &Vec<usize>) -> Vec<u8> {
+        puzzle.mark(path)
+    }
+
+    fn decode(&self, input: &[u8]) -> Result<Maze, MazeTaskError> {
+        Ok(maze::decode_tokens(self.rows, self.cols, input)?)
+    }
+
+    fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {
+        dihedral_symmetry(self.rows, self.cols, rng)
+    }
+
+    fn augmentation(&self) -> Augmentation {
+        Augmentation::Dihedral { rows: self.rows, cols: self.cols }
+    }
+
+    fn verify(&self, puzzle: &Maze, answer: &[u8]) -> Result<(), MazeTaskError> {
+        puzzle.check_optimal(answer)?;
+        Ok(())
+    }
+
+    fn render(&self, puzzle: &Maze, answer: Option<&[u8]>, style: Style) -> String {
+        render::maze_answer(puzzle, answer.unwrap_or_default(), style)
+    }
+}
+
+/// A random symmetry of a grid of `rows` x `cols`.
+pub(super) fn dihedral_symmetry(rows: usize, cols: usize, rng: &mut ChaCha8Rng) -> TokenSymmetry {
+    let cells: Vec<u32> = (0..rows.saturating_mul(cols) as u32).collect();
+    let mut sources = vec![0; cells.len()];
+    Dihedral::random(rows, cols, rng).apply_cells((rows, cols), &cells, &mut sources, |cell| cell);
+    TokenSymmetry::new(sources, &[]).unwrap_or_else(|_| TokenSymmetry::identity(cells.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{dataset, score};
+    use super::*;
+    use crate::maze::{GenerateOptions, Kind, generate_split};
+    use crate::sudoku::Generator;
+
+    /// Every task: what it encodes it decodes, its copies are right, and its label solves it.
+    fn check<T: Task>(task: &T, examples: &[(T::Puzzle, T::Solution)]) {
+        let data = dataset(task, examples, 5, 1).unwrap();
+        let set = &data.sets()[0];
+        assert_eq!((data.groups(), data.examples()), (examples.len(), examples.len() * 6));
+        let rows = (0..set.examples()).map(|i| (set.input(i), set.label(i), set.label(i)));
+        let scores = score(task, rows.clone());
+        assert_eq!(
+            (scores.rows, scores.exact, scores.solved),
+            (set.examples(), set.examples(), set.examples())
+        );
+        let blank = score(task, rows.map(|(input, label, _)| (input, label, input)));
+        assert_eq!(blank.solved, 0);
+        for i in 0..set.examples() {
+            let puzzle = task.decode(set.input(i)).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(task.encode(&puzzle), set.input(i));
+            let text = task.render(&puzzle, Some(set.label(i)), Style::Plain);
+            assert_ne!(text, task.render(&puzzle, None, Style::Plain));
+        }
+        assert!((1..6).any(|copy| set.input(0) != set.input(copy)), "copies differ");
+        assert!(dataset(task, &[], 0, 0).is_err());
+        assert!(task.decode(&[1]).is_err());
+    }
+
+    #[test]
+    fn sudoku_and_mazes_keep_the_contract() {
+        for geometry in [Geometry::S4, Geometry::S6, Geometry::S9] {
+            let mut generator = Generator::new(geometry, 3);
+            let examples: Vec<_> =
+                (0..10).map(|i| generator.generate(i)).map(|g| (g.puzzle, g.solution)).collect();
+            check(&Sudoku { geometry }, &examples);
+        }
+        for (rows, cols) in [(7, 7), (5, 9)] {
+            let kind = Kind::Unique { rows, cols, shortest: 6, longest: 40 };
+            let split = generate_split(&GenerateOptions { kind, seed: 1, train: 10, test: 0 }).unwrap();
+            let examples: Vec<_> = split
+                .train
+                .into_iter()
+                .map(|r| (r.maze.shortest_path().unwrap(), r.maze))
+                .map(|(p, m)| (m, p))
+                .collect();
+            check(&Mazes { rows, cols }, &examples);
+        }
+    }
+
+    #[test]
+    fn the_queens_keep_it_too() {
+        let queens = super::super::queens::Queens::new(8).unwrap();
+        let examples: Vec<_> = (0..10).map(|i| queens.generate(2, i)).collect();
+        check(&queens, &examples);
+    }
+}

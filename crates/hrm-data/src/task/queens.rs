@@ -1,0 +1,320 @@
+//! n-queens completion, as the example of a [`Task`]: some queens stand on the board, find places for the others so that no
+//! two attack each other.
+//!
+//! This file is all there is to it. To add a puzzle: say what a puzzle and a solution are, turn both into tokens (0 is
+//! padding), turn tokens back, name the symmetries, judge an answer, draw it.
+
+use rand_chacha::ChaCha8Rng;
+use thiserror::Error;
+
+use super::puzzles::dihedral_symmetry;
+use super::{Task, TokenSymmetry};
+use crate::dataset::Augmentation;
+use crate::random::{self, Purpose, stream};
+use crate::render::Style;
+
+const EMPTY: u8 = 1;
+const QUEEN: u8 = 2;
+
+/// The puzzle on a board of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queens {
+    side: usize,
+}
+
+/// Queens on a board: the column of the queen in each row, if one stands there. `[side]`
+pub type Placement = Vec<Option<u8>>;
+
+/// Why there is no such board, or an answer is wrong. Rows and columns are counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum QueensError {
+    /// A size without a solution, or too large.
+    #[error("expected a side of 4 to 24, got {got}")]
+    Side {
+        /// The side.
+        got: usize,
+    },
+    /// Another number of cells.
+    #[error("expected {expected} cells, got {got}")]
+    Length {
+        /// Cells of the board.
+        expected: usize,
+        /// Cells given.
+        got: usize,
+    },
+    /// A token that stands for nothing.
+    #[error("row {row}, column {col}: expected 1 (empty) or 2 (queen), got {got}")]
+    Token {
+        /// The row.
+        row: usize,
+        /// The column.
+        col: usize,
+        /// The token.
+        got: u8,
+    },
+    /// More than one queen, or in an answer none, in a row.
+    #[error("row {row}: expected {expected}, got {got} queens")]
+    Row {
+        /// The row.
+        row: usize,
+        /// What should be there.
+        expected: &'static str,
+        /// Queens in the row.
+        got: usize,
+    },
+    /// Two queens on a line.
+    #[error("the queens in rows {0} and {1} attack each other", rows.0, rows.1)]
+    Attack {
+        /// Their rows.
+        rows: (usize, usize),
+    },
+    /// A given queen is not in the answer.
+    #[error("row {row}: the given queen in column {col} is gone")]
+    Given {
+        /// Her row.
+        row: usize,
+        /// Her column.
+        col: usize,
+    },
+}
+
+impl Queens {
+    /// The puzzle on a board of `side` x `side`.
+    ///
+    /// # Errors
+    /// [`QueensError::Side`] unless it is 4 to 24.
+    pub fn new(side: usize) -> Result<Self, QueensError> {
+        if (4..=24).contains(&side) { Ok(Self { side }) } else { Err(QueensError::Side { got: side }) }
+    }
+
+    /// A puzzle with exactly one completion, from which no queen can be taken away, and its solution: a pure function of seed
+    /// and number.
+    pub fn generate(&self, seed: u64, index: u64) -> (Placement, Placement) {
+        let mut rng = stream(seed, Purpose::Generate, index, 3);
+        let mut solution = vec![None; self.side];
+        // A random order of columns in each row, until a board is found within a budget of nodes.
+        loop {
+            let orders: Vec<Vec<u32>> =
+                (0..self.side).map(|_| random::permutation(&mut rng, self.side)).collect();
+            solution.fill(None);
+            if place(&mut solution, 0, &orders, &mut 10_000) {
+                break;
+            }
+        }
+        let mut puzzle = solution.clone();
+        for row in random::permutation(&mut rng, self.side) {
+            let queen = puzzle[row as usize].take();
+            if self.completions(&puzzle, 2) != 1 {
+                puzzle[row as usize] = queen;
+            }
+        }
+        (puzzle, solution)
+    }
+
+    /// Number of ways to complete a placement, counted up to `limit`.
+    pub fn completions(&self, puzzle: &Placement, limit: u64) -> u64 {
+        let mut board = puzzle.clone();
+        board.resize(self.side, None);
+        if attack(&board).is_some() {
+            return 0;
+        }
+        let mut found = 0;
+        complete(&mut board, limit, &mut found);
+        found
+    }
+}
+
+fn safe(board: &Placement, row: usize, col: u8) -> bool {
+    board.iter().enumerate().all(|(other, queen)| {
+        let Some(queen) = queen else { return true };
+        other == row || (*queen != col && other.abs_diff(row) != usize::from(queen.abs_diff(col)))
+    })
+}
+
+fn attack(board: &Placement) -> Option<(usize, usize)> {
+    let clash = |row: usize| {
+        let col = board[row]?;
+        let other = (0..row)
+            .find(|&r| board[r].is_some_and(|c| c == col || row - r == usize::from(c.abs_diff(col))))?;
+        Some((other + 1, row + 1))
+    };
+    (0..board.len()).find_map(clash)
+}
+
+fn place(board: &mut Placement, row: usize, orders: &[Vec<u32>], budget: &mut u32) -> bool {
+    let Some(order) = orders.get(row) else { return true };
+    for &col in order {
+        if *budget == 0 {
+            return false;
+        }
+        *budget -= 1;
+        if safe(board, row, col as u8) {
+            board[row] = Some(col as u8);
+            if place(board, row + 1, orders, budget) {
+                return true;
+            }
+            board[row] = None;
+        }
+    }
+    false
+}
+
+fn complete(board: &mut Placement, limit: u64, found: &mut u64) {
+    // The free row with the fewest places comes first.
+    let side = board.len() as u8;
+    let places = |row: usize| (0..side).filter(|&col| safe(board, row, col)).collect::<Vec<u8>>();
+    let free = (0..board.len()).filter(|&row| board[row].is_none());
+    let Some((row, places)) = free.map(|row| (row, places(row))).min_by_key(|(_, places)| places.len())
+    else {
+        *found += 1;
+        return;
+    };
+    for col in places {
+        board[row] = Some(col);
+        complete(board, limit, found);
+        board[row] = None;
+        if *found >= limit {
+            return;
+        }
+    }
+}
+
+impl Task for Queens {
+    type Puzzle = Placement;
+    type Solution = Placement;
+    type Error = QueensError;
+
+    fn name(&self) -> &str {
+        "queens"
+    }
+
+    fn seq_len(&self) -> usize {
+        self.side * self.side
+    }
+
+    fn vocab_size(&self) -> usize {
+        3
+    }
+
+    fn encode(&self, puzzle: &Placement) -> Vec<u8> {
+        let mut tokens = vec![EMPTY; self.seq_len()];
+        for (row, queen) in puzzle.iter().enumerate().take(self.side) {
+            if let Some(col) = queen.filter(|&col| usize::from(col) < self.side) {
+                tokens[row * self.side + usize::from(col)] = QUEEN;
+            }
+        }
+        tokens
+    }
+
+    fn encode_solution(&self, _: &Placement, solution: &Placement) -> Vec<u8> {
+        self.encode(solution)
+    }
+
+    fn decode(&self, input: &[u8]) -> Result<Placement, QueensError> {
+        if input.len() != self.seq_len() {
+            return Err(QueensError::Length { expected: self.seq_len(), got: input.len() });
+        }
+        let row = |(index, cells): (usize, &[u8])| {
+            if let Some(col) = cells.iter().position(|&t| t != EMPTY && t != QUEEN) {
+                return Err(QueensError::Token { row: index + 1, col: col + 1, got: cells[col] });
+            }
+            match cells.iter().filter(|&&t| t == QUEEN).count() {
+                0 | 1 => Ok(cells.iter().position(|&t| t == QUEEN).map(|col| col as u8)),
+                got => Err(QueensError::Row { row: index + 1, expected: "at most one", got }),
+            }
+        };
+        input.chunks_exact(self.side).enumerate().map(row).collect()
+    }
+
+    fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {
+        dihedral_symmetry(self.side, self.side, rng)
+    }
+
+    fn augmentation(&self) -> Augmentation {
+        Augmentation::Dihedral { rows: self.side, cols: self.side }
+    }
+
+    fn verify(&self, puzzle: &Placement, answer: &[u8]) -> Result<(), QueensError> {
+        let board = self.decode(answer)?;
+        if let Some(row) = board.iter().position(Option::is_none) {
+            return Err(QueensError::Row { row: row + 1, expected: "a queen", got: 0 });
+        }
+        for (row, given) in puzzle.iter().enumerate() {
+            if let Some(col) = given.filter(|_| board.get(row) != Some(given)) {
+                return Err(QueensError::Given { row: row + 1, col: usize::from(col) + 1 });
+            }
+        }
+        attack(&board).map_or(Ok(()), |rows| Err(QueensError::Attack { rows }))
+    }
+
+    fn render(&self, puzzle: &Placement, answer: Option<&[u8]>, style: Style) -> String {
+        let given = self.encode(puzzle);
+        let answer = answer.filter(|a| a.len() == given.len()).unwrap_or(&given);
+        let cell = |(given, answer): (&u8, &u8)| match (*given, *answer, style) {
+            (QUEEN, _, Style::Plain) => "Q ",
+            (QUEEN, _, Style::Ansi) => "\x1b[1mQ\x1b[0m ",
+            (_, QUEEN, Style::Plain) => "q ",
+            (_, QUEEN, Style::Ansi) => "\x1b[34mQ\x1b[0m ",
+            _ => ". ",
+        };
+        let lines = given.chunks_exact(self.side).zip(answer.chunks_exact(self.side));
+        let lines = lines.map(|(g, a)| g.iter().zip(a).map(cell).collect::<String>().trim_end().to_owned());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_known_numbers_of_solutions() {
+        for (side, count) in [(4, 2), (5, 10), (6, 4), (7, 40), (8, 92)] {
+            assert_eq!(Queens::new(side).unwrap().completions(&vec![None; side], u64::MAX), count);
+        }
+        assert!(Queens::new(3).is_err() && Queens::new(25).is_err());
+    }
+
+    #[test]
+    fn generated_puzzles_have_one_completion() {
+        for side in [4, 6, 8, 10, 12] {
+            let queens = Queens::new(side).unwrap();
+            for index in 0..5 {
+                let (puzzle, solution) = queens.generate(1, index);
+                assert_eq!(queens.completions(&puzzle, 2), 1);
+                assert_eq!(queens.verify(&puzzle, &queens.encode(&solution)), Ok(()));
+                assert_eq!(queens.generate(1, index), (puzzle, solution));
+            }
+        }
+    }
+
+    #[test]
+    fn answers_are_judged() {
+        let queens = Queens::new(4).unwrap();
+        let puzzle = vec![Some(1), None, None, None];
+        let error = |columns: [u8; 4]| {
+            let answer: Placement = columns.into_iter().map(Some).collect();
+            queens.verify(&puzzle, &queens.encode(&answer)).map_err(|e| e.to_string())
+        };
+        assert_eq!(error([1, 3, 0, 2]), Ok(()));
+        assert_eq!(error([2, 0, 3, 1]).unwrap_err(), "row 1: the given queen in column 2 is gone");
+        assert_eq!(error([1, 3, 0, 0]).unwrap_err(), "the queens in rows 3 and 4 attack each other");
+        let input = queens.encode(&puzzle);
+        assert_eq!(
+            queens.verify(&puzzle, &input).unwrap_err().to_string(),
+            "row 2: expected a queen, got 0 queens"
+        );
+        assert_eq!(
+            queens.decode(&[2; 16]).unwrap_err().to_string(),
+            "row 1: expected at most one, got 4 queens"
+        );
+        assert_eq!(
+            queens.decode(&[0; 16]).unwrap_err().to_string(),
+            "row 1, column 1: expected 1 (empty) or 2 (queen), got 0"
+        );
+        assert_eq!(queens.decode(&[1; 3]).unwrap_err().to_string(), "expected 16 cells, got 3");
+        let answer = queens.encode(&vec![Some(1), Some(3), Some(0), Some(2)]);
+        assert_eq!(queens.render(&puzzle, Some(&answer), Style::Plain), ". Q . .\n. . . q\nq . . .\n. . q .");
+    }
+}
