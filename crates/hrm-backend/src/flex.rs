@@ -98,7 +98,7 @@ impl HrmBackend for Flex {
         rotary: Option<(FloatTensor<Self>, FloatTensor<Self>)>,
         heads: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        if qkv.dtype() != DType::F32 {
+        if !has_attention_kernel(&qkv, heads) {
             let rotary = rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)));
             let (out, lse) = plain::attention(tensor::<Self, 3>(qkv), rotary, heads);
             return (primitive(out), primitive(lse));
@@ -122,7 +122,7 @@ impl HrmBackend for Flex {
         lse: FloatTensor<Self>,
         dout: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        if qkv.dtype() != DType::F32 {
+        if !has_attention_kernel(&qkv, heads) {
             let rotary = rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)));
             return primitive(plain::attention_backward(
                 tensor::<Self, 3>(qkv),
@@ -207,6 +207,11 @@ fn uninitialised(len: usize) -> Vec<f32> {
 
 fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::new(shape)), DType::F32)
+}
+
+/// The kernels take fp32 and even head widths; odd ones, possible without rotary positions, are rare.
+fn has_attention_kernel(qkv: &FlexTensor, heads: usize) -> bool {
+    qkv.dtype() == DType::F32 && attention_shape(qkv, heads).head_dim.is_multiple_of(2)
 }
 
 fn attention_shape(qkv: &FlexTensor, heads: usize) -> AttentionShape {

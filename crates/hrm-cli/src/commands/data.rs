@@ -44,7 +44,8 @@ pub struct Sudoku {
 /// Datasets from files.
 #[derive(Debug, clap::Args)]
 struct Files {
-    /// Puzzles to train on: CSV source,question,answer,rating or one puzzle a line, also gzipped
+    /// Puzzles to train on: CSV source,question,answer,rating or one puzzle a line, also gzipped; or the word
+    /// `generate` to make them
     #[arg(long, value_name = "FILE", required = true)]
     source: Option<PathBuf>,
     /// Puzzles to test on; without it only DIR/train is written
@@ -63,7 +64,26 @@ struct Files {
     #[arg(long, short, value_name = "DIR", required = true)]
     out: Option<PathBuf>,
     #[command(flatten)]
+    wanted: Wanted,
+    #[command(flatten)]
     common: Common,
+}
+
+/// What to make.
+#[derive(Debug, clap::Args)]
+struct Wanted {
+    /// Size of the boards to generate: 4x4, 6x6, 9x9, 16x16, ...
+    #[arg(long, value_name = "SIZE", default_value = "9x9", value_parser = size)]
+    size: Geometry,
+    /// Training puzzles to generate
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    train: usize,
+    /// Test puzzles to generate
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    test: usize,
+    /// Range of the number of givens, for example 24-36 [default: as few as possible]
+    #[arg(long, value_name = "FROM-TO", value_parser = clues)]
+    clues: Option<(usize, usize)>,
 }
 
 /// Ways to make puzzles.
@@ -74,18 +94,8 @@ enum Generate {
 Example:
   hrm data sudoku generate --size 6x6 --train 1000 --test 500 --clues 10-18 --out data/sudoku-6x6")]
     Generate {
-        /// Size of the boards: 4x4, 6x6, 9x9, 16x16, ...
-        #[arg(long, value_name = "SIZE", default_value = "9x9", value_parser = size)]
-        size: Geometry,
-        /// Training puzzles
-        #[arg(long, value_name = "N", default_value_t = 1000)]
-        train: usize,
-        /// Test puzzles
-        #[arg(long, value_name = "N", default_value_t = 500)]
-        test: usize,
-        /// Range of the number of givens, for example 24-36 [default: as few as possible]
-        #[arg(long, value_name = "FROM-TO", value_parser = clues)]
-        clues: Option<(usize, usize)>,
+        #[command(flatten)]
+        wanted: Wanted,
         /// Augmented copies written beside each training puzzle
         #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
         augmentations: usize,
@@ -112,7 +122,9 @@ struct Common {
 pub fn run(command: Command) -> Result<()> {
     let Command::Sudoku(Sudoku { generate, files }) = command;
     match generate {
-        Some(generate) => run_generate(generate),
+        Some(Generate::Generate { wanted, augmentations, out, common }) => {
+            run_generate(wanted, augmentations, &out, &common)
+        }
         None => run_files(files),
     }
 }
@@ -122,6 +134,9 @@ fn run_files(args: Files) -> Result<()> {
     let (Some(source), Some(out)) = (args.source, args.out) else {
         bail!("expected --source FILE and --out DIR, or `generate`; see hrm data sudoku --help");
     };
+    if source.as_os_str() == "generate" {
+        return run_generate(args.wanted, args.augmentations, &out, &args.common);
+    }
     args.common.check(&out)?;
     let options = BuildOptions {
         seed: args.common.seed,
@@ -152,9 +167,9 @@ fn run_files(args: Files) -> Result<()> {
     args.common.save(&out, &train, test.as_ref())
 }
 
-fn run_generate(args: Generate) -> Result<()> {
-    let Generate::Generate { size, train, test, clues, augmentations, common } = args;
-    common.check()?;
+fn run_generate(wanted: Wanted, augmentations: usize, out: &Path, common: &Common) -> Result<()> {
+    let Wanted { size, train, test, clues } = wanted;
+    common.check(out)?;
     let start = Instant::now();
     let split = generate_split(&GenerateOptions { geometry: size, seed: common.seed, train, test, clues })?;
     println!(
@@ -170,7 +185,7 @@ fn run_generate(args: Generate) -> Result<()> {
     } else {
         Some(build::from_records(&split.test, &BuildOptions::default())?.0)
     };
-    common.save(&out, &train, test.as_ref())
+    common.save(out, &train, test.as_ref())
 }
 
 impl Common {

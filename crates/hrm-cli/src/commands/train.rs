@@ -262,7 +262,11 @@ impl Observer for Watcher {
             thousands(start.test_examples),
             thousands(start.total_steps as usize),
             thousands(start.batch_size),
-            if start.first_step > 1 { format!(", from step {}", start.first_step) } else { String::new() }
+            if start.first_step > 0 {
+                format!(", from step {}", start.first_step + 1)
+            } else {
+                String::new()
+            }
         );
         if io::stderr().is_terminal() {
             let bar = ProgressBar::new(start.total_steps);
