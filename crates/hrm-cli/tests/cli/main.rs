@@ -1,0 +1,10 @@
+//! The `hrm` program from outside: every test has a folder of its own and starts the program as a user would.
+#![cfg(feature = "flex")]
+
+mod config;
+mod data;
+mod readme;
+mod sandbox;
+mod solve;
+mod train;
+mod weights;

@@ -1,0 +1,207 @@
+//! `hrm solve`.
+
+use std::{path::Path, process::Stdio};
+
+use crate::sandbox::{FOUR, FOUR_SOLVED, NINE, Sandbox, assert_says};
+
+/// The models that the project ships.
+const BUNDLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../checkpoints");
+
+#[test]
+fn the_built_in_puzzle_with_the_bundled_model() {
+    if !Path::new(BUNDLED).join("sudoku-4x4/model.safetensors").exists() {
+        eprintln!("SKIPPED: no bundled model in {BUNDLED}");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let run = |args: &[&str]| {
+        let output = sandbox.command().env("HRM_CHECKPOINTS", BUNDLED).arg("solve").args(args).output();
+        crate::sandbox::Run::from(output.expect("starts"))
+    };
+    let text = run(&[]).ok();
+    assert_says(
+        &text,
+        &["puzzle", "step 1", "q_halt", "solution ", "valid     yes", "steps ", " ms on flex"],
+    );
+    assert!(!text.contains('\x1b'), "no colours in a pipe");
+    let report = run(&[FOUR, "--json"]).json();
+    assert_eq!(report["puzzles"][0]["solution"], FOUR_SOLVED);
+    assert_eq!(report["summary"]["solved"], 1);
+}
+
+#[test]
+fn a_wrong_answer_is_told_and_fails() {
+    let sandbox = Sandbox::new();
+    sandbox.model("model.safetensors", 4);
+    let run = sandbox.hrm(&format!("solve {FOUR} --checkpoint model.safetensors --plain"));
+    assert_eq!(run.code, 1, "random weights solve nothing");
+    assert_says(&run.stdout, &["valid     NO", "stopped at the last step", "3 of at most 3"]);
+    let run = sandbox.hrm(&format!("solve {FOUR} --checkpoint model.safetensors --max-steps 5 --json"));
+    assert_eq!(run.code, 1);
+    let report = run.json();
+    let puzzle = &report["puzzles"][0];
+    assert_eq!(puzzle["puzzle"], FOUR);
+    assert_eq!(puzzle["valid"], false);
+    assert_eq!(puzzle["steps"], 5);
+    assert_eq!(puzzle["q_halt"].as_array().map(Vec::len), Some(5));
+    assert_eq!(puzzle["error"], serde_json::Value::Null);
+    assert!(puzzle["milliseconds"].as_f64().is_some_and(|ms| ms > 0.0));
+    assert_eq!(report["summary"]["wrong"], 1);
+}
+
+#[test]
+fn puzzles_that_make_no_sense_are_told_before_the_model_runs() {
+    // No model is there: none is needed.
+    let sandbox = Sandbox::new();
+    for (puzzle, said) in [
+        ("11..............", "value 1 stands twice in row 1 (columns 1 and 2)"),
+        ("1...1...........", "column 1 (rows 1 and 2)"),
+        ("1....1..........", "box 1"),
+        ("................", "more than one solution: row 1, column"),
+        ("123....4........", "no solution"),
+        ("1234", "got 4"),
+        ("1....3...2....7.", "got 7"),
+        ("1....3...2....?.", "'?'"),
+    ] {
+        let error = sandbox.hrm(&format!("solve {puzzle} --plain")).code;
+        assert_eq!(error, 1, "{puzzle}");
+        assert_says(&sandbox.hrm(&format!("solve {puzzle}")).error(), &[said]);
+        let run = sandbox.hrm(&format!("solve {puzzle} --json"));
+        assert_eq!((run.code, run.stderr.as_str()), (1, ""));
+        let report = run.json();
+        assert_says(report["puzzles"][0]["error"].as_str().unwrap_or_default(), &[said]);
+        assert_eq!(report["summary"]["rejected"], 1);
+    }
+}
+
+#[test]
+fn the_good_puzzles_of_a_file_are_solved_whatever_the_others_are() {
+    let sandbox = Sandbox::new();
+    sandbox.model("model.safetensors", 4);
+    sandbox.write("puzzles.txt", format!("# four of them\n{FOUR}\n11..............\n\n{FOUR}\n{NINE}\n"));
+    let run = sandbox.hrm("solve --file puzzles.txt --checkpoint model.safetensors");
+    assert_eq!(run.code, 1);
+    assert_says(&run.stdout, &["line 2 ", "line 5 ", "4 puzzles: 0 solved, 2 wrong, 2 rejected"]);
+    assert_says(&run.stderr, &["error: line 3: ", "error: line 6: the model model.safetensors is for 4x4"]);
+
+    let csv =
+        format!("source,question,answer,rating\na,{FOUR},{FOUR_SOLVED},1\nb,{FOUR},{FOUR},1\nc,{FOUR},,2\n");
+    sandbox.write("puzzles.csv", csv);
+    let run = sandbox.hrm("solve --file puzzles.csv --checkpoint model.safetensors --json");
+    assert_eq!(run.code, 1);
+    let report = run.json();
+    assert_eq!(report["puzzles"].as_array().map(Vec::len), Some(3));
+    assert_eq!(report["puzzles"][0]["matches_answer"], false);
+    assert_eq!(report["puzzles"][1]["place"], "line 3");
+    assert_says(report["puzzles"][1]["error"].as_str().unwrap_or_default(), &["answer"]);
+    assert_eq!(report["puzzles"][2].get("matches_answer"), None);
+    assert_eq!(report["summary"]["wrong"], 2);
+}
+
+#[test]
+fn standard_input() {
+    let sandbox = Sandbox::new();
+    sandbox.model("bundled/sudoku-4x4/model.safetensors", 4);
+    let input = format!("{FOUR}\n{FOUR}\n");
+    for args in ["solve - --json", "solve --json"] {
+        let report = sandbox.hrm_with_input(args, &input).json();
+        assert_eq!(report["summary"]["puzzles"], 2, "{args}");
+    }
+    let grid = "1 . | . .\n. 3 | . .\n----+----\n. 2 | . .\n. . | 4 .\n";
+    let report = sandbox.hrm_with_input("solve - --json", grid).json();
+    assert_eq!(report["puzzles"][0]["puzzle"], FOUR);
+    assert_says(&sandbox.hrm_with_input("solve -", "\n# nothing\n").error(), &["no puzzle"]);
+    let text = sandbox.hrm_with_input("solve", "").stdout;
+    assert_says(&text, &["puzzle, 4 givens"]);
+}
+
+#[test]
+fn the_model_is_picked_by_the_size_of_the_puzzle() {
+    let sandbox = Sandbox::new();
+    assert_says(&sandbox.hrm("solve").error(), &["none is bundled", "--checkpoint"]);
+    for side in [4, 9] {
+        sandbox.model(&format!("bundled/sudoku-{side}x{side}/model.safetensors"), side);
+    }
+    sandbox.write("mixed.txt", format!("{FOUR}\n{NINE}\n{FOUR}\n"));
+    let report = sandbox.hrm("solve --file mixed.txt --json").json();
+    assert_eq!(report["models"].as_array().map(Vec::len), Some(2));
+    assert_eq!(report["summary"]["wrong"], 3);
+    assert_eq!(report["puzzles"][1]["puzzle"], NINE, "in the order of the file");
+    let six = format!("solve 123456{}", "0".repeat(30));
+    assert_says(&sandbox.hrm(&six).error(), &["more than one solution"]);
+    let six = "solve 12345645612323156456423131264564531.";
+    assert_says(&sandbox.hrm(six).error(), &["no model for 6x6", "bundled: 4x4, 9x9"]);
+    // Without a puzzle, the built-in one of the model's size.
+    sandbox.model("six.safetensors", 6);
+    assert_says(&sandbox.hrm("solve --checkpoint six.safetensors").stdout, &["puzzle, 18 givens"]);
+}
+
+#[test]
+fn checkpoints_that_cannot_be_used() {
+    let sandbox = Sandbox::new();
+    let model = sandbox.model("model.safetensors", 4);
+    let solve = |checkpoint: &str| sandbox.hrm(&format!("solve {FOUR} --checkpoint {checkpoint}")).error();
+    assert_says(&solve("absent.safetensors"), &["absent.safetensors: no such file"]);
+    sandbox.write("folder/readme.txt", "nothing");
+    assert_says(&solve("folder"), &["folder: no checkpoint here"]);
+    sandbox.write("text.safetensors", "this is no model at all");
+    assert_says(&solve("text.safetensors"), &["text.safetensors", "not a safetensors file"]);
+    let bytes = std::fs::read(model).expect("model");
+    for length in [0, 5, 60, bytes.len() / 2, bytes.len() - 1] {
+        sandbox.write("cut.safetensors", &bytes[..length]);
+        assert_says(&solve("cut.safetensors"), &["cut.safetensors", "truncated"]);
+    }
+    sandbox.model("nine.safetensors", 9);
+    assert_says(&solve("nine.safetensors"), &["is for 9x9", "this one is 4x4"]);
+    sandbox.model("bare.safetensors", 4);
+    sandbox.hrm("export bare.safetensors --out original.safetensors").ok();
+    assert_says(&solve("original.safetensors"), &["no model configuration", "hrm import"]);
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let sandbox = Sandbox::new();
+    assert_says(&sandbox.hrm("solve --file absent.csv").error(), &["absent.csv", "No such file"]);
+    sandbox.write("empty.txt", "");
+    assert_says(&sandbox.hrm("solve --file empty.txt").error(), &["empty.txt: no puzzle"]);
+    sandbox.write("binary.txt", [0x80, 0xff, 0xfe]);
+    assert_says(&sandbox.hrm("solve --file binary.txt").error(), &["binary.txt: expected text"]);
+    sandbox.write("cut.csv.gz", [0x1f, 0x8b, 8, 0, 0]);
+    assert_says(&sandbox.hrm("solve --file cut.csv.gz").error(), &["cut.csv.gz", "gzip"]);
+}
+
+#[test]
+fn usage_errors_have_exit_code_2() {
+    let sandbox = Sandbox::new();
+    for args in
+        ["", "sovle", "solve --max-steps 0", "solve --backend abacus", "solve a --file b", "train", "eval"]
+    {
+        assert_eq!(sandbox.hrm(args).code, 2, "hrm {args}");
+    }
+    assert_says(&sandbox.hrm("sovle").stderr, &["'solve'"]);
+    assert_says(&sandbox.hrm("--help").ok(), &["hrm solve", "Usage"]);
+    assert_says(&sandbox.hrm("solve --help").ok(), &["Examples", "--max-steps"]);
+}
+
+#[test]
+#[cfg(not(feature = "cuda"))]
+fn a_backend_that_is_not_compiled_in_is_told_with_what_to_do() {
+    let sandbox = Sandbox::new();
+    assert_says(
+        &sandbox.hrm("solve --backend cuda").error(),
+        &["`cuda` is not compiled in", "flex", "--features cuda", "cargo xtask train --backend cuda"],
+    );
+}
+
+#[test]
+fn a_reader_that_stops_reading_is_no_error() {
+    let sandbox = Sandbox::new();
+    sandbox.model("model.safetensors", 4);
+    sandbox.write("many.txt", format!("{FOUR}\n").repeat(200));
+    let mut command = sandbox.command();
+    command.args(["solve", "--file", "many.txt", "--checkpoint", "model.safetensors"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    drop(child.stdout.take());
+    let run = crate::sandbox::Run::from(child.wait_with_output().expect("ends"));
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+}

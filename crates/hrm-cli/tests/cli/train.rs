@@ -1,0 +1,156 @@
+//! `hrm train`, `hrm eval` and what they leave behind.
+
+use std::fs;
+
+use crate::sandbox::{FOUR, Sandbox, TINY_RECIPE, assert_says, snapshot};
+
+#[test]
+fn train_stop_resume_evaluate_solve() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tiny.toml", TINY_RECIPE);
+    let text = sandbox.hrm("train --config tiny.toml --run-dir run --set train.stop_after=5").ok();
+    assert_says(&text, &["stopped after step 5", "hrm train --resume run"]);
+    let run = sandbox.hrm("train --resume run --config tiny.toml");
+    assert_says(&run.stderr, &["resumed after step 5", "held-out", "step 12/12"]);
+    assert_says(&run.ok(), &["finished after step 12", "held-out"]);
+
+    // The same steps as without the stop, to the last bit.
+    sandbox.hrm("train --config tiny.toml --run-dir whole --quiet").ok();
+    let losses = |run: &str| -> Vec<String> {
+        let text = String::from_utf8(sandbox.read(&format!("{run}/metrics.jsonl"))).expect("text");
+        let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        rows.filter(|row| row.get("eval").is_none())
+            .map(|row| format!("{} {}", row["step"], row["loss"]))
+            .collect()
+    };
+    assert_eq!(losses("run").len(), 12);
+    assert_eq!(losses("run"), losses("whole"));
+
+    let text = sandbox.hrm("inspect checkpoint run").ok();
+    assert_says(&text, &["step        12", "hidden_size             16", "train.safetensors"]);
+    sandbox.hrm("data sudoku generate --size 4x4 --train 9 --test 6 --clues 7-9 --out data").ok();
+    let report = sandbox.hrm("eval --checkpoint run --data data --json --limit 4 --batch 3 --halting").json();
+    assert_eq!(report["examples"], 4);
+    for key in ["lm_loss", "token_accuracy", "exact_accuracy", "q_halt_accuracy", "mean_steps"] {
+        assert!(report[key].is_number(), "{key} in {report}");
+    }
+    assert!(report["halting"]["valid"].is_number());
+    let run = sandbox.hrm(&format!("solve {FOUR} --checkpoint run --json"));
+    assert_eq!(run.json()["summary"]["puzzles"], 1);
+}
+
+#[test]
+fn quiet_means_quiet() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tiny.toml", TINY_RECIPE);
+    let run = sandbox.hrm("train --config tiny.toml --quiet --set train.max_steps=1");
+    assert_eq!(run.stderr, "");
+    assert_says(&run.ok(), &["finished after step 1", "runs/tiny"]);
+    // The default folder is never one that is taken.
+    let run = sandbox.hrm("train --config tiny.toml --quiet --set train.max_steps=1");
+    assert_says(&run.ok(), &["runs/tiny-2"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_stops_cleanly() {
+    use std::{
+        io::{BufRead, BufReader, Read},
+        process::{Command, Stdio},
+    };
+    let sandbox = Sandbox::new();
+    sandbox.write("tiny.toml", TINY_RECIPE);
+    let mut command = sandbox.command();
+    command.args(["train", "--config", "tiny.toml", "--run-dir", "run", "--set", "train.max_steps=1000000"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    // Once the first step is reported, the handler is there.
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    while !line.starts_with("step 1/") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).expect("text"), 0, "ended early");
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.expect("kill").success());
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).expect("text");
+    let output = child.wait_with_output().expect("ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{rest}");
+    assert_says(&rest, &["stopping after this step"]);
+    assert_says(&text, &["stopped after step", "hrm train --resume run"]);
+    sandbox.hrm("inspect checkpoint run").ok();
+}
+
+#[test]
+fn recipes_that_cannot_be_used() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tiny.toml", TINY_RECIPE);
+    sandbox.write("typo.toml", TINY_RECIPE.replace("hidden_size", "hiden_size"));
+    sandbox.write("syntax.toml", "[train\n");
+    let train = |args: &str| sandbox.hrm(&format!("train --run-dir run {args}")).error();
+    assert_says(&train("--config typo.toml"), &["typo.toml", "`model.hiden_size`", "`model.hidden_size`"]);
+    assert_says(&train("--config tiny.toml --set train.sede=1"), &["`train.sede`", "`train.seed`"]);
+    assert_says(&train("--config tiny.toml --set train.lr=fast"), &["train.lr", "fast", "expected"]);
+    assert_says(&train("--config tiny.toml --set train.lr"), &["expected key=value"]);
+    assert_says(&train("--config absent.toml"), &["absent.toml"]);
+    let run = sandbox.hrm("train --run-dir run --config syntax.toml");
+    assert_eq!(run.code, 1);
+    assert_says(&run.stderr, &["error: ", "syntax.toml"]);
+    assert!(!sandbox.path("run").exists(), "nothing is made for a recipe that cannot be used");
+}
+
+#[test]
+fn run_folders_that_cannot_be_used() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tiny.toml", TINY_RECIPE);
+    sandbox.write("file", "in the way");
+    let train = |args: &str| sandbox.hrm(&format!("train --quiet {args}")).error();
+    assert_says(&train("--config tiny.toml --run-dir file"), &["file"]);
+    assert_says(&train("--config tiny.toml --run-dir file/run"), &["file/run"]);
+    assert_says(&train("--resume absent"), &["absent", "no such folder"]);
+    fs::create_dir(sandbox.path("empty")).expect("folder");
+    assert_says(&train("--resume empty"), &["empty", "no run here"]);
+
+    sandbox.hrm("train --config tiny.toml --run-dir run --quiet --set train.max_steps=2").ok();
+    let before = snapshot(&sandbox.path("run"));
+    assert_says(&train("--config tiny.toml --run-dir run"), &["run already holds a run", "--resume run"]);
+    assert_says(&train("--resume run/checkpoints/step-2"), &["--resume run"]);
+    assert_says(&train("--resume run --run-dir other"), &["--run-dir"]);
+    assert_says(&train("--resume run --set model.hidden_size=32"), &["model.hidden_size", "new run"]);
+    assert_eq!(snapshot(&sandbox.path("run")), before, "nothing is overwritten");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_told() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tiny.toml", TINY_RECIPE);
+    sandbox.hrm("train --config tiny.toml --run-dir run --quiet --set train.stop_after=5").ok();
+    for folder in ["step-4", "step-5"] {
+        let name = format!("run/checkpoints/{folder}/model.safetensors");
+        let bytes = sandbox.read(&name);
+        sandbox.write(&name, &bytes[..bytes.len() - 7]);
+    }
+    let run = sandbox.hrm("train --resume run --quiet");
+    assert_eq!(run.code, 1);
+    assert_says(&run.stderr, &["damaged checkpoint", "step-5", "step-4", "error: "]);
+    assert_says(&sandbox.hrm("inspect checkpoint run").error(), &["truncated"]);
+}
+
+#[test]
+fn evaluation_of_what_does_not_fit() {
+    let sandbox = Sandbox::new();
+    sandbox.model("model.safetensors", 4);
+    sandbox.hrm("data sudoku generate --size 6x6 --train 1 --test 2 --clues 20-24 --out six").ok();
+    let eval = |args: &str| sandbox.hrm(&format!("eval --checkpoint model.safetensors {args}")).error();
+    assert_says(&eval("--data six"), &["16 tokens", "36 tokens"]);
+    assert_says(&eval("--data absent.csv"), &["absent.csv"]);
+    fs::create_dir(sandbox.path("empty")).expect("folder");
+    assert_says(&eval("--data empty"), &["empty", "dataset.json"]);
+    sandbox.write("bad.csv", format!("question\n{FOUR}\n1\n"));
+    assert_says(&eval("--data bad.csv"), &["bad.csv", "line 3"]);
+    sandbox.write("good.csv", format!("{FOUR}\n{FOUR}\n"));
+    let text =
+        sandbox.hrm("eval --checkpoint model.safetensors --data good.csv --loss softmax --max-steps 2").ok();
+    assert_says(&text, &["puzzles          2", "mean steps       2.0"]);
+}

@@ -1,0 +1,155 @@
+//! `hrm import` and `hrm export`.
+
+use std::{collections::HashMap, env, fs, path::Path};
+
+use hrm_model::weights::{self, StateDict};
+use serde_json::Value;
+
+use crate::sandbox::{Sandbox, assert_says};
+
+const FLAGS: &str = "--seq-len 16 --num-heads 2 --h-cycles 1 --l-cycles 1 --halt-max-steps 3";
+
+fn write(path: &Path, dict: &StateDict) {
+    weights::write_safetensors(path, dict, HashMap::new()).expect("written");
+}
+
+#[test]
+fn export_import_export_is_exact() {
+    let sandbox = Sandbox::new();
+    sandbox.model("model.safetensors", 4);
+    sandbox.hrm("export model.safetensors --out a.safetensors").ok();
+    let text = sandbox.hrm(&format!("import a.safetensors --out imported {FLAGS}")).ok();
+    assert_says(&text, &["hidden 16", "1 + 1 layers", "16 tokens of 6", "imported/model.safetensors"]);
+    sandbox.hrm("export imported --out b.safetensors").ok();
+    assert_eq!(sandbox.read("a.safetensors"), sandbox.read("b.safetensors"));
+    // The imported model computes the same.
+    let answer = |checkpoint: &str| {
+        let report = sandbox.hrm(&format!("solve 1....3...2....4. --checkpoint {checkpoint} --json")).json();
+        (report["puzzles"][0]["solution"].clone(), report["puzzles"][0]["q_halt"].clone())
+    };
+    assert_eq!(answer("model.safetensors"), answer("imported"));
+}
+
+#[test]
+fn what_the_tensors_do_not_tell_must_be_given() {
+    let sandbox = Sandbox::new();
+    sandbox.model("model.safetensors", 4);
+    sandbox.hrm("export model.safetensors --out a.safetensors").ok();
+    let import = |args: &str| sandbox.hrm(&format!("import a.safetensors --out new {args}")).error();
+    assert_says(&import(""), &["--seq-len", "--num-heads", "--h-cycles", "--l-cycles", "--halt-max-steps"]);
+    let text = import("--seq-len 16 --h-cycles 1 --l-cycles 1 --halt-max-steps 3");
+    assert_says(&text, &["num_heads (--num-heads)"]);
+    assert!(!text.contains("--seq-len"), "{text}");
+    assert_says(&import(&FLAGS.replace("--num-heads 2", "--num-heads 3")), &["num_heads = 3", "divisor"]);
+
+    let original = r#"{"name": "hrm", "arch": {"H_cycles": 1, "L_cycles": 1, "H_layers": 1, "L_layers": 1, "num_heads": 2,
+        "hidden_size": 16, "expansion": 4, "puzzle_emb_ndim": 16, "pos_encodings": "rope", "halt_max_steps": 3,
+        "halt_exploration_prob": 0.1, "forward_dtype": "float32", "loss": {"name": "x"}}, "seq_len": 16}"#;
+    sandbox.write("original.json", original);
+    sandbox.hrm("import a.safetensors --out file.safetensors --config original.json").ok();
+    sandbox
+        .write("flat.toml", "H_cycles = 1\nL_cycles = 1\nnum_heads = 2\nseq_len = 16\nhalt_max_steps = 3\n");
+    sandbox.hrm("import a.safetensors --out flat --config flat.toml").ok();
+    sandbox.write("wide.json", original.replace("\"hidden_size\": 16", "\"hidden_size\": 512"));
+    assert_says(&import("--config wide.json"), &["hidden_size = 512, the tensors say 16"]);
+    sandbox.write("odd.json", original.replace("H_cycles", "H_cicles"));
+    assert_says(&import("--config odd.json"), &["h_cycles"]);
+    sandbox.write("all_config.yaml", "arch:\n");
+    assert_says(&import("--config all_config.yaml"), &[".json or .toml", "options"]);
+    assert!(!sandbox.path("new").exists(), "nothing is written");
+}
+
+#[test]
+fn weights_of_something_else_are_named() {
+    let sandbox = Sandbox::new();
+    let model = sandbox.model("model.safetensors", 4);
+    let (dict, _) = weights::read_safetensors(&model).expect("model");
+    let import = |name: &str| sandbox.hrm(&format!("import {name} --out new {FLAGS}")).error();
+    let trm = dict.iter().filter(|(key, _)| !key.starts_with("H_level")).map(|(k, v)| (k.clone(), v.clone()));
+    write(&sandbox.path("trm.safetensors"), &trm.collect());
+    assert_says(&import("trm.safetensors"), &["TRM", "no H_level"]);
+    let other = dict.iter().map(|(key, data)| (format!("decoder.{key}"), data.clone()));
+    write(&sandbox.path("other.safetensors"), &other.collect());
+    assert_says(&import("other.safetensors"), &["not weights of the original HRM", "decoder."]);
+    let mut lacking = dict.clone();
+    lacking.remove("L_init");
+    lacking.insert("surplus.weight".to_owned(), dict["H_init"].clone());
+    write(&sandbox.path("lacking.safetensors"), &lacking);
+    assert_says(&import("lacking.safetensors"), &["L_init: missing", "surplus.weight: not a parameter"]);
+    sandbox.write("broken.pt", b"PK\x03\x04nonsense");
+    assert_says(&import("broken.pt"), &["broken.pt", "PyTorch"]);
+    sandbox.write("weights.h5", "?");
+    assert_says(&import("weights.h5"), &["weights.h5", ".safetensors, .pt or .pth"]);
+    assert_says(&import("absent.pt"), &["absent.pt"]);
+    assert!(!sandbox.path("new").exists(), "nothing is written");
+}
+
+#[test]
+fn nothing_is_overwritten_unasked() {
+    let sandbox = Sandbox::new();
+    sandbox.model("model.safetensors", 4);
+    sandbox.write("mine.safetensors", "mine");
+    let export = "export model.safetensors --out mine.safetensors";
+    assert_says(&sandbox.hrm(export).error(), &["exists already", "--force"]);
+    assert_eq!(sandbox.read("mine.safetensors"), b"mine");
+    sandbox.hrm(&format!("{export} --force")).ok();
+    let import = format!("import mine.safetensors --out model.safetensors {FLAGS}");
+    let before = sandbox.read("model.safetensors");
+    assert_says(&sandbox.hrm(&import).error(), &["exists already", "--force"]);
+    assert_eq!(sandbox.read("model.safetensors"), before);
+    assert_says(&sandbox.hrm("export model.safetensors --out x.pt").error(), &[".safetensors"]);
+    assert_says(
+        &sandbox.hrm("export model.safetensors --out mine.safetensors/x.safetensors").error(),
+        &["mine"],
+    );
+}
+
+/// The original's own checkpoints: `.pt` of `torch.compile` in fp32 and bf16, safetensors, and a foreign model.
+#[test]
+fn the_originals_checkpoints() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let parity = env::var_os("HRM_PARITY_DIR").map_or_else(|| shared.join("parity"), Into::into);
+    let sandbox = Sandbox::new();
+    let mut done = Vec::new();
+    for entry in fs::read_dir(&parity).into_iter().flatten() {
+        let path = entry.expect("entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some((set, kind)) = name.split_once('.') else { continue };
+        let json = parity.join(format!("{set}.eval.json"));
+        let is_weights = kind == "state_dict.safetensors" || kind.starts_with("compiled_ckpt");
+        if !is_weights || !set.starts_with("hrm_") || !json.exists() {
+            continue;
+        }
+        let json: Value = serde_json::from_slice(&fs::read(json).expect("JSON")).expect("JSON");
+        sandbox.write("config.json", json["config"].to_string());
+        let import = |source: &str| {
+            sandbox
+                .hrm(&format!("import {source} --out model.safetensors --config config.json --force"))
+                .ok();
+            sandbox.read("model.safetensors")
+        };
+        let first = import(&path.display().to_string());
+        sandbox.hrm("export model.safetensors --out back.safetensors --force").ok();
+        assert_eq!(import("back.safetensors"), first, "{name}");
+        let tensors = |path: &Path| -> Vec<(String, Vec<u8>)> {
+            let dict = weights::read_normalized(path).expect("weights").into_iter();
+            dict.map(|(key, data)| (key, data.convert::<f32>().as_bytes().to_vec())).collect()
+        };
+        assert_eq!(tensors(&path), tensors(&sandbox.path("back.safetensors")), "{name}");
+        done.push(name);
+    }
+    let toy = shared.join("data/checkpoints/hrm-cpu-toy");
+    if toy.exists() {
+        let (weights, config) = (toy.join("hrm_best_model.pth"), toy.join("config.json"));
+        let text = sandbox
+            .hrm(&format!("import {} --config {} --out toy", weights.display(), config.display()))
+            .ok();
+        assert_says(&text, &["132,738 parameters", "900 tokens of 12"]);
+        done.push("hrm-cpu-toy".to_owned());
+    }
+    if done.is_empty() {
+        eprintln!("SKIPPED: no checkpoints of the original in {}; set HRM_PARITY_DIR", parity.display());
+    } else {
+        println!("exact through import, export, import: {}", done.join(", "));
+    }
+}
