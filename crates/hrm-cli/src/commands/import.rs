@@ -96,6 +96,7 @@ struct Import {
     config: ModelConfig,
     dict: StateDict,
     to: PathBuf,
+    force: bool,
 }
 
 impl Job for Import {
@@ -104,6 +105,8 @@ impl Job for Import {
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<usize> {
         let model = Hrm::<<A as AutodiffBackend>::InnerBackend>::untrained(&self.config, device);
         let model = model.load_state_dict(self.dict)?;
+        // Only now: an import that fails leaves no empty folder behind.
+        models::may_write(&self.to, self.force)?;
         model.save(&self.to, ForwardDtype::F32)?;
         Ok(model.parameter_table().parameters())
     }
@@ -123,9 +126,8 @@ pub fn run(args: Args) -> Result<()> {
     let dict = weights::read_normalized(&args.source)?;
     let found = inferred(&dict).with_context(|| source.clone())?;
     let config = resolve(found, args.config.as_deref(), &args.values).with_context(|| source.clone())?;
-    models::may_write(&to, args.force)?;
     let parameters = backend::Name::light()?
-        .run(Import { config: config.clone(), dict, to: to.clone() })
+        .run(Import { config: config.clone(), dict, to: to.clone(), force: args.force })
         .with_context(|| source.clone())?;
     let size = to.metadata().map(|m| m.len()).unwrap_or_default();
     println!(
