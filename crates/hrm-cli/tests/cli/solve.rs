@@ -57,7 +57,7 @@ fn puzzles_that_make_no_sense_are_told_before_the_model_runs() {
         ("11..............", "value 1 stands twice in row 1 (columns 1 and 2)"),
         ("1...1...........", "column 1 (rows 1 and 2)"),
         ("1....1..........", "box 1"),
-        ("................", "more than one solution: row 1, column"),
+        ("................", "more than one solution: row"),
         ("123....4........", "no solution"),
         ("1234", "got 4"),
         ("1....3...2....7.", "got 7"),
