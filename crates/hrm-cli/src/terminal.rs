@@ -43,7 +43,7 @@ pub struct Panel {
 
 /// Sets panels side by side, as many as fit into a line of the terminal.
 pub fn side_by_side(panels: &[Panel]) -> String {
-    const GAP: usize = 3;
+    const GAP: usize = 2;
     let width = |panel: &Panel| {
         let lines = panel.body.lines().chain([panel.title.as_str()]);
         lines.map(visible_width).max().unwrap_or(0)
@@ -120,7 +120,7 @@ mod tests {
     fn panels_wrap() {
         let panel = |title: &str, body: &str| Panel { title: title.to_owned(), body: body.to_owned() };
         let text = side_by_side(&[panel("one", "\x1b[1mab\x1b[0m\ncd"), panel("2", "xyz")]);
-        assert_eq!(text, "one   2\n\x1b[1mab\x1b[0m    xyz\ncd\n");
+        assert_eq!(text, "one  2\n\x1b[1mab\x1b[0m   xyz\ncd\n");
         let wide = "w".repeat(50);
         let text = side_by_side(&[panel("a", &wide), panel("b", &wide)]);
         assert_eq!(text, format!("a\n{wide}\n\nb\n{wide}\n"));
