@@ -4,14 +4,14 @@ use burn::tensor::{Bytes, DType, Shape, TensorMetadata, ops::FloatTensor};
 use burn_flex::{Flex, FlexTensor, Layout};
 use hrm_kernels::{AdamAtan2Step, AttentionShape, Matrix, Rotary, Store};
 
-use crate::{HrmBackend, MatmulPrecision, matmul_precision, ops::AdamAtan2Update, plain, primitive, tensor};
+use crate::{HrmBackend, MatmulPrecision, matmul_precision, ops::AdamAtan2Update, plain::primitives};
 
 impl HrmBackend for Flex {
     const WIDEST_FLOAT: DType = DType::F64;
 
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         if x.dtype() != DType::F32 {
-            return primitive(plain::linear(tensor::<Self, 2>(x), tensor(weight)));
+            return primitives::linear::<Self>(x, weight);
         }
         let ([rows, _], [width, _]) = (dims(&x), dims(&weight));
         product(matrix(&x.to_contiguous()), matrix(&weight.to_contiguous()).transposed(), rows, width)
@@ -19,7 +19,7 @@ impl HrmBackend for Flex {
 
     fn linear_backward_input(dy: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         if dy.dtype() != DType::F32 {
-            return primitive(tensor::<Self, 2>(dy).matmul(tensor(weight)));
+            return primitives::linear_backward_input::<Self>(dy, weight);
         }
         let ([rows, _], [_, width]) = (dims(&dy), dims(&weight));
         product(matrix(&dy.to_contiguous()), matrix(&weight.to_contiguous()), rows, width)
@@ -27,7 +27,7 @@ impl HrmBackend for Flex {
 
     fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
         if dy.dtype() != DType::F32 {
-            return primitive(tensor::<Self, 2>(dy).transpose().matmul(tensor(x)));
+            return primitives::linear_backward_weight::<Self>(dy, x);
         }
         let ([_, rows], [_, width]) = (dims(&dy), dims(&x));
         product(matrix(&dy.to_contiguous()).transposed(), matrix(&x.to_contiguous()), rows, width)
@@ -39,8 +39,7 @@ impl HrmBackend for Flex {
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         if x.dtype() != DType::F32 {
-            let (y, inv_rms) = plain::add_rms_norm(tensor::<Self, 2>(x), tensor(residual), eps);
-            return (primitive(y), primitive(inv_rms));
+            return primitives::add_rms_norm::<Self>(x, residual, eps);
         }
         let [rows, hidden] = dims(&x);
         let (x, residual) = (x.to_contiguous(), residual.to_contiguous());
@@ -62,8 +61,7 @@ impl HrmBackend for Flex {
         dy: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         if dy.dtype() != DType::F32 {
-            let du = plain::add_rms_norm_backward(tensor::<Self, 2>(y), tensor(inv_rms), tensor(dy));
-            return primitive(du);
+            return primitives::add_rms_norm_backward::<Self>(y, inv_rms, dy);
         }
         let [rows, hidden] = dims(&dy);
         let (y, inv_rms, dy) = (y.to_contiguous(), inv_rms.to_contiguous(), dy.to_contiguous());
@@ -74,7 +72,7 @@ impl HrmBackend for Flex {
 
     fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
         if gate_up.dtype() != DType::F32 {
-            return primitive(plain::swiglu(tensor::<Self, 2>(gate_up)));
+            return primitives::swiglu::<Self>(gate_up);
         }
         let [rows, width] = dims(&gate_up);
         let mut out = uninitialised(rows * width / 2);
@@ -84,7 +82,7 @@ impl HrmBackend for Flex {
 
     fn swiglu_backward(gate_up: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
         if dy.dtype() != DType::F32 {
-            return primitive(plain::swiglu_backward(tensor::<Self, 2>(gate_up), tensor(dy)));
+            return primitives::swiglu_backward::<Self>(gate_up, dy);
         }
         let [rows, width] = dims(&gate_up);
         let mut out = uninitialised(rows * width);
@@ -99,9 +97,7 @@ impl HrmBackend for Flex {
         heads: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         if !has_attention_kernel(&qkv, heads) {
-            let rotary = rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)));
-            let (out, lse) = plain::attention(tensor::<Self, 3>(qkv), rotary, heads);
-            return (primitive(out), primitive(lse));
+            return primitives::attention::<Self>(qkv, rotary, heads);
         }
         let shape = attention_shape(&qkv, heads);
         let rotary = rotary.map(|(cos, sin)| (cos.to_contiguous(), sin.to_contiguous()));
@@ -123,15 +119,7 @@ impl HrmBackend for Flex {
         dout: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         if !has_attention_kernel(&qkv, heads) {
-            let rotary = rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)));
-            return primitive(plain::attention_backward(
-                tensor::<Self, 3>(qkv),
-                rotary,
-                heads,
-                tensor(out),
-                tensor(lse),
-                tensor(dout),
-            ));
+            return primitives::attention_backward::<Self>(qkv, rotary, heads, out, lse, dout);
         }
         let shape = attention_shape(&qkv, heads);
         let rotary = rotary.map(|(cos, sin)| (cos.to_contiguous(), sin.to_contiguous()));

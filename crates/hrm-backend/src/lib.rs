@@ -39,7 +39,7 @@ pub trait HrmBackend: Backend {
     /// - `weight`: `[out, in]`
     /// - output: `[rows, out]`
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        primitive(plain::linear(tensor::<Self, 2>(x), tensor(weight)))
+        plain::primitives::linear::<Self>(x, weight)
     }
 
     /// Gradient of [`fused_linear`](Self::fused_linear) with respect to `x`: `dx = dy W`.
@@ -47,7 +47,7 @@ pub trait HrmBackend: Backend {
     /// # Shapes
     /// - `dy`: `[rows, out]`; `weight`: `[out, in]`; output: `[rows, in]`
     fn linear_backward_input(dy: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        primitive(tensor::<Self, 2>(dy).matmul(tensor(weight)))
+        plain::primitives::linear_backward_input::<Self>(dy, weight)
     }
 
     /// Gradient of [`fused_linear`](Self::fused_linear) with respect to the weight: `dW = dy^T x`.
@@ -55,7 +55,7 @@ pub trait HrmBackend: Backend {
     /// # Shapes
     /// - `dy`: `[rows, out]`; `x`: `[rows, in]`; output: `[out, in]`
     fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
-        primitive(tensor::<Self, 2>(dy).transpose().matmul(tensor(x)))
+        plain::primitives::linear_backward_weight::<Self>(dy, x)
     }
 
     /// `y = rms_norm(x + residual)` without a weight, computed in fp32: the post-norm of a block.
@@ -69,8 +69,7 @@ pub trait HrmBackend: Backend {
         residual: FloatTensor<Self>,
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (y, inv_rms) = plain::add_rms_norm(tensor::<Self, 2>(x), tensor(residual), eps);
-        (primitive(y), primitive(inv_rms))
+        plain::primitives::add_rms_norm::<Self>(x, residual, eps)
     }
 
     /// Gradient of [`add_rms_norm`](Self::add_rms_norm) with respect to `x`, which is also that of `residual`.
@@ -82,7 +81,7 @@ pub trait HrmBackend: Backend {
         inv_rms: FloatTensor<Self>,
         dy: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        primitive(plain::add_rms_norm_backward(tensor::<Self, 2>(y), tensor(inv_rms), tensor(dy)))
+        plain::primitives::add_rms_norm_backward::<Self>(y, inv_rms, dy)
     }
 
     /// `silu(gate) * up`, gate and up being the halves of the last axis.
@@ -90,7 +89,7 @@ pub trait HrmBackend: Backend {
     /// # Shapes
     /// - `gate_up`: `[rows, 2 * inter]`; output: `[rows, inter]`
     fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
-        primitive(plain::swiglu(tensor::<Self, 2>(gate_up)))
+        plain::primitives::swiglu::<Self>(gate_up)
     }
 
     /// Gradient of [`swiglu`](Self::swiglu).
@@ -98,7 +97,7 @@ pub trait HrmBackend: Backend {
     /// # Shapes
     /// - `gate_up`, output: `[rows, 2 * inter]`; `dy`: `[rows, inter]`
     fn swiglu_backward(gate_up: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
-        primitive(plain::swiglu_backward(tensor::<Self, 2>(gate_up), tensor(dy)))
+        plain::primitives::swiglu_backward::<Self>(gate_up, dy)
     }
 
     /// Bidirectional multi-head attention on fused queries, keys and values, with rotary positions where
@@ -114,9 +113,7 @@ pub trait HrmBackend: Backend {
         rotary: Option<(FloatTensor<Self>, FloatTensor<Self>)>,
         heads: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let rotary = rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)));
-        let (out, lse) = plain::attention(tensor::<Self, 3>(qkv), rotary, heads);
-        (primitive(out), primitive(lse))
+        plain::primitives::attention::<Self>(qkv, rotary, heads)
     }
 
     /// Gradient of [`fused_attention`](Self::fused_attention) with respect to `qkv`, from what the forward pass took and gave.
@@ -132,15 +129,7 @@ pub trait HrmBackend: Backend {
         lse: FloatTensor<Self>,
         dout: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let rotary = rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)));
-        primitive(plain::attention_backward(
-            tensor::<Self, 3>(qkv),
-            rotary,
-            heads,
-            tensor(out),
-            tensor(lse),
-            tensor(dout),
-        ))
+        plain::primitives::attention_backward::<Self>(qkv, rotary, heads, out, lse, dout)
     }
 
     /// One AdamATan2 update, see [`ops::adam_atan2`].
@@ -151,12 +140,7 @@ pub trait HrmBackend: Backend {
         moments: (FloatTensor<Self>, FloatTensor<Self>),
         update: &ops::AdamAtan2Update,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        // Element-wise, so the rank does not matter: one dimension serves all.
-        let shape = burn::tensor::TensorMetadata::shape(&param);
-        let flat = |t| tensor::<Self, 1>(Self::float_reshape(t, [shape.num_elements()].into()));
-        let (p, m, v) = plain::adam_atan2(flat(param), flat(grad), flat(moments.0), flat(moments.1), update);
-        let back = |t: Tensor<Self, 1>| Self::float_reshape(primitive(t), shape.clone());
-        (back(p), back(m), back(v))
+        plain::primitives::adam_atan2::<Self>(param, grad, moments, update)
     }
 }
 

@@ -171,3 +171,89 @@ pub fn adam_atan2<B: Backend, const D: usize>(
     let param = param * (1.0 - lr * weight_decay) - direction * (lr / correction1);
     (param, m, v)
 }
+
+/// The same on tensor primitives, with the signatures of [`HrmBackend`](crate::HrmBackend): its defaults, and what
+/// a backend with kernels for some types takes for the others.
+pub(crate) mod primitives {
+    use burn::tensor::{Tensor, TensorMetadata, backend::Backend, ops::FloatTensor};
+
+    use crate::{ops::AdamAtan2Update, primitive, tensor};
+
+    type Rotary<B> = Option<(FloatTensor<B>, FloatTensor<B>)>;
+
+    fn tables<B: Backend>(rotary: Rotary<B>) -> Option<(Tensor<B, 2>, Tensor<B, 2>)> {
+        rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)))
+    }
+
+    pub fn linear<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+        primitive(super::linear::<B>(tensor(x), tensor(weight)))
+    }
+
+    pub fn linear_backward_input<B: Backend>(dy: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+        primitive(tensor::<B, 2>(dy).matmul(tensor(weight)))
+    }
+
+    pub fn linear_backward_weight<B: Backend>(dy: FloatTensor<B>, x: FloatTensor<B>) -> FloatTensor<B> {
+        primitive(tensor::<B, 2>(dy).transpose().matmul(tensor(x)))
+    }
+
+    pub fn add_rms_norm<B: Backend>(
+        x: FloatTensor<B>,
+        residual: FloatTensor<B>,
+        eps: f64,
+    ) -> (FloatTensor<B>, FloatTensor<B>) {
+        let (y, inv_rms) = super::add_rms_norm::<B>(tensor(x), tensor(residual), eps);
+        (primitive(y), primitive(inv_rms))
+    }
+
+    pub fn add_rms_norm_backward<B: Backend>(
+        y: FloatTensor<B>,
+        inv_rms: FloatTensor<B>,
+        dy: FloatTensor<B>,
+    ) -> FloatTensor<B> {
+        primitive(super::add_rms_norm_backward::<B>(tensor(y), tensor(inv_rms), tensor(dy)))
+    }
+
+    pub fn swiglu<B: Backend>(gate_up: FloatTensor<B>) -> FloatTensor<B> {
+        primitive(super::swiglu::<B>(tensor(gate_up)))
+    }
+
+    pub fn swiglu_backward<B: Backend>(gate_up: FloatTensor<B>, dy: FloatTensor<B>) -> FloatTensor<B> {
+        primitive(super::swiglu_backward::<B>(tensor(gate_up), tensor(dy)))
+    }
+
+    pub fn attention<B: Backend>(
+        qkv: FloatTensor<B>,
+        rotary: Rotary<B>,
+        heads: usize,
+    ) -> (FloatTensor<B>, FloatTensor<B>) {
+        let (out, lse) = super::attention::<B>(tensor(qkv), tables::<B>(rotary), heads);
+        (primitive(out), primitive(lse))
+    }
+
+    pub fn attention_backward<B: Backend>(
+        qkv: FloatTensor<B>,
+        rotary: Rotary<B>,
+        heads: usize,
+        out: FloatTensor<B>,
+        lse: FloatTensor<B>,
+        dout: FloatTensor<B>,
+    ) -> FloatTensor<B> {
+        let (out, lse, dout) = (tensor(out), tensor(lse), tensor(dout));
+        primitive(super::attention_backward::<B>(tensor(qkv), tables::<B>(rotary), heads, out, lse, dout))
+    }
+
+    pub fn adam_atan2<B: Backend>(
+        param: FloatTensor<B>,
+        grad: FloatTensor<B>,
+        moments: (FloatTensor<B>, FloatTensor<B>),
+        update: &AdamAtan2Update,
+    ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+        // Element-wise, so the rank does not matter: one dimension serves all.
+        let shape = param.shape();
+        let flat = |t| tensor::<B, 1>(B::float_reshape(t, [shape.num_elements()].into()));
+        let (p, m, v) = super::adam_atan2(flat(param), flat(grad), flat(moments.0), flat(moments.1), update);
+        let back = |t: Tensor<B, 1>| B::float_reshape(primitive(t), shape.clone());
+        (back(p), back(m), back(v))
+    }
+}

@@ -7,7 +7,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
     fs::{self, File},
-    io::Write,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -50,8 +50,8 @@ pub enum WeightsError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The extension tells no known format.
-    #[error("{path}: unknown kind of weights; expected a file ending in .safetensors, .pt or .pth")]
+    /// Neither the extension nor the first bytes tell a known format.
+    #[error("{path}: unknown kind of weights; expected a file ending in .safetensors, .pt or .pth, or one of PyTorch")]
     Extension {
         /// Which file.
         path: PathBuf,
@@ -95,10 +95,18 @@ pub fn read(path: &Path) -> Result<StateDict, WeightsError> {
         Some("safetensors") => Ok(read_safetensors(path)?.0),
         Some("pt" | "pth") => read_pytorch(path),
         // The original saves its checkpoints as `step_N`, without an extension.
-        None if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("step_")) => {
-            read_pytorch(path)
-        }
+        _ if is_zip(path)? => read_pytorch(path),
         _ => Err(WeightsError::Extension { path: path.to_owned() }),
+    }
+}
+
+/// Whether a file starts as zip archives do, which `torch.save` writes.
+fn is_zip(path: &Path) -> Result<bool, WeightsError> {
+    let mut start = [0; 4];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut start)) {
+        Ok(()) => Ok(start == *b"PK\x03\x04"),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(source) => Err(WeightsError::Io { path: path.to_owned(), source }),
     }
 }
 

@@ -31,6 +31,8 @@ const FORMAT: u32 = 1;
 const MODEL: &str = "model.safetensors";
 const TRAIN: &str = "train.safetensors";
 const STATE: &str = "state.json";
+/// Extension of a checkpoint that is being written.
+const PARTIAL: &str = "partial";
 
 /// What can go wrong with checkpoints.
 #[derive(Debug, Error)]
@@ -119,7 +121,7 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
     keep: usize,
 ) -> Result<PathBuf, CheckpointError> {
     let target = folder.join(folder_name(step));
-    let partial = folder.join(format!("{}.partial", folder_name(step)));
+    let partial = folder.join(folder_name(step)).with_extension(PARTIAL);
     let io_at = |path: &Path| {
         let path = path.to_owned();
         move |source| CheckpointError::Io { path, source }
@@ -168,6 +170,24 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
         fs::remove_dir_all(old).map_err(io_at(old))?;
     }
     Ok(target)
+}
+
+/// Removes what a killed process left half-written.
+///
+/// # Errors
+/// If the folder cannot be read or something in it not be removed.
+pub fn remove_partial(folder: &Path) -> Result<(), CheckpointError> {
+    let io_at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CheckpointError::Io { path, source }
+    };
+    for entry in fs::read_dir(folder).map_err(io_at(folder))? {
+        let path = entry.map_err(io_at(folder))?.path();
+        if path.extension().is_some_and(|extension| extension == PARTIAL) {
+            fs::remove_dir_all(&path).map_err(io_at(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Flushes a folder's entries to disk, where the system can.

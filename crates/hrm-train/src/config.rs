@@ -104,7 +104,7 @@ pub struct ModelSection {
     pub h_cycles: usize,
     /// Low-level updates per high-level update.
     pub l_cycles: usize,
-    /// Width of the puzzle embedding; 0 for none.
+    /// Width of the puzzle embedding, by default `hidden_size`; 0 for none.
     pub puzzle_emb_ndim: usize,
     /// Positions.
     pub pos_encodings: PositionEncoding,
@@ -397,6 +397,10 @@ impl ResolvedRecipe {
             let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
             set(&mut values, key.trim().to_owned(), value, Origin::Flag)?;
         }
+        // As in the original's `puzzle_emb_ndim: ${.hidden_size}`.
+        if !origins.contains_key("model.puzzle_emb_ndim") {
+            values.insert("model.puzzle_emb_ndim".to_owned(), values["model.hidden_size"].clone());
+        }
         let recipe = deserialize(&values, &origins)?;
         let resolved = Self { recipe, origins };
         resolved.validate()?;
@@ -643,6 +647,9 @@ mod tests {
         assert!(matches!(resolved.origin("train.lr"), Origin::File(_)));
         assert_eq!(resolved.origin("train.seed"), Origin::Flag);
         assert_eq!(resolved.origin("train.beta1"), Origin::Default);
+        let width = |sets: &[&str]| load("", sets).unwrap().recipe.model.puzzle_emb_ndim;
+        assert_eq!(width(&["model.hidden_size=64"]), 64, "the puzzle embedding follows the model's width");
+        assert_eq!(width(&["model.hidden_size=64", "model.puzzle_emb_ndim=0"]), 0);
         let again: Recipe = toml::from_str(&resolved.to_toml()).unwrap();
         assert_eq!(again, resolved.recipe);
         assert_eq!(resolved.rows().len(), flatten(&to_table(&Recipe::default())).len());

@@ -19,7 +19,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    checkpoint::{self, CheckpointError},
+    checkpoint::{self, CheckpointError, Loaded},
     config::{ConfigError, Recipe, ResolvedRecipe},
     data::{self, DataError, TaskData},
     evaluate::{EvalReport, evaluate},
@@ -250,9 +250,10 @@ fn resume_run<A: HrmAutodiffBackend>(
         }
     }
     let folder = run_dir.join("checkpoints");
+    let all = checkpoint::list(&folder)?;
     let mut newest = None;
-    for (_, path) in checkpoint::list(&folder)?.into_iter().rev() {
-        match checkpoint::load::<A, SamplerState>(&path, device) {
+    for (_, path) in all.iter().rev() {
+        match checkpoint::load::<A, SamplerState>(path, device) {
             Ok(loaded) => {
                 newest = Some(loaded);
                 break;
@@ -260,18 +261,20 @@ fn resume_run<A: HrmAutodiffBackend>(
             Err(error) => observer.on_message(&format!("warning: {error}; trying the one before")),
         }
     }
-    let Some(loaded) = newest else {
-        return Err(CheckpointError::Absent { path: folder }.into());
+    let trainer = match newest {
+        Some(loaded) => Trainer::<A>::from_checkpoint(recipe, data, loaded)?,
+        // Killed before the first checkpoint: nothing is lost but the steps since the start.
+        None if all.is_empty() => Trainer::<A>::new(recipe, data, device)?,
+        None => return Err(CheckpointError::Absent { path: folder }.into()),
     };
-    let step = loaded.state.step;
-    let mut trainer = Trainer::<A>::with_model(recipe, data, loaded.model.clone())?;
-    trainer.adam.moments = loaded.moments;
-    trainer.state = Some((loaded.model, loaded.carry));
-    trainer.step = step;
-    trainer.sampler = data.sampler_from(&trainer.recipe.recipe, loaded.state.sampler)?;
-    let mut run = RunDir::resume(run_dir, step)?;
-    run.log(&format!("resumed after step {step}"))?;
-    observer.on_message(&format!("resumed after step {step}"));
+    checkpoint::remove_partial(&folder)?;
+    let mut run = RunDir::resume(run_dir, trainer.step)?;
+    let message = match trainer.step {
+        0 => "the run has no checkpoint yet: starting from the beginning".to_owned(),
+        step => format!("resumed after step {step}"),
+    };
+    run.log(&message)?;
+    observer.on_message(&message);
     Ok((run, trainer))
 }
 
@@ -300,12 +303,31 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         }
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let model = config.init(&mut rng, device)?;
-        Self::with_model(recipe, data, model)
+        let carry = model.inner().empty_carry(recipe.recipe.train.global_batch_size);
+        let sampler = data.sampler(&recipe.recipe)?;
+        Ok(Self::assemble(recipe, data, (model, carry), sampler))
     }
 
-    fn with_model(recipe: ResolvedRecipe, data: &TaskData, model: Hrm<A>) -> Result<Self, TrainError> {
+    fn from_checkpoint(
+        recipe: ResolvedRecipe,
+        data: &TaskData,
+        loaded: Loaded<A, SamplerState>,
+    ) -> Result<Self, TrainError> {
+        let Loaded { model, moments, carry, state } = loaded;
+        let sampler = data.sampler_from(&recipe.recipe, state.sampler)?;
+        let mut trainer = Self::assemble(recipe, data, (model, carry), sampler);
+        trainer.adam.moments = moments;
+        trainer.step = state.step;
+        Ok(trainer)
+    }
+
+    fn assemble(
+        recipe: ResolvedRecipe,
+        data: &TaskData,
+        state: (Hrm<A>, Carry<A::InnerBackend>),
+        sampler: TrainSampler,
+    ) -> Self {
         let Recipe { train, .. } = &recipe.recipe;
-        let sampler = data.sampler(&recipe.recipe)?;
         let metadata = data.train.metadata();
         let total_steps = match train.max_steps {
             0 => total_steps(
@@ -316,25 +338,24 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             ),
             steps => steps,
         };
-        let carry = model.inner().empty_carry(train.global_batch_size);
         let adam = AdamAtan2::new(AdamAtan2Config {
             beta1: train.beta1,
             beta2: train.beta2,
             weight_decay: train.weight_decay,
         });
-        Ok(Self {
+        Self {
             sign_sgd: SignSgd { weight_decay: train.puzzle_emb_weight_decay },
             schedule: CosineSchedule {
                 warmup_steps: train.lr_warmup_steps,
                 total_steps,
                 min_ratio: train.lr_min_ratio,
             },
-            state: Some((model, carry)),
+            state: Some(state),
             adam,
             sampler,
             recipe,
             step: 0,
-        })
+        }
     }
 
     fn state(&self) -> &(Hrm<A>, Carry<A::InnerBackend>) {

@@ -133,6 +133,22 @@ fn damaged_checkpoint_is_told_and_the_one_before_used() {
 }
 
 #[test]
+fn a_run_without_a_checkpoint_starts_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (whole, killed) = (root.path().join("whole"), root.path().join("killed"));
+    run(&whole, recipe(&[]), false).0.unwrap();
+    run(&killed, recipe(&["train.stop_after=2"]), false).0.unwrap();
+    // As a kill during the first checkpoint leaves it.
+    let checkpoints = killed.join("checkpoints");
+    fs::rename(checkpoints.join("step-2"), checkpoints.join("step-2.partial")).unwrap();
+    let (result, messages) = run(&killed, saved_recipe(&killed, &[]).unwrap(), true);
+    assert_eq!(result.unwrap().step, 12);
+    assert!(messages[0].contains("no checkpoint yet"), "{messages:?}");
+    assert_eq!(curve(&whole), curve(&killed));
+    assert!(!checkpoints.join("step-2.partial").exists());
+}
+
+#[test]
 fn unsound_changes_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("run");

@@ -3,6 +3,7 @@
 
 mod config;
 mod data;
+mod kill;
 mod readme;
 mod sandbox;
 mod solve;
