@@ -51,7 +51,9 @@ pub enum WeightsError {
         reason: String,
     },
     /// Neither the extension nor the first bytes tell a known format.
-    #[error("{path}: unknown kind of weights; expected a file ending in .safetensors, .pt or .pth, or one of PyTorch")]
+    #[error(
+        "{path}: unknown kind of weights; expected a file ending in .safetensors, .pt or .pth, or one of PyTorch"
+    )]
     Extension {
         /// Which file.
         path: PathBuf,
