@@ -2,9 +2,12 @@
 
 use burn::tensor::{Bytes, DType, Shape, TensorMetadata, ops::FloatTensor};
 use burn_flex::{Flex, FlexTensor, Layout};
-use hrm_kernels::{AdamAtan2Step, AttentionShape, Matrix, Rotary, Store};
+use hrm_kernels::{
+    AdamAtan2Step, AttentionShape, Matrix, PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix, Rotary,
+    Store,
+};
 
-use crate::{HrmBackend, MatmulPrecision, matmul_precision, ops::AdamAtan2Update, plain::primitives};
+use crate::{HrmBackend, MatmulPrecision, matmul_precision, ops::AdamAtan2Update, packed, plain::primitives};
 
 impl HrmBackend for Flex {
     const WIDEST_FLOAT: DType = DType::F64;
@@ -14,7 +17,21 @@ impl HrmBackend for Flex {
             return primitives::linear::<Self>(x, weight);
         }
         let ([rows, _], [width, _]) = (dims(&x), dims(&weight));
-        product(matrix(&x.to_contiguous()), matrix(&weight.to_contiguous()).transposed(), rows, width)
+        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+        let mut out = uninitialised(rows * width);
+        match matmul_precision() {
+            MatmulPrecision::F32 => {
+                let packed =
+                    packed::LINEAR.of(&weight, |o, i| PackedMatrix::pack_weight(values(&weight), o, i));
+                hrm_kernels::gemm_packed(matrix(&x), &packed, &mut out, Store::Set);
+            }
+            MatmulPrecision::Bf16 => {
+                let packed =
+                    packed::LINEAR_BF16.of(&weight, |o, i| PackedBf16::pack_weight(values(&weight), o, i));
+                hrm_kernels::gemm_bf16_packed(matrix(&x), &packed, &mut out, Store::Set);
+            }
+        }
+        from_vec(out, [rows, width])
     }
 
     fn linear_backward_input(dy: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -89,6 +106,29 @@ impl HrmBackend for Flex {
         let (gate_up, dy) = (gate_up.to_contiguous(), dy.to_contiguous());
         hrm_kernels::swiglu_backward(values(&gate_up), values(&dy), width / 2, &mut out);
         from_vec(out, [rows, width])
+    }
+
+    fn linear_swiglu(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        if x.dtype() != DType::F32 {
+            return Self::swiglu(Self::fused_linear(x, weight));
+        }
+        let ([rows, _], [width, _]) = (dims(&x), dims(&weight));
+        let inter = width / 2;
+        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+        let mut out = uninitialised(rows * inter);
+        match matmul_precision() {
+            MatmulPrecision::F32 => {
+                let packed =
+                    packed::GATE_UP.of(&weight, |_, i| PackedGateUp::pack(values(&weight), inter, i));
+                hrm_kernels::gemm_swiglu(matrix(&x), &packed, &mut out);
+            }
+            MatmulPrecision::Bf16 => {
+                let packed = packed::GATE_UP_BF16
+                    .of(&weight, |_, i| PackedGateUpBf16::pack(values(&weight), inter, i));
+                hrm_kernels::gemm_swiglu_bf16(matrix(&x), &packed, &mut out);
+            }
+        }
+        from_vec(out, [rows, inter])
     }
 
     fn fused_attention(

@@ -13,6 +13,8 @@ mod backends;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod ops;
+#[cfg(feature = "flex")]
+mod packed;
 pub mod plain;
 mod precision;
 
@@ -100,6 +102,15 @@ pub trait HrmBackend: Backend {
         plain::primitives::swiglu_backward::<Self>(gate_up, dy)
     }
 
+    /// `silu(gate) * up` with `gate_up = x W^T`: [`fused_linear`](Self::fused_linear) and
+    /// [`swiglu`](Self::swiglu) in one, for passes that keep nothing for a gradient.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, in]`; `weight`: `[2 * inter, in]`, gate first; output: `[rows, inter]`
+    fn linear_swiglu(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::swiglu(Self::fused_linear(x, weight))
+    }
+
     /// Bidirectional multi-head attention on fused queries, keys and values, with rotary positions where
     /// `rotary` gives the cosine and sine tables (fp32). Returns the output and the fp32 log-sum-exp of each
     /// row of scores.
@@ -147,6 +158,9 @@ pub trait HrmBackend: Backend {
 /// The CPU backend, `flex`.
 #[cfg(feature = "flex")]
 pub type Cpu = burn_flex::Flex;
+
+#[cfg(feature = "flex")]
+pub use hrm_kernels::TensorAllocator;
 
 /// A backend to train on: automatic differentiation over an [`HrmBackend`].
 pub trait HrmAutodiffBackend: AutodiffBackend<InnerBackend: HrmBackend> + HrmBackend {}

@@ -43,6 +43,14 @@ pub fn swiglu<B: HrmBackend>(gate_up: Tensor<B, 2>) -> Tensor<B, 2> {
     tensor(B::swiglu(primitive(gate_up)))
 }
 
+/// `silu(gate) * up`, gate and up being the halves of `x W^T`.
+///
+/// # Shapes
+/// - `x`: `[rows, in]`; `weight`: `[2 * inter, in]`; output: `[rows, inter]`
+pub fn linear_swiglu<B: HrmBackend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
+    tensor(B::linear_swiglu(primitive(x), primitive(weight)))
+}
+
 /// Bidirectional attention with optional rotary positions.
 ///
 /// # Shapes

@@ -21,6 +21,8 @@ for_each_backend!(
     add_rms_norm,
     add_rms_norm_of_one_tensor,
     swiglu,
+    linear_swiglu,
+    weights_that_change,
     attention,
     attention_of_large_scores,
     adam_atan2,
@@ -251,6 +253,58 @@ fn swiglu<B: HrmBackend>() {
                 );
             }
         }
+    }
+    check.finish();
+}
+
+fn linear_swiglu<B: HrmBackend>() {
+    let mut check = line::<B>("linear_swiglu");
+    for precision in precisions::<B>() {
+        for [rows, input, inter] in [[1, 1, 1], [3, 5, 7], [17, 64, 33], [82, 128, 96], [33, 700, 40]] {
+            let inputs = Inputs { scale: 1.0, ..Inputs::of([[rows, input], [2 * inter, input]]) };
+            inputs.compare_all::<B>(
+                &mut check,
+                precision,
+                |[x, weight]| ops::linear_swiglu(x, weight),
+                |[x, weight]| plain::swiglu(plain::linear(x, weight)),
+            );
+            // Without a gradient it may be one product.
+            let [x, weight] = [(1, rows), (2, 2 * inter)]
+                .map(|(seed, rows)| inner::<B>(seed, [rows, input], precision.dtype));
+            let expected = tensor_values(plain::swiglu(plain::linear(x.clone(), weight.clone())));
+            let cast = |t: Tensor<B, 2>| t.cast(precision.dtype);
+            let got = tensor_values(ops::linear_swiglu(cast(x), cast(weight)));
+            let what = format!("{:?} {rows}x{input}x{inter} without a gradient", precision.dtype);
+            check.check_within(&what, &got, &expected, 0.0, precision.tolerance);
+        }
+    }
+    check.finish();
+}
+
+/// A tensor that is not differentiated: fp32 values that are exact in another type.
+fn inner<B: Backend>(seed: u64, shape: [usize; 2], exact_in: DType) -> Tensor<B, 2> {
+    let values = noise(seed, shape[0] * shape[1], exact_in);
+    Tensor::from_data(TensorData::new(values, shape), &B::Device::default())
+}
+
+/// A backend may keep weights in another layout, but never older values.
+fn weights_that_change<B: HrmBackend>() {
+    let mut check = line::<B>("linear, weights that change");
+    let x = inner::<B>(1, [9, 16], DType::F32);
+    let mut weight = inner::<B>(2, [12, 16], DType::F32);
+    let (mut m, mut v) = (weight.zeros_like(), weight.zeros_like());
+    for step in 1..=4 {
+        for _ in 0..2 {
+            let what = |name: &str| format!("{name} after {step} updates");
+            let expected = tensor_values(plain::linear(x.clone(), weight.clone()));
+            let got = tensor_values(ops::linear(x.clone(), weight.clone()));
+            check.check_within(&what("linear"), &got, &expected, 0.0, 5e-6);
+            let expected = tensor_values(plain::swiglu(plain::linear(x.clone(), weight.clone())));
+            let got = tensor_values(ops::linear_swiglu(x.clone(), weight.clone()));
+            check.check_within(&what("linear_swiglu"), &got, &expected, 0.0, 5e-6);
+        }
+        let update = AdamAtan2Update { lr: 0.3, beta1: 0.9, beta2: 0.95, weight_decay: 0.1, step };
+        (weight, m, v) = ops::adam_atan2(weight, inner(step + 10, [12, 16], DType::F32), m, v, &update);
     }
     check.finish();
 }

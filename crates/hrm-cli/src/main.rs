@@ -16,6 +16,10 @@ use clap::Parser;
 
 use crate::cli::Cli;
 
+#[cfg(feature = "flex")]
+#[global_allocator]
+static ALLOCATOR: hrm_backend::TensorAllocator = hrm_backend::TensorAllocator::new();
+
 fn main() -> ExitCode {
     // Usage errors, --help and --version end in here, with exit code 2 or 0.
     let cli = Cli::parse();

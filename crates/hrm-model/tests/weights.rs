@@ -214,5 +214,10 @@ fn broken_files_are_refused_and_nothing_is_overwritten() {
     fs::write(&pt, b"PK\x03\x04 cut short").unwrap_or_else(|e| panic!("{e}"));
     assert!(matches!(weights::read(&pt), Err(WeightsError::Format { .. })));
     let odd = dir.path().join("weights.h5");
+    assert!(matches!(weights::read(&odd), Err(WeightsError::Io { .. })), "absent");
+    fs::write(&odd, b"\x89HDF\r\n").unwrap_or_else(|e| panic!("{e}"));
     assert!(matches!(weights::read(&odd), Err(WeightsError::Extension { .. })));
+    // Whatever its name, a zip archive is read as PyTorch's.
+    fs::write(&odd, b"PK\x03\x04 cut short").unwrap_or_else(|e| panic!("{e}"));
+    assert!(matches!(weights::read(&odd), Err(WeightsError::Format { .. })));
 }

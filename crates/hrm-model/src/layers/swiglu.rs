@@ -31,6 +31,7 @@ impl<B: HrmBackend> SwiGlu<B> {
     /// # Shapes
     /// - `x`, output: `[rows, hidden]`
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.down_proj.forward(ops::swiglu(self.gate_up_proj.forward(x)))
+        let weight = self.gate_up_proj.weight.val().cast(x.dtype());
+        self.down_proj.forward(ops::linear_swiglu(x, weight))
     }
 }
