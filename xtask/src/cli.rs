@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     backend::Backend,
-    ci, gpu_check, parity_subset,
+    bench, ci, gpu_check, parity_subset,
     process::{Cmd, target_dir},
 };
 
@@ -31,12 +31,9 @@ pub enum Task {
     },
     /// Build `hrm` for one backend and train with it.
     Train(TrainArgs),
-    /// Run the benchmarks.
-    Bench {
-        /// For `cargo bench`, for example `-- attention`.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
-    },
+    /// Measure: criterion benches of operators, model and data, then the same model in PyTorch where a Python with
+    /// torch is found, turn by turn in one run; prints ratios and writes a dated record to docs/benchmarks.
+    Bench(bench::BenchArgs),
     /// Build the `hrm` binary to give away (release profile) and say how large it is.
     Dist {
         /// Which backend to compile in.
@@ -110,7 +107,7 @@ impl Task {
         match self {
             Self::Ci { all_backends } => ci::run(all_backends),
             Self::Train(args) => args.in_any_order()?.command().run_interactive(),
-            Self::Bench { args } => Cmd::cargo("bench --package hrm-benches").args(args).run_interactive(),
+            Self::Bench(args) => bench::run(&args),
             Self::Dist { backend } => dist(backend),
             Self::GpuCheck => gpu_check::run(),
             Self::ParitySubset { source, target } => parity_subset::run(&source, &target),

@@ -1,6 +1,7 @@
 //! Build tasks of the workspace: `cargo xtask --help`.
 
 mod backend;
+mod bench;
 mod ci;
 mod cli;
 mod gpu_check;

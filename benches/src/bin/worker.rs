@@ -1,0 +1,178 @@
+//! Runs workloads on request, for a comparison interleaved with `benches/pytorch/worker.py`, whose protocol it
+//! speaks: a name on standard input, a line of JSON with seconds, peak memory and a checksum on standard output.
+//!
+//! Usage: worker WEIGHTS.safetensors [f32|bf16]. Writes the weights that both sides use.
+
+use std::{
+    collections::HashMap,
+    env,
+    error::Error,
+    fs,
+    io::{self, BufRead, Write},
+    path::Path,
+    time::Instant,
+};
+
+use burn::{
+    backend::Autodiff,
+    tensor::{Tensor, TensorData, backend::Backend},
+};
+use hrm_backend::{HrmBackend, ops};
+use hrm_benches::batch;
+use hrm_model::{ForwardDtype, Hrm, ModelConfig, act::Carry, layers::RotaryTables, loss::LossKind};
+use hrm_train::{
+    optim::{AdamAtan2, AdamAtan2Config, SignSgd},
+    step::{StepSettings, train_step},
+};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+#[global_allocator]
+static ALLOCATOR: hrm_backend::TensorAllocator = hrm_backend::TensorAllocator::new();
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+#[cfg(feature = "cuda")]
+type Device = burn::backend::Cuda;
+#[cfg(not(feature = "cuda"))]
+type Device = hrm_backend::Cpu;
+
+const SEGMENTS: usize = 16;
+
+fn main() -> Result<()> {
+    let mut args = env::args().skip(1);
+    let weights = args.next().ok_or("usage: worker WEIGHTS.safetensors [f32|bf16]")?;
+    let dtype = match args.next().as_deref() {
+        None | Some("f32") => ForwardDtype::F32,
+        Some("bf16") => ForwardDtype::Bf16,
+        Some(other) => return Err(format!("expected f32 or bf16, got {other}").into()),
+    };
+    let mut worker = Worker::<Device>::new(Path::new(&weights), dtype)?;
+    println!(r#"{{"ready": "hrm {}", "threads": {}}}"#, Device::name(&Default::default()), rayon_threads());
+    for line in io::stdin().lock().lines() {
+        let (seconds, checksum) = worker.run(line?.trim())?;
+        println!(
+            r#"{{"seconds": {seconds:e}, "checksum": {checksum:e}, "peak_bytes": {}}}"#,
+            peak_bytes().unwrap_or(0)
+        );
+        io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+fn rayon_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The largest resident size so far, where the system tells it.
+fn peak_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+struct Worker<B: HrmBackend> {
+    model: Hrm<Autodiff<B>>,
+    inner: Hrm<B>,
+    training: Option<Training<B>>,
+    matrices: HashMap<[usize; 2], Tensor<B, 2>>,
+}
+
+struct Training<B: HrmBackend> {
+    model: Hrm<Autodiff<B>>,
+    carry: Carry<B>,
+    adam: AdamAtan2<B>,
+}
+
+impl<B: HrmBackend> Worker<B> {
+    fn new(weights: &Path, dtype: ForwardDtype) -> Result<Self> {
+        let config = ModelConfig { forward_dtype: dtype, ..ModelConfig::hrm_sudoku_extreme() };
+        let model: Hrm<Autodiff<B>> = config.init(&mut ChaCha8Rng::seed_from_u64(0), &Default::default())?;
+        let inner = model.inner();
+        inner.save(weights, ForwardDtype::F32)?;
+        Ok(Self { model, inner, training: None, matrices: HashMap::new() })
+    }
+
+    /// Seconds and checksum of a workload: `act_step/32`.
+    fn run(&mut self, name: &str) -> Result<(f64, f64)> {
+        let mut parts = name.split('/');
+        let kind = parts.next().unwrap_or_default();
+        let sizes: Vec<usize> = parts.map(str::parse).collect::<std::result::Result<_, _>>()?;
+        match (kind, sizes.as_slice()) {
+            ("act_step", &[rows]) => Ok(timed(|| self.segments(rows, 1))),
+            ("solve", &[rows]) => Ok(timed(|| self.segments(rows, SEGMENTS))),
+            ("training_step", &[rows]) => Ok(timed(|| self.training_step(rows))),
+            ("product", &[m, k, n]) => {
+                let (x, weight) = (self.matrix(m, k), self.matrix(n, k));
+                let (seconds, y) = timed(|| ops::linear(x, weight));
+                Ok((seconds, mean_abs(y)))
+            }
+            ("block", &[rows]) => {
+                let config = self.inner.config();
+                let (seq, hidden) = (config.total_len(), config.hidden_size);
+                let rotary =
+                    RotaryTables::new(seq, config.head_dim(), config.rope_theta, &Default::default());
+                let block = self.inner.h_level.layers[0].clone();
+                let x = self.matrix(rows * seq, hidden).reshape([rows, seq, hidden]);
+                let (seconds, y) = timed(|| block.forward(x, Some(&rotary)));
+                Ok((seconds, mean_abs(y.reshape([rows * seq, hidden]))))
+            }
+            _ => Err(format!("unknown workload {name}").into()),
+        }
+    }
+
+    fn segments(&self, rows: usize, count: usize) -> f64 {
+        let batch = batch::<B>(rows, &Default::default());
+        let mut carry = Carry::fresh(&self.inner, batch.inputs, batch.puzzle_identifiers);
+        let mut logits = None;
+        for _ in 0..count {
+            let (next, output) = self.inner.segment(carry);
+            carry = next;
+            logits = Some(output.logits);
+        }
+        logits.map_or(0.0, |logits| mean_abs(logits.flatten(0, 1)))
+    }
+
+    fn training_step(&mut self, rows: usize) -> f64 {
+        let Training { model, carry, mut adam } = self.training.take().unwrap_or_else(|| Training {
+            model: self.model.clone(),
+            carry: self.inner.empty_carry(rows),
+            adam: AdamAtan2::new(AdamAtan2Config { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 }),
+        });
+        let settings = StepSettings {
+            loss: LossKind::Stablemax,
+            global_batch: rows,
+            grad_clip: None,
+            lr: 1e-4,
+            puzzle_emb_lr: 1e-4,
+        };
+        let batch = batch::<B>(rows, &Default::default());
+        let sign_sgd = SignSgd { weight_decay: 1.0 };
+        let (model, output) =
+            train_step::<Autodiff<B>>(model, carry, batch, None, &mut adam, sign_sgd, &settings);
+        let metrics: Vec<f64> = output.metrics.into_data().iter::<f64>().collect();
+        self.training = Some(Training { model, carry: output.carry, adam });
+        hrm_model::loss::Metrics::from_values(&metrics).lm_loss / rows as f64
+    }
+
+    /// From -1 to 1 in even steps, kept: a model's weights stay too.
+    fn matrix(&mut self, rows: usize, cols: usize) -> Tensor<B, 2> {
+        let matrix = self.matrices.entry([rows, cols]).or_insert_with(|| {
+            let last = (rows * cols - 1) as f32;
+            let values: Vec<f32> = (0..rows * cols).map(|i| 2.0 * i as f32 / last - 1.0).collect();
+            Tensor::from_data(TensorData::new(values, [rows, cols]), &Default::default())
+        });
+        matrix.clone()
+    }
+}
+
+fn timed<R>(work: impl FnOnce() -> R) -> (f64, R) {
+    let start = Instant::now();
+    let result = work();
+    (start.elapsed().as_secs_f64(), result)
+}
+
+/// Reads the tensor back, so that the device has finished.
+fn mean_abs<B: HrmBackend>(tensor: Tensor<B, 2>) -> f64 {
+    tensor.abs().mean().into_data().iter::<f64>().sum()
+}
