@@ -19,14 +19,15 @@ const CLASSES: usize = (MAX_SHIFT - MIN_SHIFT) as usize * STEPS + 1;
 /// The size of a huge page, and the alignment of blocks that hold one.
 const HUGE: usize = 2 << 20;
 const PAGE: usize = 4096;
-/// Bytes that may lie idle however little is in use.
-const IDLE: usize = 256 << 20;
+/// Bytes that may be held beyond the most that was in use at once.
+const SLACK: usize = 256 << 20;
 
 /// The system's allocator with a store of large blocks.
 ///
 /// Each operator of a tensor library allocates its output, of some megabytes, and soon frees it. Common allocators map such blocks anew
 /// each time, and the kernel clears every page of them: a quarter of the time of training a small model. This one keeps them by size,
-/// on huge pages where the system has those. Once the idle ones amount to what is in use plus 256 MiB, freed ones go back to the system.
+/// on huge pages where the system has those. Blocks in use and idle ones together never exceed the most that was in use at once by more than
+/// 256 MiB: where a new block would, idle ones of other sizes go back to the system first.
 ///
 /// ```
 /// #[global_allocator]
@@ -42,6 +43,8 @@ pub struct TensorAllocator {
     idle: [Mutex<usize>; CLASSES],
     idle_bytes: AtomicUsize,
     used_bytes: AtomicUsize,
+    /// The most that was in use at once.
+    peak_bytes: AtomicUsize,
 }
 
 /// A size of blocks that are kept.
@@ -68,6 +71,14 @@ impl Class {
         Some(Self { index: (shift - MIN_SHIFT) as usize * STEPS + steps, size: (1 << shift) + steps * step })
     }
 
+    /// The size of the class with an index.
+    fn size_at(index: usize) -> usize {
+        match index.checked_sub(1) {
+            None => 1 << MIN_SHIFT,
+            Some(above) => (1 << (above / STEPS) << MIN_SHIFT) / STEPS * (STEPS + 1 + above % STEPS),
+        }
+    }
+
     fn layout(self) -> Layout {
         let align = if self.size >= HUGE { HUGE } else { PAGE };
         // SAFETY: a power of two, and the sizes are far below isize::MAX.
@@ -83,20 +94,17 @@ impl TensorAllocator {
             idle: [const { Mutex::new(0) }; CLASSES],
             idle_bytes: AtomicUsize::new(0),
             used_bytes: AtomicUsize::new(0),
+            peak_bytes: AtomicUsize::new(0),
         }
     }
 
     fn take(&self, class: Class) -> *mut u8 {
-        self.used_bytes.fetch_add(class.size, Relaxed);
-        let mut first = self.idle[class.index].lock().unwrap_or_else(PoisonError::into_inner);
-        let block = ptr::with_exposed_provenance_mut::<usize>(*first);
-        if !block.is_null() {
-            // SAFETY: an idle block is ours, page-aligned, and `give` has written the next one's address to its first word.
-            *first = unsafe { *block };
-            self.idle_bytes.fetch_sub(class.size, Relaxed);
-            return block.cast();
+        let used = self.used_bytes.fetch_add(class.size, Relaxed) + class.size;
+        self.peak_bytes.fetch_max(used, Relaxed);
+        if let Some(block) = self.pop(class.index, class.size) {
+            return block;
         }
-        drop(first);
+        self.make_room(used);
         // SAFETY: the size is not 0.
         let block = unsafe { System.alloc(class.layout()) };
         if block.is_null() {
@@ -107,14 +115,36 @@ impl TensorAllocator {
         block
     }
 
+    /// Gives idle blocks back to the system, the largest first, until those that stay are within bounds.
+    fn make_room(&self, used: usize) {
+        let most = self.peak_bytes.load(Relaxed) + SLACK - used;
+        for index in (0..CLASSES).rev() {
+            let size = Class::size_at(index);
+            while self.idle_bytes.load(Relaxed) > most {
+                let Some(block) = self.pop(index, size) else { break };
+                // SAFETY: `take` allocated it with this layout, and now nobody else has it.
+                unsafe { System.dealloc(block, Class { index, size }.layout()) };
+            }
+        }
+    }
+
+    /// An idle block of a class.
+    fn pop(&self, index: usize, size: usize) -> Option<*mut u8> {
+        let mut first = self.idle[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let block = ptr::with_exposed_provenance_mut::<usize>(*first);
+        if block.is_null() {
+            return None;
+        }
+        // SAFETY: an idle block is ours, page-aligned, and `give` has written the next one's address to its first word.
+        *first = unsafe { *block };
+        self.idle_bytes.fetch_sub(size, Relaxed);
+        Some(block.cast())
+    }
+
     /// # Safety
     /// `block` was taken from this allocator with this class, and nobody uses it any more.
     unsafe fn give(&self, block: *mut u8, class: Class) {
-        let used = self.used_bytes.fetch_sub(class.size, Relaxed) - class.size;
-        if self.idle_bytes.load(Relaxed) + class.size > used + IDLE {
-            // SAFETY: `take` allocated it with this layout.
-            return unsafe { System.dealloc(block, class.layout()) };
-        }
+        self.used_bytes.fetch_sub(class.size, Relaxed);
         self.idle_bytes.fetch_add(class.size, Relaxed);
         let mut first = self.idle[class.index].lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the block is page-aligned, longer than a word, and no longer used.
@@ -205,6 +235,7 @@ mod tests {
             let class = Class::of(layout(size, 64)).unwrap();
             assert!(class.size >= size && class.size < size + size.div_ceil(STEPS) + 1, "{size} {class:?}");
             assert_eq!(Class::of(layout(class.size, 64)), Some(class), "a class holds its own size");
+            assert_eq!(Class::size_at(class.index), class.size);
             assert!(class.index >= last && class.index < CLASSES);
             last = class.index;
         }
@@ -246,16 +277,23 @@ mod tests {
     #[test]
     fn idle_blocks_are_bounded() {
         let allocator = TensorAllocator::new();
-        let layout = layout(64 << 20, 64);
-        // SAFETY: each block is freed once and never touched.
-        unsafe {
-            let blocks: Vec<*mut u8> = (0..12).map(|_| allocator.alloc(layout)).collect();
-            for block in blocks {
-                allocator.dealloc(block, layout);
-            }
-        }
-        // 8 of 12: while 4 were in use, 4 + 4 could lie idle.
-        assert_eq!(allocator.idle_bytes.load(Relaxed), 8 * layout.size());
+        let held = || allocator.idle_bytes.load(Relaxed) + allocator.used_bytes.load(Relaxed);
+        let small = layout(64 << 20, 64);
+        let allocate = |layout, count| -> Vec<*mut u8> {
+            // SAFETY: the size is not 0.
+            (0..count).map(|_| unsafe { allocator.alloc(layout) }).collect()
+        };
+        let free = |blocks: Vec<*mut u8>, layout| {
+            // SAFETY: each block is freed once and never touched.
+            blocks.into_iter().for_each(|block| unsafe { allocator.dealloc(block, layout) });
+        };
+        free(allocate(small, 12), small);
+        assert_eq!(held(), 12 * small.size(), "all are kept");
+        // Others that together need no more: idle ones make room for them.
+        let large = layout(128 << 20, 64);
+        free(allocate(large, 6), large);
+        assert!(held() <= 12 * small.size() + SLACK, "{}", held());
+        assert_eq!(allocator.peak_bytes.load(Relaxed), 12 * small.size());
     }
 
     #[test]
