@@ -148,8 +148,8 @@ const fn minicolumn(mini: usize) -> (usize, usize, usize) {
     (n / 9, n % 9 / 3, n % 3)
 }
 
-/// Searches a board of 81 cells.
-pub(super) fn search(cells: &[u8], run: &mut Run<'_>) {
+/// Searches a board of 81 cells; `except` names a cell and the value that it must not have.
+pub(super) fn search(cells: &[u8], except: Option<(usize, u8)>, run: &mut Run<'_>) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2")
         && std::arch::is_x86_feature_detected!("bmi1")
@@ -157,20 +157,20 @@ pub(super) fn search(cells: &[u8], run: &mut Run<'_>) {
         && std::arch::is_x86_feature_detected!("popcnt")
     {
         // SAFETY: the machine has the features that the function is compiled for.
-        return unsafe { search_x86(cells, run) };
+        return unsafe { search_x86(cells, except, run) };
     }
-    search_anywhere(cells, run);
+    search_anywhere(cells, except, run);
 }
 
 /// The same code as elsewhere, compiled for machines that count bits in one instruction: a third faster.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-fn search_x86(cells: &[u8], run: &mut Run<'_>) {
-    search_anywhere(cells, run);
+fn search_x86(cells: &[u8], except: Option<(usize, u8)>, run: &mut Run<'_>) {
+    search_anywhere(cells, except, run);
 }
 
 #[inline(always)]
-fn search_anywhere(cells: &[u8], run: &mut Run<'_>) {
+fn search_anywhere(cells: &[u8], except: Option<(usize, u8)>, run: &mut Run<'_>) {
     let mut state = State {
         cand: [[BAND; 3]; 9],
         seen: [[0; 3]; 9],
@@ -182,6 +182,9 @@ fn search_anywhere(cells: &[u8], run: &mut Run<'_>) {
         if value != 0 {
             state.place(usize::from(value - 1), cell / 27, cell % 27);
         }
+    }
+    if let Some((cell, value)) = except {
+        state.cand[usize::from(value - 1)][cell / 27] &= !(1 << (cell % 27));
     }
     if !run.enter() {
         return;
