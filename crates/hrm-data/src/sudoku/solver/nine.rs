@@ -171,8 +171,8 @@ fn search_anywhere(cells: &[u8], except: Option<(usize, u8)>, run: &mut Run<'_>)
     // What is still to be tried: the other sides of the guesses.
     let mut waiting: Vec<State> = Vec::new();
     loop {
-        if state.propagate() {
-            match state.choose() {
+        if let Some(pairs) = state.propagate() {
+            match state.choose(pairs) {
                 None => run.found(|| state.solution()),
                 Some((digit, band, cell)) => {
                     run.work.guesses += 1;
@@ -215,32 +215,26 @@ impl State {
         self.cand[digit][band] &= KEEP[cell];
     }
 
-    /// Locked candidates and singles until nothing changes; false on a contradiction.
+    /// Locked candidates, singles and full minirows until nothing changes. The open cells with two candidates, or `None` on a
+    /// contradiction.
     #[inline(always)]
-    fn propagate(&mut self) -> bool {
+    fn propagate(&mut self) -> Option<Cells> {
         loop {
             let mut changed = false;
             for digit in 0..9 {
-                // A digit is settled before the next is looked at: most of its changes feed its own bands.
                 while self.cand[digit] != self.seen[digit] {
                     changed = true;
                     if !self.settle_digit(digit) {
-                        return false;
+                        return None;
                     }
                 }
             }
             if changed {
                 continue;
             }
-            match self.naked_singles() {
-                None => return false,
-                Some(true) => continue,
-                Some(false) => {}
-            }
-            match self.full_minis() {
-                None => return false,
-                Some(true) => {}
-                Some(false) => return true,
+            let (placed, pairs) = self.naked_singles()?;
+            if !placed && !self.full_minis()? {
+                return Some(pairs);
             }
         }
     }
@@ -314,12 +308,14 @@ impl State {
         true
     }
 
-    /// Places digits in cells that have one candidate. `None` if a cell has none, `Some(true)` if any was placed.
+    /// Places digits in cells that have one candidate: whether there were any, and the open cells with two. `None` if a cell has
+    /// none.
     #[inline(always)]
-    fn naked_singles(&mut self) -> Option<bool> {
-        let (mut once, mut twice) = ([0; 4], [0; 4]);
+    fn naked_singles(&mut self) -> Option<(bool, Cells)> {
+        let (mut once, mut twice, mut thrice) = ([0; 4], [0; 4], [0; 4]);
         for words in &self.cand {
             for band in 0..4 {
+                thrice[band] |= twice[band] & words[band];
                 twice[band] |= once[band] & words[band];
                 once[band] |= words[band];
             }
@@ -338,7 +334,7 @@ impl State {
                 self.place(digit, band, cell);
             }
         }
-        Some(any)
+        Some((any, std::array::from_fn(|band| twice[band] & !thrice[band] & self.open[band])))
     }
 
     /// Three digits for three cells: where only three digits may stand in a minirow or minicolumn, they must; where three
@@ -395,19 +391,10 @@ impl State {
     /// Where to guess, as (digit, band, cell): a cell with two candidates if there is one, else a digit with two
     /// places in a row, else the first candidate of the first open cell. `None` if the board is solved.
     #[inline(always)]
-    fn choose(&self) -> Option<(usize, usize, usize)> {
+    fn choose(&self, pairs: Cells) -> Option<(usize, usize, usize)> {
         if self.open == [0; 4] {
             return None;
         }
-        let (mut once, mut twice, mut thrice) = ([0; 4], [0; 4], [0; 4]);
-        for words in &self.cand {
-            for band in 0..4 {
-                thrice[band] |= twice[band] & words[band];
-                twice[band] |= once[band] & words[band];
-                once[band] |= words[band];
-            }
-        }
-        let pairs = std::array::from_fn(|band| twice[band] & !thrice[band] & self.open[band]);
         if let Some(best) = self.best_pair(pairs) {
             return Some(best);
         }
