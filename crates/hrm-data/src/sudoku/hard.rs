@@ -151,24 +151,29 @@ pub fn generate_split(options: &HardOptions) -> Result<Split, BuildError> {
                 || (generator.clone(), Classifier::new()),
                 |(generator, classifier), index| {
                     let made = generator.generate(index);
-                    let keys = (classifier.key(&made.puzzle), classifier.key(&made.solution));
+                    let hard = made.rating >= options.min_rating;
+                    let keys = hard.then(|| (classifier.key(&made.puzzle), classifier.key(&made.solution)));
                     (index, made, keys)
                 },
             )
             .collect();
-        for (index, made, (puzzle_key, solution_key)) in made {
+        for (index, made, keys) in made {
             let (train_full, test_full) =
                 (split.train.len() >= options.train, split.test.len() >= options.test);
             if train_full && test_full {
                 break;
             }
-            let known = solution_is_test.get(&solution_key).copied();
-            let for_test = known.unwrap_or_else(|| {
-                let mut rng = stream(options.seed, Purpose::Subsample, index, 2);
-                !test_full && (train_full || random::below_u64(&mut rng, wanted as u64) < options.test as u64)
+            // Both sides of the split are drawn at random, walk by walk; a solution that is known stays on its side.
+            let place = keys.and_then(|(puzzle, solution)| {
+                let for_test = solution_is_test.get(&solution).copied().unwrap_or_else(|| {
+                    let mut rng = stream(options.seed, Purpose::Subsample, index, 2);
+                    let draw = random::below_u64(&mut rng, wanted as u64) < options.test as u64;
+                    !test_full && (train_full || draw)
+                });
+                let full = if for_test { test_full } else { train_full };
+                (!full && puzzles.insert(puzzle)).then_some((solution, for_test))
             });
-            let full = if for_test { test_full } else { train_full };
-            if full || made.rating < options.min_rating || !puzzles.insert(puzzle_key) {
+            let Some((solution_key, for_test)) = place else {
                 misses += 1;
                 if misses >= PATIENCE {
                     return Err(BuildError::Exhausted {
@@ -180,7 +185,7 @@ pub fn generate_split(options: &HardOptions) -> Result<Split, BuildError> {
                     });
                 }
                 continue;
-            }
+            };
             misses = 0;
             solution_is_test.insert(solution_key, for_test);
             let record = Record {
@@ -246,5 +251,34 @@ mod tests {
         let options = HardOptions { seed: 1, train: 1, test: 0, steps: 0, min_rating: 1_000_000 };
         let error = generate_split(&options).unwrap_err().to_string();
         assert!(error.starts_with("found no new puzzle in 5000 tries, with 0 of 1 training"), "{error}");
+    }
+
+    /// `datasets/sudoku-hard`, which is part of the repository.
+    #[test]
+    fn the_sample_is_what_its_recipe_says() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sudoku-hard");
+        let read = |name| crate::sudoku::read_records(&folder.join(name)).unwrap();
+        let (train, test) = (read("train.csv.gz"), read("test.csv.gz"));
+        assert_eq!((train.len(), test.len()), (1_000, 1_000));
+        let mut generator = HardGenerator::new(1, 200);
+        let mut solver = Solver::new();
+        for set in [&train, &test] {
+            for record in set {
+                assert_eq!(Some(rating(&mut solver, &record.puzzle) as f64), record.rating);
+                let solution = record.solution.clone().unwrap();
+                assert_eq!(solver.classify(&record.puzzle), Verdict::Unique(solution));
+            }
+            assert!(set.iter().filter_map(|r| r.rating).sum::<f64>() >= 10.0 * set.len() as f64);
+            for record in set.iter().step_by(250) {
+                let number = record.source.rsplit(' ').next().unwrap().parse().unwrap();
+                assert_eq!(generator.generate(number).puzzle, record.puzzle, "{}", record.source);
+            }
+        }
+        check_disjoint(&train, &test).unwrap();
+        let mut classifier = Classifier::new();
+        let mut grids = |set: &[Record]| -> HashSet<ClassKey> {
+            set.iter().map(|r| classifier.key(r.solution.as_ref().unwrap())).collect()
+        };
+        assert!(grids(&train).is_disjoint(&grids(&test)), "a solution grid of both sets");
     }
 }
