@@ -4,8 +4,9 @@
 //! may still stand. Within a band a digit takes three *minirows* (three cells of one row in one box), one in each row and
 //! one in each box: a permutation of three. Which minirows are part of some permutation that the candidates still allow
 //! is one look-up in a table of 512 entries, and covers locked candidates and hidden singles of rows and boxes at once.
-//! The same table, indexed by which columns of a stack each band still offers, does the same for columns. What is
-//! left for other means are naked singles (a bit-sliced count over the nine digits) and the search.
+//! The same table, indexed by which columns of a stack each band still offers, does the same for columns. Bit-sliced counts
+//! over the nine digits find naked singles, and minirows and minicolumns where three digits must or may stand. The band
+//! representation is that of the solvers of the players' forum (JCZSolve); the three digits of a minirow are tdoku's triads.
 
 use super::Run;
 
