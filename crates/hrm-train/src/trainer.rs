@@ -225,6 +225,35 @@ pub fn train<A: HrmAutodiffBackend>(
     result
 }
 
+/// Runs some steps of a recipe and throws them away: GPU backends compile and tune their kernels for the recipe's
+/// shapes then, and keep the result on disk for the runs that follow. Gives the seconds of each step, and of one
+/// evaluated batch at the end.
+///
+/// # Errors
+/// As [`train`], but for the run directory: nothing is written.
+pub fn warm_up<A: HrmAutodiffBackend>(
+    recipe: ResolvedRecipe,
+    steps: u64,
+    device: &A::Device,
+) -> Result<Vec<f64>, TrainError> {
+    let data = data::load(&recipe.recipe.data)?;
+    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
+    let Recipe { train, eval, .. } = recipe.recipe.clone();
+    let mut trainer = Trainer::<A>::new(recipe, &data, device)?;
+    let mut seconds = Vec::new();
+    for _ in 0..steps {
+        let start = Instant::now();
+        // Reading back waits for the device.
+        trainer.one_step().metrics.into_data();
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let inner = trainer.model().inner();
+    let batches = data.eval_batches(eval.batch_size, eval.batch_size);
+    let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, device);
+    seconds.push(report.seconds);
+    Ok(seconds)
+}
+
 /// The recipe that a run directory was started with.
 ///
 /// # Errors
