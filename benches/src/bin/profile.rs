@@ -41,7 +41,8 @@ fn main() {
         Tensor::<B, 2>::from_data(TensorData::new(values, [rows, cols]), &device)
     };
     let rotary = RotaryTables::<B>::new(seq, config.head_dim(), config.rope_theta, &device);
-    let block = &model.h_level.layers[0];
+    let block = &model.l_level.layers[0];
+    let attention = block.self_attn.as_ref().expect("the paper's blocks have attention");
     let weight = |linear: &hrm_model::layers::Linear<B>| linear.weight.val();
     let (x, wide, qkv) = (matrix(tokens, hidden), matrix(tokens, inter), matrix(tokens, 3 * hidden));
     let qkv = qkv.reshape([rows, seq, 3 * hidden]);
@@ -53,7 +54,7 @@ fn main() {
         Row {
             name: "qkv projection",
             calls,
-            seconds: time(|| ops::linear(x.clone(), weight(&block.self_attn.qkv_proj))),
+            seconds: time(|| ops::linear(x.clone(), weight(&attention.qkv_proj))),
             gflop: product(tokens, hidden, 3 * hidden),
             gbyte: traffic(tokens * 4 * hidden),
         },
@@ -69,7 +70,7 @@ fn main() {
         Row {
             name: "output projection",
             calls,
-            seconds: time(|| ops::linear(x.clone(), weight(&block.self_attn.o_proj))),
+            seconds: time(|| ops::linear(x.clone(), weight(&attention.o_proj))),
             gflop: product(tokens, hidden, hidden),
             gbyte: traffic(tokens * 2 * hidden),
         },

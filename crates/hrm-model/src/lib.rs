@@ -33,6 +33,7 @@ pub mod init;
 pub mod layers;
 pub mod loss;
 mod puzzle_embedding;
+pub mod recurrence;
 pub mod summary;
 pub mod weights;
 
@@ -41,7 +42,7 @@ pub use burn;
 /// The backends: [`hrm_backend::Cpu`] and the bound [`hrm_backend::HrmBackend`].
 pub use hrm_backend;
 
-pub use config::{ForwardDtype, ModelConfig, PositionEncoding};
+pub use config::{ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind};
 pub use error::ModelError;
 pub use hrm::{Hrm, SegmentOutput, State};
 pub use puzzle_embedding::PuzzleEmbedding;
