@@ -1,4 +1,5 @@
-//! The Hierarchical Reasoning Model (Wang et al. 2025, arXiv 2506.21734) as backend-generic Burn modules.
+//! The Hierarchical Reasoning Model (Wang et al. 2025, arXiv 2506.21734), and its successor TRM (Jolicoeur-Martineau 2025,
+//! arXiv 2510.04871), as backend-generic Burn modules.
 //!
 //! ```
 //! use hrm_model::{Hrm, ModelConfig, act::Carry};
