@@ -1,12 +1,18 @@
-//! Puzzles as text, returned as strings: the caller decides where they go and whether colour is wanted.
+//! Puzzles as text, returned as strings: the caller decides where they go and whether colour is wanted. And as [`Picture`]s,
+//! which are written as SVG or PNG.
 
 mod arc;
 mod maze;
+mod picture;
 
 use std::fmt::Write as _;
 
 pub use arc::{PALETTE, arc_grid, arc_task};
 pub use maze::{maze, maze_answer};
+pub(crate) use picture::{Anchor, CELL, INK, Mark, cell, grid_lines};
+pub use picture::{
+    Colour, Picture, PictureError, arc_pair_picture, arc_task_picture, maze_picture, sudoku_picture,
+};
 
 use crate::sudoku::{Board, board::symbol};
 

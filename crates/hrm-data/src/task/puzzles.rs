@@ -6,7 +6,7 @@ use super::{Task, TokenSymmetry};
 use crate::dataset::Augmentation;
 use crate::grid::Dihedral;
 use crate::maze::{self, Maze, MazeError, PathError};
-use crate::render::{self, Style};
+use crate::render::{self, Picture, Style};
 use crate::sudoku::{self, Board, BoardError, Geometry, Symmetry};
 
 /// Sudoku of one shape.
@@ -70,6 +70,11 @@ impl Task for Sudoku {
     fn render(&self, puzzle: &Board, answer: Option<&[u8]>, style: Style) -> String {
         let answer = answer.and_then(|tokens| self.decode(tokens).ok());
         render::attempt(puzzle, None, answer.as_ref().unwrap_or(puzzle), style)
+    }
+
+    fn picture(&self, puzzle: &Board, answer: Option<&[u8]>, label: Option<&[u8]>) -> Picture {
+        let board = |tokens: Option<&[u8]>| tokens.and_then(|tokens| self.decode(tokens).ok());
+        render::sudoku_picture(puzzle, board(answer).as_ref(), board(label).as_ref())
     }
 }
 
@@ -150,6 +155,10 @@ impl Task for Mazes {
 
     fn render(&self, puzzle: &Maze, answer: Option<&[u8]>, style: Style) -> String {
         render::maze_answer(puzzle, answer.unwrap_or_default(), style)
+    }
+
+    fn picture(&self, puzzle: &Maze, answer: Option<&[u8]>, _: Option<&[u8]>) -> Picture {
+        render::maze_picture(puzzle, answer.unwrap_or_default())
     }
 }
 
