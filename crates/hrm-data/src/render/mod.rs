@@ -4,15 +4,17 @@
 mod arc;
 mod maze;
 mod picture;
+mod variants;
 
 use std::fmt::Write as _;
 
 pub use arc::{PALETTE, arc_grid, arc_task};
 pub use maze::{maze, maze_answer};
-pub(crate) use picture::{Anchor, CELL, INK, Mark, cell, grid_lines};
 pub use picture::{
-    Colour, Picture, PictureError, arc_pair_picture, arc_task_picture, maze_picture, sudoku_picture,
+    Colour, Picture, PictureError, arc_pair_picture, arc_task_picture, killer_picture, maze_picture,
+    samurai_picture, sudoku_picture,
 };
+pub use variants::{killer, samurai};
 
 use crate::sudoku::{Board, board::symbol};
 

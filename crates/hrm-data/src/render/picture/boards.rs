@@ -4,8 +4,8 @@ use super::{Anchor, Colour, INK, Picture, WHITE};
 use crate::sudoku::{Board, Geometry, board::symbol};
 
 /// Side of a cell, in units.
-pub(crate) const CELL: f32 = 40.0;
-const MARGIN: f32 = 14.0;
+pub(super) const CELL: f32 = 40.0;
+pub(super) const MARGIN: f32 = 14.0;
 
 const GIVEN_GROUND: Colour = (233, 235, 241);
 const WRONG_GROUND: Colour = (253, 224, 224);
@@ -16,7 +16,7 @@ const THIN: Colour = (168, 172, 184);
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub(super) enum Mark {
     /// Nothing stands there.
     Blank,
     /// Stands in the puzzle: bold, dark, on grey.
@@ -31,7 +31,7 @@ pub(crate) enum Mark {
 
 impl Mark {
     /// What to make of a value, given what the puzzle and the solution have there (0 for nothing).
-    pub(crate) const fn new(value: u8, given: u8, solution: Option<u8>, conflict: bool) -> Self {
+    pub(super) const fn new(value: u8, given: u8, solution: Option<u8>, conflict: bool) -> Self {
         match (value, solution) {
             (0, _) if given == 0 => Self::Blank,
             _ if given != 0 && given != value => Self::Wrong,
@@ -72,7 +72,7 @@ fn corner(row: usize, col: usize) -> (f32, f32) {
 }
 
 /// One cell with its value; `corner` is its upper left.
-pub(crate) fn cell(picture: &mut Picture, corner: (f32, f32), value: u8, mark: Mark) {
+pub(super) fn cell(picture: &mut Picture, corner: (f32, f32), value: u8, mark: Mark) {
     let (ground, ink, bold) = match mark {
         Mark::Blank => (WHITE, INK, false),
         Mark::Given => (GIVEN_GROUND, INK, true),
@@ -88,7 +88,7 @@ pub(crate) fn cell(picture: &mut Picture, corner: (f32, f32), value: u8, mark: M
 }
 
 /// The lines of a board: thin between cells, thick around boxes.
-pub(crate) fn grid_lines(picture: &mut Picture, geometry: Geometry, (left, top): (f32, f32)) {
+pub(super) fn grid_lines(picture: &mut Picture, geometry: Geometry, (left, top): (f32, f32)) {
     let side = geometry.side();
     let length = side as f32 * CELL;
     for thick in [false, true] {

@@ -8,19 +8,20 @@ mod glyphs;
 mod maze;
 mod raster;
 mod svg;
+mod variants;
 
 use thiserror::Error;
 
 pub use arc::{arc_pair_picture, arc_task_picture};
 pub use boards::sudoku_picture;
-pub(crate) use boards::{CELL, Mark, cell, grid_lines};
 pub use maze::maze_picture;
+pub use variants::{killer_picture, samurai_picture};
 
 /// Red, green and blue.
 pub type Colour = (u8, u8, u8);
 
-pub(crate) const WHITE: Colour = (255, 255, 255);
-pub(crate) const INK: Colour = (28, 30, 40);
+const WHITE: Colour = (255, 255, 255);
+const INK: Colour = (28, 30, 40);
 
 /// Shapes on a white ground.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +57,7 @@ enum Shape {
 
 /// What of a text stands at its point; up and down it is always the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Anchor {
+enum Anchor {
     Start,
     Middle,
 }
@@ -84,7 +85,7 @@ pub enum PictureError {
 
 impl Picture {
     /// An empty picture, in units.
-    pub(crate) const fn new(width: f32, height: f32) -> Self {
+    const fn new(width: f32, height: f32) -> Self {
         Self { width, height, shapes: Vec::new() }
     }
 
@@ -125,15 +126,15 @@ impl Picture {
         picture
     }
 
-    pub(crate) fn rectangle(&mut self, corner: (f32, f32), size: (f32, f32), fill: Colour) {
+    fn rectangle(&mut self, corner: (f32, f32), size: (f32, f32), fill: Colour) {
         self.shapes.push(Shape::Rectangle { corner, size, fill });
     }
 
-    pub(crate) fn line(&mut self, points: &[(f32, f32)], width: f32, colour: Colour) {
+    fn line(&mut self, points: &[(f32, f32)], width: f32, colour: Colour) {
         self.shapes.push(Shape::Line { points: points.to_vec(), width, colour });
     }
 
-    pub(crate) fn text(
+    fn text(
         &mut self,
         at: (f32, f32),
         anchor: Anchor,
