@@ -71,8 +71,8 @@ fn corner(row: usize, col: usize) -> (f32, f32) {
     ((col as f32).mul_add(CELL, MARGIN), (row as f32).mul_add(CELL, MARGIN))
 }
 
-/// One cell with its value; `corner` is its upper left.
-pub(super) fn cell(picture: &mut Picture, corner: (f32, f32), value: u8, mark: Mark) {
+/// Draws one cell with its value, and returns its ground; `corner` is its upper left.
+pub(super) fn cell(picture: &mut Picture, corner: (f32, f32), value: u8, mark: Mark) -> Colour {
     let (ground, ink, bold) = match mark {
         Mark::Blank => (WHITE, INK, false),
         Mark::Given => (GIVEN_GROUND, INK, true),
@@ -83,8 +83,9 @@ pub(super) fn cell(picture: &mut Picture, corner: (f32, f32), value: u8, mark: M
     picture.rectangle(corner, (CELL, CELL), ground);
     if value != 0 {
         let centre = (corner.0 + CELL / 2.0, corner.1 + CELL / 2.0);
-        picture.text(centre, Anchor::Middle, 0.46 * CELL, bold, ink, symbol(value));
+        picture.text(centre, Anchor::Middle, 0.44 * CELL, bold, ink, symbol(value));
     }
+    ground
 }
 
 /// The lines of a board: thin between cells, thick around boxes.

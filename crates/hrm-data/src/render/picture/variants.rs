@@ -23,20 +23,22 @@ pub fn killer_picture(puzzle: &Killer, answer: Option<&Board>, solution: Option<
     let corner = |index: usize| {
         (((index % side) as f32).mul_add(CELL, MARGIN), ((index / side) as f32).mul_add(CELL, MARGIN))
     };
+    let mut grounds = Vec::new();
     for (index, &fault) in conflict.iter().enumerate() {
         let digit = answer.map_or(0, |board| board.cells()[index]);
         let mark = Mark::new(digit, 0, solution.map(|board| board.cells()[index]), fault);
-        cell(&mut picture, corner(index), digit, mark);
+        grounds.push(cell(&mut picture, corner(index), digit, mark));
     }
     grid_lines(&mut picture, geometry, (MARGIN, MARGIN));
     for index in 0..geometry.cells() {
         outline(&mut picture, puzzle, index, corner(index));
     }
     for cage in puzzle.cages() {
-        let (x, y) = corner(cage.cells.first().copied().unwrap_or(0));
+        let first = cage.cells.first().copied().unwrap_or(0);
+        let (x, y) = corner(first);
         // The sum interrupts the outline.
         let width = if cage.sum > 9 { 13.0 } else { 7.5 };
-        picture.rectangle((x + 2.2, y + 2.2), (width, 9.6), (255, 255, 255));
+        picture.rectangle((x + 2.2, y + 2.2), (width, 9.6), grounds[first]);
         picture.text((x + 3.2, y + 7.0), Anchor::Start, 7.4, true, (40, 44, 60), cage.sum);
     }
     picture

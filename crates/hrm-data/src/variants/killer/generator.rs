@@ -1,7 +1,8 @@
 //! Generating Killer Sudoku with exactly one solution, from a seed.
 //!
 //! A random full grid is divided into random cages. While there are several solutions, a cage in which two of them differ is
-//! divided further; this ends, at the latest when every cell is a cage of its own.
+//! divided further; this ends, at the latest when every cell is a cage of its own. Last, cells on their own are joined to a cage
+//! beside them where that leaves one solution.
 
 use std::collections::HashSet;
 
@@ -70,6 +71,7 @@ impl Generator {
             let puzzle = self.puzzle(&solution, &parts);
             let search = puzzle.search(2, MAX_NODES);
             if search.is_unique() == Some(true) {
+                let puzzle = self.join_singles(&solution, parts, &mut rng).unwrap_or(puzzle);
                 return Generated { puzzle, solution };
             }
             // Cages in which two solutions differ, or without them any; of these the largest.
@@ -94,6 +96,45 @@ impl Generator {
     /// Puzzles number `indices`, on all threads of the pool.
     pub fn generate_many(&self, indices: std::ops::Range<u64>) -> Vec<Generated> {
         indices.into_par_iter().map(|index| self.generate(index)).collect()
+    }
+
+    /// Cells on their own, whose digit is given away, join a cage beside them where the solution stays the only one. The puzzle
+    /// that results, if any did.
+    fn join_singles(
+        &self,
+        solution: &Board,
+        mut parts: Vec<Vec<usize>>,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Killer> {
+        let side = self.geometry.side();
+        let mut joined = None;
+        let singles: Vec<usize> = parts.iter().filter(|part| part.len() == 1).map(|part| part[0]).collect();
+        for index in random::permutation(rng, singles.len()) {
+            let cell = singles[index as usize];
+            let digit = |cell: usize| solution.cells()[cell];
+            let fits = |part: &Vec<usize>| {
+                part.len() < self.largest
+                    && part.iter().any(|&other| touch(side, cell, other))
+                    && part.iter().all(|&other| digit(other) != digit(cell))
+            };
+            for choice in random::permutation(rng, parts.len()) {
+                // It may be in company by now.
+                let Some(own) = parts.iter().position(|part| *part == [cell]) else { break };
+                let Some(part) = parts.get(choice as usize).filter(|part| fits(part)) else { continue };
+                let mut larger = part.clone();
+                larger.push(cell);
+                let mut trial = parts.clone();
+                trial[choice as usize] = larger;
+                trial.swap_remove(own);
+                let puzzle = self.puzzle(solution, &trial);
+                if puzzle.search(2, MAX_NODES).is_unique() == Some(true) {
+                    parts = trial;
+                    joined = Some(puzzle);
+                    break;
+                }
+            }
+        }
+        joined
     }
 
     fn puzzle(&self, solution: &Board, parts: &[Vec<usize>]) -> Killer {
