@@ -4,12 +4,13 @@
 //! Plain Rust: nothing here knows a tensor library. [`dataset::Batch`] is the edge where a trainer takes over.
 //!
 //! - [`sudoku`]: boards of any box size, solver, generator, symmetry group, canonical form, dataset builder;
+//! - [`variants`]: Killer Sudoku and Samurai, five boards that overlap;
 //! - [`maze`]: mazes, canonical labels, checks that accept any shortest path, generators, classical solvers;
 //! - [`arc`]: tasks from files, the canvas, augmentations that are drawn and never stored, the vote;
 //! - [`task`]: the one interface that a new puzzle implements, with n-queens completion as its example;
 //! - [`grid`]: rectangles of tokens and the dihedral group;
 //! - [`dataset`]: the on-disk format, the training sampler, sequential evaluation batches, augmentation;
-//! - [`render`]: puzzles as text for a terminal;
+//! - [`render`]: puzzles as text for a terminal, and as pictures (SVG and PNG);
 //! - [`random`]: the counter-based random streams that make every draw above a pure function of its seed.
 //!
 //! ```
@@ -41,6 +42,7 @@ pub mod random;
 pub mod render;
 pub mod sudoku;
 pub mod task;
+pub mod variants;
 
 #[cfg(test)]
 mod testdata;

@@ -6,6 +6,9 @@ use super::format::Metadata;
 use crate::grid::Dihedral;
 use crate::random::{Purpose, stream};
 use crate::sudoku::{Geometry, Symmetry};
+use crate::task::Task;
+use crate::variants::killer::{KillerTask, killer_symmetry};
+use crate::variants::samurai::SamuraiTask;
 
 /// How examples are varied in training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,14 @@ pub enum Augmentation {
         /// Columns of the grid; `rows * cols` must be the dataset's `seq_len`.
         cols: usize,
     },
+    /// Killer Sudoku as [`KillerTask`](crate::variants::killer::KillerTask) encodes it: input and label are turned and mirrored.
+    KillerSymmetry {
+        /// The board.
+        geometry: Geometry,
+    },
+    /// Samurai as [`SamuraiTask`](crate::variants::samurai::SamuraiTask) encodes it: lines and digits change places, and the
+    /// canvas is turned and mirrored.
+    SamuraiSymmetry,
 }
 
 impl Augmentation {
@@ -35,6 +46,13 @@ impl Augmentation {
         let geometry = match self {
             Self::None => return None,
             Self::SudokuSymmetry { geometry } => geometry,
+            Self::KillerSymmetry { geometry } => {
+                return match KillerTask::new(geometry) {
+                    Ok(task) => shape_obstacle(&task, metadata),
+                    Err(error) => Some(error.to_string()),
+                };
+            }
+            Self::SamuraiSymmetry => return shape_obstacle(&SamuraiTask, metadata),
             Self::Dihedral { rows, cols } => {
                 let seq_len = metadata.seq_len;
                 return (rows.checked_mul(cols) != Some(seq_len)).then(|| {
@@ -85,8 +103,34 @@ impl Augmentation {
                 symmetry.apply_cells((rows, cols), input, input_out, i32::from);
                 symmetry.apply_cells((rows, cols), label, label_out, i32::from);
             }
+            Self::KillerSymmetry { geometry } => {
+                let mut rng = stream(seed, Purpose::Augmentation, epoch, example);
+                let symmetry = killer_symmetry(geometry, &mut rng);
+                widen(&symmetry.apply(input), input_out);
+                widen(&symmetry.apply(label), label_out);
+            }
+            Self::SamuraiSymmetry => {
+                let mut rng = stream(seed, Purpose::Augmentation, epoch, example);
+                let symmetry = SamuraiTask.symmetry(&mut rng);
+                widen(&symmetry.apply(input), input_out);
+                widen(&symmetry.apply(label), label_out);
+            }
         }
     }
+}
+
+/// What keeps the symmetries of a task from being applied to a dataset, in words.
+fn shape_obstacle<T: Task>(task: &T, metadata: &Metadata) -> Option<String> {
+    let (seq_len, vocab) = (task.seq_len(), task.vocab_size());
+    let fits = metadata.seq_len == seq_len && metadata.vocab_size >= vocab;
+    (!fits).then(|| {
+        format!(
+            "symmetries of {} need seq_len {seq_len} and vocab_size {vocab}, the dataset has {} and {}",
+            task.name(),
+            metadata.seq_len,
+            metadata.vocab_size
+        )
+    })
 }
 
 pub(super) fn widen(tokens: &[u8], out: &mut [i32]) {

@@ -1,12 +1,20 @@
-//! Puzzles as text, returned as strings: the caller decides where they go and whether colour is wanted.
+//! Puzzles as text, returned as strings: the caller decides where they go and whether colour is wanted. And as [`Picture`]s,
+//! which are written as SVG or PNG.
 
 mod arc;
 mod maze;
+mod picture;
+mod variants;
 
 use std::fmt::Write as _;
 
 pub use arc::{PALETTE, arc_grid, arc_task};
 pub use maze::{maze, maze_answer};
+pub use picture::{
+    Colour, Picture, PictureError, arc_pair_picture, arc_task_picture, killer_picture, maze_picture,
+    samurai_picture, sudoku_picture,
+};
+pub use variants::{killer, samurai};
 
 use crate::sudoku::{Board, board::symbol};
 

@@ -35,7 +35,7 @@ pub use puzzles::{Mazes, Sudoku};
 
 use crate::dataset::{Augmentation, Dataset, DatasetError, Metadata, PuzzleSet};
 use crate::random::{Purpose, stream};
-use crate::render::Style;
+use crate::render::{Picture, Style};
 
 /// A family of puzzles with one answer sheet: input and label are rows of [`Task::seq_len`] tokens below
 /// [`Task::vocab_size`], token 0 is padding and never scored.
@@ -87,6 +87,12 @@ pub trait Task {
 
     /// The puzzle, with an answer if there is one, as text.
     fn render(&self, puzzle: &Self::Puzzle, answer: Option<&[u8]>, style: Style) -> String;
+
+    /// The puzzle, with an answer and a label to judge it by if there are any, as a picture. By default that of the text.
+    fn picture(&self, puzzle: &Self::Puzzle, answer: Option<&[u8]>, label: Option<&[u8]>) -> Picture {
+        let _ = label;
+        Picture::of_text(&self.render(puzzle, answer, Style::Plain))
+    }
 }
 
 /// A symmetry as it acts on tokens: cells change places, and tokens change names.

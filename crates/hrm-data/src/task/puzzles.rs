@@ -6,7 +6,7 @@ use super::{Task, TokenSymmetry};
 use crate::dataset::Augmentation;
 use crate::grid::Dihedral;
 use crate::maze::{self, Maze, MazeError, PathError};
-use crate::render::{self, Style};
+use crate::render::{self, Picture, Style};
 use crate::sudoku::{self, Board, BoardError, Geometry, Symmetry};
 
 /// Sudoku of one shape.
@@ -70,6 +70,11 @@ impl Task for Sudoku {
     fn render(&self, puzzle: &Board, answer: Option<&[u8]>, style: Style) -> String {
         let answer = answer.and_then(|tokens| self.decode(tokens).ok());
         render::attempt(puzzle, None, answer.as_ref().unwrap_or(puzzle), style)
+    }
+
+    fn picture(&self, puzzle: &Board, answer: Option<&[u8]>, label: Option<&[u8]>) -> Picture {
+        let board = |tokens: Option<&[u8]>| tokens.and_then(|tokens| self.decode(tokens).ok());
+        render::sudoku_picture(puzzle, board(answer).as_ref(), board(label).as_ref())
     }
 }
 
@@ -151,6 +156,10 @@ impl Task for Mazes {
     fn render(&self, puzzle: &Maze, answer: Option<&[u8]>, style: Style) -> String {
         render::maze_answer(puzzle, answer.unwrap_or_default(), style)
     }
+
+    fn picture(&self, puzzle: &Maze, answer: Option<&[u8]>, _: Option<&[u8]>) -> Picture {
+        render::maze_picture(puzzle, answer.unwrap_or_default())
+    }
 }
 
 /// A random symmetry of a grid of `rows` x `cols`.
@@ -165,8 +174,10 @@ pub(super) fn dihedral_symmetry(rows: usize, cols: usize, rng: &mut ChaCha8Rng) 
 mod tests {
     use super::super::{dataset, score};
     use super::*;
+    use crate::dataset::{SamplerConfig, TrainSampler};
     use crate::maze::{GenerateOptions, Kind, generate_split};
     use crate::sudoku::Generator;
+    use crate::variants::{killer, samurai};
 
     /// Every task: what it encodes it decodes, its copies are right, and its label solves it.
     fn check<T: Task>(task: &T, examples: &[(T::Puzzle, T::Solution)]) {
@@ -188,6 +199,28 @@ mod tests {
             assert_ne!(text, task.render(&puzzle, None, Style::Plain));
         }
         assert!((1..6).any(|copy| set.input(0) != set.input(copy)), "copies differ");
+        assert!(
+            task.picture(
+                &task.decode(set.input(0)).unwrap_or_else(|e| panic!("{e}")),
+                Some(set.label(0)),
+                None
+            )
+            .png(0.3)
+            .is_ok()
+        );
+        // What the sampler draws on the fly is right too, and not always the example itself.
+        let config =
+            SamplerConfig { augmentation: task.augmentation(), ..SamplerConfig::new(examples.len(), 1) };
+        let plain = std::sync::Arc::new(dataset(task, examples, 0, 0).unwrap());
+        let batch = TrainSampler::new(std::sync::Arc::clone(&plain), config).unwrap().next_batch();
+        let bytes = |row: &[i32]| row.iter().map(|&t| u8::try_from(t.max(0)).unwrap()).collect::<Vec<u8>>();
+        let drawn: Vec<_> =
+            (0..batch.rows).map(|row| (bytes(batch.input(row)), bytes(batch.label(row)))).collect();
+        let scores = score(task, drawn.iter().map(|(input, label)| (&input[..], &label[..], &label[..])));
+        assert_eq!((scores.rows, scores.solved), (examples.len(), examples.len()));
+        assert!(
+            drawn.iter().any(|(input, _)| (0..plain.examples()).all(|i| plain.sets()[0].input(i) != input))
+        );
         assert!(dataset(task, &[], 0, 0).is_err());
         assert!(task.decode(&[1]).is_err());
     }
@@ -211,6 +244,28 @@ mod tests {
                 .collect();
             check(&Mazes { rows, cols }, &examples);
         }
+    }
+
+    #[test]
+    fn the_variants_keep_it() {
+        for geometry in [Geometry::S4, Geometry::S6, Geometry::S9] {
+            let generator = killer::Generator::new(geometry, 3).unwrap();
+            let examples: Vec<_> =
+                generator.generate_many(0..5).into_iter().map(|g| (g.puzzle, g.solution)).collect();
+            check(&killer::KillerTask::new(geometry).unwrap(), &examples);
+        }
+        let generator = samurai::Generator::new(3).with_clues(180, 240);
+        let examples: Vec<_> =
+            generator.generate_many(0..3).into_iter().map(|g| (g.puzzle, g.solution)).collect();
+        check(&samurai::SamuraiTask, &examples);
+    }
+
+    #[test]
+    fn boards_of_sixteen_keep_it() {
+        let mut generator = Generator::new(Geometry::S16, 3).with_clues(140, 160);
+        let examples: Vec<_> =
+            (0..2).map(|i| generator.generate(i)).map(|g| (g.puzzle, g.solution)).collect();
+        check(&Sudoku { geometry: Geometry::S16 }, &examples);
     }
 
     #[test]

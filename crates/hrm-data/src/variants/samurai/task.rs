@@ -1,0 +1,170 @@
+//! Samurai as rows of tokens: the canvas row by row, 441 tokens of 12 kinds. 1 is a blank, `d + 1` the digit `d`; cells outside
+//! of the boards are 11 in the input and 0, not scored, in the label.
+
+use rand_chacha::ChaCha8Rng;
+use thiserror::Error;
+
+use super::{CELLS, SIDE, Samurai, SamuraiError, is_inside};
+use crate::dataset::Augmentation;
+use crate::grid::Dihedral;
+use crate::random;
+use crate::render::{self, Picture, Style};
+use crate::task::{Task, TokenSymmetry};
+
+/// The token of cells outside of the boards.
+pub const OUTSIDE: u8 = 11;
+
+/// Samurai as a [`Task`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SamuraiTask;
+
+/// Why tokens are no puzzle, or an answer is wrong. Rows and columns are counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SamuraiTaskError {
+    /// No boards, or such that break the rules.
+    #[error(transparent)]
+    Samurai(#[from] SamuraiError),
+    /// A token that does not belong where it stands.
+    #[error("row {row}, column {column}: expected {expected}, got {got}")]
+    Token {
+        /// The row of the canvas.
+        row: usize,
+        /// The column of the canvas.
+        column: usize,
+        /// What may stand there.
+        expected: &'static str,
+        /// The token.
+        got: u8,
+    },
+    /// A blank cell in an answer.
+    #[error("row {row}, column {column} is blank")]
+    Blank {
+        /// The row of the canvas.
+        row: usize,
+        /// The column of the canvas.
+        column: usize,
+    },
+    /// A given that was overwritten.
+    #[error("row {row}, column {column}: the given {expected} became {got}")]
+    Given {
+        /// The row of the canvas.
+        row: usize,
+        /// The column of the canvas.
+        column: usize,
+        /// The given.
+        expected: u8,
+        /// What stands there now.
+        got: u8,
+    },
+}
+
+/// The boards of an answer, whatever it says outside of them.
+fn answer_of(answer: &[u8]) -> Result<Samurai, SamuraiTaskError> {
+    let digit = |(cell, &token): (usize, &u8)| match is_inside(cell / SIDE, cell % SIDE) {
+        true => token.saturating_sub(1),
+        false => 0,
+    };
+    Ok(Samurai::from_cells(answer.iter().enumerate().map(digit).collect())?)
+}
+
+impl Task for SamuraiTask {
+    type Puzzle = Samurai;
+    type Solution = Samurai;
+    type Error = SamuraiTaskError;
+
+    fn name(&self) -> &str {
+        "samurai"
+    }
+
+    fn seq_len(&self) -> usize {
+        CELLS
+    }
+
+    fn vocab_size(&self) -> usize {
+        usize::from(OUTSIDE) + 1
+    }
+
+    fn encode(&self, puzzle: &Samurai) -> Vec<u8> {
+        let token = |(cell, digit): (usize, &u8)| match is_inside(cell / SIDE, cell % SIDE) {
+            true => digit + 1,
+            false => OUTSIDE,
+        };
+        puzzle.cells().iter().enumerate().map(token).collect()
+    }
+
+    fn encode_solution(&self, _: &Samurai, solution: &Samurai) -> Vec<u8> {
+        self.encode(solution).into_iter().map(|token| if token == OUTSIDE { 0 } else { token }).collect()
+    }
+
+    fn decode(&self, input: &[u8]) -> Result<Samurai, SamuraiTaskError> {
+        if input.len() == CELLS {
+            for (cell, &got) in input.iter().enumerate() {
+                let (row, col) = (cell / SIDE, cell % SIDE);
+                let (fits, expected) = match is_inside(row, col) {
+                    true => ((1..=10).contains(&got), "a token from 1 (blank) to 10 (digit 9)"),
+                    false => (got == OUTSIDE, "token 11 outside of the boards"),
+                };
+                if !fits {
+                    return Err(SamuraiTaskError::Token { row: row + 1, column: col + 1, expected, got });
+                }
+            }
+        }
+        answer_of(input)
+    }
+
+    /// Digits change names, lines change places within their strips of three, the two strips that touch one end of the canvas
+    /// change places, and the canvas is turned and mirrored.
+    fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {
+        let (rows, cols) = (lines(rng), lines(rng));
+        let cells: Vec<u32> =
+            rows.iter().flat_map(|row| cols.iter().map(move |col| row * SIDE as u32 + col)).collect();
+        let mut sources = vec![0; CELLS];
+        Dihedral::random(SIDE, SIDE, rng).apply_cells((SIDE, SIDE), &cells, &mut sources, |cell| cell);
+        let digits = random::permutation(rng, 9).into_iter().map(|digit| digit as u8 + 2);
+        let tokens: Vec<u8> = [0, 1].into_iter().chain(digits).collect();
+        TokenSymmetry::new(sources, &tokens).unwrap_or_else(|_| TokenSymmetry::identity(CELLS))
+    }
+
+    fn augmentation(&self) -> Augmentation {
+        Augmentation::SamuraiSymmetry
+    }
+
+    /// What the answer says outside of the boards does not matter.
+    fn verify(&self, puzzle: &Samurai, answer: &[u8]) -> Result<(), SamuraiTaskError> {
+        let answer = answer_of(answer)?;
+        for (cell, (&expected, &got)) in puzzle.cells().iter().zip(answer.cells()).enumerate() {
+            let (row, column) = (cell / SIDE + 1, cell % SIDE + 1);
+            if expected != 0 && got != expected {
+                return Err(SamuraiTaskError::Given { row, column, expected, got });
+            }
+            if got == 0 && is_inside(row - 1, column - 1) {
+                return Err(SamuraiTaskError::Blank { row, column });
+            }
+        }
+        Ok(answer.validate()?)
+    }
+
+    fn render(&self, puzzle: &Samurai, answer: Option<&[u8]>, style: Style) -> String {
+        let board = answer.and_then(|tokens| answer_of(tokens).ok());
+        render::samurai(puzzle, board.as_ref(), style)
+    }
+
+    fn picture(&self, puzzle: &Samurai, answer: Option<&[u8]>, label: Option<&[u8]>) -> Picture {
+        let board = |tokens: Option<&[u8]>| tokens.and_then(|tokens| answer_of(tokens).ok());
+        render::samurai_picture(puzzle, board(answer).as_ref(), board(label).as_ref())
+    }
+}
+
+/// A random order of lines that keeps every box together: seven strips of three lines, of which the first two and the last two
+/// cross the same boards.
+fn lines(rng: &mut ChaCha8Rng) -> Vec<u32> {
+    let mut strips: [u32; 7] = [0, 1, 2, 3, 4, 5, 6];
+    random::shuffle(rng, &mut strips[..2]);
+    random::shuffle(rng, &mut strips[5..]);
+    let mut lines = Vec::with_capacity(SIDE);
+    for strip in strips {
+        lines.extend(random::permutation(rng, 3).into_iter().map(|line| 3 * strip + line));
+    }
+    lines
+}
