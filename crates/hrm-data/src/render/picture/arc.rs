@@ -30,16 +30,19 @@ pub fn arc_task_picture(task: &ArcTask) -> Picture {
     pairs(&all)
 }
 
+/// A title, a pair, and a prediction of its output.
+type Row<'a> = (String, &'a Pair, Option<&'a Grid>);
+
 /// Pairs below each other, each with its title.
-fn pairs(all: &[(String, &Pair, Option<&Grid>)]) -> Picture {
+fn pairs(all: &[Row<'_>]) -> Picture {
     let units = |cells: usize| cells as f32 * CELL;
     let width_of = |grid: Option<&Grid>| units(grid.map_or(2, Grid::cols).max(1));
     let height_of = |grid: Option<&Grid>| units(grid.map_or(2, Grid::rows).max(1));
-    let widest = |of: &dyn Fn(&(String, &Pair, Option<&Grid>)) -> f32| all.iter().map(of).fold(0.0, f32::max);
+    let widest = |of: &dyn Fn(&Row<'_>) -> f32| all.iter().map(of).fold(0.0, f32::max);
     let first = widest(&|(_, pair, _)| width_of(Some(&pair.input)));
     let second = widest(&|(_, pair, _)| width_of(pair.output.as_ref()));
     let third = widest(&|(_, _, prediction)| prediction.map_or(0.0, |grid| GAP + width_of(Some(grid))));
-    let height = |(title, pair, prediction): &(String, &Pair, Option<&Grid>)| {
+    let height = |(title, pair, prediction): &Row<'_>| {
         let grids = height_of(Some(&pair.input)).max(height_of(pair.output.as_ref()));
         let grids = grids.max(prediction.map_or(0.0, |grid| height_of(Some(grid))));
         grids + if title.is_empty() { 0.0 } else { TITLE }
