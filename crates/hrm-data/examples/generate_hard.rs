@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let options = HardOptions {
         train: number(0, 1_000) as usize,
         test: number(1, 1_000) as usize,
-        steps: number(2, 200) as usize,
+        steps: number(2, 300) as usize,
         min_rating: number(3, 6),
         seed: number(4, 1),
     };

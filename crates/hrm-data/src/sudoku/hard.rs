@@ -260,7 +260,7 @@ mod tests {
         let read = |name| crate::sudoku::read_records(&folder.join(name)).unwrap();
         let (train, test) = (read("train.csv.gz"), read("test.csv.gz"));
         assert_eq!((train.len(), test.len()), (1_000, 1_000));
-        let mut generator = HardGenerator::new(1, 200);
+        let mut generator = HardGenerator::new(1, 300);
         let mut solver = Solver::new();
         for set in [&train, &test] {
             for record in set {
