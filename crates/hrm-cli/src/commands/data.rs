@@ -15,12 +15,15 @@ use hrm_data::{
     },
 };
 
-use crate::terminal::count;
+use crate::{commands::puzzle_data, terminal::count};
 
 /// Subcommands of `hrm data`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Sudoku(Sudoku),
+    Canonical(puzzle_data::Canonical),
+    Check(puzzle_data::Check),
+    Render(puzzle_data::Render),
 }
 
 /// Build a Sudoku dataset from puzzle files, or generate one
@@ -120,7 +123,12 @@ struct Common {
 
 /// Runs the command.
 pub fn run(command: Command) -> Result<()> {
-    let Command::Sudoku(Sudoku { generate, files }) = command;
+    let Sudoku { generate, files } = match command {
+        Command::Sudoku(sudoku) => sudoku,
+        Command::Canonical(args) => return args.run(),
+        Command::Check(args) => return args.run(),
+        Command::Render(args) => return args.run(),
+    };
     match generate {
         Some(Generate::Generate { wanted, augmentations, out, common }) => {
             run_generate(wanted, augmentations, &out, &common)
