@@ -36,6 +36,7 @@
 //! ```
 
 pub mod arc;
+mod bounded;
 pub mod dataset;
 #[cfg(feature = "download")]
 pub mod download;

@@ -39,6 +39,10 @@ fn read_request(stream: &mut TcpStream) -> String {
     let mut byte = [0];
     while !text.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
         text.push(byte[0]);
+        // The start of an encrypted connection: no end of headers will come.
+        if text == [0x16] {
+            break;
+        }
     }
     String::from_utf8_lossy(&text).to_ascii_lowercase()
 }

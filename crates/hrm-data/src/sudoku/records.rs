@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
 
 use super::board::{Board, BoardError};
 use super::parse::Notation;
+use crate::bounded::{Budget, Metered, Unpacked};
 
 /// One row of a puzzle file.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +118,7 @@ pub struct RecordReader {
     reader: csv::Reader<Input>,
     columns: Option<Columns>,
     row: csv::StringRecord,
+    budget: Budget,
     failed: bool,
 }
 
@@ -169,18 +170,17 @@ impl RecordReader {
         let path = name.to_owned();
         let mut reader = BufReader::new(reader);
         let start = reader.fill_buf().map_err(|source| RecordError::Io { path: path.clone(), source })?;
-        let input: Box<dyn Read + Send> = if start.starts_with(&[0x1f, 0x8b]) {
-            Box::new(MultiGzDecoder::new(reader))
-        } else {
-            Box::new(reader)
-        };
+        let input: Box<dyn Read + Send> =
+            if start.starts_with(&[0x1f, 0x8b]) { Box::new(Unpacked::new(reader)) } else { Box::new(reader) };
+        let budget = Budget::default();
+        let input = Box::new(Metered::new(input, &budget));
         let reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
             .trim(csv::Trim::All)
             .comment(Some(b'#'))
             .from_reader(Input(input));
-        Ok(Self { path, reader, columns: None, row: csv::StringRecord::new(), failed: false })
+        Ok(Self { path, reader, columns: None, row: csv::StringRecord::new(), budget, failed: false })
     }
 
     fn next_record(&mut self) -> Result<Option<Record>, RecordError> {
@@ -188,6 +188,7 @@ impl RecordReader {
         if !self.reader.read_record(&mut self.row).map_err(csv_error)? {
             return Ok(None);
         }
+        self.budget.renew();
         let columns = match self.columns {
             Some(columns) => columns,
             None => {
