@@ -264,8 +264,12 @@ fn arrays() {
     let valid = vec![std::fs::read(file("a")).unwrap(), std::fs::read(file("b")).unwrap(), huge];
     fuzz(valid, |bytes| {
         let path = file("fuzz.npy");
-        std::fs::write(&path, bytes).unwrap();
-        for array in [IntArray::from_reader(bytes, &path), IntArray::read(&path)].into_iter().flatten() {
+        let mut arrays = vec![IntArray::from_reader(bytes, &path)];
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            std::fs::write(&path, bytes).unwrap();
+            arrays.push(IntArray::read(&path));
+        }
+        for array in arrays.into_iter().flatten() {
             let cells: usize = array.shape().iter().product();
             assert!(array.clone().into_u8(255).is_none_or_len(cells));
             assert!(array.into_u32(u32::MAX).is_none_or_len(cells));
