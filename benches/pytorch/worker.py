@@ -206,7 +206,7 @@ class Workloads:
 
     def block(self, rows):
         x = torch.linspace(-1, 1, rows * (SEQ + 1) * HIDDEN, device=self.device).view(rows, SEQ + 1, HIDDEN)
-        block = self.model.h.layers[0]
+        block = self.model.l.layers[0]
         if self.mode == "compile":
             if self.compiled_block is None:
                 self.compiled_block = torch.compile(block, dynamic=False)

@@ -61,6 +61,14 @@ const WORKLOADS: [&str; 8] = [
     "product/2624/1536/512",
 ];
 
+/// Sequences per step on a GPU: the recipes' batches.
+const GPU_WORKLOADS: [&str; 4] = ["act_step/32", "act_step/384", "training_step/384", "training_step/768"];
+
+/// Multiplications and additions of the 27M model for one 9x9 Sudoku, in 10^9: a segment; and a training step, which is two
+/// segments (one for the target) and the backward pass of a third of one, at twice its forward pass.
+const SEGMENT_GFLOP: f64 = 13.4;
+const TRAINING_STEP_GFLOP: f64 = SEGMENT_GFLOP * (2.0 + 2.0 / 3.0);
+
 /// Relative difference between what the two sides compute, beyond which their times do not compare.
 const CHECKSUM_TOLERANCE: f64 = 1e-3;
 const CHECKSUM_TOLERANCE_BF16: f64 = 3e-2;
@@ -91,6 +99,41 @@ pub fn run(args: &BenchArgs) -> Result<()> {
                 .join(", ")
         ),
     }
+}
+
+/// Both precisions on the GPU, beside PyTorch where there is one.
+pub fn run_on_gpu() -> Result<()> {
+    let Some(python) = find_python(None) else {
+        println!("no Python with torch (set HRM_PYTHON): the comparison with PyTorch is left out");
+        return Ok(());
+    };
+    for bf16 in [false, true] {
+        let args = BenchArgs {
+            only: Part::Pytorch,
+            python: Some(python.clone()),
+            rounds: 5,
+            workloads: GPU_WORKLOADS.map(str::to_owned).to_vec(),
+            cuda: true,
+            bf16,
+            no_compile: false,
+            args: Vec::new(),
+        };
+        compare(&args, &python)?;
+    }
+    Ok(())
+}
+
+/// What our side reaches in a workload of the model, in TFLOP/s.
+fn teraflops(workload: &str, seconds: f64) -> Option<f64> {
+    let (kind, rows) = workload.split_once('/')?;
+    let rows: f64 = rows.parse().ok()?;
+    let gflop = match kind {
+        "act_step" => SEGMENT_GFLOP,
+        "solve" => 16.0 * SEGMENT_GFLOP,
+        "training_step" => TRAINING_STEP_GFLOP,
+        _ => return None,
+    };
+    Some(gflop * rows / seconds / 1e3)
 }
 
 fn candidates(given: Option<&Path>) -> Vec<PathBuf> {
@@ -256,7 +299,7 @@ fn record(args: &BenchArgs, workers: &[Worker], rows: &[(String, Vec<f64>)]) -> 
     for worker in &workers[1..] {
         text += &format!(" ratio to {} |", worker.name.rsplit(' ').next().unwrap_or("?"));
     }
-    text += &format!("\n|---|{}\n", "---|".repeat(2 * workers.len() - 1));
+    text += &format!(" ours, TFLOP/s |\n|---|{}\n", "---|".repeat(2 * workers.len()));
     for (workload, medians) in rows {
         text += &format!("| {workload} |");
         for seconds in medians {
@@ -265,7 +308,8 @@ fn record(args: &BenchArgs, workers: &[Worker], rows: &[(String, Vec<f64>)]) -> 
         for seconds in &medians[1..] {
             text += &format!(" **{:.2}** |", seconds / medians[0]);
         }
-        text.push('\n');
+        let rate = teraflops(workload, medians[0]).map_or("-".to_owned(), |rate| format!("{rate:.2}"));
+        text += &format!(" {rate} |\n");
     }
     text += "| peak memory |";
     for worker in workers {
@@ -274,7 +318,7 @@ fn record(args: &BenchArgs, workers: &[Worker], rows: &[(String, Vec<f64>)]) -> 
     for worker in &workers[1..] {
         text += &format!(" {:.2} |", worker.peak_bytes as f64 / workers[0].peak_bytes.max(1) as f64);
     }
-    text.push('\n');
+    text += " - |\n";
     text
 }
 

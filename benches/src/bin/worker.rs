@@ -112,7 +112,7 @@ impl<B: HrmBackend> Worker<B> {
                 let (seq, hidden) = (config.total_len(), config.hidden_size);
                 let rotary =
                     RotaryTables::new(seq, config.head_dim(), config.rope_theta, &Default::default());
-                let block = self.inner.h_level.layers[0].clone();
+                let block = self.inner.l_level.layers[0].clone();
                 let x = self.matrix(rows * seq, hidden).reshape([rows, seq, hidden]);
                 let (seconds, y) = timed(|| block.forward(x, Some(&rotary)));
                 Ok((seconds, mean_abs(y.reshape([rows * seq, hidden]))))

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, builder::Styles, builder::styling::AnsiColor};
 
-use crate::commands::{config, data, eval, export, import, inspect, solve, train};
+use crate::commands::{config, data, eval, export, import, inspect, solve, train, warmup};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -30,6 +30,7 @@ pub struct Cli {
 pub enum Command {
     Solve(solve::Args),
     Train(Box<train::Args>),
+    Warmup(warmup::Args),
     Eval(eval::Args),
     /// Build datasets to train on
     #[command(subcommand)]
@@ -50,6 +51,7 @@ impl Command {
         match self {
             Self::Solve(args) => solve::run(args),
             Self::Train(args) => train::run(*args),
+            Self::Warmup(args) => warmup::run(args).map(|()| ExitCode::SUCCESS),
             Self::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
             Self::Data(command) => data::run(command).map(|()| ExitCode::SUCCESS),
             Self::Inspect(command) => inspect::run(command).map(|()| ExitCode::SUCCESS),

@@ -8,3 +8,4 @@ pub mod import;
 pub mod inspect;
 pub mod solve;
 pub mod train;
+pub mod warmup;

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Bool, Int, Tensor, activation, backend::Backend};
 
-use crate::{Hrm, SegmentOutput, State, loss::IGNORE_LABEL};
+use crate::{Hrm, ModelConfig, SegmentOutput, State, loss::IGNORE_LABEL};
 
 /// The data of a batch of puzzles.
 #[derive(Debug, Clone)]
@@ -72,23 +72,27 @@ impl<B: Backend> Carry<B> {
 }
 
 /// Which sequences stop after a training segment: at the last step, or where halting is worth more than going
-/// on, but (exploration) not before a sequence's minimum number of steps.
+/// on (than 0 with `no_act_continue`), but (exploration) not before a sequence's minimum number of steps.
 ///
 /// # Shapes
-/// - `steps` (this segment counted), `min_steps`, `output`: `[batch]`
+/// - `steps` (this segment counted), `q_halt`, `q_continue`, `min_steps`: `[batch]`
 /// - output: stopped, and which are at the last step
 pub fn halt<B: Backend>(
-    halt_max_steps: usize,
+    config: &ModelConfig,
     steps: Tensor<B, 1, Int>,
     q_halt: Tensor<B, 1>,
     q_continue: Tensor<B, 1>,
     min_steps: Option<Tensor<B, 1, Int>>,
 ) -> (Tensor<B, 1, Bool>, Tensor<B, 1, Bool>) {
-    let last = steps.clone().greater_equal_elem(halt_max_steps as i64);
-    if halt_max_steps <= 1 {
+    let last = steps.clone().greater_equal_elem(config.halt_max_steps as i64);
+    if config.halt_max_steps <= 1 {
         return (last.clone(), last);
     }
-    let halted = last.clone().bool_or(q_halt.greater(q_continue));
+    let wants = match config.no_act_continue {
+        true => q_halt.greater_elem(0.0),
+        false => q_halt.greater(q_continue),
+    };
+    let halted = last.clone().bool_or(wants);
     let halted = match min_steps {
         None => halted,
         Some(min_steps) => halted.bool_and(steps.greater_equal(min_steps)),

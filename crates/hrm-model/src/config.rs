@@ -15,6 +15,21 @@ pub enum PositionEncoding {
     Rope,
     /// A learned vector per position, added to the input embedding.
     Learned,
+    /// None: for models that mix tokens by their place in the sequence (`mlp_t`).
+    None,
+}
+
+/// How the modules take turns in a segment; see [`crate::recurrence`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecurrenceKind {
+    /// Two modules; only the last update of each gets a gradient (HRM, arXiv 2506.21734).
+    #[default]
+    Hrm,
+    /// One module in both roles; the whole last cycle gets a gradient (TRM, arXiv 2510.04871).
+    Trm,
+    /// One module, applied once a segment: a plain transformer under the same outer loop.
+    Transformer,
 }
 
 /// The float type of activations. Weights are always fp32 and are cast in the layer.
@@ -37,7 +52,7 @@ impl From<ForwardDtype> for DType {
     }
 }
 
-/// The architecture of an HRM. Defaults are the paper's Sudoku model; the aliases are the original's names, so
+/// The architecture of a model. Defaults are the paper's Sudoku model; the aliases are the original's names, so
 /// that its `all_config.yaml` sections and exported JSON configs read directly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,10 +73,13 @@ pub struct ModelConfig {
     /// Width of the SwiGLU relative to `hidden_size`, before the 2/3 of gated units.
     #[serde(default = "defaults::expansion")]
     pub expansion: f64,
-    /// Blocks of the high-level module.
+    /// How the modules take turns.
+    #[serde(default)]
+    pub recurrence: RecurrenceKind,
+    /// Blocks of the high-level module; 0 where one module does everything.
     #[serde(default = "defaults::layers", alias = "H_layers")]
     pub h_layers: usize,
-    /// Blocks of the low-level module.
+    /// Blocks of the low-level module, or of the only one.
     #[serde(default = "defaults::layers", alias = "L_layers")]
     pub l_layers: usize,
     /// High-level updates per segment.
@@ -73,6 +91,12 @@ pub struct ModelConfig {
     /// Width of a row of the puzzle embedding; 0 for none.
     #[serde(default = "defaults::hidden_size")]
     pub puzzle_emb_ndim: usize,
+    /// Prefix tokens that hold a row of the puzzle embedding; 0 for as many as it needs.
+    #[serde(default)]
+    pub puzzle_emb_len: usize,
+    /// A SwiGLU over the sequence axis in place of attention (TRM's MLP variant).
+    #[serde(default)]
+    pub mlp_t: bool,
     /// Positions.
     #[serde(default = "defaults::pos_encodings")]
     pub pos_encodings: PositionEncoding,
@@ -88,6 +112,9 @@ pub struct ModelConfig {
     /// Probability that a sequence draws a minimum number of segments in training.
     #[serde(default = "defaults::halt_exploration_prob")]
     pub halt_exploration_prob: f64,
+    /// No value of going on: a sequence halts where `q_halt > 0`, and training needs no second forward pass.
+    #[serde(default, alias = "no_ACT_continue")]
+    pub no_act_continue: bool,
     /// Float type of activations.
     #[serde(default = "defaults::forward_dtype")]
     pub forward_dtype: ForwardDtype,
@@ -144,18 +171,41 @@ impl ModelConfig {
             hidden_size: defaults::hidden_size(),
             num_heads: defaults::num_heads(),
             expansion: defaults::expansion(),
+            recurrence: RecurrenceKind::Hrm,
             h_layers: defaults::layers(),
             l_layers: defaults::layers(),
             h_cycles: defaults::cycles(),
             l_cycles: defaults::cycles(),
             puzzle_emb_ndim: defaults::hidden_size(),
+            puzzle_emb_len: 0,
+            mlp_t: false,
             pos_encodings: defaults::pos_encodings(),
             rope_theta: defaults::rope_theta(),
             rms_norm_eps: defaults::rms_norm_eps(),
             halt_max_steps: defaults::halt_max_steps(),
             halt_exploration_prob: defaults::halt_exploration_prob(),
+            no_act_continue: false,
             forward_dtype: defaults::forward_dtype(),
         }
+    }
+
+    /// TRM as published: one module of two blocks, 3 x 6 cycles, 16 prefix tokens, no value of going on.
+    pub fn trm(vocab_size: usize, seq_len: usize) -> Self {
+        Self {
+            recurrence: RecurrenceKind::Trm,
+            h_layers: 0,
+            l_layers: 2,
+            h_cycles: 3,
+            l_cycles: 6,
+            puzzle_emb_len: 16,
+            no_act_continue: true,
+            ..Self::new(vocab_size, seq_len)
+        }
+    }
+
+    /// The 5M-parameter TRM that mixes tokens by their place, for 9x9 Sudoku.
+    pub fn trm_mlp_sudoku() -> Self {
+        Self { mlp_t: true, pos_encodings: PositionEncoding::None, ..Self::trm(11, 81) }
     }
 
     /// The 27M-parameter model of the paper for 9x9 Sudoku.
@@ -214,18 +264,37 @@ impl ModelConfig {
 
     /// Width of the SwiGLU: `round(expansion * hidden * 2 / 3)`, rounded up to a multiple of 256.
     pub fn intermediate_size(&self) -> usize {
-        let width = (self.expansion * self.hidden_size as f64 * 2.0 / 3.0).round() as usize;
+        self.swiglu_width(self.hidden_size)
+    }
+
+    /// Width between the projections of a SwiGLU on vectors of `width`.
+    pub(crate) fn swiglu_width(&self, width: usize) -> usize {
+        let width = (self.expansion * width as f64 * 2.0 / 3.0).round() as usize;
         width.div_ceil(256) * 256
     }
 
-    /// Prefix tokens that hold a puzzle's embedding.
-    pub fn puzzle_emb_len(&self) -> usize {
-        self.puzzle_emb_ndim.div_ceil(self.hidden_size)
+    /// Prefix tokens that hold a puzzle's embedding; none without one.
+    pub fn prefix_len(&self) -> usize {
+        match (self.puzzle_emb_ndim, self.puzzle_emb_len) {
+            (0, _) => 0,
+            (ndim, 0) => ndim.div_ceil(self.hidden_size),
+            (_, len) => len,
+        }
     }
 
     /// Prefix and sequence.
     pub fn total_len(&self) -> usize {
-        self.puzzle_emb_len() + self.seq_len
+        self.prefix_len() + self.seq_len
+    }
+
+    /// Whether there is a high-level module beside the low-level one.
+    pub fn has_h_level(&self) -> bool {
+        self.recurrence == RecurrenceKind::Hrm
+    }
+
+    /// Whether the Q values say that a sequence should halt.
+    pub fn halts(&self, q_halt: f32, q_continue: f32) -> bool {
+        q_halt > if self.no_act_continue { 0.0 } else { q_continue }
     }
 
     /// Checks every value.
@@ -242,7 +311,6 @@ impl ModelConfig {
             ("num_puzzle_identifiers", self.num_puzzle_identifiers),
             ("hidden_size", self.hidden_size),
             ("num_heads", self.num_heads),
-            ("h_layers", self.h_layers),
             ("l_layers", self.l_layers),
             ("h_cycles", self.h_cycles),
             ("l_cycles", self.l_cycles),
@@ -252,6 +320,23 @@ impl ModelConfig {
             if value == 0 {
                 return error(field, value.to_string(), "at least 1");
             }
+        }
+        match (self.has_h_level(), self.h_layers) {
+            (true, 0) => return error("h_layers", "0".to_owned(), "at least 1 for recurrence = \"hrm\""),
+            (false, 1..) => {
+                let expected = "0: this recurrence has one module, of l_layers blocks";
+                return error("h_layers", self.h_layers.to_string(), expected);
+            }
+            _ => {}
+        }
+        if self.puzzle_emb_len > 0 && self.puzzle_emb_ndim > self.puzzle_emb_len * self.hidden_size {
+            let expected = format!(
+                "0, or at least {}: a row of the puzzle embedding has {} values, a token {}",
+                self.puzzle_emb_ndim.div_ceil(self.hidden_size),
+                self.puzzle_emb_ndim,
+                self.hidden_size
+            );
+            return error("puzzle_emb_len", self.puzzle_emb_len.to_string(), &expected);
         }
         if !self.hidden_size.is_multiple_of(self.num_heads) {
             let expected = format!("a divisor of hidden_size ({})", self.hidden_size);

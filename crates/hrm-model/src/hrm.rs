@@ -12,9 +12,12 @@ use crate::{
     init::{Initializer, buffer},
     layers::{Embedding, Linear, ReasoningModule, RotaryTables},
     puzzle_embedding::prefix_tokens,
+    recurrence::Cell,
 };
 
-/// The Hierarchical Reasoning Model (arXiv 2506.21734, section 2).
+/// The Hierarchical Reasoning Model (arXiv 2506.21734, section 2), and the models that share its parts: TRM
+/// (arXiv 2510.04871), which has one module for both levels, and a plain transformer; see
+/// [`RecurrenceKind`](crate::RecurrenceKind).
 ///
 /// Fields carry the original's names, so a parameter's path is its key in the original's state dict but for
 /// the capital letters of `H_level`, `L_level`, `H_init` and `L_init`.
@@ -26,8 +29,8 @@ pub struct Hrm<B: Backend> {
     pub embed_pos: Option<Embedding<B>>,
     /// `[num_puzzle_identifiers, puzzle_emb_ndim]`, unless the width is 0.
     pub puzzle_emb: Option<PuzzleEmbedding<B>>,
-    /// The slow module: plans.
-    pub h_level: ReasoningModule<B>,
+    /// The slow module: plans. Absent where one module does everything (TRM).
+    pub h_level: Option<ReasoningModule<B>>,
     /// The fast module: computes.
     pub l_level: ReasoningModule<B>,
     /// `[vocab_size, hidden]`
@@ -81,7 +84,9 @@ impl<B: Backend> Hrm<B> {
                 .then(|| Embedding::new(init, config.total_len(), hidden, device)),
             puzzle_emb: (config.puzzle_emb_ndim > 0)
                 .then(|| PuzzleEmbedding::new(config.num_puzzle_identifiers, config.puzzle_emb_ndim, device)),
-            h_level: ReasoningModule::new(config, config.h_layers, init, device),
+            h_level: config
+                .has_h_level()
+                .then(|| ReasoningModule::new(config, config.h_layers, init, device)),
             l_level: ReasoningModule::new(config, config.l_layers, init, device),
             lm_head: Linear::new(init, hidden, config.vocab_size, device),
             // Almost zero Q values at first: sigmoid(-5), as if nothing were solved.
@@ -136,7 +141,7 @@ impl<B: Backend> Hrm<B> {
         let (hidden, dtype) = (self.config.hidden_size, self.forward_dtype());
         let mut embedding = self.embed_tokens.forward(inputs, dtype);
         if let Some(rows) = puzzle_rows {
-            let prefix = prefix_tokens(rows.cast(dtype), self.config.puzzle_emb_len(), hidden);
+            let prefix = prefix_tokens(rows.cast(dtype), self.config.prefix_len(), hidden);
             embedding = Tensor::cat(vec![prefix, embedding], 1);
         }
         if let Some(positions) = &self.embed_pos {
@@ -151,7 +156,7 @@ impl<B: Backend> Hrm<B> {
         self.config.forward_dtype.into()
     }
 
-    fn rotary(&self) -> Option<RotaryTables<B>> {
+    pub(crate) fn rotary(&self) -> Option<RotaryTables<B>> {
         let config = &self.config;
         (config.pos_encodings == PositionEncoding::Rope).then(|| {
             RotaryTables::new(config.total_len(), config.head_dim(), config.rope_theta, &self.device())
@@ -160,14 +165,15 @@ impl<B: Backend> Hrm<B> {
 }
 
 impl<B: HrmBackend> Hrm<B> {
-    /// One segment: `h_cycles x l_cycles` updates of `z_l`, `h_cycles` of `z_h`, then the heads.
+    /// One segment: the updates of the [`recurrence`](crate::recurrence), then the heads.
     ///
     /// # Shapes
     /// - `input`: `[batch, total_len, hidden]`, from [`input_embeddings`](Self::input_embeddings)
     pub fn forward(&self, state: State<B>, input: Tensor<B, 3>) -> (State<B>, SegmentOutput<B>) {
-        let rotary = self.rotary();
-        let state = self.early_updates(state, &input, rotary.as_ref());
-        let state = self.last_updates(state, input, rotary.as_ref());
+        let recurrence = self.config.recurrence.of::<B>();
+        let cell = Cell::new(self, input);
+        let state = recurrence.early_updates(&cell, state);
+        let state = recurrence.last_updates(&cell, state);
         let output = self.heads(state.z_h.clone());
         (state, output)
     }
@@ -183,57 +189,11 @@ impl<B: HrmBackend> Hrm<B> {
         (Carry { state, steps, halted, batch: carry.batch }, output)
     }
 
-    /// Every update of a segment except the last of each module: those that get no gradient.
-    fn early_updates(
-        &self,
-        mut state: State<B>,
-        input: &Tensor<B, 3>,
-        rotary: Option<&RotaryTables<B>>,
-    ) -> State<B> {
-        let ModelConfig { h_cycles, l_cycles, .. } = self.config;
-        for h in 1..=h_cycles {
-            for l in 1..=l_cycles {
-                if (h, l) != (h_cycles, l_cycles) {
-                    state.z_l = self.update_l(&state, input.clone(), rotary);
-                }
-            }
-            if h != h_cycles {
-                state.z_h = self.update_h(&state, rotary);
-            }
-        }
-        state
-    }
-
-    /// The last update of each module: those that the one-step gradient goes through.
-    fn last_updates(
-        &self,
-        mut state: State<B>,
-        input: Tensor<B, 3>,
-        rotary: Option<&RotaryTables<B>>,
-    ) -> State<B> {
-        state.z_l = self.update_l(&state, input, rotary);
-        state.z_h = self.update_h(&state, rotary);
-        state
-    }
-
-    fn update_l(
-        &self,
-        state: &State<B>,
-        input: Tensor<B, 3>,
-        rotary: Option<&RotaryTables<B>>,
-    ) -> Tensor<B, 3> {
-        self.l_level.forward(state.z_l.clone(), state.z_h.clone() + input, rotary)
-    }
-
-    fn update_h(&self, state: &State<B>, rotary: Option<&RotaryTables<B>>) -> Tensor<B, 3> {
-        self.h_level.forward(state.z_h.clone(), state.z_l.clone(), rotary)
-    }
-
     fn heads(&self, z_h: Tensor<B, 3>) -> SegmentOutput<B> {
         let [batch, _, hidden] = z_h.dims();
         let ModelConfig { seq_len, vocab_size, .. } = self.config;
         let first = z_h.clone().narrow(1, 0, 1).reshape([batch, hidden]);
-        let cells = z_h.narrow(1, self.config.puzzle_emb_len(), seq_len).reshape([batch * seq_len, hidden]);
+        let cells = z_h.narrow(1, self.config.prefix_len(), seq_len).reshape([batch * seq_len, hidden]);
         let q = self.q_head.forward(first).cast(DType::F32);
         SegmentOutput {
             logits: self.lm_head.forward(cells).reshape([batch, seq_len, vocab_size]),
@@ -244,21 +204,22 @@ impl<B: HrmBackend> Hrm<B> {
 }
 
 impl<B: HrmAutodiffBackend> Hrm<B> {
-    /// One segment for training, with the one-step gradient (section 2, "approximate gradient"): the early
-    /// updates run on `inner`, the model without automatic differentiation, so no graph is kept for them.
-    /// The new state has no graph either.
+    /// One segment for training (section 2, "approximate gradient"): the early updates run on `inner`, the model
+    /// without automatic differentiation, so no graph is kept for them. The new state has no graph either.
     ///
     /// # Shapes
     /// - `input`: `[batch, total_len, hidden]`, from [`input_embeddings`](Self::input_embeddings)
-    pub fn forward_one_step_gradient(
+    pub fn forward_truncated(
         &self,
         inner: &Hrm<B::InnerBackend>,
         state: State<B::InnerBackend>,
         input: Tensor<B, 3>,
     ) -> (State<B::InnerBackend>, SegmentOutput<B>) {
-        let state = inner.early_updates(state, &input.clone().inner(), inner.rotary().as_ref());
+        let kind = self.config.recurrence;
+        let cell = Cell::new(inner, input.clone().inner());
+        let state = kind.of::<B::InnerBackend>().early_updates(&cell, state);
         let state = State { z_h: Tensor::from_inner(state.z_h), z_l: Tensor::from_inner(state.z_l) };
-        let state = self.last_updates(state, input, self.rotary().as_ref());
+        let state = kind.of::<B>().last_updates(&Cell::new(self, input), state);
         let output = self.heads(state.z_h.clone());
         (State { z_h: state.z_h.inner(), z_l: state.z_l.inner() }, output)
     }

@@ -1,4 +1,5 @@
-//! The Hierarchical Reasoning Model (Wang et al. 2025, arXiv 2506.21734) as backend-generic Burn modules.
+//! The Hierarchical Reasoning Model (Wang et al. 2025, arXiv 2506.21734), and its successor TRM (Jolicoeur-Martineau 2025,
+//! arXiv 2510.04871), as backend-generic Burn modules.
 //!
 //! ```
 //! use hrm_model::{Hrm, ModelConfig, act::Carry};
@@ -33,6 +34,7 @@ pub mod init;
 pub mod layers;
 pub mod loss;
 mod puzzle_embedding;
+pub mod recurrence;
 pub mod summary;
 pub mod weights;
 
@@ -41,7 +43,7 @@ pub use burn;
 /// The backends: [`hrm_backend::Cpu`] and the bound [`hrm_backend::HrmBackend`].
 pub use hrm_backend;
 
-pub use config::{ForwardDtype, ModelConfig, PositionEncoding};
+pub use config::{ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind};
 pub use error::ModelError;
 pub use hrm::{Hrm, SegmentOutput, State};
 pub use puzzle_embedding::PuzzleEmbedding;

@@ -263,8 +263,9 @@ fn parity_block<B: HrmBackend>() {
     let [_, _, heads, head_dim] = fixture.shape("rope.q");
     let config = ModelConfig::new(6, seq).with_hidden_size(hidden).with_num_heads(heads);
     let mut block: Block<B> = Block::new(&config, &mut Initializer::zeros(), &device);
-    block.self_attn.qkv_proj = linear(&fixture, "block.w.self_attn.qkv_proj.weight", &device);
-    block.self_attn.o_proj = linear(&fixture, "block.w.self_attn.o_proj.weight", &device);
+    let attention = block.self_attn.as_mut().expect("a block with attention");
+    attention.qkv_proj = linear(&fixture, "block.w.self_attn.qkv_proj.weight", &device);
+    attention.o_proj = linear(&fixture, "block.w.self_attn.o_proj.weight", &device);
     block.mlp.gate_up_proj = linear(&fixture, "block.w.mlp.gate_up_proj.weight", &device);
     block.mlp.down_proj = linear(&fixture, "block.w.mlp.down_proj.weight", &device);
     let tables = RotaryTables::new(seq, head_dim, THETA, &device);

@@ -15,10 +15,10 @@ use hrm_testing::{
 
 for_each_backend!(parity_eval);
 
-/// Four ACT steps of every HRM set: states, logits, Q values, losses and metrics.
+/// Four ACT steps of every set: states, logits, Q values, losses and metrics.
 fn parity_eval<B: HrmBackend>() {
     let device = B::Device::default();
-    for set in parity::sets("hrm_", ".eval.json") {
+    for set in parity::sets("", ".eval.json") {
         let json = parity::json(&format!("{set}.eval"));
         let config = parity::model_config(&json);
         let eval = Fixture::require(&format!("{set}.eval"));

@@ -148,6 +148,9 @@ pub fn model_config(json: &Value) -> ModelConfig {
     // Not the model's business, or implied.
     object.remove("batch_size");
     assert_eq!(object.remove("causal"), Some(Value::Bool(false)), "HRM's attention is bidirectional");
+    if json["arch"]["name"].as_str().is_some_and(|name| name.contains("trm")) {
+        object.insert("recurrence".to_owned(), "trm".into());
+    }
     serde_json::from_value(config).unwrap_or_else(|e| panic!("config of the parity set: {e}"))
 }
 

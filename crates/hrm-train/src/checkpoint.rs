@@ -2,6 +2,7 @@
 //!
 //! A checkpoint is a folder `step-N` with
 //! - `model.safetensors`: weights, with the model's configuration as metadata: usable alone;
+//! - `ema.safetensors`: the same with averaged weights, where the recipe asks for them: what is evaluated and used;
 //! - `train.safetensors`: both moments of every parameter, and the carry;
 //! - `state.json`: step, sampler position, the recipe, and the SHA-256 of the other files.
 //!
@@ -25,10 +26,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::optim::{AdamAtan2, Moments};
+use crate::optim::{AdamAtan2, Ema, Moments, trained_weights};
 
 const FORMAT: u32 = 1;
 const MODEL: &str = "model.safetensors";
+const EMA: &str = "ema.safetensors";
 const TRAIN: &str = "train.safetensors";
 const STATE: &str = "state.json";
 /// Extension of a checkpoint that is being written.
@@ -116,6 +118,7 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
     recipe: &str,
     model: &Hrm<A>,
     adam: &AdamAtan2<A::InnerBackend>,
+    ema: Option<&Ema<A::InnerBackend>>,
     carry: &Carry<A::InnerBackend>,
     sampler: S,
     keep: usize,
@@ -132,13 +135,18 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
     fs::create_dir_all(&partial).map_err(io_at(&partial))?;
     let written = (|| {
         model.inner().save(&partial.join(MODEL), ForwardDtype::F32)?;
+        let mut files = vec![MODEL, TRAIN];
+        if let Some(ema) = ema {
+            ema.apply(model.inner()).save(&partial.join(EMA), ForwardDtype::F32)?;
+            files.push(EMA);
+        }
         let mut dict = carry_dict(carry);
         for (name, moments) in &adam.moments {
             dict.insert(format!("adam.m.{name}"), moments.m.clone().into_data());
             dict.insert(format!("adam.v.{name}"), moments.v.clone().into_data());
         }
         weights::write_safetensors(&partial.join(TRAIN), &dict, Default::default())?;
-        let sha256 = [MODEL, TRAIN]
+        let sha256 = files
             .into_iter()
             .map(|name| Ok((name.to_owned(), hash(&partial.join(name))?)))
             .collect::<Result<_, CheckpointError>>()?;
@@ -204,6 +212,8 @@ pub struct Loaded<A: HrmAutodiffBackend, S> {
     pub model: Hrm<A>,
     /// Moments of both kinds, by parameter.
     pub moments: BTreeMap<String, Moments<A::InnerBackend>>,
+    /// The averaged weights by parameter, if the run keeps them.
+    pub ema: Option<BTreeMap<String, Tensor<A::InnerBackend, 1>>>,
     /// The carry.
     pub carry: Carry<A::InnerBackend>,
     /// Step, sampler, recipe.
@@ -221,12 +231,20 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
     let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
     let state: TrainState<S> = read_state(path)?;
     for name in [MODEL, TRAIN] {
-        let expected = state.sha256.get(name).ok_or_else(|| damaged(format!("no checksum of {name}")))?;
+        if !state.sha256.contains_key(name) {
+            return Err(damaged(format!("no checksum of {name}")));
+        }
+    }
+    for (name, expected) in &state.sha256 {
         if hash(&path.join(name))? != *expected {
             return Err(damaged(format!("{name} is not what was written (checksum differs)")));
         }
     }
     let model = Hrm::load(&path.join(MODEL), device)?;
+    let ema = match state.sha256.contains_key(EMA) {
+        true => Some(trained_weights::<A>(&Hrm::load(&path.join(EMA), device)?)),
+        false => None,
+    };
     let (mut dict, _) = weights::read_safetensors(&path.join(TRAIN))?;
     let mut take = |key: &str| dict.remove(key).ok_or_else(|| damaged(format!("{TRAIN} lacks {key}")));
     let mut moments = BTreeMap::new();
@@ -237,7 +255,7 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
         moments.insert(name.clone(), Moments { step: *step, m: moment("m")?, v: moment("v")? });
     }
     let carry = load_carry(model.config(), device, take)?;
-    Ok(Loaded { model, moments, carry, state })
+    Ok(Loaded { model, moments, ema, carry, state })
 }
 
 /// Reads only `state.json`.
@@ -259,8 +277,8 @@ pub fn read_state<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainStat
     Ok(state)
 }
 
-/// The file with the weights that a path means: the file itself, a checkpoint's, or that of a run's newest
-/// checkpoint.
+/// The file with the weights that a path means: the file itself, a checkpoint's (the averaged ones, if there are), or
+/// that of a run's newest checkpoint.
 ///
 /// # Errors
 /// [`CheckpointError::Absent`] if there is none.
@@ -268,18 +286,21 @@ pub fn model_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if path.is_file() {
         return Ok(path.to_owned());
     }
-    let direct = path.join(MODEL);
-    if direct.is_file() {
-        return Ok(direct);
+    if let Some(file) = best_weights(path) {
+        return Ok(file);
     }
     for folder in [path.join("checkpoints"), path.to_owned()] {
         if folder.is_dir()
             && let Some((_, newest)) = list(&folder)?.pop()
         {
-            return Ok(newest.join(MODEL));
+            return Ok(best_weights(&newest).unwrap_or_else(|| newest.join(MODEL)));
         }
     }
     Err(CheckpointError::Absent { path: path.to_owned() })
+}
+
+fn best_weights(checkpoint: &Path) -> Option<PathBuf> {
+    [EMA, MODEL].map(|name| checkpoint.join(name)).into_iter().find(|file| file.is_file())
 }
 
 /// Loads the model that a path means, see [`model_file`].

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hrm_model::{ForwardDtype, ModelConfig, PositionEncoding, loss::LossKind};
+use hrm_model::{ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind, loss::LossKind};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
@@ -96,7 +96,9 @@ pub struct ModelSection {
     pub num_heads: usize,
     /// Relative width of the SwiGLU.
     pub expansion: f64,
-    /// Blocks of the high-level module.
+    /// How the modules take turns: `hrm`, `trm` or `transformer`.
+    pub recurrence: RecurrenceKind,
+    /// Blocks of the high-level module; 0 where one module does everything.
     pub h_layers: usize,
     /// Blocks of the low-level module.
     pub l_layers: usize,
@@ -106,6 +108,10 @@ pub struct ModelSection {
     pub l_cycles: usize,
     /// Width of the puzzle embedding, by default `hidden_size`; 0 for none.
     pub puzzle_emb_ndim: usize,
+    /// Prefix tokens that hold a row of the puzzle embedding; 0 for as many as it needs.
+    pub puzzle_emb_len: usize,
+    /// A SwiGLU over the sequence axis in place of attention.
+    pub mlp_t: bool,
     /// Positions.
     pub pos_encodings: PositionEncoding,
     /// Base of the rotary frequencies.
@@ -116,6 +122,8 @@ pub struct ModelSection {
     pub halt_max_steps: usize,
     /// Probability of a random minimum number of segments.
     pub halt_exploration_prob: f64,
+    /// No value of going on: halting where `q_halt > 0`, no second forward pass.
+    pub no_act_continue: bool,
     /// Float type of activations.
     pub forward_dtype: ForwardDtype,
 }
@@ -127,16 +135,20 @@ impl Default for ModelSection {
             hidden_size: config.hidden_size,
             num_heads: config.num_heads,
             expansion: config.expansion,
+            recurrence: config.recurrence,
             h_layers: config.h_layers,
             l_layers: config.l_layers,
             h_cycles: config.h_cycles,
             l_cycles: config.l_cycles,
             puzzle_emb_ndim: config.puzzle_emb_ndim,
+            puzzle_emb_len: config.puzzle_emb_len,
+            mlp_t: config.mlp_t,
             pos_encodings: config.pos_encodings,
             rope_theta: config.rope_theta,
             rms_norm_eps: config.rms_norm_eps,
             halt_max_steps: config.halt_max_steps,
             halt_exploration_prob: config.halt_exploration_prob,
+            no_act_continue: config.no_act_continue,
             forward_dtype: config.forward_dtype,
         }
     }
@@ -152,16 +164,20 @@ impl ModelSection {
             hidden_size: self.hidden_size,
             num_heads: self.num_heads,
             expansion: self.expansion,
+            recurrence: self.recurrence,
             h_layers: self.h_layers,
             l_layers: self.l_layers,
             h_cycles: self.h_cycles,
             l_cycles: self.l_cycles,
             puzzle_emb_ndim: self.puzzle_emb_ndim,
+            puzzle_emb_len: self.puzzle_emb_len,
+            mlp_t: self.mlp_t,
             pos_encodings: self.pos_encodings,
             rope_theta: self.rope_theta,
             rms_norm_eps: self.rms_norm_eps,
             halt_max_steps: self.halt_max_steps,
             halt_exploration_prob: self.halt_exploration_prob,
+            no_act_continue: self.no_act_continue,
             forward_dtype: self.forward_dtype,
         }
     }
@@ -220,6 +236,8 @@ pub struct TrainConfig {
     pub loss: LossKind,
     /// Largest global gradient norm; 0 for no clipping.
     pub grad_clip: f64,
+    /// Rate of the moving average of the weights that evaluation uses, for example 0.999; 0 for none.
+    pub ema: f64,
     /// Operands of matrix products on the CPU: exact, or rounded to bfloat16, which is several times faster on
     /// processors with AMX.
     pub matmul_precision: MatmulPrecision,
@@ -249,6 +267,7 @@ impl Default for TrainConfig {
             puzzle_emb_weight_decay: 1.0,
             loss: LossKind::Stablemax,
             grad_clip: 0.0,
+            ema: 0.0,
             matmul_precision: MatmulPrecision::F32,
             log_interval: 1,
             checkpoint_interval: 1000,
@@ -489,7 +508,9 @@ impl ResolvedRecipe {
                 return error(key, value.to_string(), "a learning rate of 0 or more");
             }
         }
-        for (key, value) in [("train.beta1", train.beta1), ("train.beta2", train.beta2)] {
+        for (key, value) in
+            [("train.beta1", train.beta1), ("train.beta2", train.beta2), ("train.ema", train.ema)]
+        {
             if !(0.0..1.0).contains(&value) {
                 return error(key, value.to_string(), "a decay from 0 to below 1");
             }

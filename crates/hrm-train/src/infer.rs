@@ -13,7 +13,8 @@ use thiserror::Error;
 /// When inference stops working on a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Halting {
-    /// After the first segment whose `q_halt` exceeds its `q_continue`, as in training without exploration.
+    /// After the first segment whose `q_halt` exceeds its `q_continue` (0 for a model without one), as in training
+    /// without exploration.
     #[default]
     Learned,
     /// After the last step only, as the original evaluates.
@@ -191,7 +192,7 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
                 }
                 let trace = &mut traces[query];
                 trace.elapsed = elapsed;
-                trace.halted = q_halt > q_continue;
+                trace.halted = self.model.config().halts(q_halt, q_continue);
                 trace.thoughts.push(Thought { tokens: tokens.to_vec(), q_halt, q_continue });
                 done[query] = step == self.max_steps || (self.halting == Halting::Learned && trace.halted);
             }

@@ -37,8 +37,8 @@ pub struct StepOutput<A: HrmAutodiffBackend> {
     pub metrics: Tensor<A::InnerBackend, 1>,
     /// Logits and Q values of the segment.
     pub output: SegmentOutput<A::InnerBackend>,
-    /// What `q_continue` was trained towards, `[batch]`.
-    pub q_continue_target: Tensor<A::InnerBackend, 1>,
+    /// What `q_continue` was trained towards, `[batch]`; `None` for a model without a value of going on.
+    pub q_continue_target: Option<Tensor<A::InnerBackend, 1>>,
 }
 
 /// The gradients of a step, before they are applied.
@@ -68,7 +68,7 @@ pub fn gradients<A: HrmAutodiffBackend>(
     let rows =
         inner.puzzle_rows(puzzle_identifiers).map(|rows| Tensor::<A, 2>::from_inner(rows).require_grad());
     let embeddings = model.input_embeddings(Tensor::from_inner(inputs), rows.clone());
-    let (state, output) = model.forward_one_step_gradient(&inner, carry.state, embeddings.clone());
+    let (state, output) = model.forward_truncated(&inner, carry.state, embeddings.clone());
     let segment = SegmentOutput {
         logits: output.logits.clone().inner(),
         q_halt: output.q_halt.clone().inner(),
@@ -76,16 +76,17 @@ pub fn gradients<A: HrmAutodiffBackend>(
     };
 
     let steps = carry.steps + 1;
-    let max_steps = model.config().halt_max_steps;
+    let config = model.config();
     let (halted, last) =
-        act::halt(max_steps, steps.clone(), segment.q_halt.clone(), segment.q_continue.clone(), min_steps);
-    let (_, next) = inner.forward(state.clone(), embeddings.inner());
-    let q_continue_target = act::q_continue_target(&next, last);
+        act::halt(config, steps.clone(), segment.q_halt.clone(), segment.q_continue.clone(), min_steps);
+    let q_continue_target = (!config.no_act_continue).then(|| {
+        let (_, next) = inner.forward(state.clone(), embeddings.inner());
+        act::q_continue_target(&next, last)
+    });
 
     let correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
-    let target = Tensor::from_inner(q_continue_target.clone());
-    let act_loss =
-        loss::act_loss(settings.loss, &output, Tensor::from_inner(labels), &correctness, Some(target));
+    let target = q_continue_target.clone().map(Tensor::from_inner);
+    let act_loss = loss::act_loss(settings.loss, &output, Tensor::from_inner(labels), &correctness, target);
     let metrics = Metrics::tensor(
         &act_loss,
         &correctness,

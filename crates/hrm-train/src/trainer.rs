@@ -23,7 +23,7 @@ use crate::{
     config::{ConfigError, Recipe, ResolvedRecipe},
     data::{self, DataError, TaskData},
     evaluate::{EvalReport, evaluate},
-    optim::{AdamAtan2, AdamAtan2Config, CosineSchedule, SignSgd, total_steps},
+    optim::{AdamAtan2, AdamAtan2Config, CosineSchedule, Ema, SignSgd, total_steps},
     run::{RunDir, RunError},
     step::{StepSettings, train_step},
 };
@@ -225,6 +225,35 @@ pub fn train<A: HrmAutodiffBackend>(
     result
 }
 
+/// Runs some steps of a recipe and throws them away: GPU backends compile and tune their kernels for the recipe's
+/// shapes then, and keep the result on disk for the runs that follow. Gives the seconds of each step, and of one
+/// evaluated batch at the end.
+///
+/// # Errors
+/// As [`train`], but for the run directory: nothing is written.
+pub fn warm_up<A: HrmAutodiffBackend>(
+    recipe: ResolvedRecipe,
+    steps: u64,
+    device: &A::Device,
+) -> Result<Vec<f64>, TrainError> {
+    let data = data::load(&recipe.recipe.data)?;
+    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
+    let Recipe { train, eval, .. } = recipe.recipe.clone();
+    let mut trainer = Trainer::<A>::new(recipe, &data, device)?;
+    let mut seconds = Vec::new();
+    for _ in 0..steps {
+        let start = Instant::now();
+        // Reading back waits for the device.
+        trainer.one_step().metrics.into_data();
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let inner = trainer.model().inner();
+    let batches = data.eval_batches(eval.batch_size, eval.batch_size);
+    let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, device);
+    seconds.push(report.seconds);
+    Ok(seconds)
+}
+
 /// The recipe that a run directory was started with.
 ///
 /// # Errors
@@ -285,6 +314,7 @@ struct Trainer<A: HrmAutodiffBackend> {
     state: Option<(Hrm<A>, Carry<A::InnerBackend>)>,
     adam: AdamAtan2<A::InnerBackend>,
     sign_sgd: SignSgd,
+    ema: Option<Ema<A::InnerBackend>>,
     schedule: CosineSchedule,
     sampler: TrainSampler,
     step: u64,
@@ -313,10 +343,13 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         data: &TaskData,
         loaded: Loaded<A, SamplerState>,
     ) -> Result<Self, TrainError> {
-        let Loaded { model, moments, carry, state } = loaded;
+        let Loaded { model, moments, ema, carry, state } = loaded;
         let sampler = data.sampler_from(&recipe.recipe, state.sampler)?;
         let mut trainer = Self::assemble(recipe, data, (model, carry), sampler);
         trainer.adam.moments = moments;
+        if let (Some(average), Some(weights)) = (&mut trainer.ema, ema) {
+            average.weights = weights;
+        }
         trainer.step = state.step;
         Ok(trainer)
     }
@@ -350,6 +383,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
                 total_steps,
                 min_ratio: train.lr_min_ratio,
             },
+            ema: (train.ema > 0.0).then(|| Ema::new(train.ema, &state.0)),
             state: Some(state),
             adam,
             sampler,
@@ -451,6 +485,9 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
         let (model, output) =
             train_step(model, carry, batch, min_steps, &mut self.adam, self.sign_sgd, &settings);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&model);
+        }
         self.state = Some((model, output.carry));
         PendingStep {
             step: self.step,
@@ -492,7 +529,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         observer: &mut dyn Observer,
     ) -> Result<EvalReport, TrainError> {
         let Recipe { train, eval, .. } = &self.recipe.recipe;
-        let inner = self.model().inner();
+        let inner = self.evaluated_model();
         let batches = data.eval_batches(eval.batch_size, eval.limit);
         let device = self.model().device();
         let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, &device);
@@ -512,6 +549,15 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         Ok(report)
     }
 
+    /// The model whose results count: with averaged weights, if the recipe asks for them.
+    fn evaluated_model(&self) -> Hrm<A::InnerBackend> {
+        let inner = self.model().inner();
+        match &self.ema {
+            Some(ema) => ema.apply(inner),
+            None => inner,
+        }
+    }
+
     fn save(&self, run: &mut RunDir) -> Result<PathBuf, TrainError> {
         let (model, carry) = self.state();
         let path = checkpoint::save(
@@ -520,6 +566,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             &self.recipe.to_toml(),
             model,
             &self.adam,
+            self.ema.as_ref(),
             carry,
             self.sampler.state(),
             self.recipe.recipe.train.keep_checkpoints,

@@ -17,17 +17,17 @@ use hrm_testing::{
     parity::{self, Deviations, Fixture, tensor_values},
 };
 use hrm_train::{
-    optim::{AdamAtan2, AdamAtan2Config, CosineSchedule, SignSgd},
+    optim::{AdamAtan2, AdamAtan2Config, CosineSchedule, Ema, SignSgd},
     step::{self, StepSettings},
 };
 use serde_json::Value;
 
 for_each_backend!(parity_train);
 
-/// Every HRM training set: what each of ten steps gives, the gradients of the first, the parameters after.
+/// Every training set: what each of ten steps gives, the gradients of the first, the parameters after.
 fn parity_train<B: HrmBackend>() {
     let device = B::Device::default();
-    for set in parity::sets("hrm_", ".steps.safetensors") {
+    for set in parity::sets("", ".steps.safetensors") {
         let json = parity::json(&set);
         let steps = Fixture::require(&format!("{set}.steps"));
         let params = Fixture::open(&format!("{set}.params")).unwrap_or_default();
@@ -60,6 +60,8 @@ fn parity_train<B: HrmBackend>() {
             .and_then(|runs| runs.iter().find(|run| run["perturb"].as_f64() == Some(1e-7)))
             .expect("noise floor at 1e-7");
 
+        let ema_rate = json["ema_rate"].as_f64();
+        let mut ema = ema_rate.map(|rate| Ema::new(rate, &model));
         let mut carry = model.inner().empty_carry(batch_size);
         for (index, expected) in json["steps"].as_array().expect("steps").iter().enumerate() {
             let n = index as u64 + 1;
@@ -95,19 +97,27 @@ fn parity_train<B: HrmBackend>() {
                 ("q_continue_loss", metrics.q_continue_loss),
             ] {
                 let what = format!("step {n} {name}");
-                check.check(&what, &[got], &[f(&expected["metrics"][name])], loss_floor);
+                match &expected["metrics"][name] {
+                    // A model without a value of going on has no such loss.
+                    Value::Null if name == "q_continue_loss" => {
+                        check.check_equal(&what, vec![got], vec![0.0])
+                    }
+                    expected => check.check(&what, &[got], &[f(expected)], loss_floor),
+                }
             }
             for (key, got) in [
                 ("step.logits", tensor_values(output.output.logits.clone())),
                 ("step.q_halt_logits", tensor_values(output.output.q_halt.clone())),
                 ("step.q_continue_logits", tensor_values(output.output.q_continue.clone())),
-                ("step.target_q_continue", tensor_values(output.q_continue_target.clone())),
+                ("step.target_q_continue", output.q_continue_target.clone().map_or(vec![], tensor_values)),
                 ("step.z_H", tensor_values(output.carry.state.z_h.clone())),
                 ("step.z_L", tensor_values(output.carry.state.z_l.clone())),
             ] {
                 if steps.get(key).is_some() {
-                    // The set states no floor for these: the loss's, which they determine, bounds them.
-                    check.check(&format!("step {n} {key}"), &got, &steps.values_at(key, index), loss_floor);
+                    // The set states no floor for these: the loss's, which they determine, bounds them. Noise grows
+                    // from step to step; where the loss's shrinks, differences of its parts have cancelled.
+                    let floor = (0..=index).map(|k| f(&floor["loss_absdiff"][k])).fold(0.0, f64::max);
+                    check.check(&format!("step {n} {key}"), &got, &steps.values_at(key, index), floor);
                 }
             }
             let carried = &output.carry;
@@ -125,7 +135,11 @@ fn parity_train<B: HrmBackend>() {
             }
             if let Some(rows) = &grads.puzzle_rows {
                 let what = format!("step {n} local_emb_grad");
-                let relative = f(&expected["local_emb_grad_norm"]).abs() * 1e-7;
+                // Nor for these after the first step: 1e-4 of the norm then, which no mistake in a formula meets.
+                let noise = if index == 0 { 1e-7 } else { 1e-5 };
+                let relative = f(&expected["local_emb_grad_norm"]).abs()
+                    / (rows.shape().num_elements() as f64).sqrt()
+                    * noise;
                 let got = tensor_values(rows.clone());
                 check.check(&what, &got, &steps.values_at("step.local_emb_grad", index), relative);
             }
@@ -152,6 +166,9 @@ fn parity_train<B: HrmBackend>() {
             let identifiers = output.carry.batch.puzzle_identifiers.clone();
             model = step::apply_gradients(model, grads, identifiers, &mut adam, sign_sgd, &settings);
             carry = output.carry;
+            if let Some(ema) = &mut ema {
+                ema.update(&model);
+            }
 
             let state = model.state_dict();
             for (name, data) in &state {
@@ -168,6 +185,15 @@ fn parity_train<B: HrmBackend>() {
                         let what = format!("after step {n} {name}");
                         check.check(&what, &parity::values(data), &parity::values(&reference), floor);
                     }
+                }
+            }
+        }
+        if let Some(ema) = ema {
+            for (name, got) in ema.weights {
+                if let Some(reference) = params.get(&format!("ema10.{ORIGINAL_PREFIX}{name}")) {
+                    let floor = f(&floor["after10_rms"][&format!("{ORIGINAL_PREFIX}{name}")]);
+                    let what = format!("average after step 10 {name}");
+                    check.check(&what, &tensor_values(got), &parity::values(&reference), floor);
                 }
             }
         }

@@ -62,6 +62,9 @@ pub struct Args {
     /// Where to compute [default: the fastest that is compiled in]
     #[arg(long, value_enum, value_name = "B")]
     backend: Option<backend::Name>,
+    /// Operands of matrix products on the processor
+    #[arg(long, value_enum, default_value_t, value_name = "P")]
+    precision: backend::Precision,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -105,6 +108,7 @@ struct HaltingReport {
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
     let backend = backend::Name::or_best(args.backend)?;
+    args.precision.apply();
     let file = models::file(&args.checkpoint)?;
     let config = Header::read(&file)?.config()?;
     let limit = args.limit.map_or(usize::MAX, |n| n as usize);

@@ -20,7 +20,7 @@ use crate::{
     terminal::bytes,
 };
 
-/// Import weights of the original PyTorch code
+/// Import weights of the original PyTorch code of HRM or TRM
 ///
 /// Reads .pt, .pth and .safetensors files, with or without the prefixes of torch.compile and of the loss head, in
 /// fp32 or bf16. Sizes are read off the tensors; what no tensor tells (heads, cycles, the sequence length with rotary
@@ -66,6 +66,9 @@ struct Values {
     /// Low-level updates in a high-level one (2 in the published models)
     #[arg(long, value_name = "N")]
     l_cycles: Option<u64>,
+    /// Prefix tokens of the puzzle embedding (16 in the published TRM models; HRM's tell it)
+    #[arg(long, value_name = "N")]
+    puzzle_emb_len: Option<u64>,
     /// Segments at most (16 in the published models)
     #[arg(long, value_name = "N")]
     halt_max_steps: Option<u64>,
@@ -89,8 +92,11 @@ const REQUIRED: [(&str, &str); 5] = [
     ("halt_max_steps", "--halt-max-steps"),
 ];
 
+/// One more for TRM, whose prefix may be longer than its embedding needs.
+const PREFIX_OF_TRM: (&str, &str) = ("puzzle_emb_len", "--puzzle-emb-len");
+
 /// Keys of the original's configurations that say nothing about the architecture.
-const IGNORED: [&str; 5] = ["name", "loss", "batch_size", "puzzle_emb_len", "puzzle_emb_lr"];
+const IGNORED: [&str; 4] = ["name", "loss", "batch_size", "puzzle_emb_lr"];
 
 struct Import {
     config: ModelConfig,
@@ -149,23 +155,17 @@ pub fn run(args: Args) -> Result<()> {
 /// What the tensors tell about the architecture.
 fn inferred(dict: &StateDict) -> Result<Map<String, Value>> {
     let has = |prefix: &str| dict.keys().any(|key| key.starts_with(prefix));
-    if has("L_level.") && !has("H_level.") {
-        bail!(
-            "this is a checkpoint of TRM (it has L_level but no H_level), which this program does not run yet; expected \
-             one of HRM"
-        );
-    }
     let shape = |key: &str| dict.get(key).map(|data| data.shape.to_vec());
     let (embedding, gate_up) =
-        (shape("embed_tokens.embedding_weight"), shape("H_level.layers.0.mlp.gate_up_proj.weight"));
+        (shape("embed_tokens.embedding_weight"), shape("L_level.layers.0.mlp.gate_up_proj.weight"));
     let (Some([vocab_size, hidden_size]), Some([gate_up, _])) = (embedding.as_deref(), gate_up.as_deref())
     else {
         let mut names: Vec<&str> = dict.keys().map(String::as_str).collect();
         let total = names.len();
         names.truncate(6);
         bail!(
-            "these are not weights of the original HRM: expected embed_tokens.embedding_weight and \
-             H_level.layers.0.mlp.gate_up_proj.weight (after the prefixes), got {total} tensors: {}{}",
+            "these are not weights of the original HRM or TRM: expected embed_tokens.embedding_weight and \
+             L_level.layers.0.mlp.gate_up_proj.weight (after the prefixes), got {total} tensors: {}{}",
             names.join(", "),
             if total > names.len() { ", ..." } else { "" }
         );
@@ -180,11 +180,18 @@ fn inferred(dict: &StateDict) -> Result<Map<String, Value>> {
     let mut set = |key: &str, value: Value| found.insert(key.to_owned(), value);
     set("vocab_size", (*vocab_size).into());
     set("hidden_size", (*hidden_size).into());
+    set("recurrence", if has("H_level.") { "hrm" } else { "trm" }.into());
+    set("mlp_t", has("L_level.layers.0.mlp_t.").into());
     set("h_layers", layers("H_level").into());
     set("l_layers", layers("L_level").into());
-    // The original rounds expansion x hidden x 2 / 3 up to a multiple of 256: any expansion that gives this width
-    // is the same model.
-    set("expansion", (1.5 * (*gate_up / 2) as f64 / *hidden_size as f64).into());
+    // The original rounds expansion x width x 2 / 3 up to a multiple of 256: any expansion that gives these widths is
+    // the same model. The largest that suits one suits the other if it is no larger.
+    let largest = |gate_up: usize, width: usize| 1.5 * (gate_up / 2) as f64 / width as f64;
+    let along_sequence = match shape("L_level.layers.0.mlp_t.gate_up_proj.weight").as_deref() {
+        Some([gate_up, len]) => largest(*gate_up, *len),
+        _ => f64::INFINITY,
+    };
+    set("expansion", largest(*gate_up, *hidden_size).min(along_sequence).into());
     let puzzle_emb = shape("puzzle_emb.weights").unwrap_or_default();
     let [identifiers, ndim] = puzzle_emb.as_slice() else {
         set("puzzle_emb_ndim", 0.into());
@@ -202,6 +209,10 @@ fn with_positions(
     prefix: usize,
 ) -> Result<Map<String, Value>> {
     match dict.get("embed_pos.embedding_weight") {
+        // Without attention nothing rotates.
+        None if found["mlp_t"] == Value::Bool(true) => {
+            found.insert("pos_encodings".to_owned(), "none".into());
+        }
         None => {
             found.insert("pos_encodings".to_owned(), "rope".into());
         }
@@ -222,6 +233,15 @@ fn resolve(found: Map<String, Value>, file: Option<&Path>, values: &Values) -> R
     for (key, value) in values.given() {
         config.insert(key.to_owned(), value);
     }
+    let trm = found.get("recurrence").is_some_and(|recurrence| recurrence == "trm");
+    if trm {
+        // As in the original's recipes; a configuration may say otherwise.
+        config.entry("no_act_continue").or_insert(true.into());
+        // Positions that a model without attention does not use are not worth a contradiction.
+        if found.get("mlp_t") == Some(&Value::Bool(true)) {
+            config.remove("pos_encodings");
+        }
+    }
     let mut contradictions = Vec::new();
     for (key, value) in &found {
         match config.get(key) {
@@ -237,15 +257,17 @@ fn resolve(found: Map<String, Value>, file: Option<&Path>, values: &Values) -> R
     if !contradictions.is_empty() {
         bail!("the configuration does not fit the tensors: {}", contradictions.join("; "));
     }
+    let prefix = (trm && found.get("puzzle_emb_ndim").is_some_and(|ndim| ndim != 0)).then_some(PREFIX_OF_TRM);
     let missing: Vec<String> = REQUIRED
         .iter()
+        .chain(&prefix)
         .filter(|(key, _)| !config.contains_key(*key))
         .map(|(key, flag)| format!("{key} ({flag})"))
         .collect();
     if !missing.is_empty() {
         bail!(
             "the tensors do not tell {}; give them with these options or with --config (the published models have 8 \
-             heads, 2 x 2 cycles and 16 steps; a 9x9 Sudoku has 81 tokens)",
+             heads and 16 steps, HRM 2 x 2 cycles, TRM 3 x 6 and 16 prefix tokens; a 9x9 Sudoku has 81 tokens)",
             missing.join(", ")
         );
     }
@@ -299,6 +321,7 @@ impl Values {
             ("num_heads", self.num_heads),
             ("h_cycles", self.h_cycles),
             ("l_cycles", self.l_cycles),
+            ("puzzle_emb_len", self.puzzle_emb_len),
             ("halt_max_steps", self.halt_max_steps),
         ];
         let real = [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)];

@@ -66,6 +66,9 @@ pub struct Args {
     /// Where to compute [default: the fastest that is compiled in]
     #[arg(long, value_enum, value_name = "B")]
     backend: Option<backend::Name>,
+    /// Operands of matrix products on the processor
+    #[arg(long, value_enum, default_value_t, value_name = "P")]
+    precision: backend::Precision,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -80,6 +83,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
     let backend = backend::Name::or_best(args.backend)?;
+    args.precision.apply();
     let given = args.checkpoint.as_deref().map(given_model).transpose()?;
     let source = match (args.puzzle, args.file) {
         (Some(dash), _) if dash == "-" => Source::Stdin,

@@ -156,7 +156,8 @@ impl fmt::Display for Geometry {
 }
 
 /// A row, column or box by its 0-based number. Displayed with its 1-based number: `row 3`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// A row, from the top.
     Row(usize),

@@ -19,5 +19,5 @@ pub use dataset::{
 pub use generator::{Generated, Generator};
 pub use parse::Notation;
 pub use records::{Record, RecordError, RecordReader, read_records};
-pub use solver::{Search, Solver, Stop, Verdict, Work};
+pub use solver::{ConstraintGraph, Limits, Method, NoSuchMethod, Search, Solver, Stop, Trace, Verdict, Work};
 pub use symmetry::{Symmetry, SymmetryError};

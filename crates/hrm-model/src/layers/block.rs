@@ -7,11 +7,14 @@ use hrm_backend::{HrmBackend, ops};
 use super::{Attention, RotaryTables, SwiGlu};
 use crate::{ModelConfig, init::Initializer};
 
-/// A post-norm transformer block: `x = rms_norm(x + attention(x))`, `x = rms_norm(x + swiglu(x))`.
+/// A post-norm transformer block: `x = rms_norm(x + mix(x))`, `x = rms_norm(x + swiglu(x))`, where `mix` is attention
+/// or, along the sequence axis and with its norm, another SwiGLU (TRM's MLP variant, arXiv 2510.04871).
 #[derive(Module, Debug)]
 pub struct Block<B: Backend> {
     /// Attention over prefix and sequence.
-    pub self_attn: Attention<B>,
+    pub self_attn: Option<Attention<B>>,
+    /// In its place: a SwiGLU over prefix and sequence, on vectors of `total_len`.
+    pub mlp_t: Option<SwiGlu<B>>,
     /// Feed-forward layer.
     pub mlp: SwiGlu<B>,
     eps: f64,
@@ -20,9 +23,12 @@ pub struct Block<B: Backend> {
 impl<B: Backend> Block<B> {
     /// A block of the configured sizes.
     pub fn new(config: &ModelConfig, init: &mut Initializer<'_>, device: &B::Device) -> Self {
+        let ModelConfig { hidden_size: hidden, num_heads, mlp_t, .. } = *config;
+        let len = config.total_len();
         Self {
-            self_attn: Attention::new(init, config.hidden_size, config.num_heads, device),
-            mlp: SwiGlu::new(init, config.hidden_size, config.intermediate_size(), device),
+            self_attn: (!mlp_t).then(|| Attention::new(init, hidden, num_heads, device)),
+            mlp_t: mlp_t.then(|| SwiGlu::new(init, len, config.swiglu_width(len), device)),
+            mlp: SwiGlu::new(init, hidden, config.intermediate_size(), device),
             eps: config.rms_norm_eps,
         }
     }
@@ -33,9 +39,24 @@ impl<B: HrmBackend> Block<B> {
     /// - `x`, output: `[batch, seq, hidden]`
     pub fn forward(&self, x: Tensor<B, 3>, rotary: Option<&RotaryTables<B>>) -> Tensor<B, 3> {
         let shape @ [batch, seq, hidden] = x.dims();
-        let rows = [batch * seq, hidden];
-        let attended = self.self_attn.forward(x.clone(), rotary);
-        let x = ops::add_rms_norm(x.reshape(rows), attended.reshape(rows), self.eps);
+        let x = self.mix(x, rotary).reshape([batch * seq, hidden]);
         ops::add_rms_norm(x.clone(), self.mlp.forward(x), self.eps).reshape(shape)
+    }
+
+    fn mix(&self, x: Tensor<B, 3>, rotary: Option<&RotaryTables<B>>) -> Tensor<B, 3> {
+        let shape @ [batch, seq, hidden] = x.dims();
+        if let Some(mlp_t) = &self.mlp_t {
+            let columns = x.swap_dims(1, 2).reshape([batch * hidden, seq]);
+            let mixed = ops::add_rms_norm(columns.clone(), mlp_t.forward(columns), self.eps);
+            return mixed.reshape([batch, hidden, seq]).swap_dims(1, 2);
+        }
+        let rows = [batch * seq, hidden];
+        match &self.self_attn {
+            Some(attention) => {
+                let attended = attention.forward(x.clone(), rotary);
+                ops::add_rms_norm(x.reshape(rows), attended.reshape(rows), self.eps).reshape(shape)
+            }
+            None => x,
+        }
     }
 }

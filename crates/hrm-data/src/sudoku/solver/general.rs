@@ -2,8 +2,9 @@
 //! that branches where the fewest possibilities are (a cell's values, or a value's places in a unit).
 
 use super::Run;
+use super::trace::{Action, Tracer, Why};
 use crate::random;
-use crate::sudoku::board::Geometry;
+use crate::sudoku::board::{Geometry, Unit};
 
 #[derive(Clone, Debug)]
 pub(super) struct General {
@@ -83,11 +84,12 @@ impl General {
 
     /// Propagates the frame at `depth` and searches below it.
     fn descend(&mut self, depth: usize, dirty: Units, run: &mut Run<'_>) {
-        if !self.propagate(depth, dirty) {
+        if !self.propagate(depth, dirty, &mut run.tracer) {
             return;
         }
         let Some(branch) = self.choose(depth) else {
             let frame = &self.frames[depth];
+            run.tracer.note(Action::Solution, depth, None, None, Why::Full);
             run.found(|| frame.iter().map(|c| c.trailing_zeros() as u8 + 1).collect());
             return;
         };
@@ -104,6 +106,10 @@ impl General {
         if let Some(rng) = &mut run.rng {
             random::shuffle(*rng, &mut options);
         }
+        let why = match branch {
+            Branch::Cell(_) => Why::OneOfValues(options.len()),
+            Branch::Places { unit, .. } => Why::OneOfPlaces(self.name(unit), options.len()),
+        };
         for (cell, bit) in options {
             if run.done() || !run.enter() {
                 return;
@@ -117,7 +123,12 @@ impl General {
             self.queue.clear();
             self.queue.push(cell);
             let dirty = self.units_of(usize::from(cell));
+            let (at, value) = (Some(usize::from(cell)), Some(value(bit)));
+            run.tracer.note(Action::Guess, depth + 1, at, value, why);
             self.descend(depth + 1, dirty, run);
+            if !run.done() {
+                run.tracer.note(Action::Backtrack, depth + 1, at, value, Why::Searched);
+            }
         }
     }
 
@@ -126,37 +137,57 @@ impl General {
         &self.units[unit * side..(unit + 1) * side]
     }
 
+    /// The unit by its number in the order of [`Geometry::units`].
+    const fn name(&self, unit: usize) -> Unit {
+        let side = self.geometry.side();
+        match unit / side {
+            0 => Unit::Row(unit % side),
+            1 => Unit::Column(unit % side),
+            _ => Unit::Box(unit % side),
+        }
+    }
+
     fn units_of(&self, cell: usize) -> Units {
         let [a, b, c] = self.cell_units[cell];
         1 << a | 1 << b | 1 << c
     }
 
     /// Naked and hidden singles until nothing changes; false on a contradiction.
-    fn propagate(&mut self, depth: usize, mut dirty: Units) -> bool {
+    fn propagate(&mut self, depth: usize, mut dirty: Units, tracer: &mut Tracer) -> bool {
         let mut frame = std::mem::take(&mut self.frames[depth]);
         let mut queue = std::mem::take(&mut self.queue);
-        let consistent = self.settle(&mut frame, &mut queue, &mut dirty);
+        let consistent = self.settle(&mut frame, &mut queue, &mut dirty, depth, tracer);
         queue.clear();
         self.frames[depth] = frame;
         self.queue = queue;
         consistent
     }
 
-    fn settle(&self, frame: &mut [u32], queue: &mut Vec<u16>, dirty: &mut Units) -> bool {
+    fn settle(
+        &self,
+        frame: &mut [u32],
+        queue: &mut Vec<u16>,
+        dirty: &mut Units,
+        depth: usize,
+        tracer: &mut Tracer,
+    ) -> bool {
         loop {
             while let Some(cell) = queue.pop() {
                 let cell = usize::from(cell);
-                let value = frame[cell];
+                let bit = frame[cell];
                 for &peer in &self.peers[cell * self.peer_count..(cell + 1) * self.peer_count] {
                     let slot = &mut frame[usize::from(peer)];
-                    if *slot & value == 0 {
+                    if *slot & bit == 0 {
                         continue;
                     }
-                    *slot &= !value;
+                    *slot &= !bit;
+                    let at = Some(usize::from(peer));
                     if *slot == 0 {
+                        tracer.note(Action::Contradiction, depth, at, None, Why::NoValue);
                         return false;
                     }
                     if slot.is_power_of_two() {
+                        tracer.note(Action::Place, depth, at, Some(value(*slot)), Why::OnlyValue);
                         queue.push(peer);
                     }
                     *dirty |= self.units_of(usize::from(peer));
@@ -174,6 +205,8 @@ impl General {
                 once |= candidates;
             }
             if once != self.all {
+                let missing = Some(value(self.all & !once));
+                tracer.note(Action::Contradiction, depth, None, missing, Why::NoPlace(self.name(unit)));
                 return false;
             }
             let hidden = once & !twice;
@@ -187,9 +220,14 @@ impl General {
                     continue;
                 }
                 if !only.is_power_of_two() {
+                    // Two values have this cell only; when one takes it, the other has none.
+                    let homeless = Some(value(only));
+                    tracer.note(Action::Contradiction, depth, None, homeless, Why::NoPlace(self.name(unit)));
                     return false;
                 }
                 *slot = only;
+                let why = Why::OnlyPlace(self.name(unit));
+                tracer.note(Action::Place, depth, Some(usize::from(cell)), Some(value(only)), why);
                 queue.push(cell);
                 *dirty |= self.units_of(usize::from(cell));
             }
@@ -230,6 +268,11 @@ impl General {
         }
         best
     }
+}
+
+/// The value of the lowest bit of a mask.
+const fn value(mask: u32) -> u8 {
+    mask.trailing_zeros() as u8 + 1
 }
 
 /// The single bits of a mask, lowest first.

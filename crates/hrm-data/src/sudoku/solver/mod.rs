@@ -2,17 +2,30 @@
 //!
 //! Two engines with the same answers: a bit-board engine for 9x9 and a general one for everything else. Both count
 //! their work. A node is one propagated search state (the root included); a guess is one branching point.
+//!
+//! [`Method`] names these and two other classical solvers, exact cover and graph colouring, and gives [`Trace`]s.
 
+mod coloring;
+mod dlx;
+pub mod exact_cover;
 mod general;
+mod method;
 mod nine;
+mod trace;
+
+pub use coloring::ConstraintGraph;
+pub use method::{Limits, Method, NoSuchMethod};
+pub use trace::{Action, Step, Trace, Why};
 
 use rand_chacha::ChaCha8Rng;
 
 use super::board::{Board, Geometry};
 use general::General;
+use serde::{Deserialize, Serialize};
+use trace::Tracer;
 
 /// How much work a search took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
     /// Branching points: how often the search had to choose without knowing.
     pub guesses: u64,
@@ -21,7 +34,8 @@ pub struct Work {
 }
 
 /// Why a search ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stop {
     /// Every possibility was covered: the count is exact.
     Exhausted,
@@ -32,7 +46,7 @@ pub enum Stop {
 }
 
 /// The result of a search.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Search {
     /// Solutions found, at most the limit asked for.
     pub solutions: u64,
@@ -162,10 +176,11 @@ struct Run<'a> {
     second: Option<Board>,
     work: Work,
     out_of_nodes: bool,
+    tracer: Tracer,
 }
 
 impl<'a> Run<'a> {
-    const fn new(limit: u64, max_nodes: u64, geometry: Geometry, rng: Option<&'a mut ChaCha8Rng>) -> Self {
+    fn new(limit: u64, max_nodes: u64, geometry: Geometry, rng: Option<&'a mut ChaCha8Rng>) -> Self {
         let work = Work { guesses: 0, nodes: 0 };
         Self {
             limit,
@@ -177,6 +192,7 @@ impl<'a> Run<'a> {
             second: None,
             work,
             out_of_nodes: false,
+            tracer: Tracer::default(),
         }
     }
 
@@ -218,3 +234,6 @@ impl<'a> Run<'a> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod method_tests;

@@ -5,7 +5,7 @@ use crate::sudoku::records::read_records;
 use crate::testdata;
 
 /// Givens of `grid` at `clues` random cells.
-fn thinned(grid: &Board, clues: usize, seed: u64) -> Board {
+pub(super) fn thinned(grid: &Board, clues: usize, seed: u64) -> Board {
     let mut cells: Vec<usize> = (0..grid.cells().len()).collect();
     shuffle(&mut stream(seed, Purpose::Other, 5, 0), &mut cells);
     let mut puzzle = Board::empty(grid.geometry());

@@ -1,0 +1,149 @@
+//! How the time of a segment grows with batch, sequence, width and depth: a table, a CSV and a picture.
+//!
+//! Usage: scaling OUT (writes OUT.csv and OUT.svg)
+
+use std::{env, error::Error, fmt::Write, fs, time::Instant};
+
+use burn::tensor::{Int, Tensor, TensorData};
+use hrm_benches::B;
+use hrm_model::{Hrm, ModelConfig, act::Carry};
+use plotters::prelude::*;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+#[global_allocator]
+static ALLOCATOR: hrm_backend::TensorAllocator = hrm_backend::TensorAllocator::new();
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// One size that grows, the others fixed.
+struct Series {
+    name: &'static str,
+    fixed: &'static str,
+    sizes: &'static [usize],
+    config: fn(usize) -> (ModelConfig, usize),
+}
+
+fn paper(seq: usize, hidden: usize, layers: usize) -> ModelConfig {
+    ModelConfig::new(11, seq)
+        .with_hidden_size(hidden)
+        .with_num_heads(hidden / 64)
+        .with_layers(layers, layers)
+        .with_cycles(2, 2)
+}
+
+const SERIES: [Series; 4] = [
+    Series {
+        name: "batch",
+        fixed: "the paper's model, 81 cells",
+        sizes: &[1, 2, 4, 8, 16, 32, 64, 128, 256, 768],
+        config: |n| (paper(81, 512, 4), n),
+    },
+    Series {
+        name: "sequence",
+        fixed: "the paper's model, batch 4",
+        sizes: &[16, 36, 81, 144, 256, 400, 625, 900],
+        config: |n| (paper(n, 512, 4), 4),
+    },
+    Series {
+        name: "hidden",
+        fixed: "4 + 4 blocks, 81 cells, batch 16",
+        sizes: &[128, 192, 256, 384, 512, 640, 768, 1024],
+        config: |n| (paper(81, n, 4), 16),
+    },
+    Series {
+        name: "blocks of each module",
+        fixed: "hidden 512, 81 cells, batch 16",
+        sizes: &[1, 2, 3, 4, 6, 8],
+        config: |n| (paper(81, 512, n), 16),
+    },
+];
+
+struct Point {
+    size: usize,
+    seconds: f64,
+    gflop: f64,
+}
+
+fn main() -> Result<()> {
+    let out = env::args().nth(1).ok_or("usage: scaling OUT")?;
+    let mut csv = "series,size,milliseconds,gflop_per_s\n".to_owned();
+    let mut measured = Vec::new();
+    for series in &SERIES {
+        println!("{} ({})", series.name, series.fixed);
+        let mut points = Vec::new();
+        for &size in series.sizes {
+            let (config, batch) = (series.config)(size);
+            let gflop = segment_gflop(&config) * batch as f64;
+            let seconds = measure(&config, batch)?;
+            println!("{size:>6} {:>10.1} ms {:>6.0} GFLOP/s", seconds * 1e3, gflop / seconds);
+            writeln!(csv, "{},{size},{:.3},{:.1}", series.name, seconds * 1e3, gflop / seconds)?;
+            points.push(Point { size, seconds, gflop });
+        }
+        measured.push((series, points));
+    }
+    fs::write(format!("{out}.csv"), csv)?;
+    draw(&format!("{out}.svg"), &measured)
+}
+
+/// Multiplications and additions of a segment's products, in 10^9, for one sequence.
+fn segment_gflop(config: &ModelConfig) -> f64 {
+    let (seq, hidden, inter) = (config.total_len(), config.hidden_size, config.intermediate_size());
+    let block = 2 * seq * hidden * (4 * hidden + 3 * inter) + 4 * seq * seq * hidden;
+    let blocks = config.h_cycles * (config.l_cycles * config.l_layers + config.h_layers);
+    1e-9 * (blocks * block) as f64
+}
+
+fn measure(config: &ModelConfig, batch: usize) -> Result<f64> {
+    let device = Default::default();
+    let model: Hrm<B> = config.init(&mut ChaCha8Rng::seed_from_u64(0), &device)?;
+    let tokens: Vec<i32> = (0..batch * config.seq_len).map(|i| 1 + (i * 7919 % 10) as i32).collect();
+    let tokens: Tensor<B, 2, Int> =
+        Tensor::from_data(TensorData::new(tokens, [batch, config.seq_len]), &device);
+    let carry = Carry::fresh(&model, tokens, Tensor::zeros([batch], &device));
+    let mut seconds = Vec::new();
+    while seconds.len() < 3 || (seconds.len() < 15 && seconds.iter().sum::<f64>() < 1.0) {
+        let start = Instant::now();
+        model.segment(carry.clone()).1.q_halt.into_data();
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.remove(0); // packs the weights
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[seconds.len() / 2])
+}
+
+fn draw(path: &str, measured: &[(&Series, Vec<Point>)]) -> Result<()> {
+    let root = SVGBackend::new(path, (1000, 760)).into_drawing_area();
+    root.fill(&WHITE)?;
+    for (area, (series, points)) in root.split_evenly((2, 2)).iter().zip(measured) {
+        let last = points.last().ok_or("no points")?;
+        let sizes = points[0].size as f64 * 0.9..last.size as f64 * 1.1;
+        let low = points.iter().map(|p| p.seconds * 1e3).fold(f64::MAX, f64::min) * 0.5;
+        let high = points.iter().map(|p| p.seconds * 1e3).fold(0.0, f64::max) * 2.0;
+        let mut chart = ChartBuilder::on(area)
+            .caption(format!("{} ({})", series.name, series.fixed), ("sans-serif", 17))
+            .margin(12)
+            .x_label_area_size(38)
+            .y_label_area_size(62)
+            .build_cartesian_2d(sizes.log_scale(), (low..high).log_scale())?;
+        chart.configure_mesh().x_desc(series.name).y_desc("ms a segment").light_line_style(WHITE).draw()?;
+        // What the products alone take at the best rate of the series.
+        let rate = points.iter().map(|p| p.gflop / p.seconds).fold(0.0, f64::max);
+        let ideal = points.iter().map(|p| (p.size as f64, p.gflop / rate * 1e3));
+        let grey = RGBColor(150, 150, 150);
+        chart
+            .draw_series(LineSeries::new(ideal, grey.stroke_width(1)))?
+            .label(format!("products at {rate:.0} GFLOP/s"))
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], grey));
+        let line = points.iter().map(|p| (p.size as f64, p.seconds * 1e3));
+        let blue = RGBColor(31, 119, 180);
+        chart
+            .draw_series(LineSeries::new(line, blue.stroke_width(2)).point_size(3))?
+            .label("measured")
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], blue));
+        chart.configure_series_labels().position(SeriesLabelPosition::UpperLeft).draw()?;
+    }
+    root.present()?;
+    println!("{path}");
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! `hrm warmup`: kernels compiled and tuned before a run needs them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use burn::tensor::backend::BackendTypes;
+use hrm_backend::HrmAutodiffBackend;
+use hrm_train::{config::ResolvedRecipe, trainer};
+
+use crate::backend::{self, Job};
+
+/// Compile and tune kernels for a recipe before training it
+///
+/// Runs a few steps of the recipe and one evaluated batch, and throws them away. GPU backends compile each kernel and
+/// try its variants at its first use, for each shape; what they find is kept on disk (the folder `target` of the
+/// project, else the user's cache folder), so that runs that follow start at full speed. On a processor there is
+/// nothing to tune, and the times are only a first look at the speed.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  hrm warmup --config configs/sudoku-extreme-1k.toml --backend cuda
+  hrm warmup --config configs/sudoku-4x4.toml --set train.global_batch_size=128")]
+pub struct Args {
+    /// Recipe whose shapes count
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// Override a value of the recipe (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Training steps
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+    /// Where to compute [default: the fastest that is compiled in]
+    #[arg(long, value_enum, value_name = "B")]
+    backend: Option<backend::Name>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<()> {
+    let backend = backend::Name::or_best(args.backend)?;
+    let recipe = ResolvedRecipe::load(Some(&args.config), &args.set)?;
+    let batch = recipe.recipe.train.global_batch_size;
+    let seconds = backend.run(WarmUp { recipe, steps: args.steps })?;
+    let (evaluation, steps) =
+        seconds.split_last().map_or((&0.0, [].as_slice()), |(last, steps)| (last, steps));
+    for (index, seconds) in steps.iter().enumerate() {
+        println!("step {:<3} {seconds:9.3} s  {:9.1} sequences/s", index + 1, batch as f64 / seconds);
+    }
+    println!("evaluation {evaluation:7.3} s for one batch");
+    Ok(())
+}
+
+struct WarmUp {
+    recipe: ResolvedRecipe,
+    steps: u64,
+}
+
+impl Job for WarmUp {
+    type Output = Vec<f64>;
+
+    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Vec<f64>> {
+        Ok(trainer::warm_up::<A>(self.recipe, self.steps, device)?)
+    }
+}
