@@ -14,6 +14,9 @@ const LINE: Colour = (85, 85, 85);
 /// A token that is no colour.
 const UNKNOWN: Colour = (255, 255, 255);
 
+/// A pair with its title and a prediction.
+type Row<'a> = (String, &'a Pair, Option<&'a Grid>);
+
 /// Draws a pair, input beside output; `prediction` is drawn in a third place if there is one, with cells that differ from the
 /// output marked. A withheld output is `?`.
 pub fn arc_pair_picture(pair: &Pair, prediction: Option<&Grid>) -> Picture {
@@ -31,15 +34,15 @@ pub fn arc_task_picture(task: &ArcTask) -> Picture {
 }
 
 /// Pairs below each other, each with its title.
-fn pairs(all: &[(String, &Pair, Option<&Grid>)]) -> Picture {
+fn pairs(all: &[Row<'_>]) -> Picture {
     let units = |cells: usize| cells as f32 * CELL;
     let width_of = |grid: Option<&Grid>| units(grid.map_or(2, Grid::cols).max(1));
     let height_of = |grid: Option<&Grid>| units(grid.map_or(2, Grid::rows).max(1));
-    let widest = |of: &dyn Fn(&(String, &Pair, Option<&Grid>)) -> f32| all.iter().map(of).fold(0.0, f32::max);
+    let widest = |of: &dyn Fn(&Row<'_>) -> f32| all.iter().map(of).fold(0.0, f32::max);
     let first = widest(&|(_, pair, _)| width_of(Some(&pair.input)));
     let second = widest(&|(_, pair, _)| width_of(pair.output.as_ref()));
     let third = widest(&|(_, _, prediction)| prediction.map_or(0.0, |grid| GAP + width_of(Some(grid))));
-    let height = |(title, pair, prediction): &(String, &Pair, Option<&Grid>)| {
+    let height = |(title, pair, prediction): &Row<'_>| {
         let grids = height_of(Some(&pair.input)).max(height_of(pair.output.as_ref()));
         let grids = grids.max(prediction.map_or(0.0, |grid| height_of(Some(grid))));
         grids + if title.is_empty() { 0.0 } else { TITLE }
