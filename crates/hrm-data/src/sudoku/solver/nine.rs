@@ -64,7 +64,7 @@ const fn matrices() -> [Matrix; 512] {
         let mut minirows = 0;
         let mut entry = 0;
         while entry < 9 {
-            minirows |= (possible as u32 >> entry & 1) * 0b111 << (3 * entry);
+            minirows |= ((possible as u32 >> entry & 1) * 0b111) << (3 * entry);
             entry += 1;
         }
         table[index] = Matrix { possible, certain: certain & possible, minirows };
