@@ -4,6 +4,7 @@ pub mod classical;
 pub mod compare;
 pub mod config;
 pub mod data;
+pub mod download;
 pub mod eval;
 pub mod export;
 pub mod import;

@@ -12,7 +12,7 @@ use hrm_data::{
     arc,
     maze::{self, Maze},
     render::{self, Picture},
-    sudoku::{Board, Canonicalizer, Geometry, Record, RecordReader, dataset::leaks},
+    sudoku::{Board, Canonicalizer, Geometry, Record, RecordReader, dataset::leaks, difficulty},
 };
 
 use crate::terminal::{self, count};
@@ -154,6 +154,33 @@ fn report(what: &str, found: &[(usize, usize)], train: usize, test: usize) {
     }
     if found.len() > 5 {
         println!("  ... and {} more", found.len() - 5);
+    }
+}
+
+/// How hard Sudokus are: guesses of a solver, and the techniques that a person needs
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Example:
+  hrm data difficulty datasets/sudoku-hard/train.csv.gz")]
+pub struct Difficulty {
+    /// Puzzles: CSV source,question,answer,rating or one puzzle a line, also gzipped
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+impl Difficulty {
+    /// Runs the command.
+    pub fn run(&self) -> Result<()> {
+        let table = difficulty(&read_sudoku(&self.file)?);
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&table)?);
+        } else {
+            println!("{table}");
+        }
+        Ok(())
     }
 }
 

@@ -106,3 +106,17 @@ fn examples_are_drawn() {
     assert_says(&sandbox.hrm("data render train.csv --out board.gif").error(), &[".png or .svg"]);
     assert_says(&sandbox.hrm("data render tasks.json --task arc --id zzz").error(), &["zzz"]);
 }
+
+#[test]
+fn hard_puzzles_are_made_and_rated() {
+    let sandbox = Sandbox::new();
+    let make = "data sudoku generate --hard --train 3 --test 2 --walk 20 --min-guesses 2 --seed 5 --out";
+    assert_says(&sandbox.hrm(&format!("{make} hard")).ok(), &["3 training puzzles", "hard/train.csv.gz"]);
+    let text = sandbox.hrm("data difficulty hard/train.csv.gz").ok();
+    assert_says(&text, &["puzzles            3 (0 not proper)", "technique"]);
+    sandbox.hrm("data check hard/train.csv.gz hard/test.csv.gz").ok();
+    sandbox.hrm("inspect data hard").ok();
+    assert_says(&sandbox.hrm(&format!("{make} small --size 4x4")).error(), &["9x9", "4x4"]);
+    assert_says(&sandbox.hrm("data sudoku generate --min-guesses 2 --out x").stderr, &["--hard"]);
+    assert_says(&sandbox.hrm("data download arc-1").error(), &["--features download"]);
+}
