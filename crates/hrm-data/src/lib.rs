@@ -11,6 +11,7 @@
 //! - [`grid`]: rectangles of tokens and the dihedral group;
 //! - [`dataset`]: the on-disk format, the training sampler, sequential evaluation batches, augmentation;
 //! - [`render`]: puzzles as text for a terminal, and as pictures (SVG and PNG);
+//! - `download`: data sets from their public homes (feature `download`);
 //! - [`random`]: the counter-based random streams that make every draw above a pure function of its seed.
 //!
 //! ```
@@ -35,7 +36,10 @@
 //! ```
 
 pub mod arc;
+mod bounded;
 pub mod dataset;
+#[cfg(feature = "download")]
+pub mod download;
 pub mod grid;
 pub mod maze;
 pub mod random;

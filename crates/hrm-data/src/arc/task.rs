@@ -172,8 +172,8 @@ pub enum ArcError {
     },
 }
 
-/// The largest file that is read, unpacked.
-const LIMIT: u64 = 1 << 28;
+/// The largest file that is read, unpacked: ten times the largest real one. Values take up to 16 times its memory.
+const LIMIT: u64 = 1 << 26;
 
 /// Loads tasks, in the order of their names, from a folder of JSON files (one task each), from a JSON file of one task, or
 /// from a JSON file of tasks by name. Files may be gzipped. Fields other than `train` and `test` are ignored.

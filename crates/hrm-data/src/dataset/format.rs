@@ -9,6 +9,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::npy::{self, IntArray, NpyError};
+use crate::bounded::read_text;
+
+/// The largest `dataset.json` that is read; real ones have a few hundred bytes.
+const MAX_METADATA: u64 = 1 << 24;
+/// The largest `identifiers.json` that is read; a million names take 40 MB.
+const MAX_IDENTIFIERS: u64 = 1 << 30;
 
 /// Why a dataset cannot be loaded, built or saved.
 #[derive(Debug, Error)]
@@ -392,7 +398,7 @@ impl Dataset {
     /// [`DatasetError`]; [`DatasetError::NoMetadata`] if there is no `dataset.json`, with what to do.
     pub fn load(dir: &Path) -> Result<Self, DatasetError> {
         let path = dir.join("dataset.json");
-        let text = match fs::read_to_string(&path) {
+        let text = match read_text(&path, MAX_METADATA) {
             Ok(text) => text,
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
                 return Err(DatasetError::NoMetadata { path: dir.to_owned(), hint: hint(dir) });
@@ -560,7 +566,8 @@ pub fn save_identifiers(root: &Path, identifiers: &[String]) -> Result<(), Datas
 /// [`DatasetError::Io`] or [`DatasetError::Json`].
 pub fn load_identifiers(root: &Path) -> Result<Vec<String>, DatasetError> {
     let path = root.join("identifiers.json");
-    let text = fs::read_to_string(&path).map_err(|source| DatasetError::Io { path: path.clone(), source })?;
+    let text = read_text(&path, MAX_IDENTIFIERS)
+        .map_err(|source| DatasetError::Io { path: path.clone(), source })?;
     serde_json::from_str(&text).map_err(|source| DatasetError::Json { path, source })
 }
 

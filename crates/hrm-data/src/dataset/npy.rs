@@ -1,14 +1,16 @@
 //! Reading and writing the `.npy` arrays of a dataset: integers, one or two axes, C order.
 //!
-//! Strict and safe: memory grows with the bytes that are really there, never with what a header claims. The files
+//! Strict and safe: memory grows with the bytes that are really there, never with what a header claims, and what is compressed
+//! may not unfold without limit. The files
 //! written are byte for byte those of numpy (format 1.0, data aligned to 64 bytes).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
+
+use crate::bounded::Unpacked;
 
 /// Headers of integer arrays are about 100 bytes; numpy's own limit for safe reading is 10,000.
 const MAX_HEADER: usize = 10_000;
@@ -121,7 +123,7 @@ impl IntArray {
         let io = |source| NpyError::Io { path: path.to_owned(), source };
         let mut file = BufReader::new(File::open(path).map_err(io)?);
         if file.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]) {
-            Self::from_reader(MultiGzDecoder::new(file), path)
+            Self::from_reader(Unpacked::new(file), path)
         } else {
             Self::from_reader(file, path)
         }

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
 
 use super::board::{Maze, MazeError, PathError, SYMBOLS, parse_tokens};
+use crate::bounded::{Budget, Metered, Unpacked};
 
 /// One row of a maze file.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,14 +105,17 @@ pub fn read_records_from(reader: impl Read, name: &Path) -> Result<Vec<Record>, 
     let mut reader = BufReader::new(reader);
     let start = reader.fill_buf().map_err(|source| RecordError::Io { path: path(), source })?;
     let input: Box<dyn Read + '_> = match start.starts_with(&[0x1f, 0x8b]) {
-        true => Box::new(MultiGzDecoder::new(reader)),
+        true => Box::new(Unpacked::new(reader)),
         false => Box::new(reader),
     };
+    let budget = Budget::default();
+    let input = Metered::new(input, &budget);
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(input);
     let mut columns: Option<Columns> = None;
     let mut records = Vec::new();
     let mut row = csv::StringRecord::new();
     while reader.read_record(&mut row).map_err(|source| RecordError::Csv { path: path(), source })? {
+        budget.renew();
         let found = match columns {
             Some(found) => found,
             None => {

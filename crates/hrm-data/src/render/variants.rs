@@ -31,7 +31,7 @@ pub fn killer(puzzle: &Killer, board: Option<&Board>, style: Style) -> String {
     let conflict = killer_conflicts(puzzle, board);
     let colours = puzzle.colours();
     let mut out = String::new();
-    for (cell, &conflicting) in conflict.iter().enumerate() {
+    for (cell, &fault) in conflict.iter().enumerate() {
         let (row, col) = (cell / side, cell % side);
         match (row, col) {
             (0, 0) => {}
@@ -47,13 +47,13 @@ pub fn killer(puzzle: &Killer, board: Option<&Board>, style: Style) -> String {
         let _ = match style {
             Style::Plain => {
                 let letter = char::from(b'a' + colour.min(25));
-                write!(out, "{letter}{digit}{}", if conflicting { '!' } else { ' ' })
+                write!(out, "{letter}{digit}{}", if fault { '!' } else { ' ' })
             }
             Style::Ansi => {
                 let (r, g, b) = CAGES[usize::from(colour) % CAGES.len()];
                 let first = puzzle.cages()[cage].cells.first() == Some(&cell);
                 let sum = if first { puzzle.cages()[cage].sum.to_string() } else { String::new() };
-                let ink = if conflicting { "1;31" } else { "1;30" };
+                let ink = if fault { "1;31" } else { "1;30" };
                 write!(out, "\x1b[48;2;{r};{g};{b};38;2;110;110;110m{sum:>2}\x1b[{ink}m{digit} \x1b[0m")
             }
         };

@@ -6,12 +6,12 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
-use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use thiserror::Error;
 
 use super::board::{Board, BoardError};
 use super::parse::Notation;
+use crate::bounded::{Budget, Metered, Unpacked};
 
 /// One row of a puzzle file.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,6 +148,7 @@ pub struct RecordReader {
     reader: csv::Reader<Input>,
     columns: Option<Columns>,
     row: csv::StringRecord,
+    budget: Budget,
     failed: bool,
 }
 
@@ -199,18 +200,17 @@ impl RecordReader {
         let path = name.to_owned();
         let mut reader = BufReader::new(reader);
         let start = reader.fill_buf().map_err(|source| RecordError::Io { path: path.clone(), source })?;
-        let input: Box<dyn Read + Send> = if start.starts_with(&[0x1f, 0x8b]) {
-            Box::new(MultiGzDecoder::new(reader))
-        } else {
-            Box::new(reader)
-        };
+        let input: Box<dyn Read + Send> =
+            if start.starts_with(&[0x1f, 0x8b]) { Box::new(Unpacked::new(reader)) } else { Box::new(reader) };
+        let budget = Budget::default();
+        let input = Box::new(Metered::new(input, &budget));
         let reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
             .trim(csv::Trim::All)
             .comment(Some(b'#'))
             .from_reader(Input(input));
-        Ok(Self { path, reader, columns: None, row: csv::StringRecord::new(), failed: false })
+        Ok(Self { path, reader, columns: None, row: csv::StringRecord::new(), budget, failed: false })
     }
 
     fn next_record(&mut self) -> Result<Option<Record>, RecordError> {
@@ -218,6 +218,7 @@ impl RecordReader {
         if !self.reader.read_record(&mut self.row).map_err(csv_error)? {
             return Ok(None);
         }
+        self.budget.renew();
         let columns = match self.columns {
             Some(columns) => columns,
             None => {

@@ -14,6 +14,9 @@ const LINE: Colour = (85, 85, 85);
 /// A token that is no colour.
 const UNKNOWN: Colour = (255, 255, 255);
 
+/// A pair with its title and a prediction.
+type Row<'a> = (String, &'a Pair, Option<&'a Grid>);
+
 /// Draws a pair, input beside output; `prediction` is drawn in a third place if there is one, with cells that differ from the
 /// output marked. A withheld output is `?`.
 pub fn arc_pair_picture(pair: &Pair, prediction: Option<&Grid>) -> Picture {
@@ -29,9 +32,6 @@ pub fn arc_task_picture(task: &ArcTask) -> Picture {
     let all: Vec<_> = titles.zip(task.pairs()).map(|(title, pair)| (title, pair, None)).collect();
     pairs(&all)
 }
-
-/// A title, a pair, and a prediction of its output.
-type Row<'a> = (String, &'a Pair, Option<&'a Grid>);
 
 /// Pairs below each other, each with its title.
 fn pairs(all: &[Row<'_>]) -> Picture {

@@ -13,7 +13,7 @@ use crate::sudoku::{Geometry, Stop};
 use crate::variants::engine::Engine;
 
 /// Nodes of a search after which a digit is kept rather than proven necessary.
-const MAX_NODES: u64 = 5_000;
+const MAX_NODES: u64 = 1_000;
 
 /// A generated puzzle.
 #[derive(Clone, Debug, PartialEq, Eq)]
