@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, builder::Styles, builder::styling::AnsiColor};
 
-use crate::commands::{config, data, eval, export, import, inspect, solve, train, warmup};
+use crate::commands::{compare, config, data, eval, export, import, inspect, solve, train, warmup};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -32,7 +32,10 @@ pub enum Command {
     Train(Box<train::Args>),
     Warmup(warmup::Args),
     Eval(eval::Args),
-    /// Build datasets to train on
+    /// Compare a model with classical solvers
+    #[command(subcommand)]
+    Compare(compare::Command),
+    /// Build datasets, check, canonicalise and draw puzzles
     #[command(subcommand)]
     Data(data::Command),
     /// Look into models, checkpoints and datasets
@@ -53,6 +56,7 @@ impl Command {
             Self::Train(args) => train::run(*args),
             Self::Warmup(args) => warmup::run(args).map(|()| ExitCode::SUCCESS),
             Self::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Compare(command) => compare::run(command).map(|()| ExitCode::SUCCESS),
             Self::Data(command) => data::run(command).map(|()| ExitCode::SUCCESS),
             Self::Inspect(command) => inspect::run(command).map(|()| ExitCode::SUCCESS),
             Self::Config(command) => config::run(command).map(|()| ExitCode::SUCCESS),

@@ -1,11 +1,15 @@
 //! One module for each subcommand: its arguments and what it does.
 
+pub mod classical;
+pub mod compare;
 pub mod config;
 pub mod data;
+pub mod download;
 pub mod eval;
 pub mod export;
 pub mod import;
 pub mod inspect;
+pub mod puzzle_data;
 pub mod solve;
 pub mod train;
 pub mod warmup;

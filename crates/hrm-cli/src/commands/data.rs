@@ -12,15 +12,25 @@ use hrm_data::{
     sudoku::{
         BuildOptions, Geometry, RecordReader,
         dataset::{self as build, GenerateOptions, generate_split},
+        hard::{self, HardOptions},
+        write_records,
     },
 };
 
-use crate::terminal::count;
+use crate::{
+    commands::{download, puzzle_data},
+    terminal::count,
+};
 
 /// Subcommands of `hrm data`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     Sudoku(Sudoku),
+    Canonical(puzzle_data::Canonical),
+    Check(puzzle_data::Check),
+    Difficulty(puzzle_data::Difficulty),
+    Download(download::Args),
+    Render(puzzle_data::Render),
 }
 
 /// Build a Sudoku dataset from puzzle files, or generate one
@@ -84,6 +94,16 @@ struct Wanted {
     /// Range of the number of givens, for example 24-36 [default: as few as possible]
     #[arg(long, value_name = "FROM-TO", value_parser = clues)]
     clues: Option<(usize, usize)>,
+    /// 9x9 puzzles that are hard for backtracking solvers, by walks that swap givens; also writes DIR/train.csv.gz and
+    /// DIR/test.csv.gz with ratings
+    #[arg(long, conflicts_with_all = ["clues"])]
+    hard: bool,
+    /// With --hard: guesses that a puzzle takes at least
+    #[arg(long, value_name = "N", default_value_t = 6, requires = "hard")]
+    min_guesses: u64,
+    /// With --hard: moves of each walk; more make harder puzzles
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "hard")]
+    walk: usize,
 }
 
 /// Ways to make puzzles.
@@ -92,7 +112,8 @@ enum Generate {
     /// Make puzzles with exactly one solution; no test puzzle is equivalent to a training puzzle
     #[command(after_long_help = "\
 Example:
-  hrm data sudoku generate --size 6x6 --train 1000 --test 500 --clues 10-18 --out data/sudoku-6x6")]
+  hrm data sudoku generate --size 6x6 --train 1000 --test 500 --clues 10-18 --out data/sudoku-6x6
+  hrm data sudoku generate --hard --train 1000 --test 1000 --seed 1 --out data/sudoku-hard")]
     Generate {
         #[command(flatten)]
         wanted: Wanted,
@@ -120,7 +141,14 @@ struct Common {
 
 /// Runs the command.
 pub fn run(command: Command) -> Result<()> {
-    let Command::Sudoku(Sudoku { generate, files }) = command;
+    let Sudoku { generate, files } = match command {
+        Command::Sudoku(sudoku) => sudoku,
+        Command::Canonical(args) => return args.run(),
+        Command::Check(args) => return args.run(),
+        Command::Difficulty(args) => return args.run(),
+        Command::Download(args) => return download::run(&args),
+        Command::Render(args) => return args.run(),
+    };
     match generate {
         Some(Generate::Generate { wanted, augmentations, out, common }) => {
             run_generate(wanted, augmentations, &out, &common)
@@ -168,10 +196,23 @@ fn run_files(args: Files) -> Result<()> {
 }
 
 fn run_generate(wanted: Wanted, augmentations: usize, out: &Path, common: &Common) -> Result<()> {
-    let Wanted { size, train, test, clues } = wanted;
+    let Wanted { size, train, test, clues, hard, min_guesses, walk } = wanted;
     common.check(out)?;
     let start = Instant::now();
-    let split = generate_split(&GenerateOptions { geometry: size, seed: common.seed, train, test, clues })?;
+    let split = if hard {
+        if size != Geometry::S9 {
+            bail!("--hard makes 9x9 puzzles, got --size {size}");
+        }
+        hard::generate_split(&HardOptions {
+            seed: common.seed,
+            train,
+            test,
+            steps: walk,
+            min_rating: min_guesses,
+        })?
+    } else {
+        generate_split(&GenerateOptions { geometry: size, seed: common.seed, train, test, clues })?
+    };
     println!(
         "generated {} and {} of {size} in {:.1} s; no two test puzzles are equivalent, none to a training puzzle",
         count(split.train.len(), "training puzzle"),
@@ -185,7 +226,15 @@ fn run_generate(wanted: Wanted, augmentations: usize, out: &Path, common: &Commo
     } else {
         Some(build::from_records(&split.test, &BuildOptions::default())?.0)
     };
-    common.save(out, &train, test.as_ref())
+    common.save(out, &train, test.as_ref())?;
+    if hard {
+        for (name, records) in [("train", &split.train), ("test", &split.test)] {
+            let path = out.join(name).with_extension("csv.gz");
+            write_records(&path, records)?;
+            println!("wrote {}", path.display());
+        }
+    }
+    Ok(())
 }
 
 impl Common {

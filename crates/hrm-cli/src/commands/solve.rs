@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use burn::tensor::backend::BackendTypes;
 use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::{
     backend::{self, Job},
+    commands::classical::{self, MazeSource, Output},
     models::{self, Header},
     puzzles::{self, Entry, Puzzle, Source},
     terminal::{self, Panel, count, side_by_side},
@@ -43,6 +44,8 @@ Examples:
   hrm solve --file puzzles.csv                  one line for each puzzle and a summary
   echo 1....3...2....4. | hrm solve - --json
   hrm solve --checkpoint runs/sudoku-9x9-cpu    the newest checkpoint of a run
+  hrm solve --with dlx --trace                  a classical solver, step by step
+  hrm solve --task maze --with bfs --file mazes.csv
 
 With --json, one object is printed:
   model, backend   which were used (the models are a list, one for each size)
@@ -57,6 +60,16 @@ pub struct Args {
     /// Puzzles in a file: one a line, or CSV with the columns source,question,answer,rating (also gzipped)
     #[arg(long, short, value_name = "FILE", conflicts_with = "puzzle")]
     file: Option<PathBuf>,
+    /// What the puzzles are; mazes need --with
+    #[arg(long, value_enum, default_value_t = Task::Sudoku, value_name = "TASK")]
+    task: Task,
+    /// Answer with a classical solver instead of a model, and report its work. Sudoku: dfs, dlx, coloring. Mazes: bfs,
+    /// astar, wall-left, wall-right, tremaux, dead-end
+    #[arg(long, value_name = "METHOD", conflicts_with_all = ["checkpoint", "max_steps", "backend"])]
+    with: Option<String>,
+    /// With --with: also print every step
+    #[arg(long, requires = "with")]
+    trace: bool,
     /// Model to use: a .safetensors file, a checkpoint folder, or a run folder
     #[arg(long, short, value_name = "DIR|FILE")]
     checkpoint: Option<PathBuf>,
@@ -80,17 +93,24 @@ pub struct Args {
     verbose: bool,
 }
 
+/// What `hrm solve` solves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Task {
+    /// Sudoku of any size
+    Sudoku,
+    /// Mazes
+    Maze,
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
+    if args.with.is_some() || args.task == Task::Maze {
+        return run_classical(args);
+    }
     let backend = backend::Name::or_best(args.backend)?;
     args.precision.apply();
     let given = args.checkpoint.as_deref().map(given_model).transpose()?;
-    let source = match (args.puzzle, args.file) {
-        (Some(dash), _) if dash == "-" => Source::Stdin,
-        (Some(text), _) => Source::Argument(text),
-        (None, Some(file)) => Source::File(file),
-        (None, None) => Source::Unsaid,
-    };
+    let source = source(args.puzzle, args.file);
     let built_in = match &given {
         Some((_, geometry)) => *geometry,
         None if models::bundled(Geometry::S9).is_some() => Geometry::S9,
@@ -138,6 +158,39 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let tally = reporter.finish()?;
     Ok(if tally.solved == tally.puzzles { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_classical(args: Args) -> Result<ExitCode> {
+    let Some(method) = &args.with else {
+        bail!(
+            "no model for mazes comes with the program; answer with a classical solver: --with bfs (see --help)"
+        );
+    };
+    let output = Output {
+        json: args.json,
+        trace: args.trace,
+        verbose: args.verbose,
+        style: terminal::stdout_style(args.plain),
+    };
+    if args.task == Task::Maze {
+        let source = match (args.puzzle, args.file) {
+            (Some(text), _) => MazeSource::Argument(text),
+            (None, Some(file)) => MazeSource::File(file),
+            (None, None) => bail!("expected mazes: --file CSV, or a drawn maze as an argument"),
+        };
+        return classical::mazes(method, &source, output);
+    }
+    let source = source(args.puzzle, args.file);
+    classical::sudoku(method, &puzzles::read(&source, Geometry::S9)?, output)
+}
+
+fn source(puzzle: Option<String>, file: Option<PathBuf>) -> Source {
+    match (puzzle, file) {
+        (Some(dash), _) if dash == "-" => Source::Stdin,
+        (Some(text), _) => Source::Argument(text),
+        (None, Some(file)) => Source::File(file),
+        (None, None) => Source::Unsaid,
+    }
 }
 
 /// The file of `--checkpoint` and the size of puzzle that it is for.

@@ -4,7 +4,10 @@ pub mod board;
 pub mod canonical;
 pub mod dataset;
 pub mod generator;
+pub mod grade;
+pub mod hard;
 mod parse;
+pub mod rating;
 pub mod records;
 pub mod solver;
 pub mod symmetry;
@@ -17,7 +20,10 @@ pub use dataset::{
     BuildError, BuildOptions, BuildReport, GenerateOptions, Split, decode_tokens, encode_tokens,
 };
 pub use generator::{Generated, Generator};
+pub use grade::{Grade, GradeError, Technique, grade};
+pub use hard::{Hard, HardGenerator, HardOptions};
 pub use parse::Notation;
-pub use records::{Record, RecordError, RecordReader, read_records};
+pub use rating::{DifficultyTable, difficulty, mean_guesses, rating};
+pub use records::{Record, RecordError, RecordReader, read_records, write_records};
 pub use solver::{ConstraintGraph, Limits, Method, NoSuchMethod, Search, Solver, Stop, Trace, Verdict, Work};
 pub use symmetry::{Symmetry, SymmetryError};

@@ -2,9 +2,11 @@
 //! one puzzle a line.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use thiserror::Error;
 
 use super::board::{Board, BoardError};
@@ -28,8 +30,8 @@ pub struct Record {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// The file cannot be opened or read.
-    #[error("cannot read {}: {source}", path.display())]
+    /// The file cannot be opened, read or written.
+    #[error("cannot read or write {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -104,6 +106,34 @@ pub enum RecordError {
 /// The first [`RecordError`] met.
 pub fn read_records(path: &Path) -> Result<Vec<Record>, RecordError> {
     RecordReader::open(path)?.collect()
+}
+
+/// Writes `source,question,answer,rating` with a header, gzip if the name ends in `.gz`. The bytes depend on the records only.
+///
+/// # Errors
+/// [`RecordError::Io`] if the file cannot be written.
+pub fn write_records(path: &Path, records: &[Record]) -> Result<(), RecordError> {
+    let fail = |source| RecordError::Io { path: path.to_owned(), source };
+    let file = BufWriter::new(File::create(path).map_err(fail)?);
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        let mut file = GzEncoder::new(file, Compression::best());
+        write_rows(&mut file, records).map_err(fail)?;
+        file.finish().and_then(|mut file| file.flush()).map_err(fail)
+    } else {
+        let mut file = file;
+        write_rows(&mut file, records).and_then(|()| file.flush()).map_err(fail)
+    }
+}
+
+fn write_rows(writer: &mut impl Write, records: &[Record]) -> io::Result<()> {
+    let mut writer = csv::Writer::from_writer(writer);
+    writer.write_record(["source", "question", "answer", "rating"])?;
+    for record in records {
+        let answer = record.solution.as_ref().map(Board::to_line).unwrap_or_default();
+        let rating = record.rating.map(|rating| rating.to_string()).unwrap_or_default();
+        writer.write_record([&record.source, &record.puzzle.to_line(), &answer, &rating])?;
+    }
+    writer.flush()
 }
 
 /// Reads a puzzle file row by row, in memory independent of its length.
@@ -304,10 +334,8 @@ impl Iterator for RecordReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
     use proptest::prelude::*;
-    use std::io::{Cursor, Write};
+    use std::io::Cursor;
 
     const Q: &str = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79";
     const A: &str = "534678912672195348198342567859761423426853791713924856961537284287419635345286179";
@@ -345,6 +373,22 @@ mod tests {
         let zipped = zip.finish().unwrap();
         assert_eq!(read(zipped.clone()).unwrap(), full);
         assert!(read(&zipped[..zipped.len() / 2]).is_err(), "a cut-off gzip file");
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut records =
+            read(format!("source,question,answer,rating\n\"a, b\",{Q},{A},12.5\nc,{Q},,")).unwrap();
+        records[1].puzzle = Board::empty(crate::sudoku::Geometry::S16);
+        for name in ["x.csv", "x.csv.gz"] {
+            let path = dir.path().join(name);
+            write_records(&path, &records).unwrap();
+            assert_eq!(read_records(&path).unwrap(), records, "{name}");
+            assert_eq!(std::fs::read(&path).unwrap().starts_with(&[0x1f, 0x8b]), name.ends_with("gz"));
+        }
+        let error = write_records(&dir.path().join("no/x.csv"), &records).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read or write "), "{error}");
     }
 
     #[test]

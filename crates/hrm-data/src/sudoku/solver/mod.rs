@@ -102,12 +102,21 @@ impl Solver {
         let mut run = Run::new(limit, self.max_nodes, puzzle.geometry(), None);
         if limit > 0 {
             if puzzle.geometry() == Geometry::S9 {
-                nine::search(puzzle.cells(), &mut run);
+                nine::search(puzzle.cells(), None, &mut run);
             } else {
                 self.engine(puzzle.geometry()).search(puzzle.cells(), &mut run);
             }
         }
         run.finish()
+    }
+
+    /// Whether a 9x9 puzzle has a solution with another value than `value` in a cell: with a known solution, the cheapest way
+    /// to tell whether a clue is needed.
+    pub(crate) fn has_solution_without(&mut self, puzzle: &Board, cell: usize, value: u8) -> bool {
+        debug_assert_eq!(puzzle.geometry(), Geometry::S9);
+        let mut run = Run::new(1, self.max_nodes, Geometry::S9, None);
+        nine::search(puzzle.cells(), Some((cell, value)), &mut run);
+        run.solutions > 0
     }
 
     /// The same search by the general engine whatever the geometry, to check one engine against the other.

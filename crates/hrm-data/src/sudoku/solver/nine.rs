@@ -4,13 +4,20 @@
 //! may still stand. Within a band a digit takes three *minirows* (three cells of one row in one box), one in each row and
 //! one in each box: a permutation of three. Which minirows are part of some permutation that the candidates still allow
 //! is one look-up in a table of 512 entries, and covers locked candidates and hidden singles of rows and boxes at once.
-//! The same table, indexed by which columns of a stack each band still offers, does the same for columns. What is
-//! left for other means are naked singles (a bit-sliced count over the nine digits) and the search.
+//! The same table, indexed by which columns of a stack each band still offers, does the same for columns. Bit-sliced counts
+//! over the nine digits find naked singles, and minirows and minicolumns where three digits must or may stand. The band
+//! representation is that of the solvers of the players' forum (JCZSolve); the three digits of a minirow are tdoku's triads.
 
 use super::Run;
 
+/// A set of cells: 27 bits for each band. The fourth word is always 0; with it a set is one vector register.
+type Cells = [u32; 4];
+
 /// All cells of a band.
 const BAND: u32 = (1 << 27) - 1;
+
+/// All cells.
+const ALL: Cells = [BAND, BAND, BAND, 0];
 
 /// The first column of a band; shifted left, any other.
 const COLUMNS: u32 = 1 | 1 << 9 | 1 << 18;
@@ -18,88 +25,73 @@ const COLUMNS: u32 = 1 | 1 << 9 | 1 << 18;
 /// The first box of a band; shifted left by three or six, another.
 const BOX: u32 = 0b111 | 0b111 << 9 | 0b111 << 18;
 
-/// For a 3x3 matrix of bits (3 bits per line): the entries that are part of a permutation inside of it; 0 if none is.
-const PERMUTATIONS: [u16; 512] = permutations();
+/// What a 3x3 matrix of bits (3 bits a line) says about the permutations inside of it; all 0 if there is none.
+#[derive(Clone, Copy)]
+struct Matrix {
+    /// Entries that are part of a permutation.
+    possible: u16,
+    /// Entries that are part of every permutation.
+    certain: u16,
+    /// `possible` with each entry, a minirow, spread to its three cells.
+    minirows: u32,
+}
 
-/// [`PERMUTATIONS`] with each entry, a minirow, spread to its three cells.
-const MINIROWS: [u32; 512] = minirows();
+/// By the bits of the matrix.
+const MATRICES: [Matrix; 512] = matrices();
 
-/// Which of a row's three minirows have a candidate.
-const SHRINK: [u8; 512] = shrink();
-
-/// The entries of [`PERMUTATIONS`] that are part of every permutation.
-const CERTAIN: [u16; 512] = certain();
+/// `possible` and `certain` of [`MATRICES`] with line `n` moved to bit `9 * n`.
+const LINES: [[u32; 2]; 512] = lines();
 
 /// For each cell of a band: the cells of the band that a digit may take if it stands there.
 const KEEP: [u32; 27] = keep();
 
-const fn permutations() -> [u16; 512] {
+const fn matrices() -> [Matrix; 512] {
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-    let mut table = [0u16; 512];
+    let mut table = [Matrix { possible: 0, certain: 0, minirows: 0 }; 512];
     let mut index = 0;
     while index < 512 {
+        let (mut possible, mut certain) = (0u16, 511u16);
         let mut i = 0;
         while i < 6 {
             let order = orders[i];
-            let mask = 1 << order[0] | 1 << (3 + order[1]) | 1 << (6 + order[2]);
-            if index as u16 & mask == mask {
-                table[index] |= mask;
+            let permutation = 1 << order[0] | 1 << (3 + order[1]) | 1 << (6 + order[2]);
+            if index as u16 & permutation == permutation {
+                possible |= permutation;
+                certain &= permutation;
             }
             i += 1;
         }
+        let mut minirows = 0;
+        let mut entry = 0;
+        while entry < 9 {
+            minirows |= ((possible as u32 >> entry & 1) * 0b111) << (3 * entry);
+            entry += 1;
+        }
+        table[index] = Matrix { possible, certain: certain & possible, minirows };
         index += 1;
     }
     table
 }
 
-const fn certain() -> [u16; 512] {
-    let mut table = [0u16; 512];
+const fn lines() -> [[u32; 2]; 512] {
+    let mut table = [[0; 2]; 512];
     let mut index = 0;
     while index < 512 {
-        let allowed = PERMUTATIONS[index];
-        let mut line = 0;
-        while line < 3 {
-            let entries = allowed & 7 << (3 * line);
-            if entries & entries.wrapping_sub(1) == 0 {
-                table[index] |= entries;
-            }
-            line += 1;
-        }
+        let Matrix { possible, certain, .. } = MATRICES[index];
+        table[index] = [spread(possible as u32), spread(certain as u32)];
         index += 1;
     }
     table
 }
 
-const fn minirows() -> [u32; 512] {
-    let mut table = [0u32; 512];
-    let mut index = 0;
-    while index < 512 {
-        let mut i = 0;
-        while i < 9 {
-            if PERMUTATIONS[index] & 1 << i != 0 {
-                table[index] |= 0b111 << (3 * i);
-            }
-            i += 1;
-        }
-        index += 1;
-    }
-    table
+const fn spread(matrix: u32) -> u32 {
+    matrix & 7 | (matrix & 7 << 3) << 6 | (matrix & 7 << 6) << 12
 }
 
-const fn shrink() -> [u8; 512] {
-    let mut table = [0u8; 512];
-    let mut row = 0;
-    while row < 512 {
-        let mut i = 0;
-        while i < 3 {
-            if row >> (3 * i) & 7 != 0 {
-                table[row] |= 1 << i;
-            }
-            i += 1;
-        }
-        row += 1;
-    }
-    table
+/// The opposite of [`spread`], other bits left out.
+const fn gather(lines: u32) -> usize {
+    let lines = lines & BOX;
+    ((lines | lines >> 6 | lines >> 12) & 511) as usize
 }
 
 const fn keep() -> [u32; 27] {
@@ -122,12 +114,12 @@ const fn keep() -> [u32; 27] {
 
 #[derive(Clone, Copy)]
 struct State {
-    /// Candidates by digit and band.
-    cand: [[u32; 3]; 9],
-    /// The candidates that the last propagation left; words that differ are to be looked at.
-    seen: [[u32; 3]; 9],
+    /// Candidates by digit.
+    cand: [Cells; 9],
+    /// The candidates that the last propagation left; digits that differ are to be looked at.
+    seen: [Cells; 9],
     /// Cells whose digit has not been taken from their peers yet.
-    open: [u32; 3],
+    open: Cells,
     /// For each digit the minirows and minicolumns where it may stand, see [`Minis`].
     possible: [Minis; 9],
     /// Those where it must stand.
@@ -135,21 +127,14 @@ struct State {
 }
 
 /// A set of minirows and minicolumns (three cells of one row or column in one box): bit `9 * band + 3 * row + stack` for
-/// the minirow in row `row` of the band, bit `32 + 9 * stack + 3 * band + column` for the minicolumn in column `column` of
-/// the stack.
+/// the minirow in row `row` of the band, bit `32 + 9 * band + column` for the minicolumn in that column.
 type Minis = u64;
 
 /// All minirows and minicolumns.
 const MINIS: Minis = BAND as u64 | (BAND as u64) << 32;
 
-/// Stack, band and column in the stack of a minicolumn.
-const fn minicolumn(mini: usize) -> (usize, usize, usize) {
-    let n = mini - 32;
-    (n / 9, n % 9 / 3, n % 3)
-}
-
-/// Searches a board of 81 cells.
-pub(super) fn search(cells: &[u8], run: &mut Run<'_>) {
+/// Searches a board of 81 cells; `except` names a cell and the value that it must not have.
+pub(super) fn search(cells: &[u8], except: Option<(usize, u8)>, run: &mut Run<'_>) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2")
         && std::arch::is_x86_feature_detected!("bmi1")
@@ -157,31 +142,29 @@ pub(super) fn search(cells: &[u8], run: &mut Run<'_>) {
         && std::arch::is_x86_feature_detected!("popcnt")
     {
         // SAFETY: the machine has the features that the function is compiled for.
-        return unsafe { search_x86(cells, run) };
+        return unsafe { search_x86(cells, except, run) };
     }
-    search_anywhere(cells, run);
+    search_anywhere(cells, except, run);
 }
 
 /// The same code as elsewhere, compiled for machines that count bits in one instruction: a third faster.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-fn search_x86(cells: &[u8], run: &mut Run<'_>) {
-    search_anywhere(cells, run);
+fn search_x86(cells: &[u8], except: Option<(usize, u8)>, run: &mut Run<'_>) {
+    search_anywhere(cells, except, run);
 }
 
 #[inline(always)]
-fn search_anywhere(cells: &[u8], run: &mut Run<'_>) {
-    let mut state = State {
-        cand: [[BAND; 3]; 9],
-        seen: [[0; 3]; 9],
-        open: [BAND; 3],
-        possible: [MINIS; 9],
-        certain: [0; 9],
-    };
+fn search_anywhere(cells: &[u8], except: Option<(usize, u8)>, run: &mut Run<'_>) {
+    let mut state =
+        State { cand: [ALL; 9], seen: [[0; 4]; 9], open: ALL, possible: [MINIS; 9], certain: [0; 9] };
     for (cell, &value) in cells.iter().enumerate() {
         if value != 0 {
             state.place(usize::from(value - 1), cell / 27, cell % 27);
         }
+    }
+    if let Some((cell, value)) = except {
+        state.cand[usize::from(value - 1)][cell / 27] &= !(1 << (cell % 27));
     }
     if !run.enter() {
         return;
@@ -189,8 +172,8 @@ fn search_anywhere(cells: &[u8], run: &mut Run<'_>) {
     // What is still to be tried: the other sides of the guesses.
     let mut waiting: Vec<State> = Vec::new();
     loop {
-        if state.propagate() {
-            match state.choose() {
+        if let Some(pairs) = state.propagate() {
+            match state.choose(pairs) {
                 None => run.found(|| state.solution()),
                 Some((digit, band, cell)) => {
                     run.work.guesses += 1;
@@ -219,7 +202,7 @@ fn search_anywhere(cells: &[u8], run: &mut Run<'_>) {
 
 /// How many cells of a set, by band, are peers of a cell.
 #[inline(always)]
-fn peers_in(cells: &[u32; 3], band: usize, cell: usize) -> u32 {
+fn peers_in(cells: &Cells, band: usize, cell: usize) -> u32 {
     // One population count for all three bands: two words side by side, and three single bits.
     let near = u64::from(cells[band] & !KEEP[cell]);
     let far = u64::from(cells[(band + 1) % 3] & COLUMNS << (cell % 9)) << 27;
@@ -233,120 +216,117 @@ impl State {
         self.cand[digit][band] &= KEEP[cell];
     }
 
-    /// Locked candidates and singles until nothing changes; false on a contradiction.
+    /// Locked candidates, singles and full minirows until nothing changes. The open cells with two candidates, or `None` on a
+    /// contradiction.
     #[inline(always)]
-    fn propagate(&mut self) -> bool {
+    fn propagate(&mut self) -> Option<Cells> {
         loop {
             let mut changed = false;
             for digit in 0..9 {
-                // A digit is settled before the next is looked at: most of its changes feed its own bands.
                 while self.cand[digit] != self.seen[digit] {
                     changed = true;
                     if !self.settle_digit(digit) {
-                        return false;
+                        return None;
                     }
                 }
             }
             if changed {
                 continue;
             }
-            match self.naked_singles() {
-                None => return false,
-                Some(true) => continue,
-                Some(false) => {}
-            }
-            match self.full_minis() {
-                None => return false,
-                Some(true) => {}
-                Some(false) => return true,
+            let (placed, pairs) = self.naked_singles()?;
+            if !placed && !self.full_minis()? {
+                return Some(pairs);
             }
         }
     }
 
     #[inline(always)]
     fn settle_digit(&mut self, digit: usize) -> bool {
-        let mut columns = [0u32; 3];
-        for (band, columns) in columns.iter_mut().enumerate() {
-            let mut word = self.cand[digit][band];
-            if word != self.seen[digit][band] {
-                let rows = [word & 511, word >> 9 & 511, word >> 18];
-                let index = usize::from(SHRINK[rows[0] as usize])
-                    | usize::from(SHRINK[rows[1] as usize]) << 3
-                    | usize::from(SHRINK[rows[2] as usize]) << 6;
-                word &= MINIROWS[index];
-                if word == 0 {
-                    return false;
-                }
-                self.cand[digit][band] = word;
-                let shift = 9 * band;
-                self.possible[digit] &= !(511 << shift) | u64::from(PERMUTATIONS[index]) << shift;
-                self.certain[digit] |= u64::from(CERTAIN[index]) << shift;
+        let mut words = self.cand[digit];
+        let (mut possible, mut certain);
+        loop {
+            // Rows and boxes: in each band the three rows take the three boxes in some order. Bit 9 * row + box of `any`: the
+            // minirow has a candidate.
+            let any = words.map(|word| {
+                let any = word | word >> 1 | word >> 2;
+                any & COLUMNS | any >> 2 & COLUMNS << 1 | any >> 4 & COLUMNS << 2
+            });
+            (possible, certain) = (0u64, 0u64);
+            for band in 0..3 {
+                let matrix = MATRICES[gather(any[band])];
+                words[band] &= matrix.minirows;
+                possible |= u64::from(matrix.possible) << (9 * band);
+                certain |= u64::from(matrix.certain) << (9 * band);
             }
-            *columns = (word | word >> 9 | word >> 18) & 511;
-        }
-        // Columns: in each stack the three bands take the three columns in some order.
-        let mut keep = [0u32; 3];
-        let (mut possible, mut certain) = (0u64, 0u64);
-        for stack in 0..3 {
-            let shift = 3 * stack;
-            let index =
-                columns[0] >> shift & 7 | (columns[1] >> shift & 7) << 3 | (columns[2] >> shift & 7) << 6;
-            let allowed = u32::from(PERMUTATIONS[index as usize]);
-            if allowed == 0 {
+            if words[0] == 0 || words[1] == 0 || words[2] == 0 {
                 return false;
             }
-            keep[0] |= (allowed & 7) << shift;
-            keep[1] |= (allowed >> 3 & 7) << shift;
-            keep[2] |= (allowed >> 6) << shift;
-            possible |= u64::from(allowed) << (9 * stack);
-            certain |= u64::from(CERTAIN[index as usize]) << (9 * stack);
-        }
-        self.possible[digit] &= possible << 32 | u64::from(BAND);
-        self.certain[digit] |= certain << 32;
-        for band in 0..3 {
-            let before = self.cand[digit][band];
-            let word = before & (keep[band] * COLUMNS);
-            self.cand[digit][band] = word;
-            if word == self.seen[digit][band] {
-                continue;
+            // Columns: in each stack the three bands take the three columns in some order.
+            let columns = words.map(|word| (word | word >> 9 | word >> 18) & 511);
+            let columns = columns[0] | columns[1] << 9 | columns[2] << 18;
+            let (mut keep, mut sure) = (0, 0);
+            for shift in [0, 3, 6] {
+                let [allowed, must] = LINES[gather(columns >> shift)];
+                if allowed == 0 {
+                    return false;
+                }
+                keep |= allowed << shift;
+                sure |= must << shift;
             }
-            // If the columns took something, the rows must be looked at again.
-            self.seen[digit][band] = if word == before { word } else { 0 };
-            // Rows with one candidate: the digit stands there, and no other digit does.
-            let mut placed = 0;
-            for shift in [0, 9, 18] {
+            possible |= u64::from(keep) << 32;
+            certain |= u64::from(sure) << 32;
+            if keep == columns {
+                break;
+            }
+            // The columns took something: the rows must be looked at again.
+            for (band, word) in words[..3].iter_mut().enumerate() {
+                *word &= (keep >> (9 * band) & 511) * COLUMNS;
+            }
+        }
+        self.possible[digit] = possible;
+        self.certain[digit] = certain;
+        self.seen[digit] = words;
+        // Rows with one candidate: the digit stands there, and no other digit does.
+        let mut placed = [0; 4];
+        for shift in [0, 9, 18] {
+            for (placed, word) in placed.iter_mut().zip(words) {
                 let row = word & 511 << shift;
-                if row & row.wrapping_sub(1) == 0 {
-                    placed |= row;
-                }
+                *placed |= if row & row.wrapping_sub(1) == 0 { row } else { 0 };
             }
-            placed &= self.open[band];
-            if placed != 0 {
-                self.open[band] ^= placed;
-                for (other, words) in self.cand.iter_mut().enumerate() {
-                    if other != digit {
-                        words[band] &= !placed;
-                    }
+        }
+        for (placed, open) in placed.iter_mut().zip(&mut self.open) {
+            *placed &= *open;
+            *open ^= *placed;
+        }
+        if placed != [0; 4] {
+            for other in &mut self.cand {
+                for (word, placed) in other.iter_mut().zip(placed) {
+                    *word &= !placed;
                 }
             }
         }
+        self.cand[digit] = words;
         true
     }
 
-    /// Places digits in cells that have one candidate. `None` if a cell has none, `Some(true)` if any was placed.
+    /// Places digits in cells that have one candidate: whether there were any, and the open cells with two. `None` if a cell has
+    /// none.
     #[inline(always)]
-    fn naked_singles(&mut self) -> Option<bool> {
+    fn naked_singles(&mut self) -> Option<(bool, Cells)> {
+        let (mut once, mut twice, mut thrice) = ([0; 4], [0; 4], [0; 4]);
+        for words in &self.cand {
+            for band in 0..4 {
+                thrice[band] |= twice[band] & words[band];
+                twice[band] |= once[band] & words[band];
+                once[band] |= words[band];
+            }
+        }
+        if once != ALL {
+            return None;
+        }
         let mut any = false;
         for band in 0..3 {
-            let (mut once, mut twice) = (0u32, 0u32);
-            for words in &self.cand {
-                twice |= once & words[band];
-                once |= words[band];
-            }
-            if once != BAND {
-                return None;
-            }
-            let mut singles = once & !twice & self.open[band];
+            let mut singles = once[band] & !twice[band] & self.open[band];
             while singles != 0 {
                 let cell = singles.trailing_zeros() as usize;
                 singles &= singles - 1;
@@ -355,7 +335,7 @@ impl State {
                 self.place(digit, band, cell);
             }
         }
-        Some(any)
+        Some((any, std::array::from_fn(|band| twice[band] & !thrice[band] & self.open[band])))
     }
 
     /// Three digits for three cells: where only three digits may stand in a minirow or minicolumn, they must; where three
@@ -387,8 +367,8 @@ impl State {
                 if mini < 32 {
                     self.cand[digit][mini / 9] &= !(0b111 << (3 * (mini % 9)));
                 } else {
-                    let (stack, band, column) = minicolumn(mini);
-                    self.cand[digit][band] &= !(COLUMNS << (3 * stack + column));
+                    let (band, column) = ((mini - 32) / 9, (mini - 32) % 9);
+                    self.cand[digit][band] &= !(COLUMNS << column);
                 }
             }
             while enter != 0 {
@@ -397,10 +377,10 @@ impl State {
                 if mini < 32 {
                     self.cand[digit][mini / 9] &= KEEP[3 * (mini % 9)] | 0b111 << (3 * (mini % 9));
                 } else {
-                    let (stack, band, column) = minicolumn(mini);
-                    let column = COLUMNS << (3 * stack + column);
+                    let (band, column) = ((mini - 32) / 9, (mini - 32) % 9);
+                    let (cells, in_box) = (COLUMNS << column, BOX << (column / 3 * 3));
                     for other in 0..3 {
-                        let kept = if other == band { !(BOX << (3 * stack)) | column } else { !column };
+                        let kept = if other == band { !in_box | cells } else { !cells };
                         self.cand[digit][other] &= kept;
                     }
                 }
@@ -412,30 +392,15 @@ impl State {
     /// Where to guess, as (digit, band, cell): a cell with two candidates if there is one, else a digit with two
     /// places in a row, else the first candidate of the first open cell. `None` if the board is solved.
     #[inline(always)]
-    fn choose(&self) -> Option<(usize, usize, usize)> {
-        if self.open == [0; 3] {
+    fn choose(&self, pairs: Cells) -> Option<(usize, usize, usize)> {
+        if self.open == [0; 4] {
             return None;
-        }
-        let mut fallback = None;
-        let mut pairs = [0u32; 3];
-        for band in 0..3 {
-            let (mut once, mut twice, mut thrice) = (0u32, 0u32, 0u32);
-            for words in &self.cand {
-                thrice |= twice & words[band];
-                twice |= once & words[band];
-                once |= words[band];
-            }
-            pairs[band] = twice & !thrice & self.open[band];
-            if fallback.is_none() && self.open[band] != 0 {
-                let cell = self.open[band].trailing_zeros() as usize;
-                fallback = (0..9).find(|&d| self.cand[d][band] & 1 << cell != 0).map(|d| (d, band, cell));
-            }
         }
         if let Some(best) = self.best_pair(pairs) {
             return Some(best);
         }
         for (digit, words) in self.cand.iter().enumerate() {
-            for (band, &word) in words.iter().enumerate() {
+            for (band, &word) in words[..3].iter().enumerate() {
                 for shift in [0, 9, 18] {
                     let row = word & 511 << shift & self.open[band];
                     if row.count_ones() == 2 {
@@ -444,19 +409,22 @@ impl State {
                 }
             }
         }
-        fallback
+        // Neither a cell nor a row with two possibilities: the first open cell.
+        let band = (0..3).find(|&band| self.open[band] != 0)?;
+        let cell = self.open[band].trailing_zeros() as usize;
+        (0..9).find(|&d| self.cand[d][band] & 1 << cell != 0).map(|d| (d, band, cell))
     }
 
     /// Of the cells with two candidates, the one whose digits can stand in the most other cells among its peers, those with
     /// two candidates counted three times: whichever way the guess goes, they lose a candidate. The score is the product
     /// over both digits, so that neither way is left weak.
     #[inline(always)]
-    fn best_pair(&self, pairs: [u32; 3]) -> Option<(usize, usize, usize)> {
+    fn best_pair(&self, pairs: Cells) -> Option<(usize, usize, usize)> {
         let mut scores = [[1u32; 27]; 3];
         let mut best = None;
         let mut best_score = 0;
         for (digit, words) in self.cand.iter().enumerate() {
-            let hits = [words[0] & pairs[0], words[1] & pairs[1], words[2] & pairs[2]];
+            let hits: Cells = std::array::from_fn(|band| words[band] & pairs[band]);
             for band in 0..3 {
                 let mut cells = hits[band];
                 while cells != 0 {

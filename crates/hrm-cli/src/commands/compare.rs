@@ -1,0 +1,152 @@
+//! `hrm compare`: classical solvers beside a model on the same set.
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Result, bail};
+use burn::tensor::backend::BackendTypes;
+use hrm_backend::HrmAutodiffBackend;
+use hrm_data::maze::{
+    Maze,
+    solvers::{Method, Outcome},
+};
+use hrm_train::infer::{InferOptions, Query, Solver};
+
+use crate::{
+    backend::{self, Job},
+    commands::classical::MazeSource,
+    models,
+    terminal::count,
+};
+
+/// Puzzles that go through the model together.
+const BATCH: usize = 32;
+
+/// Subcommands of `hrm compare`.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Maze(MazeArgs),
+}
+
+/// Ways through mazes: breadth-first, A*, wall followers, Trémaux, dead-end filling, and a model
+///
+/// For each: how many goals it reaches, how many by a shortest path, and its mean number of steps (cells taken up, moves
+/// walked, cells filled; for a model, segments).
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  hrm compare maze --file maze-30x30-hard-test.csv.gz --limit 100
+  hrm compare maze --file mazes.csv --checkpoint runs/maze-10x10")]
+pub struct MazeArgs {
+    /// Mazes: CSV with the columns source,question,answer,rating, also gzipped
+    #[arg(long, short, value_name = "CSV")]
+    file: PathBuf,
+    /// Only the first N mazes
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Model to compare with: a .safetensors file, a checkpoint folder, or a run folder
+    #[arg(long, short, value_name = "DIR|FILE")]
+    checkpoint: Option<PathBuf>,
+    /// Steps of the model at most [default: the model's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_steps: Option<u32>,
+    /// Where to compute [default: the fastest that is compiled in]
+    #[arg(long, value_enum, value_name = "B")]
+    backend: Option<backend::Name>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Row {
+    solver: String,
+    mazes: usize,
+    reached: usize,
+    shortest: usize,
+    mean_steps: f64,
+    milliseconds: f64,
+}
+
+/// Runs the command.
+pub fn run(command: Command) -> Result<()> {
+    let Command::Maze(args) = command;
+    let backend = backend::Name::or_best(args.backend)?;
+    let mut mazes = MazeSource::File(args.file.clone()).read()?;
+    mazes.truncate(args.limit.unwrap_or(usize::MAX));
+    if mazes.is_empty() {
+        bail!("--limit 0: expected at least 1");
+    }
+    let mut rows: Vec<Row> = Method::ALL.into_iter().map(|method| classical(method, &mazes)).collect();
+    if let Some(checkpoint) = &args.checkpoint {
+        let file = models::file(checkpoint)?;
+        let max_steps = args.max_steps.map(|n| n as usize);
+        rows.push(backend.run(ModelRow { file, mazes: &mazes, max_steps })?);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    let percent = |part: usize| format!("{:.1} %", 100.0 * part as f64 / mazes.len() as f64);
+    println!("{}", count(mazes.len(), "maze"));
+    println!("{:<12} {:>9} {:>9} {:>11} {:>12}", "solver", "reached", "shortest", "mean steps", "ms a maze");
+    for row in &rows {
+        println!(
+            "{:<12} {:>9} {:>9} {:>11.1} {:>12.3}",
+            row.solver,
+            percent(row.reached),
+            percent(row.shortest),
+            row.mean_steps,
+            row.milliseconds
+        );
+    }
+    Ok(())
+}
+
+fn classical(method: Method, mazes: &[Maze]) -> Row {
+    let start = Instant::now();
+    let runs: Vec<_> = mazes.iter().map(|maze| method.solve(maze)).collect();
+    let milliseconds = start.elapsed().as_secs_f64() * 1e3 / mazes.len() as f64;
+    Row {
+        solver: method.name().to_owned(),
+        mazes: mazes.len(),
+        reached: runs.iter().filter(|run| run.path.is_some()).count(),
+        shortest: runs.iter().filter(|run| run.outcome == Outcome::Shortest).count(),
+        mean_steps: runs.iter().map(|run| run.steps as f64).sum::<f64>() / mazes.len() as f64,
+        milliseconds,
+    }
+}
+
+struct ModelRow<'a> {
+    file: PathBuf,
+    mazes: &'a [Maze],
+    max_steps: Option<usize>,
+}
+
+impl Job for ModelRow<'_> {
+    type Output = Row;
+
+    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Row> {
+        let model = models::load::<A::InnerBackend>(&self.file, device)?;
+        let options = InferOptions { max_steps: self.max_steps, ..InferOptions::default() };
+        let solver = Solver::new(&model, options)?;
+        let (mut reached, mut shortest, mut steps) = (0, 0, 0);
+        let start = Instant::now();
+        for mazes in self.mazes.chunks(BATCH) {
+            let queries: Vec<Query> = mazes.iter().map(|maze| maze.tokens().to_vec().into()).collect();
+            for (trace, maze) in solver.solve(&queries)?.iter().zip(mazes) {
+                steps += trace.steps();
+                reached += usize::from(maze.check(trace.answer()).is_ok());
+                shortest += usize::from(maze.check_optimal(trace.answer()).is_ok());
+            }
+        }
+        let mean = |sum: f64| sum / self.mazes.len() as f64;
+        Ok(Row {
+            solver: "model".to_owned(),
+            mazes: self.mazes.len(),
+            reached,
+            shortest,
+            mean_steps: mean(steps as f64),
+            milliseconds: mean(start.elapsed().as_secs_f64() * 1e3),
+        })
+    }
+}

@@ -1,0 +1,272 @@
+//! `hrm data canonical|check|render`: puzzles as they are, whatever their model.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use hrm_data::{
+    arc,
+    maze::{self, Maze},
+    render::{self, Picture},
+    sudoku::{Board, Canonicalizer, Geometry, Record, RecordReader, dataset::leaks, difficulty},
+};
+
+use crate::terminal::{self, count};
+
+/// A family of puzzles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Task {
+    /// Sudoku of any size
+    Sudoku,
+    /// Mazes
+    Maze,
+    /// ARC tasks
+    Arc,
+}
+
+/// Print the canonical form of each puzzle, one a line, in order
+///
+/// Puzzles that are images of each other (values relabelled, rows, columns, bands and stacks exchanged, transposed) have
+/// the same canonical form, and no others.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  hrm data canonical puzzles.csv
+  hrm data canonical puzzles.txt | sort | uniq -d      equivalent puzzles")]
+pub struct Canonical {
+    /// Puzzles: CSV source,question,answer,rating or one puzzle a line, also gzipped
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+impl Canonical {
+    /// Runs the command.
+    pub fn run(&self) -> Result<()> {
+        let mut by_size: HashMap<Geometry, Canonicalizer> = HashMap::new();
+        let mut out = BufWriter::new(io::stdout().lock());
+        for record in RecordReader::open(&self.file)? {
+            let board = record?.puzzle;
+            writeln!(out, "{}", canonical(&board, &mut by_size)?.to_line())?;
+        }
+        Ok(out.flush()?)
+    }
+}
+
+fn canonical(board: &Board, by_size: &mut HashMap<Geometry, Canonicalizer>) -> Result<Board> {
+    let geometry = board.geometry();
+    if !by_size.contains_key(&geometry) {
+        by_size.insert(geometry, Canonicalizer::new(geometry)?);
+    }
+    let canonicalizer = by_size.get_mut(&geometry).context("just inserted")?;
+    Ok(canonicalizer.canonical(board)?.board)
+}
+
+/// Check that no test puzzle is equivalent to a training puzzle
+///
+/// Reports equivalent puzzles and, for Sudoku, solution grids that are shared up to symmetry. Exit code 1 if a test puzzle
+/// is equivalent to a training puzzle.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  hrm data check train.csv test.csv.gz
+  hrm data check --task maze maze-train.csv maze-test.csv")]
+pub struct Check {
+    /// Training puzzles
+    #[arg(value_name = "TRAIN")]
+    train: PathBuf,
+    /// Test puzzles
+    #[arg(value_name = "TEST")]
+    test: PathBuf,
+    /// What they are
+    #[arg(long, value_enum, default_value_t = Task::Sudoku)]
+    task: Task,
+}
+
+impl Check {
+    /// Runs the command.
+    pub fn run(&self) -> Result<()> {
+        let found = match self.task {
+            Task::Sudoku => self.sudoku()?,
+            Task::Maze => self.mazes()?,
+            Task::Arc => self.arc()?,
+        };
+        if found > 0 {
+            bail!(
+                "{} and {} leak: {} of the test set also to be trained on; take them out, or choose other files",
+                self.train.display(),
+                self.test.display(),
+                count(found, "puzzle")
+            );
+        }
+        Ok(())
+    }
+
+    fn sudoku(&self) -> Result<usize> {
+        let (train, test) = (read_sudoku(&self.train)?, read_sudoku(&self.test)?);
+        let boards = |records: &[Record]| records.iter().map(|r| r.puzzle.clone()).collect::<Vec<_>>();
+        let (of_train, of_test) = (boards(&train), boards(&test));
+        let found = leaks(&of_train, &of_test);
+        report("equivalent puzzles", &found, train.len(), test.len());
+        let solutions =
+            |records: Vec<Record>| records.into_iter().filter_map(|r| r.solution).collect::<Vec<_>>();
+        let (of_train, of_test) = (solutions(train), solutions(test));
+        if of_train.is_empty() || of_test.is_empty() {
+            println!("solution grids: the files state none, nothing to compare");
+        } else {
+            report("shared solution grids", &leaks(&of_train, &of_test), of_train.len(), of_test.len());
+        }
+        Ok(found.len())
+    }
+
+    fn mazes(&self) -> Result<usize> {
+        let read = |path: &Path| -> Result<Vec<Maze>> {
+            Ok(maze::read_records(path)?.into_iter().map(|record| record.maze).collect())
+        };
+        let (train, test) = (read(&self.train)?, read(&self.test)?);
+        let found = maze::leaks(&train, &test);
+        report("images of each other", &found, train.len(), test.len());
+        Ok(found.len())
+    }
+
+    fn arc(&self) -> Result<usize> {
+        let (train, test) = (arc::load(&self.train)?, arc::load(&self.test)?);
+        let found = arc::leaks(&train, &test);
+        println!("{} training tasks, {} test tasks: {} shared", train.len(), test.len(), found.len());
+        for leak in found.iter().take(5) {
+            println!("  {leak:?}");
+        }
+        Ok(found.len())
+    }
+}
+
+fn read_sudoku(path: &Path) -> Result<Vec<Record>> {
+    Ok(RecordReader::open(path)?.collect::<Result<Vec<_>, _>>()?)
+}
+
+fn report(what: &str, found: &[(usize, usize)], train: usize, test: usize) {
+    println!("{what}: {} of {test} in the test set, against {train} in the training set", found.len());
+    for (test, train) in found.iter().take(5) {
+        println!("  test {} = training {}", test + 1, train + 1);
+    }
+    if found.len() > 5 {
+        println!("  ... and {} more", found.len() - 5);
+    }
+}
+
+/// How hard Sudokus are: guesses of a solver, and the techniques that a person needs
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Example:
+  hrm data difficulty datasets/sudoku-hard/train.csv.gz")]
+pub struct Difficulty {
+    /// Puzzles: CSV source,question,answer,rating or one puzzle a line, also gzipped
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+impl Difficulty {
+    /// Runs the command.
+    pub fn run(&self) -> Result<()> {
+        let table = difficulty(&read_sudoku(&self.file)?);
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&table)?);
+        } else {
+            println!("{table}");
+        }
+        Ok(())
+    }
+}
+
+/// Draw an example, on the terminal or as a picture
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  hrm data render puzzles.csv --index 3
+  hrm data render mazes.csv.gz --task maze --out maze.svg
+  hrm data render arc1-training.json.gz --task arc --id 007bbfb7 --out task.png")]
+pub struct Render {
+    /// Sudoku or maze CSV, also gzipped, or ARC tasks
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// What is in it
+    #[arg(long, value_enum, default_value_t = Task::Sudoku)]
+    task: Task,
+    /// Which example, counted from 1
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    index: usize,
+    /// Which ARC task
+    #[arg(long, value_name = "ID", conflicts_with = "index")]
+    id: Option<String>,
+    /// Picture to write: .png or .svg; without it, the example is drawn here
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Pixels for each unit of a PNG; a cell has about 40 units
+    #[arg(long, value_name = "X", default_value_t = 2.0)]
+    scale: f32,
+    /// Mark cells with characters instead of colours
+    #[arg(long)]
+    plain: bool,
+}
+
+impl Render {
+    /// Runs the command.
+    pub fn run(&self) -> Result<()> {
+        let style = terminal::stdout_style(self.plain);
+        let (text, picture) = match self.task {
+            Task::Sudoku => {
+                let record = self.nth(read_sudoku(&self.file)?)?;
+                let solution = record.solution.as_ref();
+                let picture = render::sudoku_picture(&record.puzzle, solution, solution);
+                let answer = solution.unwrap_or(&record.puzzle);
+                (render::attempt(&record.puzzle, Some(&record.puzzle), answer, style), picture)
+            }
+            Task::Maze => {
+                let record = self.nth(maze::read_records(&self.file)?)?;
+                let path = record.maze.label().unwrap_or_default();
+                let answer = record.answer.unwrap_or(path);
+                let picture = render::maze_picture(&record.maze, &answer);
+                (render::maze_answer(&record.maze, &answer, style), picture)
+            }
+            Task::Arc => {
+                let tasks = arc::load(&self.file)?;
+                let task = match &self.id {
+                    None => self.nth(tasks)?,
+                    Some(id) => tasks.into_iter().find(|task| task.id == *id).with_context(|| {
+                        format!("{}: no task {id}; `--index N` takes the N-th", self.file.display())
+                    })?,
+                };
+                (render::arc_task(&task, style), render::arc_task_picture(&task))
+            }
+        };
+        match &self.out {
+            None => println!("{text}"),
+            Some(out) => self.write(out, &picture)?,
+        }
+        Ok(())
+    }
+
+    fn nth<T>(&self, items: Vec<T>) -> Result<T> {
+        let total = items.len();
+        self.index.checked_sub(1).and_then(|index| items.into_iter().nth(index)).with_context(|| {
+            format!("--index {}: {} has examples 1 to {total}", self.index, self.file.display())
+        })
+    }
+
+    fn write(&self, out: &Path, picture: &Picture) -> Result<()> {
+        let bytes = match out.extension().and_then(|e| e.to_str()) {
+            Some("svg") => picture.svg().into_bytes(),
+            Some("png") => picture.png(self.scale)?,
+            _ => bail!("--out {}: expected a file ending in .png or .svg", out.display()),
+        };
+        fs::write(out, bytes).with_context(|| format!("cannot write {}", out.display()))?;
+        println!("wrote {}", out.display());
+        Ok(())
+    }
+}

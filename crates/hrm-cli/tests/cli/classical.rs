@@ -1,0 +1,122 @@
+//! Classical solvers, canonical forms, leak checks and pictures.
+
+use crate::sandbox::{FOUR, FOUR_SOLVED, NINE, Sandbox, assert_says};
+
+/// `FOUR` with its values relabelled and its bands exchanged.
+const FOUR_IMAGE: &str = ".3....1.2....4..";
+
+/// A maze with a path, and one without.
+fn mazes(sandbox: &Sandbox) {
+    let (open, closed) = ("S   ## #   G####", "S#############G#");
+    sandbox.write("mazes.csv", format!("source,question,answer,rating\na,{open},,\nb,{closed},,\n"));
+}
+
+#[test]
+fn classical_solvers_agree() {
+    let sandbox = Sandbox::new();
+    for method in ["dfs", "dlx", "coloring"] {
+        let report = sandbox.hrm(&format!("solve {FOUR} --with {method} --json")).json();
+        assert_eq!(report["method"], method);
+        assert_eq!(report["puzzles"][0]["solution"], FOUR_SOLVED);
+        assert!(report["puzzles"][0]["nodes"].as_u64().is_some_and(|nodes| nodes > 0), "{report}");
+        assert!(report["puzzles"][0].get("trace").is_none());
+        let text = sandbox.hrm(&format!("solve {NINE} --with {method} --trace")).ok();
+        assert_says(&text, &["place 4 at r1c3", "solution  534678912672195348198342567", "work  ", method]);
+    }
+    let trace = sandbox.hrm(&format!("solve {FOUR} --with dlx --trace --json")).json();
+    assert!(
+        trace["puzzles"][0]["trace"]["steps"].as_array().is_some_and(|steps| steps.len() >= 12),
+        "{trace}"
+    );
+    // Many, with one that has no solution.
+    sandbox.write("puzzles.txt", format!("{FOUR}\n11..............\n{FOUR}\n"));
+    let run = sandbox.hrm("solve --file puzzles.txt --with dfs");
+    assert_eq!(run.code, 1);
+    assert_says(&run.stdout, &["line 2: not solved: ", "3 puzzles, 2 solved, 1 rejected"]);
+    let error = sandbox.hrm(&format!("solve {FOUR} --with bfs")).error();
+    assert_says(&error, &["dfs, dlx or coloring", "bfs"]);
+}
+
+#[test]
+fn mazes_are_solved_classically() {
+    let sandbox = Sandbox::new();
+    mazes(&sandbox);
+    let report = sandbox.hrm("solve --task maze --with bfs --file mazes.csv --json").json();
+    assert_eq!((&report["rows"], &report["cols"]), (&4.into(), &4.into()));
+    assert_eq!(report["mazes"][0]["result"], "shortest");
+    assert_eq!(report["mazes"][0]["moves"], 5);
+    assert_eq!(report["mazes"][0]["answer"].as_str().map(|line| line.matches('o').count()), Some(4));
+    assert_eq!(report["mazes"][1]["result"], "no_path");
+    assert_eq!(report["summary"]["reached"], 1);
+    for method in ["astar", "wall-left", "wall-right", "tremaux", "dead-end"] {
+        let run = sandbox.hrm(&format!("solve --task maze --with {method} --file mazes.csv"));
+        assert_eq!(run.code, 1, "one maze has no path: {}", run.stdout);
+        assert_says(&run.stdout, &["maze 1: ", &format!("by {method}"), "2 mazes: 1 reach"]);
+    }
+    let text = sandbox.hrm("compare maze --file mazes.csv").ok();
+    assert_says(&text, &["2 mazes", "tremaux", "50.0 %"]);
+    assert_says(&sandbox.hrm("solve --task maze --file mazes.csv").error(), &["--with bfs"]);
+    assert_says(&sandbox.hrm("compare maze --file absent.csv").error(), &["absent.csv"]);
+}
+
+#[test]
+fn equivalent_puzzles_have_one_canonical_form() {
+    let sandbox = Sandbox::new();
+    sandbox.write("puzzles.txt", format!("{FOUR}\n{FOUR_IMAGE}\n1.2.............\n"));
+    let text = sandbox.hrm("data canonical puzzles.txt").ok();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0], lines[1], "images of each other");
+    assert_ne!(lines[0], lines[2]);
+
+    sandbox.write("train.csv", format!("question,answer\n{FOUR},{FOUR_SOLVED}\n"));
+    sandbox.write("test.csv", format!("question\n{FOUR_IMAGE}\n"));
+    let run = sandbox.hrm("data check train.csv test.csv");
+    assert_eq!(run.code, 1);
+    assert_says(&run.stdout, &["equivalent puzzles: 1 of 1", "test 1 = training 1"]);
+    assert_says(&run.stderr, &["error: ", "leak"]);
+    sandbox.write("other.csv", "question\n1.2.............\n");
+    assert_says(&sandbox.hrm("data check train.csv other.csv").ok(), &["equivalent puzzles: 0 of 1"]);
+    mazes(&sandbox);
+    assert_eq!(sandbox.hrm("data check --task maze mazes.csv mazes.csv").code, 1);
+}
+
+#[test]
+fn examples_are_drawn() {
+    let sandbox = Sandbox::new();
+    sandbox.write("train.csv", format!("question,answer\n{FOUR},{FOUR_SOLVED}\n"));
+    mazes(&sandbox);
+    let task = r#"{"train": [{"input": [[1, 0]], "output": [[0, 2]]}], "test": [{"input": [[3]], "output": [[4]]}]}"#;
+    sandbox.write("tasks.json", format!(r#"{{"abc": {task}}}"#));
+    assert_says(&sandbox.hrm("data render train.csv --plain").ok(), &["| 1", "+---"]);
+    for (arguments, name) in [
+        ("train.csv", "sudoku"),
+        ("mazes.csv --task maze", "maze"),
+        ("tasks.json --task arc --id abc", "task"),
+    ] {
+        sandbox.hrm(&format!("data render {arguments} --out {name}.svg")).ok();
+        assert!(
+            sandbox.read(&format!("{name}.svg")).starts_with(b"<svg")
+                || sandbox.read(&format!("{name}.svg")).starts_with(b"<?xml")
+        );
+        sandbox.hrm(&format!("data render {arguments} --out {name}.png")).ok();
+        assert!(sandbox.read(&format!("{name}.png")).starts_with(b"\x89PNG"));
+    }
+    assert_says(&sandbox.hrm("data render train.csv --index 2").error(), &["--index 2", "examples 1 to 1"]);
+    assert_says(&sandbox.hrm("data render train.csv --out board.gif").error(), &[".png or .svg"]);
+    assert_says(&sandbox.hrm("data render tasks.json --task arc --id zzz").error(), &["zzz"]);
+}
+
+#[test]
+fn hard_puzzles_are_made_and_rated() {
+    let sandbox = Sandbox::new();
+    let make = "data sudoku generate --hard --train 3 --test 2 --walk 20 --min-guesses 2 --seed 5 --out";
+    assert_says(&sandbox.hrm(&format!("{make} hard")).ok(), &["3 training puzzles", "hard/train.csv.gz"]);
+    let text = sandbox.hrm("data difficulty hard/train.csv.gz").ok();
+    assert_says(&text, &["puzzles            3 (0 not proper)", "technique"]);
+    sandbox.hrm("data check hard/train.csv.gz hard/test.csv.gz").ok();
+    sandbox.hrm("inspect data hard").ok();
+    assert_says(&sandbox.hrm(&format!("{make} small --size 4x4")).error(), &["9x9", "4x4"]);
+    assert_says(&sandbox.hrm("data sudoku generate --min-guesses 2 --out x").stderr, &["--hard"]);
+    assert_says(&sandbox.hrm("data download arc-1").error(), &["--features download"]);
+}
