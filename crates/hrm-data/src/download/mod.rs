@@ -169,10 +169,7 @@ pub enum DownloadError {
         status: u16,
     },
     /// The server cannot be reached, or the connection ends too early, again and again.
-    #[error(
-        "{url}: {why} ({failures} failures in a row); run the command again to go on from here, or {}",
-        advice(file)
-    )]
+    #[error("{url}: {why} ({}); run the command again to go on from here, or {}", times(*failures), advice(file))]
     Network {
         /// Where.
         url: String,
@@ -233,6 +230,10 @@ pub enum DownloadError {
         /// What is wrong.
         why: String,
     },
+}
+
+fn times(failures: u32) -> String {
+    if failures == 1 { "once".to_owned() } else { format!("{failures} failures in a row") }
 }
 
 fn advice(file: &str) -> String {

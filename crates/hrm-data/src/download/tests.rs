@@ -275,6 +275,10 @@ fn refusals_are_told_with_what_to_do() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = get(&set(&format!("http://{free}"), None), cache.path()).unwrap_err().to_string();
     assert!(error.contains("no answer") && error.contains("4 failures in a row"), "{error}");
+    // No such host: told at once.
+    let slow = Options { pause: Duration::from_secs(3), ..options(cache.path()) };
+    let error = download(&set("http://no-such-host.invalid", None), &slow, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("(once); run the command again"), "{error}");
     // Garbage instead of http.
     let server = Server::new(|_, _| b"\x00\x01garbage\r\n\r\n".to_vec());
     assert!(matches!(get(&set(&server.url, None), cache.path()), Err(DownloadError::Network { .. })));

@@ -137,7 +137,7 @@ fn attempt(
             request = request.header("If-Range", tag);
         }
     }
-    let response = request.call().map_err(|error| Failure::Passing(format!("no answer: {error}")))?;
+    let response = request.call().map_err(|error| no_answer(remote, &error))?;
     let status = response.status().as_u16();
     let (start, total) = match status {
         200 => (0, content_length(&response)),
@@ -197,6 +197,29 @@ fn attempt(
         }
         _ => Ok(()),
     }
+}
+
+/// Without a network, or where nothing can change, there is no point in trying again.
+fn no_answer(remote: &Remote, error: &ureq::Error) -> Failure {
+    let why = format!("no answer: {error}");
+    let lasting = match error {
+        ureq::Error::HostNotFound
+        | ureq::Error::BadUri(_)
+        | ureq::Error::RequireHttpsOnly(_)
+        | ureq::Error::TooManyRedirects
+        | ureq::Error::Tls(_) => true,
+        // Certificates that are not trusted; names that are not found, which have no kind of their own.
+        ureq::Error::Io(error) => {
+            error.kind() == io::ErrorKind::InvalidData
+                || error.to_string().starts_with("failed to lookup address")
+        }
+        _ => false,
+    };
+    if lasting {
+        let (url, file) = (remote.url.clone(), remote.file.clone());
+        return Failure::Final(DownloadError::Network { url, file, why, failures: 1 });
+    }
+    Failure::Passing(why)
 }
 
 fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
