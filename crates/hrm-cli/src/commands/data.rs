@@ -102,7 +102,7 @@ struct Wanted {
     #[arg(long, value_name = "N", default_value_t = 6, requires = "hard")]
     min_guesses: u64,
     /// With --hard: moves of each walk; more make harder puzzles
-    #[arg(long, value_name = "N", default_value_t = 200, requires = "hard")]
+    #[arg(long, value_name = "N", default_value_t = 300, requires = "hard")]
     walk: usize,
 }
 
