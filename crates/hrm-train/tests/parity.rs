@@ -133,10 +133,11 @@ fn parity_train<B: HrmBackend>() {
             ] {
                 check.check_equal(&format!("step {n} {key}"), got, steps.values_at(key, index));
             }
+            // The set states no floor for gradients after the first step. Some are small sums of large terms (q_head.bias), so
+            // they are held to 1e-4 of their norm, which no mistake in a formula meets.
+            let noise = if index == 0 { 1e-7 } else { 1e-5 };
             if let Some(rows) = &grads.puzzle_rows {
                 let what = format!("step {n} local_emb_grad");
-                // Nor for these after the first step: 1e-4 of the norm then, which no mistake in a formula meets.
-                let noise = if index == 0 { 1e-7 } else { 1e-5 };
                 let relative = f(&expected["local_emb_grad_norm"]).abs()
                     / (rows.shape().num_elements() as f64).sqrt()
                     * noise;
@@ -149,7 +150,12 @@ fn parity_train<B: HrmBackend>() {
                 let norm = got.iter().map(|g| g * g).sum::<f64>().sqrt();
                 let what = format!("step {n} gradient norm of {name}");
                 let key = format!("{ORIGINAL_PREFIX}{name}");
-                check.check(&what, &[norm], &[f(&expected["grad_norms"][&key])], loss_floor * norm);
+                check.check(
+                    &what,
+                    &[norm],
+                    &[f(&expected["grad_norms"][&key])],
+                    (loss_floor * norm).max(noise * norm),
+                );
                 if index == 0
                     && let Some(reference) = params.get(&format!("grad1.{key}"))
                 {

@@ -25,7 +25,7 @@ use crate::{
 /// Subcommands of `hrm data`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    Sudoku(Sudoku),
+    Sudoku(Box<Sudoku>),
     Canonical(puzzle_data::Canonical),
     Check(puzzle_data::Check),
     Difficulty(puzzle_data::Difficulty),
@@ -142,7 +142,7 @@ struct Common {
 /// Runs the command.
 pub fn run(command: Command) -> Result<()> {
     let Sudoku { generate, files } = match command {
-        Command::Sudoku(sudoku) => sudoku,
+        Command::Sudoku(sudoku) => *sudoku,
         Command::Canonical(args) => return args.run(),
         Command::Check(args) => return args.run(),
         Command::Difficulty(args) => return args.run(),

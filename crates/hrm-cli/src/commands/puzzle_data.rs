@@ -1,7 +1,7 @@
 //! `hrm data canonical|check|render`: puzzles as they are, whatever their model.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -58,10 +58,10 @@ impl Canonical {
 
 fn canonical(board: &Board, by_size: &mut HashMap<Geometry, Canonicalizer>) -> Result<Board> {
     let geometry = board.geometry();
-    if !by_size.contains_key(&geometry) {
-        by_size.insert(geometry, Canonicalizer::new(geometry)?);
-    }
-    let canonicalizer = by_size.get_mut(&geometry).context("just inserted")?;
+    let canonicalizer = match by_size.entry(geometry) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(Canonicalizer::new(geometry)?),
+    };
     Ok(canonicalizer.canonical(board)?.board)
 }
 
