@@ -1,7 +1,7 @@
 //! Where the time of a segment goes: each operator alone at the paper's shapes, how often a segment runs it, and how
 //! near its rate is to what the machine can do. Prints a table in Markdown.
 //!
-//! Usage: profile [BATCH] [f32|bf16]
+//! Usage: `profile [BATCH] [f32|bf16]`
 
 use std::{env, hint::black_box, time::Instant};
 

@@ -1,6 +1,6 @@
 //! How the time of a segment grows with batch, sequence, width and depth: a table, a CSV and a picture.
 //!
-//! Usage: scaling OUT (writes OUT.csv and OUT.svg)
+//! Usage: `scaling OUT`, which writes OUT.csv and OUT.svg
 
 use std::{env, error::Error, fmt::Write, fs, time::Instant};
 

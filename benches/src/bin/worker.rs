@@ -1,7 +1,7 @@
 //! Runs workloads on request, for a comparison interleaved with `benches/pytorch/worker.py`, whose protocol it
 //! speaks: a name on standard input, a line of JSON with seconds, peak memory and a checksum on standard output.
 //!
-//! Usage: worker WEIGHTS.safetensors [f32|bf16]. Writes the weights that both sides use.
+//! Usage: `worker WEIGHTS.safetensors [f32|bf16]`. Writes the weights that both sides use.
 
 use std::{
     collections::HashMap,
