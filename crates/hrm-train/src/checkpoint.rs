@@ -125,10 +125,6 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
 ) -> Result<PathBuf, CheckpointError> {
     let target = folder.join(folder_name(step));
     let partial = folder.join(folder_name(step)).with_extension(PARTIAL);
-    let io_at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| CheckpointError::Io { path, source }
-    };
     if partial.exists() {
         fs::remove_dir_all(&partial).map_err(io_at(&partial))?;
     }
@@ -185,10 +181,6 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
 /// # Errors
 /// If the folder cannot be read or something in it not be removed.
 pub fn remove_partial(folder: &Path) -> Result<(), CheckpointError> {
-    let io_at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| CheckpointError::Io { path, source }
-    };
     for entry in fs::read_dir(folder).map_err(io_at(folder))? {
         let path = entry.map_err(io_at(folder))?.path();
         if path.extension().is_some_and(|extension| extension == PARTIAL) {
@@ -196,6 +188,12 @@ pub fn remove_partial(folder: &Path) -> Result<(), CheckpointError> {
         }
     }
     Ok(())
+}
+
+/// Names the file or folder of an error.
+fn io_at(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError + use<> {
+    let path = path.to_owned();
+    move |source| CheckpointError::Io { path, source }
 }
 
 /// Flushes a folder's entries to disk, where the system can.

@@ -198,6 +198,8 @@ struct MazeAnswer {
     milliseconds: f64,
     /// The maze with the path marked, in one line; for `bfs` the canonical label.
     answer: Option<String>,
+    #[serde(skip)]
+    path: Option<Vec<usize>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace: Option<Vec<usize>>,
 }
@@ -234,6 +236,7 @@ pub fn mazes(name: &str, source: &MazeSource, output: Output) -> Result<ExitCode
             steps,
             milliseconds: start.elapsed().as_secs_f64() * 1e3,
             answer: path.as_ref().map(|path| line(&maze.mark(path))),
+            path,
             trace: output.trace.then_some(trace),
         });
     }
@@ -253,9 +256,8 @@ pub fn mazes(name: &str, source: &MazeSource, output: Output) -> Result<ExitCode
         return Ok(code);
     }
     for (answer, maze) in answers.iter().zip(&mazes) {
-        let path = answer.answer.as_ref().and_then(|_| method.solve(maze).path);
         if answers.len() == 1 || output.verbose {
-            writeln!(out, "{}", render::maze(maze, path.as_deref(), output.style))?;
+            writeln!(out, "{}", render::maze(maze, answer.path.as_deref(), output.style))?;
         }
         if let Some(trace) = &answer.trace {
             let cells =
