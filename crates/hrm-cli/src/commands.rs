@@ -6,6 +6,7 @@ pub mod config;
 pub mod data;
 pub mod download;
 pub mod eval;
+mod eval_tables;
 pub mod export;
 pub mod import;
 pub mod inspect;

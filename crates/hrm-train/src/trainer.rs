@@ -1,6 +1,7 @@
 //! The training loop: data, steps, metrics, evaluation, checkpoints, resumption.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -22,7 +23,7 @@ use crate::{
     checkpoint::{self, CheckpointError, Loaded, Retention, Snapshot},
     config::{ConfigError, Recipe, ResolvedRecipe},
     data::{self, DataError, Sampler, TaskData},
-    evaluate::{EvalReport, evaluate},
+    evaluate::{self, EvalReport, evaluate, evaluate_courses},
     optim::{self, CosineSchedule, Ema, Optimizer, SignSgd, total_steps, trained_weights},
     run::{RunDir, RunError},
     step::{StepSettings, train_step},
@@ -42,7 +43,7 @@ pub struct TrainOptions {
 }
 
 /// What may differ when a run is resumed: values that do not change what the remaining steps compute.
-pub const RESUMABLE_CHANGES: [&str; 9] = [
+pub const RESUMABLE_CHANGES: [&str; 11] = [
     "train.stop_after",
     "train.log_interval",
     "train.checkpoint_interval",
@@ -52,6 +53,8 @@ pub const RESUMABLE_CHANGES: [&str; 9] = [
     "eval.interval",
     "eval.batch_size",
     "eval.limit",
+    "eval.train_limit",
+    "eval.steps",
 ];
 
 /// One row of `metrics.jsonl` about training.
@@ -100,6 +103,12 @@ pub struct EvalRow {
     pub step: u64,
     /// The results on the held-out puzzles.
     pub eval: EvalReport,
+    /// Exact accuracy on them after the numbers of segments that the recipe asks for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub exact_after: BTreeMap<usize, f64>,
+    /// The results on training puzzles, if the recipe asks for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_train: Option<EvalReport>,
 }
 
 /// What a run starts from.
@@ -545,11 +554,28 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let inner = self.evaluated_model();
         let batches = data.evaluation(eval.batch_size, eval.limit);
         let device = self.model().device();
-        let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, &device);
-        let row = EvalRow { step: self.step, eval: report };
+        let max_steps = inner.config().halt_max_steps;
+        let (report, exact_after) = match eval.steps.iter().max() {
+            None => (evaluate(&inner, batches, train.loss, max_steps, &device), BTreeMap::new()),
+            Some(&last) => {
+                let (report, courses) =
+                    evaluate_courses(&inner, batches, train.loss, (max_steps, last), &device);
+                let rows = evaluate::by_steps(&courses, &eval.steps);
+                (report, rows.into_iter().map(|row| (row.steps, row.exact_accuracy)).collect())
+            }
+        };
+        let eval_train = (eval.train_limit > 0)
+            .then(|| data.training_evaluation(eval.batch_size, eval.train_limit))
+            .flatten()
+            .map(|batches| evaluate(&inner, batches, train.loss, max_steps, &device));
+        let row = EvalRow { step: self.step, eval: report, exact_after, eval_train };
         run.metrics(&row)?;
-        let by_rules: String =
-            report.task.rows().iter().map(|(name, share)| format!(", {name} {:.2} %", share * 100.0)).collect();
+        let by_rules: String = report
+            .task
+            .rows()
+            .iter()
+            .map(|(name, share)| format!(", {name} {:.2} %", share * 100.0))
+            .collect();
         run.log(&format!(
             "step {} evaluation: exact {:.2} %{by_rules}, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
             self.step,

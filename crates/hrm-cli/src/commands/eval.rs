@@ -18,11 +18,12 @@ use hrm_data::{
 use hrm_model::{Hrm, ModelConfig, loss::LossKind};
 use hrm_train::{
     data::{Evaluation as Puzzles, TaskScores},
-    evaluate::{EvalReport, evaluate},
+    evaluate::{EvalReport, evaluate_courses},
     infer::{InferOptions, Query, Solver},
 };
 use serde::Serialize;
 
+use super::eval_tables::{self, Tables};
 use crate::{
     backend::{self, Job},
     models::{self, Header},
@@ -30,14 +31,17 @@ use crate::{
 
 /// Measure a model on held-out puzzles
 ///
-/// Every puzzle gets the same number of steps and the last one counts, as in the paper. With --halting, puzzles also
-/// run as `hrm solve` runs them: each until the model halts it.
+/// Every puzzle gets the same number of steps and the last one counts, as in the paper. With --halt early, puzzles also
+/// run as `hrm solve` runs them: each until the model halts it, which leaves the batch to the others.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4
   hrm eval --checkpoint checkpoints/sudoku-9x9 --data test.csv.gz --limit 1000 --json
+  hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4 --split train --tables
+  hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4 --steps 1,2,4,8,16,32,64 --halt early
 
+A run means its best checkpoint where one is marked (checkpoints/best), its newest otherwise.
 --data DIR takes DIR/test if it is there.")]
 pub struct Args {
     /// Model: a .safetensors file, a checkpoint folder, or a run folder
@@ -61,9 +65,18 @@ pub struct Args {
     /// Cross-entropy to report
     #[arg(long, value_enum, default_value_t = Loss::Stablemax)]
     loss: Loss,
-    /// Also measure with the model's own halting
+    /// Part of the dataset folder: train, test, ... [default: test, if it is there]
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// When a puzzle is done
+    #[arg(long, value_enum, default_value_t = Halt::Fixed, value_name = "WHEN")]
+    halt: Halt,
+    /// Also show exact accuracy after these numbers of steps, all in one pass
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    steps: Vec<u32>,
+    /// Also show where the model halts, and accuracy by difficulty (with --json they are always there)
     #[arg(long)]
-    halting: bool,
+    tables: bool,
     /// Where to compute [default: the fastest that is compiled in]
     #[arg(long, value_enum, value_name = "B")]
     backend: Option<backend::Name>,
@@ -81,18 +94,31 @@ enum Loss {
     Softmax,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Halt {
+    /// After the same number of steps for all
+    Fixed,
+    /// Also measure with the model's own halting, and what it saves
+    Early,
+}
+
 struct Evaluation<'a> {
     file: &'a Path,
     dataset: Arc<Dataset>,
     shape: Option<Shape>,
+    ratings: Vec<Option<f64>>,
     args: &'a Args,
 }
 
 /// What is printed.
 #[derive(Debug, Serialize)]
 struct Report {
+    /// The model's file.
+    checkpoint: PathBuf,
     #[serde(flatten)]
     fixed: EvalReport,
+    #[serde(flatten)]
+    tables: Tables,
     #[serde(skip_serializing_if = "Option::is_none")]
     halting: Option<HaltingReport>,
 }
@@ -109,6 +135,8 @@ struct HaltingReport {
     mean_steps: f64,
     /// Wall-clock seconds.
     seconds: f64,
+    /// Share of the time of the fixed steps that it saves.
+    time_saved: f64,
 }
 
 /// Runs the command.
@@ -119,16 +147,29 @@ pub fn run(args: Args) -> Result<()> {
     let config = Header::read(&file)?.config()?;
     let limit = args.limit.map_or(usize::MAX, |n| n as usize);
     let told = Shape::of(config.seq_len, config.vocab_size, args.task);
-    let (dataset, shape) = load(&args.data, limit, args.task.or(told.map(Shape::family)))?;
+    let data = data_path(&args)?;
+    let (dataset, shape) = load(&data, limit, args.task.or(told.map(Shape::family)))?;
     fits(&config, &dataset).with_context(|| format!("{} and {}", file.display(), args.data.display()))?;
-    let report = backend.run(Evaluation { file: &file, dataset: Arc::new(dataset), shape, args: &args })?;
+    let ratings = eval_tables::ratings(&data, limit, shape)?;
+    let dataset = Arc::new(dataset);
+    let report = backend.run(Evaluation { file: &file, dataset, shape, ratings, args: &args })?;
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report).context("cannot write JSON")?)?;
     } else {
-        print(&mut out, &report)?;
+        print(&mut out, &report, args.tables)?;
     }
     Ok(())
+}
+
+/// The puzzles that the arguments mean: a file, a dataset folder, or a part of one.
+fn data_path(args: &Args) -> Result<PathBuf> {
+    let Some(split) = &args.split else { return Ok(args.data.clone()) };
+    let folder = args.data.join(split);
+    if !folder.join("dataset.json").is_file() {
+        bail!("--split {split}: expected a dataset in {}", folder.display());
+    }
+    Ok(folder)
 }
 
 /// The first `limit` puzzles of a dataset folder or a puzzle file, and what they are.
@@ -144,8 +185,7 @@ fn load(path: &Path, limit: usize, family: Option<Family>) -> Result<(Dataset, O
     if family == Some(Family::Maze) {
         let mut records = maze::read_records(path)?;
         records.truncate(limit);
-        let (dataset, _) =
-            maze::from_records(&records, 0).with_context(|| path.display().to_string())?;
+        let (dataset, _) = maze::from_records(&records, 0).with_context(|| path.display().to_string())?;
         let shape = records.first().map(|r| Shape::Maze { rows: r.maze.rows(), cols: r.maze.cols() });
         return Ok((dataset, shape));
     }
@@ -189,14 +229,22 @@ impl Job for Evaluation<'_> {
         };
         let max_steps = self.args.max_steps.map(|n| n as usize);
         let steps = max_steps.unwrap_or(model.config().halt_max_steps);
-        let fixed = evaluate(&model, Puzzles::of_rows(&self.dataset, self.shape, batch, 0), loss, steps, device);
-        let halting = if self.args.halting {
+        let asked: Vec<usize> = self.args.steps.iter().map(|n| *n as usize).collect();
+        let last = asked.iter().copied().max().unwrap_or(0);
+        let puzzles = Puzzles::of_rows(&self.dataset, self.shape, batch, 0);
+        let (fixed, courses) = evaluate_courses(&model, puzzles, loss, (steps, last), device);
+        let givens = eval_tables::givens(&self.dataset, self.shape);
+        let tables = Tables::new(&courses, (steps, &asked), &givens, &self.ratings);
+        let halting = if self.args.halt == Halt::Early {
             let options = InferOptions { max_steps, ..InferOptions::default() };
-            Some(with_halting(&Solver::new(&model, options)?, &self.dataset, self.shape, batch)?)
+            let solver = Solver::new(&model, options)?;
+            let mut halting = with_halting(&solver, &self.dataset, self.shape, batch)?;
+            halting.time_saved = 1.0 - halting.seconds / fixed.seconds.max(f64::MIN_POSITIVE);
+            Some(halting)
         } else {
             None
         };
-        Ok(Report { fixed, halting })
+        Ok(Report { checkpoint: self.file.to_owned(), fixed, tables, halting })
     }
 }
 
@@ -234,10 +282,11 @@ fn with_halting<B: hrm_backend::HrmBackend>(
         task: puzzles.scores(),
         mean_steps: share(steps),
         seconds,
+        time_saved: 0.0,
     })
 }
 
-fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
+fn print(out: &mut impl Write, report: &Report, all: bool) -> io::Result<()> {
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     let EvalReport {
         examples,
@@ -250,6 +299,7 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
         task,
         seconds,
     } = report.fixed;
+    writeln!(out, "model            {}", models::shown(&report.checkpoint))?;
     writeln!(out, "puzzles          {examples}")?;
     writeln!(out, "exact accuracy   {}", percent(exact_accuracy))?;
     for (name, share) in task.rows() {
@@ -267,7 +317,8 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
             writeln!(out, "{:<16} {}", name, percent(share))?;
         }
         writeln!(out, "mean steps       {:.1}", halting.mean_steps)?;
-        writeln!(out, "seconds          {:.2}", halting.seconds)?;
+        let saved = percent(halting.time_saved);
+        writeln!(out, "seconds          {:.2} (saves {saved} of the {seconds:.2})", halting.seconds)?;
     }
-    Ok(())
+    report.tables.print(out, all)
 }

@@ -120,7 +120,9 @@ impl TaskData {
             Source::Rows(rows) => {
                 TrainSampler::restore(Arc::clone(&rows.train), config, state).map(Sampler::Rows)
             }
-            Source::Arc { data, .. } => ArcSampler::restore(Arc::clone(data), config, state).map(Sampler::Arc),
+            Source::Arc { data, .. } => {
+                ArcSampler::restore(Arc::clone(data), config, state).map(Sampler::Arc)
+            }
         };
         Ok(restored?)
     }
@@ -134,6 +136,15 @@ impl TaskData {
         }
     }
 
+    /// Sequential batches of the first `limit` training puzzles, without augmentation; `None` for ARC, whose training pairs
+    /// have no vote.
+    pub fn training_evaluation(&self, batch_size: usize, limit: usize) -> Option<Evaluation> {
+        match &self.source {
+            Source::Rows(rows) => Some(Evaluation::of_rows(&rows.train, Some(self.shape), batch_size, limit)),
+            Source::Arc { .. } => None,
+        }
+    }
+
     fn sampler_config(&self, recipe: &Recipe) -> SamplerConfig {
         let batch_size = recipe.train.global_batch_size;
         // A small set is gone through several times per iteration, so that batches may straddle its end and
@@ -143,11 +154,15 @@ impl TaskData {
             Source::Arc { .. } => self.train_examples(),
         };
         let epochs_per_iteration = (8 * batch_size).div_ceil(examples.max(1));
-        let config = SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(batch_size, recipe.train.seed) };
+        let config =
+            SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(batch_size, recipe.train.seed) };
         match &self.source {
-            Source::Rows(Rows { augmentation, hints, mixture, .. }) => {
-                SamplerConfig { augmentation: *augmentation, hints: *hints, mixture: mixture.clone(), ..config }
-            }
+            Source::Rows(Rows { augmentation, hints, mixture, .. }) => SamplerConfig {
+                augmentation: *augmentation,
+                hints: *hints,
+                mixture: mixture.clone(),
+                ..config
+            },
             Source::Arc { .. } => config,
         }
     }
