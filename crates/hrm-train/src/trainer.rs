@@ -225,8 +225,8 @@ pub fn train<A: HrmAutodiffBackend>(
     result
 }
 
-/// Runs some steps of a recipe and throws them away: GPU backends compile and tune their kernels for the recipe's
-/// shapes then, and keep the result on disk for the runs that follow. Gives the seconds of each step, and of one
+/// Runs some steps of a recipe and throws them away: GPU backends then time kernels for the recipe's shapes, and keep on disk
+/// which are fastest, for the runs that follow. Gives the seconds of each step, and of one
 /// evaluated batch at the end.
 ///
 /// # Errors
