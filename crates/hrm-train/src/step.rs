@@ -14,7 +14,7 @@ use hrm_model::{
 use crate::{
     accumulate,
     gradients::Gradients,
-    optim::{AdamAtan2, SignSgd},
+    optim::{Optimizer, SignSgd},
 };
 
 /// What a step needs besides the model, the carry and the data.
@@ -136,12 +136,12 @@ pub fn gradients<A: HrmAutodiffBackend>(
     )
 }
 
-/// Both optimizers: AdamATan2 on the parameters, sparse SignSGD on the puzzle embedding.
+/// Both optimizers: the dense one on the parameters, sparse SignSGD on the puzzle embedding.
 pub fn apply_gradients<A: HrmAutodiffBackend>(
     mut model: Hrm<A>,
     grads: StepGradients<A>,
     identifiers: Tensor<A::InnerBackend, 1, Int>,
-    adam: &mut AdamAtan2<A::InnerBackend>,
+    optimizer: &mut Optimizer<A::InnerBackend>,
     sign_sgd: SignSgd,
     settings: &StepSettings,
 ) -> Hrm<A> {
@@ -155,7 +155,7 @@ pub fn apply_gradients<A: HrmAutodiffBackend>(
         None => grads.model,
         Some(max_norm) => grads.model.clip(max_norm),
     };
-    adam.step(settings.lr, model, grads)
+    optimizer.step(settings.lr, model, grads)
 }
 
 /// One step: [`gradients`], then [`apply_gradients`].
@@ -164,7 +164,7 @@ pub fn train_step<A: HrmAutodiffBackend>(
     carry: Carry<A::InnerBackend>,
     batch: PuzzleBatch<A::InnerBackend>,
     min_steps: Option<Tensor<A::InnerBackend, 1, Int>>,
-    adam: &mut AdamAtan2<A::InnerBackend>,
+    optimizer: &mut Optimizer<A::InnerBackend>,
     sign_sgd: SignSgd,
     settings: &StepSettings,
 ) -> (Hrm<A>, StepOutput<A>)
@@ -173,6 +173,6 @@ where
 {
     let (output, grads) = gradients(&model, carry, batch, min_steps, settings);
     let identifiers = output.carry.batch.puzzle_identifiers.clone();
-    let model = apply_gradients(model, grads, identifiers, adam, sign_sgd, settings);
+    let model = apply_gradients(model, grads, identifiers, optimizer, sign_sgd, settings);
     (model, output)
 }
