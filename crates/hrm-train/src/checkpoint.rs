@@ -132,7 +132,7 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
     let written = (|| {
         model.inner().save(&partial.join(MODEL), ForwardDtype::F32)?;
         let mut files = vec![MODEL, TRAIN];
-        if let Some(ema) = ema {
+        if let Some(ema) = ema.filter(|ema| !ema.weights.is_empty()) {
             ema.apply(model.inner()).save(&partial.join(EMA), ForwardDtype::F32)?;
             files.push(EMA);
         }
