@@ -8,6 +8,8 @@ pub mod eval;
 pub mod export;
 pub mod import;
 pub mod inspect;
+pub mod plot;
+pub mod runs;
 pub mod solve;
 pub mod train;
 pub mod warmup;
