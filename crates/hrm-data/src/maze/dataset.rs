@@ -362,9 +362,11 @@ mod tests {
             let kind = Kind::Hard { rows, cols, min_distance: 8 };
             let split = generate_split(&GenerateOptions { kind, seed: 2, train: 40, test: 0 }).unwrap();
             let (dataset, _) = from_records(&split.train, 0).unwrap();
-            let augmentation = Augmentation::Dihedral { rows, cols };
+            let dataset = Arc::new(dataset);
+            for augmentation in [Augmentation::Dihedral { rows, cols }, Augmentation::MazeSymmetry { rows, cols }] {
             let config = SamplerConfig { augmentation, ..SamplerConfig::new(40, 9) };
-            let mut sampler = TrainSampler::new(Arc::new(dataset), config).unwrap();
+            let mut sampler = TrainSampler::new(Arc::clone(&dataset), config).unwrap();
+            let mut canonical = 0;
             let classes: HashSet<Maze> = split.train.iter().map(|r| r.maze.canonical()).collect();
             let mut images = HashSet::new();
             for _ in 0..20 {
@@ -373,6 +375,8 @@ mod tests {
                     let input: Vec<u8> = batch.input(row).iter().map(|&t| t as u8).collect();
                     let maze = decode_tokens(rows, cols, &input).unwrap();
                     assert!(maze.check_optimal(batch.label(row)).is_ok());
+                    let label: Vec<u8> = batch.label(row).iter().map(|&t| t as u8).collect();
+                    canonical += usize::from(maze.label() == Some(label));
                     assert!(classes.contains(&maze.canonical()));
                     images.insert(maze);
                 }
@@ -381,6 +385,9 @@ mod tests {
             assert!(read.iter().zip(&split.train).all(|(a, b)| (&a.maze, &a.answer) == (&b.maze, &b.answer)));
             assert_eq!(read.len(), split.train.len());
             assert!(images.len() > 40 * if rows == cols { 6 } else { 3 }, "{} images", images.len());
+            let relabelled = matches!(augmentation, Augmentation::MazeSymmetry { .. });
+            assert_eq!(canonical == 40 * 20, relabelled, "{canonical} canonical labels");
+            }
         }
         let (dataset, _) = from_records(
             &[Record { source: String::new(), maze: "SG\n##".parse().unwrap(), answer: None, rating: None }],

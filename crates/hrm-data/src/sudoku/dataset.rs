@@ -454,14 +454,19 @@ pub fn leaks<'a>(
     train: impl IntoIterator<Item = &'a Board>,
     test: impl IntoIterator<Item = &'a Board>,
 ) -> Vec<(usize, usize)> {
-    let mut classifier = Classifier::new();
+    let keys = |boards: Vec<&Board>| -> Vec<ClassKey> {
+        let parts = boards.par_chunks(64);
+        let keys = parts.map_init(Classifier::new, |classifier, part| {
+            part.iter().map(|board| classifier.key(board)).collect::<Vec<_>>()
+        });
+        keys.flatten_iter().collect()
+    };
     let mut of_train = HashMap::new();
-    for (index, board) in train.into_iter().enumerate() {
-        of_train.entry(classifier.key(board)).or_insert(index);
+    for (index, key) in keys(train.into_iter().collect()).into_iter().enumerate() {
+        of_train.entry(key).or_insert(index);
     }
-    let test = test.into_iter().enumerate();
-    test.filter_map(|(index, board)| of_train.get(&classifier.key(board)).map(|&found| (index, found)))
-        .collect()
+    let test = keys(test.into_iter().collect()).into_iter().enumerate();
+    test.filter_map(|(index, key)| of_train.get(&key).map(|&found| (index, found))).collect()
 }
 
 /// Nodes of a search for a solution that no file states, after which there is taken to be none to compare.
