@@ -66,9 +66,7 @@ impl DataSource {
     pub const fn of(task: Family) -> &'static [Self] {
         match task {
             Family::Sudoku | Family::Maze => &[Self::Generate, Self::Csv, Self::Dataset],
-            Family::Killer | Family::Samurai | Family::Queens => {
-                &[Self::Generate, Self::Text, Self::Dataset]
-            }
+            Family::Killer | Family::Samurai | Family::Queens => &[Self::Generate, Self::Text, Self::Dataset],
             Family::Arc => &[Self::Json, Self::Dataset],
         }
     }
@@ -194,9 +192,7 @@ impl DataConfig {
     /// The key at fault, its value, and what would be valid. Options that the task would ignore are at fault too.
     fn validate(&self) -> Result<(), (&'static str, String, String)> {
         let Self { task, source, .. } = *self;
-        let fail = |key, got: &dyn ToString, expected: &str| {
-            Err((key, got.to_string(), expected.to_owned()))
-        };
+        let fail = |key, got: &dyn ToString, expected: &str| Err((key, got.to_string(), expected.to_owned()));
         let sources = DataSource::of(task);
         if !sources.contains(&source) {
             let names: Vec<&str> = sources.iter().map(|source| source.name()).collect();
@@ -208,17 +204,26 @@ impl DataConfig {
             return fail("data.path", &"\"\"", "the file or folder with the training puzzles");
         }
         if source == DataSource::Generate && !(self.path.is_empty() && self.test_path.is_empty()) {
-            let (key, path) =
-                if self.path.is_empty() { ("data.test_path", &self.test_path) } else { ("data.path", &self.path) };
-            return fail(key, &quoted(path), "no file with data.source = \"generate\"; another source reads one");
+            let (key, path) = if self.path.is_empty() {
+                ("data.test_path", &self.test_path)
+            } else {
+                ("data.path", &self.path)
+            };
+            return fail(
+                key,
+                &quoted(path),
+                "no file with data.source = \"generate\"; another source reads one",
+            );
         }
         if source == DataSource::Json {
             if self.test_path.is_empty() {
                 return fail("data.test_path", &"\"\"", "the file or folder with the evaluation tasks");
             }
-            let trains = !self.path.is_empty() || !self.extra_paths.is_empty() || self.evaluation_demonstrations;
+            let trains =
+                !self.path.is_empty() || !self.extra_paths.is_empty() || self.evaluation_demonstrations;
             if !trains {
-                let expected = "the training tasks, or data.evaluation_demonstrations = true to train on those alone";
+                let expected =
+                    "the training tasks, or data.evaluation_demonstrations = true to train on those alone";
                 return fail("data.path", &"\"\"", expected);
             }
         }
@@ -240,10 +245,18 @@ impl DataConfig {
             }
         }
         if !(0.0..=1.0).contains(&self.hint_prob) || (self.hint_prob > 0.0 && task != Family::Sudoku) {
-            return fail("data.hint_prob", &self.hint_prob, "a probability from 0 to 1, and 0 but for Sudoku");
+            return fail(
+                "data.hint_prob",
+                &self.hint_prob,
+                "a probability from 0 to 1, and 0 but for Sudoku",
+            );
         }
         if task == Family::Queens && self.grid_rows != self.grid_cols {
-            return fail("data.grid_cols", &self.grid_cols, "as many columns as rows (data.grid_rows) for queens");
+            return fail(
+                "data.grid_cols",
+                &self.grid_cols,
+                "as many columns as rows (data.grid_rows) for queens",
+            );
         }
         if source == DataSource::Generate && self.train_examples == 0 {
             return fail("data.train_examples", &0, "at least 1 with data.source = \"generate\"");

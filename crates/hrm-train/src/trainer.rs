@@ -557,8 +557,12 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, &device);
         let row = EvalRow { step: self.step, eval: report };
         run.metrics(&row)?;
-        let by_rules: String =
-            report.task.rows().iter().map(|(name, share)| format!(", {name} {:.2} %", share * 100.0)).collect();
+        let by_rules: String = report
+            .task
+            .rows()
+            .iter()
+            .map(|(name, share)| format!(", {name} {:.2} %", share * 100.0))
+            .collect();
         run.log(&format!(
             "step {} evaluation: exact {:.2} %{by_rules}, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
             self.step,

@@ -363,30 +363,35 @@ mod tests {
             let split = generate_split(&GenerateOptions { kind, seed: 2, train: 40, test: 0 }).unwrap();
             let (dataset, _) = from_records(&split.train, 0).unwrap();
             let dataset = Arc::new(dataset);
-            for augmentation in [Augmentation::Dihedral { rows, cols }, Augmentation::MazeSymmetry { rows, cols }] {
-            let config = SamplerConfig { augmentation, ..SamplerConfig::new(40, 9) };
-            let mut sampler = TrainSampler::new(Arc::clone(&dataset), config).unwrap();
-            let mut canonical = 0;
-            let classes: HashSet<Maze> = split.train.iter().map(|r| r.maze.canonical()).collect();
-            let mut images = HashSet::new();
-            for _ in 0..20 {
-                let batch = sampler.next_batch();
-                for row in 0..batch.rows {
-                    let input: Vec<u8> = batch.input(row).iter().map(|&t| t as u8).collect();
-                    let maze = decode_tokens(rows, cols, &input).unwrap();
-                    assert!(maze.check_optimal(batch.label(row)).is_ok());
-                    let label: Vec<u8> = batch.label(row).iter().map(|&t| t as u8).collect();
-                    canonical += usize::from(maze.label() == Some(label));
-                    assert!(classes.contains(&maze.canonical()));
-                    images.insert(maze);
+            for augmentation in
+                [Augmentation::Dihedral { rows, cols }, Augmentation::MazeSymmetry { rows, cols }]
+            {
+                let config = SamplerConfig { augmentation, ..SamplerConfig::new(40, 9) };
+                let mut sampler = TrainSampler::new(Arc::clone(&dataset), config).unwrap();
+                let mut canonical = 0;
+                let classes: HashSet<Maze> = split.train.iter().map(|r| r.maze.canonical()).collect();
+                let mut images = HashSet::new();
+                for _ in 0..20 {
+                    let batch = sampler.next_batch();
+                    for row in 0..batch.rows {
+                        let input: Vec<u8> = batch.input(row).iter().map(|&t| t as u8).collect();
+                        let maze = decode_tokens(rows, cols, &input).unwrap();
+                        assert!(maze.check_optimal(batch.label(row)).is_ok());
+                        let label: Vec<u8> = batch.label(row).iter().map(|&t| t as u8).collect();
+                        canonical += usize::from(maze.label() == Some(label));
+                        assert!(classes.contains(&maze.canonical()));
+                        images.insert(maze);
+                    }
                 }
-            }
-            let read = from_dataset(&from_records(&split.train, 2).unwrap().0, Some((rows, cols))).unwrap();
-            assert!(read.iter().zip(&split.train).all(|(a, b)| (&a.maze, &a.answer) == (&b.maze, &b.answer)));
-            assert_eq!(read.len(), split.train.len());
-            assert!(images.len() > 40 * if rows == cols { 6 } else { 3 }, "{} images", images.len());
-            let relabelled = matches!(augmentation, Augmentation::MazeSymmetry { .. });
-            assert_eq!(canonical == 40 * 20, relabelled, "{canonical} canonical labels");
+                let read =
+                    from_dataset(&from_records(&split.train, 2).unwrap().0, Some((rows, cols))).unwrap();
+                assert!(
+                    read.iter().zip(&split.train).all(|(a, b)| (&a.maze, &a.answer) == (&b.maze, &b.answer))
+                );
+                assert_eq!(read.len(), split.train.len());
+                assert!(images.len() > 40 * if rows == cols { 6 } else { 3 }, "{} images", images.len());
+                let relabelled = matches!(augmentation, Augmentation::MazeSymmetry { .. });
+                assert_eq!(canonical == 40 * 20, relabelled, "{canonical} canonical labels");
             }
         }
         let (dataset, _) = from_records(

@@ -505,6 +505,8 @@ pub fn check_disjoint(train: &[Record], test: &[Record]) -> Result<(), BuildErro
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::dataset::{Overwrite, save_pair};
     use crate::sudoku::records::RecordReader;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::dataset::{EvalBatches, IGNORE_LABEL, Metadata};
+use crate::sudoku::Board;
 use crate::sudoku::{Generator, Geometry, decode_tokens, encode_tokens};
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -188,14 +189,15 @@ fn repeated_epochs_fill_a_batch_larger_than_the_set() {
         error.to_string(),
         "set \"all\" fills no batch: 3 examples per epoch x 1 epochs per iteration, batch size 7; use a batch size of at most 3, or at least 3 epochs per iteration"
     );
-    let mut sampler = TrainSampler::new(singles(3), config).unwrap();
+    let mut sampler = TrainSampler::new(singles(3), config.clone()).unwrap();
     for _ in 0..5 {
         let batch = sampler.next_batch();
         let count = |token| batch.inputs.iter().filter(|&&t| t == token).count();
         assert!((1..=3).all(|t| count(t) >= 2), "two whole epochs and one row");
     }
     assert!(TrainSampler::new(singles(3), SamplerConfig::new(0, 1)).is_err());
-    let endless = TrainSampler::new(singles(3), SamplerConfig { epochs_per_iteration: usize::MAX, ..config.clone() });
+    let endless =
+        TrainSampler::new(singles(3), SamplerConfig { epochs_per_iteration: usize::MAX, ..config.clone() });
     assert!(matches!(endless, Err(SamplerError::TooManyEpochs { groups: 3, .. })));
     let enormous = SamplerConfig::new(usize::MAX, 1);
     assert!(matches!(TrainSampler::new(singles(3), enormous), Err(SamplerError::TooFewExamples { .. })));
@@ -297,7 +299,9 @@ fn boards(dataset: &Arc<Dataset>, config: &SamplerConfig) -> Vec<(Board, Board)>
     let mut sampler = TrainSampler::new(dataset.clone(), config.clone()).unwrap();
     let board = |tokens: &[i32]| decode_tokens(&tokens.iter().map(|&t| t as u8).collect::<Vec<_>>()).unwrap();
     let batches = (0..32).map(|_| sampler.next_batch());
-    batches.flat_map(|b| (0..b.rows).map(|r| (board(b.input(r)), board(b.label(r)))).collect::<Vec<_>>()).collect()
+    batches
+        .flat_map(|b| (0..b.rows).map(|r| (board(b.input(r)), board(b.label(r)))).collect::<Vec<_>>())
+        .collect()
 }
 
 #[test]
@@ -326,9 +330,9 @@ fn hints_come_from_the_solution() {
     // 512 rows: 204.8 expected, standard deviation 11.
     assert!((150..260).contains(&hinted), "{hinted} of {} with hints", with.len());
     assert!(counts.len() > 30 && counts.contains(&1) | counts.contains(&2), "{counts:?}");
-    assert!(boards(&dataset, &SamplerConfig { hints: 1_000_000, ..plain.clone() })
-        .iter()
-        .all(|(puzzle, _)| !givens.contains(&puzzle.clues()) || puzzle.clues() > *givens.iter().min().unwrap()));
+    assert!(boards(&dataset, &SamplerConfig { hints: 1_000_000, ..plain.clone() }).iter().all(
+        |(puzzle, _)| !givens.contains(&puzzle.clues()) || puzzle.clues() > *givens.iter().min().unwrap()
+    ));
     let too_many = SamplerConfig { hints: 1_000_001, ..plain };
     assert!(TrainSampler::new(dataset.clone(), too_many).is_err());
     let of_mazes = Augmentation::MazeSymmetry { rows: 9, cols: 9 };
