@@ -22,7 +22,7 @@ use hrm_backend::{HrmBackend, ops};
 use hrm_benches::batch;
 use hrm_model::{ForwardDtype, Hrm, ModelConfig, act::Carry, layers::RotaryTables, loss::LossKind};
 use hrm_train::{
-    optim::{AdamAtan2, AdamAtan2Config, SignSgd},
+    optim::{AdamConfig, Optimizer, SignSgd},
     step::{StepSettings, train_step},
 };
 use rand::SeedableRng;
@@ -86,7 +86,7 @@ struct Training<B: HrmBackend> {
     rows: usize,
     model: Hrm<Autodiff<B>>,
     carry: Carry<B>,
-    adam: AdamAtan2<B>,
+    adam: Optimizer<B>,
 }
 
 impl<B: HrmBackend> Worker<B> {
@@ -146,15 +146,9 @@ impl<B: HrmBackend> Worker<B> {
             rows,
             model: self.model.clone(),
             carry: self.inner.empty_carry(rows),
-            adam: AdamAtan2::new(AdamAtan2Config { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 }),
+            adam: Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 }),
         });
-        let settings = StepSettings {
-            loss: LossKind::Stablemax,
-            global_batch: rows,
-            grad_clip: None,
-            lr: 1e-4,
-            puzzle_emb_lr: 1e-4,
-        };
+        let settings = StepSettings::new(LossKind::Stablemax, rows, 1e-4);
         let batch = batch::<B>(rows, &Default::default());
         let sign_sgd = SignSgd { weight_decay: 1.0 };
         let (model, output) =
