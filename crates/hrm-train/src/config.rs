@@ -7,12 +7,18 @@ use std::{
 };
 
 use hrm_data::task::Family;
-use hrm_model::{ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind, loss::LossKind};
+use hrm_model::{
+    Cycles, ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind,
+    loss::{LossKind, LossSettings},
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
-use crate::optim::{AdamConfig, MuonConfig, ParamGroup, Rule};
+use crate::{
+    curriculum::{self, Stage},
+    optim::{AdamConfig, Decay, MuonConfig, ParamGroup, Rule},
+};
 
 /// A complete description of a training run. In every numeric field that says so, 0 means "off".
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -60,9 +66,7 @@ impl DataSource {
     pub const fn of(task: Family) -> &'static [Self] {
         match task {
             Family::Sudoku | Family::Maze => &[Self::Generate, Self::Csv, Self::Dataset],
-            Family::Killer | Family::Samurai | Family::Queens => {
-                &[Self::Generate, Self::Text, Self::Dataset]
-            }
+            Family::Killer | Family::Samurai | Family::Queens => &[Self::Generate, Self::Text, Self::Dataset],
             Family::Arc => &[Self::Json, Self::Dataset],
         }
     }
@@ -188,9 +192,7 @@ impl DataConfig {
     /// The key at fault, its value, and what would be valid. Options that the task would ignore are at fault too.
     fn validate(&self) -> Result<(), (&'static str, String, String)> {
         let Self { task, source, .. } = *self;
-        let fail = |key, got: &dyn ToString, expected: &str| {
-            Err((key, got.to_string(), expected.to_owned()))
-        };
+        let fail = |key, got: &dyn ToString, expected: &str| Err((key, got.to_string(), expected.to_owned()));
         let sources = DataSource::of(task);
         if !sources.contains(&source) {
             let names: Vec<&str> = sources.iter().map(|source| source.name()).collect();
@@ -202,17 +204,26 @@ impl DataConfig {
             return fail("data.path", &"\"\"", "the file or folder with the training puzzles");
         }
         if source == DataSource::Generate && !(self.path.is_empty() && self.test_path.is_empty()) {
-            let (key, path) =
-                if self.path.is_empty() { ("data.test_path", &self.test_path) } else { ("data.path", &self.path) };
-            return fail(key, &quoted(path), "no file with data.source = \"generate\"; another source reads one");
+            let (key, path) = if self.path.is_empty() {
+                ("data.test_path", &self.test_path)
+            } else {
+                ("data.path", &self.path)
+            };
+            return fail(
+                key,
+                &quoted(path),
+                "no file with data.source = \"generate\"; another source reads one",
+            );
         }
         if source == DataSource::Json {
             if self.test_path.is_empty() {
                 return fail("data.test_path", &"\"\"", "the file or folder with the evaluation tasks");
             }
-            let trains = !self.path.is_empty() || !self.extra_paths.is_empty() || self.evaluation_demonstrations;
+            let trains =
+                !self.path.is_empty() || !self.extra_paths.is_empty() || self.evaluation_demonstrations;
             if !trains {
-                let expected = "the training tasks, or data.evaluation_demonstrations = true to train on those alone";
+                let expected =
+                    "the training tasks, or data.evaluation_demonstrations = true to train on those alone";
                 return fail("data.path", &"\"\"", expected);
             }
         }
@@ -234,10 +245,18 @@ impl DataConfig {
             }
         }
         if !(0.0..=1.0).contains(&self.hint_prob) || (self.hint_prob > 0.0 && task != Family::Sudoku) {
-            return fail("data.hint_prob", &self.hint_prob, "a probability from 0 to 1, and 0 but for Sudoku");
+            return fail(
+                "data.hint_prob",
+                &self.hint_prob,
+                "a probability from 0 to 1, and 0 but for Sudoku",
+            );
         }
         if task == Family::Queens && self.grid_rows != self.grid_cols {
-            return fail("data.grid_cols", &self.grid_cols, "as many columns as rows (data.grid_rows) for queens");
+            return fail(
+                "data.grid_cols",
+                &self.grid_cols,
+                "as many columns as rows (data.grid_rows) for queens",
+            );
         }
         if source == DataSource::Generate && self.train_examples == 0 {
             return fail("data.train_examples", &0, "at least 1 with data.source = \"generate\"");
@@ -452,6 +471,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Sequences per step.
     pub global_batch_size: usize,
+    /// Parts that a step computes the batch in, one after the other: less memory for the same step.
+    pub accumulate: usize,
     /// Passes over the training puzzles.
     pub epochs: u64,
     /// Steps; 0 for as many as the epochs give.
@@ -463,6 +484,8 @@ pub struct TrainConfig {
     pub fixed_steps: bool,
     /// Base learning rate.
     pub lr: f64,
+    /// How the learning rate goes on after the warm-up: `cosine`, `linear` or `constant`.
+    pub lr_schedule: Decay,
     /// Final learning rate relative to the base.
     pub lr_min_ratio: f64,
     /// Steps of linear warm-up.
@@ -491,10 +514,21 @@ pub struct TrainConfig {
     pub puzzle_emb_weight_decay: f64,
     /// Which cross-entropy.
     pub loss: LossKind,
+    /// Share of the target that is spread evenly over the vocabulary; 0 for none.
+    pub label_smoothing: f64,
+    /// Weight of the losses of the Q values beside the cross-entropy.
+    pub halt_loss_weight: f64,
+    /// Segment `t` of a sequence, counted from 1, weighs `supervision_decay^(t - 1)` in the loss; 1 for all the same.
+    pub supervision_decay: f64,
+    /// Depth by the progress of training: `[{ from = 0.0, h_cycles = 1, l_cycles = 2 }, ...]`; empty for the model's
+    /// depth throughout. The last stage has the model's cycles.
+    pub curriculum: Vec<Stage>,
     /// Largest global gradient norm; 0 for no clipping.
     pub grad_clip: f64,
     /// Rate of the moving average of the weights that evaluation uses, for example 0.999; 0 for none.
     pub ema: f64,
+    /// The step whose weights are the first average; 0 for the initial weights.
+    pub ema_start: u64,
     /// Operands of matrix products on the CPU: exact, or rounded to bfloat16, which is several times faster on
     /// processors with AMX.
     pub matmul_precision: MatmulPrecision,
@@ -502,8 +536,25 @@ pub struct TrainConfig {
     pub log_interval: u64,
     /// Steps between two checkpoints; 0 for only the last.
     pub checkpoint_interval: u64,
-    /// Checkpoints kept, the newest ones.
+    /// Checkpoints kept, the newest ones; the best one is kept besides.
     pub keep_checkpoints: usize,
+    /// Checkpoints of steps that are a multiple of this are kept for good; 0 for none.
+    pub keep_every: u64,
+    /// Float type of the optimizer's moments in checkpoints: `f32` resumes bit for bit, `bf16` takes half the space
+    /// and changes the steps after a resumption a little.
+    pub checkpoint_moments: ForwardDtype,
+}
+
+impl TrainConfig {
+    /// How the loss is made up.
+    pub fn loss_settings(&self) -> LossSettings {
+        LossSettings {
+            kind: self.loss,
+            label_smoothing: self.label_smoothing,
+            halt_weight: self.halt_loss_weight,
+            supervision_decay: self.supervision_decay,
+        }
+    }
 }
 
 impl Default for TrainConfig {
@@ -511,11 +562,13 @@ impl Default for TrainConfig {
         Self {
             seed: 0,
             global_batch_size: 384,
+            accumulate: 1,
             epochs: 20_000,
             max_steps: 0,
             stop_after: 0,
             fixed_steps: false,
             lr: 7e-5,
+            lr_schedule: Decay::Cosine,
             lr_min_ratio: 1.0,
             lr_warmup_steps: 2000,
             beta1: 0.9,
@@ -530,12 +583,19 @@ impl Default for TrainConfig {
             puzzle_emb_lr: 7e-5,
             puzzle_emb_weight_decay: 1.0,
             loss: LossKind::Stablemax,
+            label_smoothing: 0.0,
+            halt_loss_weight: 0.5,
+            supervision_decay: 1.0,
+            curriculum: Vec::new(),
             grad_clip: 0.0,
             ema: 0.0,
+            ema_start: 0,
             matmul_precision: MatmulPrecision::F32,
             log_interval: 1,
             checkpoint_interval: 1000,
             keep_checkpoints: 2,
+            keep_every: 0,
+            checkpoint_moments: ForwardDtype::F32,
         }
     }
 }
@@ -757,6 +817,7 @@ impl ResolvedRecipe {
         let Recipe { data, train, eval, model } = &self.recipe;
         for (key, value) in [
             ("train.global_batch_size", train.global_batch_size as u64),
+            ("train.accumulate", train.accumulate as u64),
             ("train.log_interval", train.log_interval),
             ("train.keep_checkpoints", train.keep_checkpoints as u64),
             ("eval.batch_size", eval.batch_size as u64),
@@ -787,6 +848,66 @@ impl ResolvedRecipe {
             if !(0.0..1.0).contains(&value) {
                 return error(key, value.to_string(), "a decay from 0 to below 1");
             }
+        }
+        if !train.global_batch_size.is_multiple_of(train.accumulate) {
+            let expected = format!(
+                "a divisor of train.global_batch_size ({}): parts of one size",
+                train.global_batch_size
+            );
+            return error("train.accumulate", train.accumulate.to_string(), &expected);
+        }
+        if !(0.0..=1.0).contains(&train.lr_min_ratio) {
+            return error("train.lr_min_ratio", train.lr_min_ratio.to_string(), "0 to 1");
+        }
+        let (ratio, decays) = (train.lr_min_ratio.to_string(), train.lr_min_ratio < 1.0);
+        match train.lr_schedule {
+            Decay::Linear if !decays => {
+                let expected = "less than 1: how far train.lr_schedule = \"linear\" goes down";
+                return error("train.lr_min_ratio", ratio, expected);
+            }
+            Decay::Constant if decays => {
+                let expected = "1, as train.lr_schedule = \"constant\" does not go down";
+                return error("train.lr_min_ratio", ratio, expected);
+            }
+            _ => {}
+        }
+        if !(0.0..1.0).contains(&train.label_smoothing) {
+            let expected = "a share from 0 to below 1";
+            return error("train.label_smoothing", train.label_smoothing.to_string(), expected);
+        }
+        if !(train.halt_loss_weight >= 0.0 && train.halt_loss_weight.is_finite()) {
+            return error(
+                "train.halt_loss_weight",
+                train.halt_loss_weight.to_string(),
+                "a weight of 0 or more",
+            );
+        }
+        if !(train.supervision_decay > 0.0 && train.supervision_decay <= 1.0) {
+            return error(
+                "train.supervision_decay",
+                train.supervision_decay.to_string(),
+                "above 0, at most 1",
+            );
+        }
+        if !(train.grad_clip >= 0.0 && train.grad_clip.is_finite()) {
+            return error(
+                "train.grad_clip",
+                train.grad_clip.to_string(),
+                "a norm above 0, or 0 for no clipping",
+            );
+        }
+        if train.ema_start > 0 && train.ema == 0.0 {
+            let expected = "0, or a rate in train.ema";
+            return error("train.ema_start", train.ema_start.to_string(), expected);
+        }
+        let curriculum = || format!("{:?}", train.curriculum);
+        if !train.curriculum.is_empty() && model.recurrence == RecurrenceKind::Transformer {
+            let expected = "[]: model.recurrence = \"transformer\" has no cycles";
+            return error("train.curriculum", curriculum(), expected);
+        }
+        let full = Cycles { h_cycles: model.h_cycles, l_cycles: model.l_cycles };
+        if let Some(expected) = curriculum::problem(&train.curriculum, full) {
+            return error("train.curriculum", curriculum(), &expected);
         }
         for group in &train.groups {
             let lr = group.lr.unwrap_or_default();

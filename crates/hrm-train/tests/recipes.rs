@@ -32,7 +32,9 @@ const SHRINK: &[&str] = &[
 /// Data for a test: generated, or for ARC a few tasks written to `dir`.
 fn small_data(task: Family, dir: &Path) -> Vec<String> {
     let mut sets: Vec<String> =
-        ["data.extra_paths=[]", "data.extra_shares=[]", "data.path=\"\"", "data.test_path=\"\""].map(str::to_owned).into();
+        ["data.extra_paths=[]", "data.extra_shares=[]", "data.path=\"\"", "data.test_path=\"\""]
+            .map(str::to_owned)
+            .into();
     match task {
         Family::Arc => {
             let tasks = |offset: usize| {

@@ -144,8 +144,7 @@ fn load(path: &Path, limit: usize, family: Option<Family>) -> Result<(Dataset, O
     if family == Some(Family::Maze) {
         let mut records = maze::read_records(path)?;
         records.truncate(limit);
-        let (dataset, _) =
-            maze::from_records(&records, 0).with_context(|| path.display().to_string())?;
+        let (dataset, _) = maze::from_records(&records, 0).with_context(|| path.display().to_string())?;
         let shape = records.first().map(|r| Shape::Maze { rows: r.maze.rows(), cols: r.maze.cols() });
         return Ok((dataset, shape));
     }
@@ -189,7 +188,8 @@ impl Job for Evaluation<'_> {
         };
         let max_steps = self.args.max_steps.map(|n| n as usize);
         let steps = max_steps.unwrap_or(model.config().halt_max_steps);
-        let fixed = evaluate(&model, Puzzles::of_rows(&self.dataset, self.shape, batch, 0), loss, steps, device);
+        let fixed =
+            evaluate(&model, Puzzles::of_rows(&self.dataset, self.shape, batch, 0), loss, steps, device);
         let halting = if self.args.halting {
             let options = InferOptions { max_steps, ..InferOptions::default() };
             Some(with_halting(&Solver::new(&model, options)?, &self.dataset, self.shape, batch)?)

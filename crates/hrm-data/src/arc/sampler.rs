@@ -377,7 +377,10 @@ mod tests {
         assert_eq!(single.install(|| again.next_batch()), expected);
         let mut state = sampler.state();
         state.groups = 9;
-        assert!(matches!(ArcSampler::restore(data.clone(), config.clone(), state), Err(SamplerError::State { .. })));
+        assert!(matches!(
+            ArcSampler::restore(data.clone(), config.clone(), state),
+            Err(SamplerError::State { .. })
+        ));
         let mut state = sampler.state();
         state.position = 1000;
         assert!(ArcSampler::restore(data.clone(), config.clone(), state).is_err());

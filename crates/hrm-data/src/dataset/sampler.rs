@@ -141,7 +141,9 @@ pub enum SamplerError {
         why: String,
     },
     /// Hints where there are no blanks.
-    #[error("expected at most 1000000 rows in a million with hints, and none with this augmentation ({augmentation}); got {got}")]
+    #[error(
+        "expected at most 1000000 rows in a million with hints, and none with this augmentation ({augmentation}); got {got}"
+    )]
     Hints {
         /// Rows in a million.
         got: u32,
@@ -149,7 +151,9 @@ pub enum SamplerError {
         augmentation: String,
     },
     /// Parts that are not those of the dataset.
-    #[error("expected parts of at least 1 group and 1 visit that cover the {groups} groups of the only set, got {got}")]
+    #[error(
+        "expected parts of at least 1 group and 1 visit that cover the {groups} groups of the only set, got {got}"
+    )]
     Mixture {
         /// Groups of the dataset.
         groups: usize,
@@ -211,7 +215,8 @@ impl TrainSampler {
         if let Some(why) = config.augmentation.obstacle(dataset.metadata()) {
             return Err(SamplerError::Augmentation { why });
         }
-        let has_blanks = matches!(config.augmentation, Augmentation::None | Augmentation::SudokuSymmetry { .. });
+        let has_blanks =
+            matches!(config.augmentation, Augmentation::None | Augmentation::SudokuSymmetry { .. });
         if config.hints > 1_000_000 || (config.hints > 0 && !has_blanks) {
             let augmentation = format!("{:?}", config.augmentation);
             return Err(SamplerError::Hints { got: config.hints, augmentation });
@@ -354,7 +359,8 @@ impl TrainSampler {
         let config = &self.state.config;
         self.order.clear();
         if config.mixture.is_empty() {
-            let mut rng = stream(config.seed, Purpose::GroupOrder, self.state.iteration, self.state.set as u64);
+            let mut rng =
+                stream(config.seed, Purpose::GroupOrder, self.state.iteration, self.state.set as u64);
             let groups = self.dataset.sets()[self.state.set].groups();
             for _ in 0..config.epochs_per_iteration {
                 self.order.extend(random::permutation(&mut rng, groups));
@@ -418,7 +424,8 @@ fn give_hints(rng: &mut ChaCha8Rng, per_million: u32, input: &mut [i32], label: 
     if random::below(rng, 1_000_000) >= per_million {
         return;
     }
-    let mut blanks: Vec<usize> = (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
+    let mut blanks: Vec<usize> =
+        (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
     let most = blanks.len().saturating_sub(1) as u32;
     if most == 0 {
         return;

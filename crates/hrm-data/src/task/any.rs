@@ -108,7 +108,8 @@ impl Shape {
             square.then_some(Self::Queens(side)),
         ];
         candidates.into_iter().flatten().find(|shape| {
-            family.is_none_or(|family| family == shape.family()) && shape.sizes() == Some((seq_len, vocab_size))
+            family.is_none_or(|family| family == shape.family())
+                && shape.sizes() == Some((seq_len, vocab_size))
         })
     }
 
@@ -164,7 +165,9 @@ impl Shape {
                 .map(|killer| Self::Killer(killer.geometry()))
                 .map_err(|e| told(&e)),
             Family::Samurai => Ok(Self::Samurai),
-            Family::Queens => Queens::of_text(text).map(|queens| Self::Queens(queens.side())).map_err(|e| told(&e)),
+            Family::Queens => {
+                Queens::of_text(text).map(|queens| Self::Queens(queens.side())).map_err(|e| told(&e))
+            }
             Family::Arc => Err("an ARC task is no single puzzle".to_owned()),
         }
     }
@@ -309,12 +312,7 @@ trait Rows {
     fn solutions_(&self, input: &[u8]) -> Result<Solutions<Vec<u8>>, String>;
     fn verify_(&self, input: &[u8], answer: &[u8]) -> Result<(), String>;
     fn render_(&self, input: &[u8], answer: Option<&[u8]>, style: Style) -> Result<String, String>;
-    fn picture_(
-        &self,
-        input: &[u8],
-        answer: Option<&[u8]>,
-        label: Option<&[u8]>,
-    ) -> Result<Picture, String>;
+    fn picture_(&self, input: &[u8], answer: Option<&[u8]>, label: Option<&[u8]>) -> Result<Picture, String>;
 }
 
 impl<T: Task> Rows for T {
@@ -342,7 +340,9 @@ impl<T: Task> Rows for T {
         let input = self.encode(&self.parse(text).map_err(|e| e.to_string())?);
         match input.len() == self.seq_len() {
             true => Ok(input),
-            false => Err(format!("expected a puzzle of {} tokens, got one of {}", self.seq_len(), input.len())),
+            false => {
+                Err(format!("expected a puzzle of {} tokens, got one of {}", self.seq_len(), input.len()))
+            }
         }
     }
 
@@ -371,12 +371,7 @@ impl<T: Task> Rows for T {
         Ok(self.render(&puzzle(self, input)?, answer, style))
     }
 
-    fn picture_(
-        &self,
-        input: &[u8],
-        answer: Option<&[u8]>,
-        label: Option<&[u8]>,
-    ) -> Result<Picture, String> {
+    fn picture_(&self, input: &[u8], answer: Option<&[u8]>, label: Option<&[u8]>) -> Result<Picture, String> {
         Ok(self.picture(&puzzle(self, input)?, answer, label))
     }
 }

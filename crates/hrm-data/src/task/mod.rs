@@ -36,7 +36,7 @@ use thiserror::Error;
 pub(crate) use puzzles::MAX_NODES;
 
 pub use any::{AnyTask, Family, Shape};
-pub use puzzles::{Mazes, MazeTaskError, Sudoku, SudokuError};
+pub use puzzles::{MazeTaskError, Mazes, Sudoku, SudokuError};
 pub use split::{Split, SplitError, split};
 
 use crate::dataset::{Augmentation, Dataset, DatasetError, Metadata, PuzzleSet};

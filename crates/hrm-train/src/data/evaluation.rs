@@ -124,9 +124,9 @@ impl Evaluation {
                 Judge::Vote { data, voting } => {
                     let identifier = u32::try_from(rows.puzzle_identifiers[row]).unwrap_or(0);
                     let first = data.tasks().len() - data.evaluation().len();
-                    let puzzle = data.puzzle(identifier).and_then(|(task, transform)| {
-                        Some((task.checked_sub(first)?, transform))
-                    });
+                    let puzzle = data
+                        .puzzle(identifier)
+                        .and_then(|(task, transform)| Some((task.checked_sub(first)?, transform)));
                     if let Some((task, transform)) = puzzle {
                         voting.add(task, &transform, rows.input(row), answer, f64::from(*q_halt));
                     }

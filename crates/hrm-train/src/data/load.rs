@@ -151,15 +151,20 @@ pub fn load(config: &DataConfig) -> Result<TaskData, DataError> {
         (Family::Maze, _) => Source::Rows(mazes(config)?),
         (Family::Killer, DataSource::Generate) => {
             let task = KillerTask::new(geometry(config)?).map_err(size("data.box_rows", config.task))?;
-            let (train, test) =
-                killer::generate_split(task.geometry(), config.seed, config.train_examples, config.test_examples)
-                    .map_err(size("data.box_rows", config.task))?;
+            let (train, test) = killer::generate_split(
+                task.geometry(),
+                config.seed,
+                config.train_examples,
+                config.test_examples,
+            )
+            .map_err(size("data.box_rows", config.task))?;
             let found = train.len() + test.len();
             if test.len() < config.test_examples {
                 let wanted = config.train_examples + config.test_examples;
                 return Err(SplitError { tries: found as u64, found, wanted }.into());
             }
-            let pairs = |made: Vec<killer::Generated>| made.into_iter().map(|g| (g.puzzle, g.solution)).collect();
+            let pairs =
+                |made: Vec<killer::Generated>| made.into_iter().map(|g| (g.puzzle, g.solution)).collect();
             Source::Rows(examples(config, &task, pairs(train), pairs(test))?)
         }
         (Family::Samurai, DataSource::Generate) => {
@@ -276,7 +281,9 @@ fn hints(config: &DataConfig) -> u32 {
 
 /// An epoch goes once through the first file; the others come in so often that they make up their shares of the rows.
 fn mixture(puzzles: &[usize], shares: &[f64]) -> Vec<Part> {
-    let (Some((&first, extra)), false) = (puzzles.split_first(), shares.is_empty()) else { return Vec::new() };
+    let (Some((&first, extra)), false) = (puzzles.split_first(), shares.is_empty()) else {
+        return Vec::new();
+    };
     let of_first = 1.0 - shares.iter().sum::<f64>();
     let visits = |share: f64| ((first as f64 * share / of_first).round() as usize).max(1);
     let extra = extra.iter().zip(shares).map(|(&groups, &share)| Part { groups, visits: visits(share) });
@@ -360,7 +367,12 @@ fn sudoku_csv(config: &DataConfig) -> Result<(Vec<Vec<Record>>, Vec<Record>), Da
             match (found.iter().min(), config.on_leak) {
                 (Some(first), OnLeak::Refuse) => {
                     let example = format!("the first is puzzle {} there", first + 1);
-                    return Err(DataError::Leak { test: test_path, train: name.clone(), count: found.len(), example });
+                    return Err(DataError::Leak {
+                        test: test_path,
+                        train: name.clone(),
+                        count: found.len(),
+                        example,
+                    });
                 }
                 _ => retain_others(train, &found),
             }
@@ -413,7 +425,8 @@ fn mazes(config: &DataConfig) -> Result<Rows, DataError> {
 
 /// Canonical labels stay canonical; labels of another convention go through the symmetry with their maze.
 fn maze_augmentation(train: &Dataset, rows: usize, cols: usize) -> Augmentation {
-    let mut examples = train.sets().iter().flat_map(|set| (0..set.examples()).map(move |i| (set.input(i), set.label(i))));
+    let mut examples =
+        train.sets().iter().flat_map(|set| (0..set.examples()).map(move |i| (set.input(i), set.label(i))));
     let canonical = examples.all(|(input, label)| {
         maze::decode_tokens(rows, cols, input).is_ok_and(|maze| maze.label().as_deref() == Some(label))
     });
@@ -438,7 +451,8 @@ fn generate_mazes(config: &DataConfig) -> Result<(Vec<maze::Record>, Vec<maze::R
     };
     let (mut train, mut test) = (Vec::new(), Vec::new());
     for &(kind, wanted_train, wanted_test) in parts {
-        let options = maze::GenerateOptions { kind, seed: config.seed, train: wanted_train, test: wanted_test };
+        let options =
+            maze::GenerateOptions { kind, seed: config.seed, train: wanted_train, test: wanted_test };
         let split = maze::generate_split(&options)?;
         train.extend(split.train);
         test.extend(split.test);
@@ -515,9 +529,10 @@ fn text(config: &DataConfig, shape: Shape) -> Result<Rows, DataError> {
 }
 
 fn read_lines(path: &Path, task: &AnyTask) -> Result<Vec<(Vec<u8>, Vec<u8>)>, DataError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with("# "));
+    let text =
+        std::fs::read_to_string(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let lines =
+        text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with("# "));
     let row = |(index, line): (usize, &str)| {
         let fail = |why: String| DataError::Line { path: path.to_owned(), line: index + 1, why };
         let input = task.parse(line).map_err(fail)?;

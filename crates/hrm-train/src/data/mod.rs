@@ -120,7 +120,9 @@ impl TaskData {
             Source::Rows(rows) => {
                 TrainSampler::restore(Arc::clone(&rows.train), config, state).map(Sampler::Rows)
             }
-            Source::Arc { data, .. } => ArcSampler::restore(Arc::clone(data), config, state).map(Sampler::Arc),
+            Source::Arc { data, .. } => {
+                ArcSampler::restore(Arc::clone(data), config, state).map(Sampler::Arc)
+            }
         };
         Ok(restored?)
     }
@@ -143,11 +145,15 @@ impl TaskData {
             Source::Arc { .. } => self.train_examples(),
         };
         let epochs_per_iteration = (8 * batch_size).div_ceil(examples.max(1));
-        let config = SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(batch_size, recipe.train.seed) };
+        let config =
+            SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(batch_size, recipe.train.seed) };
         match &self.source {
-            Source::Rows(Rows { augmentation, hints, mixture, .. }) => {
-                SamplerConfig { augmentation: *augmentation, hints: *hints, mixture: mixture.clone(), ..config }
-            }
+            Source::Rows(Rows { augmentation, hints, mixture, .. }) => SamplerConfig {
+                augmentation: *augmentation,
+                hints: *hints,
+                mixture: mixture.clone(),
+                ..config
+            },
             Source::Arc { .. } => config,
         }
     }

@@ -195,7 +195,8 @@ fn repeated_epochs_fill_a_batch_larger_than_the_set() {
         assert!((1..=3).all(|t| count(t) >= 2), "two whole epochs and one row");
     }
     assert!(TrainSampler::new(singles(3), SamplerConfig::new(0, 1)).is_err());
-    let endless = TrainSampler::new(singles(3), SamplerConfig { epochs_per_iteration: usize::MAX, ..config.clone() });
+    let endless =
+        TrainSampler::new(singles(3), SamplerConfig { epochs_per_iteration: usize::MAX, ..config.clone() });
     assert!(matches!(endless, Err(SamplerError::TooManyEpochs { groups: 3, .. })));
     let enormous = SamplerConfig::new(usize::MAX, 1);
     assert!(matches!(TrainSampler::new(singles(3), enormous), Err(SamplerError::TooFewExamples { .. })));
@@ -297,7 +298,9 @@ fn boards(dataset: &Arc<Dataset>, config: &SamplerConfig) -> Vec<(Board, Board)>
     let mut sampler = TrainSampler::new(dataset.clone(), config.clone()).unwrap();
     let board = |tokens: &[i32]| decode_tokens(&tokens.iter().map(|&t| t as u8).collect::<Vec<_>>()).unwrap();
     let batches = (0..32).map(|_| sampler.next_batch());
-    batches.flat_map(|b| (0..b.rows).map(|r| (board(b.input(r)), board(b.label(r)))).collect::<Vec<_>>()).collect()
+    batches
+        .flat_map(|b| (0..b.rows).map(|r| (board(b.input(r)), board(b.label(r)))).collect::<Vec<_>>())
+        .collect()
 }
 
 #[test]
