@@ -483,6 +483,9 @@ pub struct TrainConfig {
     pub max_steps: u64,
     /// Stop cleanly, with a checkpoint, after this step; 0 for not at all. The schedule is unaffected.
     pub stop_after: u64,
+    /// Whether every puzzle runs `model.halt_max_steps` segments in training, whatever the model prefers: no adaptive
+    /// computation.
+    pub fixed_steps: bool,
     /// Base learning rate.
     pub lr: f64,
     /// How the learning rate goes on after the warm-up: `cosine`, `linear` or `constant`.
@@ -567,6 +570,7 @@ impl Default for TrainConfig {
             epochs: 20_000,
             max_steps: 0,
             stop_after: 0,
+            fixed_steps: false,
             lr: 7e-5,
             lr_schedule: Decay::Cosine,
             lr_min_ratio: 1.0,

@@ -526,17 +526,22 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         device: &<A::InnerBackend as burn::tensor::backend::BackendTypes>::Device,
     ) -> Option<Tensor<A::InnerBackend, 1, Int>> {
         let config = self.model().config();
-        if config.halt_exploration_prob == 0.0 || config.halt_max_steps < 2 {
+        let Recipe { train, .. } = &self.recipe.recipe;
+        let explores_ever = config.halt_exploration_prob > 0.0 || train.fixed_steps;
+        if !explores_ever || config.halt_max_steps < 2 {
             return None;
         }
-        let Recipe { train, .. } = &self.recipe.recipe;
         let mut rng = ChaCha8Rng::seed_from_u64(train.seed);
         rng.set_stream(self.step);
         let draws: Vec<i32> = (0..train.global_batch_size)
             .map(|_| {
                 let explores = rng.random_bool(config.halt_exploration_prob);
                 let steps = rng.random_range(2..=config.halt_max_steps as i32);
-                if explores { steps } else { 0 }
+                match (train.fixed_steps, explores) {
+                    (true, _) => config.halt_max_steps as i32,
+                    (false, true) => steps,
+                    (false, false) => 0,
+                }
             })
             .collect();
         let draws = TensorData::new(draws, [train.global_batch_size])
