@@ -14,6 +14,8 @@ use crate::HrmBackend;
 
 impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
     const WIDEST_FLOAT: DType = B::WIDEST_FLOAT;
+    const ASYNCHRONOUS: bool = B::ASYNCHRONOUS;
+    const HAS_MATMUL_PRECISION: bool = B::HAS_MATMUL_PRECISION;
 
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let out = B::fused_linear(x.primitive.clone(), weight.primitive.clone());

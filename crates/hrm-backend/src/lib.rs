@@ -34,6 +34,12 @@ pub trait HrmBackend: Backend {
     /// The widest float type that the backend computes with: stablemax accumulates in it.
     const WIDEST_FLOAT: DType = DType::F32;
 
+    /// Whether operations are queued and reading a value waits for the device, as on GPUs.
+    const ASYNCHRONOUS: bool = true;
+
+    /// Whether matrix products heed [`matmul_precision`].
+    const HAS_MATMUL_PRECISION: bool = false;
+
     /// `y = x W^T`, the product of a linear layer whose weight is stored as PyTorch stores it.
     ///
     /// # Shapes

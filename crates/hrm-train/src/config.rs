@@ -17,6 +17,7 @@ use toml::{Table, Value};
 use crate::{
     curriculum::{self, Stage},
     optim::{AdamConfig, Decay, MuonConfig, ParamGroup, Rule},
+    selection::BestMetric,
 };
 
 /// A complete description of a training run. In every numeric field that says so, 0 means "off".
@@ -352,6 +353,11 @@ pub struct TrainConfig {
     pub ema: f64,
     /// The step whose weights are the first average; 0 for the initial weights.
     pub ema_start: u64,
+    /// Steps in a row with a loss or gradients that are not finite, each of which is skipped, after which the run stops; 0
+    /// for never.
+    pub max_bad_steps: u64,
+    /// Evaluations in a row that are no better than the best, by `eval.best_metric`, after which the run stops; 0 for never.
+    pub early_stop_patience: u64,
     /// Operands of matrix products on the CPU: exact, or rounded to bfloat16, which is several times faster on
     /// processors with AMX.
     pub matmul_precision: MatmulPrecision,
@@ -412,6 +418,8 @@ impl Default for TrainConfig {
             grad_clip: 0.0,
             ema: 0.0,
             ema_start: 0,
+            max_bad_steps: 10,
+            early_stop_patience: 0,
             matmul_precision: MatmulPrecision::F32,
             log_interval: 1,
             checkpoint_interval: 1000,
@@ -432,11 +440,13 @@ pub struct EvalConfig {
     pub batch_size: usize,
     /// Puzzles to evaluate on during training; 0 for all.
     pub limit: usize,
+    /// What makes a checkpoint the best: `exact_accuracy`, `token_accuracy` or `lm_loss` of an evaluation.
+    pub best_metric: BestMetric,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { interval: 1000, batch_size: 64, limit: 0 }
+        Self { interval: 1000, batch_size: 64, limit: 0, best_metric: BestMetric::ExactAccuracy }
     }
 }
 
@@ -719,6 +729,10 @@ impl ResolvedRecipe {
         if train.ema_start > 0 && train.ema == 0.0 {
             let expected = "0, or a rate in train.ema";
             return error("train.ema_start", train.ema_start.to_string(), expected);
+        }
+        if train.early_stop_patience > 0 && eval.interval == 0 {
+            let expected = "0, or an eval.interval: only evaluations can tell";
+            return error("train.early_stop_patience", train.early_stop_patience.to_string(), expected);
         }
         let curriculum = || format!("{:?}", train.curriculum);
         if !train.curriculum.is_empty() && model.recurrence == RecurrenceKind::Transformer {
