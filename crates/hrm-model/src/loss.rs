@@ -1,7 +1,7 @@
 //! Cross-entropies and the loss of an ACT segment.
 
 use burn::tensor::{Bool, DType, Int, Tensor, activation, backend::Backend};
-use hrm_backend::HrmBackend;
+use hrm_backend::{HrmBackend, functions};
 use serde::{Deserialize, Serialize};
 
 use crate::SegmentOutput;
@@ -117,10 +117,14 @@ pub fn log_stablemax<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
 ///
 /// # Shapes
 /// - all: `[batch]`
-pub fn binary_cross_entropy<B: Backend>(logits: Tensor<B, 1>, targets: Tensor<B, 1>) -> Tensor<B, 1> {
-    let hit = activation::log_sigmoid(logits.clone()) * targets.clone();
-    let miss = activation::log_sigmoid(logits.neg()) * (targets.neg() + 1.0);
-    (hit + miss).neg()
+pub fn binary_cross_entropy<B: HrmBackend>(logits: Tensor<B, 1>, targets: Tensor<B, 1>) -> Tensor<B, 1> {
+    // -log sigmoid(x) = max(-x, 0) + log(1 + exp(-|x|)), and the same at -x, so both outcomes share the logarithm.
+    let negative = logits.clone().lower_elem(0.0);
+    let below = logits.clone().neg();
+    let common = functions::log1p(below.clone().mask_where(negative.clone(), logits.clone()).exp());
+    let hit = below.mask_fill(negative.clone().bool_not(), 0.0) * targets.clone();
+    let miss = logits.mask_fill(negative, 0.0) * (targets.neg() + 1.0);
+    hit + miss + common
 }
 
 /// How many of a batch's sequences and cells a segment got right.

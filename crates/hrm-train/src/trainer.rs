@@ -14,7 +14,7 @@ use std::{
 
 use burn::tensor::{Int, Tensor, TensorData};
 use hrm_backend::HrmAutodiffBackend;
-use hrm_data::dataset::{SamplerState, TrainSampler};
+use hrm_data::dataset::SamplerState;
 use hrm_model::{Hrm, ModelConfig, ModelError, act::Carry};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -25,7 +25,7 @@ use crate::{
     checkpoint::{self, CheckpointError, Loaded, Retention, Snapshot},
     config::{ConfigError, MatmulPrecision, Recipe, ResolvedRecipe},
     curriculum,
-    data::{self, DataError, TaskData},
+    data::{self, DataError, Sampler, TaskData},
     evaluate::{EvalReport, evaluate},
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
     run::{RunDir, RunError},
@@ -276,8 +276,8 @@ pub fn train<A: HrmAutodiffBackend>(
     result
 }
 
-/// Runs some steps of a recipe and throws them away: GPU backends compile and tune their kernels for the recipe's
-/// shapes then, and keep the result on disk for the runs that follow. Gives the seconds of each step, and of one
+/// Runs some steps of a recipe and throws them away: GPU backends then time kernels for the recipe's shapes, and keep on disk
+/// which are fastest, for the runs that follow. Gives the seconds of each step, and of one
 /// evaluated batch at the end.
 ///
 /// # Errors
@@ -299,7 +299,7 @@ pub fn warm_up<A: HrmAutodiffBackend>(
         seconds.push(start.elapsed().as_secs_f64());
     }
     let inner = trainer.model().inner();
-    let batches = data.eval_batches(eval.batch_size, eval.batch_size);
+    let batches = data.evaluation(eval.batch_size, eval.batch_size);
     let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, device);
     seconds.push(report.seconds);
     Ok(seconds)
@@ -372,7 +372,7 @@ struct Trainer<A: HrmAutodiffBackend> {
     sign_sgd: SignSgd,
     ema: Option<Ema<A::InnerBackend>>,
     schedule: Schedule,
-    sampler: TrainSampler,
+    sampler: Sampler,
     step: u64,
     progress: Progress,
     /// What the last bad step started from, why it was bad, and where its state was saved.
@@ -383,7 +383,7 @@ struct Trainer<A: HrmAutodiffBackend> {
 
 impl<A: HrmAutodiffBackend> Trainer<A> {
     fn new(recipe: ResolvedRecipe, data: &TaskData, device: &A::Device) -> Result<Self, TrainError> {
-        let metadata = data.train.metadata();
+        let metadata = data.metadata();
         let config = recipe.recipe.model.resolve(
             metadata.vocab_size,
             metadata.seq_len,
@@ -424,10 +424,10 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         recipe: ResolvedRecipe,
         data: &TaskData,
         state: (Hrm<A>, Carry<A::InnerBackend>),
-        sampler: TrainSampler,
+        sampler: Sampler,
     ) -> Self {
         let Recipe { train, .. } = &recipe.recipe;
-        let metadata = data.train.metadata();
+        let metadata = data.metadata();
         let total_steps = match train.max_steps {
             0 => total_steps(
                 train.epochs,
@@ -480,8 +480,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             parameters: self.model().parameter_table().parameters(),
             total_steps: total,
             first_step: self.step,
-            train_examples: data.train.examples(),
-            test_examples: data.test.examples(),
+            train_examples: data.train_examples(),
+            test_examples: data.test_examples(),
             batch_size: train.global_batch_size,
         };
         observer.on_start(&start);
@@ -624,13 +624,19 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     ) -> Result<EvalReport, TrainError> {
         let Recipe { train, eval, .. } = &self.recipe.recipe;
         let inner = self.evaluated_model();
-        let batches = data.eval_batches(eval.batch_size, eval.limit);
+        let batches = data.evaluation(eval.batch_size, eval.limit);
         let device = self.model().device();
         let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, &device);
         let row = EvalRow { step: self.step, eval: report };
         run.metrics(&row)?;
+        let by_rules: String = report
+            .task
+            .rows()
+            .iter()
+            .map(|(name, share)| format!(", {name} {:.2} %", share * 100.0))
+            .collect();
         run.log(&format!(
-            "step {} evaluation: exact {:.2} %, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
+            "step {} evaluation: exact {:.2} %{by_rules}, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
             self.step,
             report.exact_accuracy * 100.0,
             report.token_accuracy * 100.0,

@@ -216,8 +216,10 @@ fn report(summary: &TrainSummary, run_dir: &Path) {
 }
 
 fn held_out(eval: &EvalReport) -> String {
+    let by_rules: String =
+        eval.task.rows().iter().map(|(name, share)| format!(", {:.2} % {name}", share * 100.0)).collect();
     format!(
-        "held-out: {:.2} % exact, {:.2} % of cells, loss {:.4}, halting right {:.1} % ({} puzzles, {:.1} s)",
+        "held-out: {:.2} % exact{by_rules}, {:.2} % of cells, loss {:.4}, halting right {:.1} % ({} puzzles, {:.1} s)",
         eval.exact_accuracy * 100.0,
         eval.token_accuracy * 100.0,
         eval.lm_loss,
