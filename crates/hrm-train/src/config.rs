@@ -614,7 +614,8 @@ pub struct EvalConfig {
     pub batch_size: usize,
     /// Puzzles to evaluate on during training; 0 for all.
     pub limit: usize,
-    /// What makes a checkpoint the best: `exact_accuracy`, `token_accuracy` or `lm_loss` of an evaluation.
+    /// What makes a checkpoint the best: `exact_accuracy`, `token_accuracy` or `lm_loss` of an evaluation, `any_optimal` for
+    /// mazes, `valid` for puzzles with rules, `pass_2` for ARC.
     pub best_metric: BestMetric,
 }
 
@@ -906,6 +907,11 @@ impl ResolvedRecipe {
             let expected = "0, or a rate in train.ema";
             return error("train.ema_start", train.ema_start.to_string(), expected);
         }
+        if !eval.best_metric.is_of(data.task) {
+            let expected = "a score of the task: exact_accuracy, token_accuracy or lm_loss; any_optimal for mazes, valid for \
+                            other puzzles with rules, pass_2 for ARC";
+            return error("eval.best_metric", format!("{:?}", eval.best_metric.name()), expected);
+        }
         if train.early_stop_patience > 0 && eval.interval == 0 {
             let expected = "0, or an eval.interval: only evaluations can tell";
             return error("train.early_stop_patience", train.early_stop_patience.to_string(), expected);
@@ -1101,6 +1107,24 @@ mod tests {
         assert!(told("", &["train.loss=hinge"]).contains("train.loss"));
         assert!(told("", &["train.seed=-1"]).contains("train.seed"));
         assert!(told("", &["model.num_heads=7"]).contains("a divisor of hidden_size (512)"));
+        for (set, part) in [
+            ("train.accumulate=5", "a divisor of train.global_batch_size (384)"),
+            ("train.lr_schedule=linear", "less than 1"),
+            ("train.lr_schedule=exponential", "train.lr_schedule"),
+            ("train.label_smoothing=1", "below 1"),
+            ("train.halt_loss_weight=-1", "0 or more"),
+            ("train.supervision_decay=0", "above 0"),
+            ("train.ema_start=5", "a rate in train.ema"),
+            ("train.curriculum=[{from=0,h_cycles=1,l_cycles=1}]", "h_cycles = 2"),
+            ("train.curriculum=[{from=0,h_cycles=2}]", "train.curriculum"),
+            ("eval.best_metric=any_optimal", "mazes"),
+        ] {
+            assert!(told("", &[set]).contains(part), "{set}: {}", told("", &[set]));
+        }
+        let constant = told("", &["train.lr_schedule=constant", "train.lr_min_ratio=0.5"]);
+        assert!(constant.contains("does not go down"), "{constant}");
+        let never = told("", &["train.early_stop_patience=3", "eval.interval=0"]);
+        assert!(never.contains("eval.interval"), "{never}");
         assert!(told("[train\n", &[]).contains("recipe.toml"));
     }
 }
