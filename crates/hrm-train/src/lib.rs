@@ -8,6 +8,7 @@ pub mod config;
 pub mod data;
 pub mod evaluate;
 pub mod infer;
+pub mod noise;
 pub mod optim;
 pub mod run;
 pub mod step;
