@@ -21,7 +21,7 @@ use hrm_backend::{HrmBackend, ops};
 use hrm_benches::batch;
 use hrm_model::{ForwardDtype, Hrm, ModelConfig, act::Carry, layers::RotaryTables, loss::LossKind};
 use hrm_train::{
-    optim::{AdamAtan2, AdamAtan2Config, SignSgd},
+    optim::{AdamConfig, Optimizer, SignSgd},
     step::{StepSettings, train_step},
 };
 use rand::SeedableRng;
@@ -81,7 +81,7 @@ struct Worker<B: HrmBackend> {
 struct Training<B: HrmBackend> {
     model: Hrm<Autodiff<B>>,
     carry: Carry<B>,
-    adam: AdamAtan2<B>,
+    adam: Optimizer<B>,
 }
 
 impl<B: HrmBackend> Worker<B> {
@@ -138,7 +138,7 @@ impl<B: HrmBackend> Worker<B> {
         let Training { model, carry, mut adam } = self.training.take().unwrap_or_else(|| Training {
             model: self.model.clone(),
             carry: self.inner.empty_carry(rows),
-            adam: AdamAtan2::new(AdamAtan2Config { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 }),
+            adam: Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 }),
         });
         let settings = StepSettings {
             loss: LossKind::Stablemax,

@@ -3,7 +3,7 @@
 //! A checkpoint is a folder `step-N` with
 //! - `model.safetensors`: weights, with the model's configuration as metadata: usable alone;
 //! - `ema.safetensors`: the same with averaged weights, where the recipe asks for them: what is evaluated and used;
-//! - `train.safetensors`: both moments of every parameter, and the carry;
+//! - `train.safetensors`: the moments of every parameter, and the carry;
 //! - `state.json`: step, sampler position, the recipe, and the SHA-256 of the other files.
 //!
 //! It is written under another name, flushed to disk and renamed, so a folder of that name is always whole.
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::optim::{AdamAtan2, Ema, Moments, trained_weights};
+use crate::optim::{Ema, Moments, Optimizer, trained_weights};
 
 const FORMAT: u32 = 1;
 const MODEL: &str = "model.safetensors";
@@ -117,7 +117,7 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
     step: u64,
     recipe: &str,
     model: &Hrm<A>,
-    adam: &AdamAtan2<A::InnerBackend>,
+    optimizer: &Optimizer<A::InnerBackend>,
     ema: Option<&Ema<A::InnerBackend>>,
     carry: &Carry<A::InnerBackend>,
     sampler: S,
@@ -137,9 +137,11 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
             files.push(EMA);
         }
         let mut dict = carry_dict(carry);
-        for (name, moments) in &adam.moments {
+        for (name, moments) in &optimizer.moments {
             dict.insert(format!("adam.m.{name}"), moments.m.clone().into_data());
-            dict.insert(format!("adam.v.{name}"), moments.v.clone().into_data());
+            if let Some(v) = &moments.v {
+                dict.insert(format!("adam.v.{name}"), v.clone().into_data());
+            }
         }
         weights::write_safetensors(&partial.join(TRAIN), &dict, Default::default())?;
         let sha256 = files
@@ -151,7 +153,7 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
             step,
             recipe: recipe.to_owned(),
             sampler,
-            updates: adam.moments.iter().map(|(name, m)| (name.clone(), m.step)).collect(),
+            updates: optimizer.moments.iter().map(|(name, m)| (name.clone(), m.step)).collect(),
             sha256,
         };
         let json = serde_json::to_vec_pretty(&state).map_err(io::Error::other).map_err(io_at(&partial))?;
@@ -208,7 +210,7 @@ fn sync_folder(folder: &Path) {
 pub struct Loaded<A: HrmAutodiffBackend, S> {
     /// The model.
     pub model: Hrm<A>,
-    /// Moments of both kinds, by parameter.
+    /// What the optimizer remembers, by parameter.
     pub moments: BTreeMap<String, Moments<A::InnerBackend>>,
     /// The averaged weights by parameter, if the run keeps them.
     pub ema: Option<BTreeMap<String, Tensor<A::InnerBackend, 1>>>,
@@ -244,14 +246,14 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
         false => None,
     };
     let (mut dict, _) = weights::read_safetensors(&path.join(TRAIN))?;
-    let mut take = |key: &str| dict.remove(key).ok_or_else(|| damaged(format!("{TRAIN} lacks {key}")));
     let mut moments = BTreeMap::new();
     for (name, step) in &state.updates {
-        let mut moment = |kind: &str| -> Result<Tensor<A::InnerBackend, 1>, CheckpointError> {
-            Ok(Tensor::from_data(take(&format!("adam.{kind}.{name}"))?, device))
-        };
-        moments.insert(name.clone(), Moments { step: *step, m: moment("m")?, v: moment("v")? });
+        let mut moment = |kind: &str| dict.remove(&format!("adam.{kind}.{name}"));
+        let m = moment("m").ok_or_else(|| damaged(format!("{TRAIN} lacks the first moment of {name}")))?;
+        let v = moment("v").map(|v| Tensor::from_data(v, device));
+        moments.insert(name.clone(), Moments { step: *step, m: Tensor::from_data(m, device), v });
     }
+    let take = |key: &str| dict.remove(key).ok_or_else(|| damaged(format!("{TRAIN} lacks {key}")));
     let carry = load_carry(model.config(), device, take)?;
     Ok(Loaded { model, moments, ema, carry, state })
 }

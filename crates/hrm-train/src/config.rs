@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
+use crate::optim::{AdamConfig, MuonConfig, ParamGroup, Rule};
+
 /// A complete description of a training run. In every numeric field that says so, 0 means "off".
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -202,6 +204,85 @@ impl From<MatmulPrecision> for hrm_backend::MatmulPrecision {
     }
 }
 
+/// Which update rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// The paper's, see [`AdamConfig::adam_atan2`].
+    AdamAtan2,
+    /// See [`AdamConfig::adam_w`].
+    Adamw,
+    /// See [`MuonConfig`]: for the matrices of the blocks; everything else is updated by AdamW.
+    Muon,
+}
+
+/// An entry of `train.groups`: `{ params = "lm_head.*", lr = 1e-4, weight_decay = 0.0 }`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// Names of parameters as `hrm inspect params` prints them; `*` stands for any text.
+    pub params: String,
+    /// By default that of the recipe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<OptimizerKind>,
+    /// Base learning rate, by default that of the recipe for this optimizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// By default that of the recipe for this optimizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+}
+
+/// Names of the matrices that `train.optimizer = "muon"` means.
+const BLOCK_MATRICES: &str = "*_level.layers.*.weight";
+
+impl TrainConfig {
+    /// The groups that the optimizer works with, in order of precedence; the last one fits every parameter.
+    pub fn param_groups(&self) -> Vec<ParamGroup> {
+        let fallback = match self.optimizer {
+            OptimizerKind::Muon => OptimizerKind::Adamw,
+            kind => kind,
+        };
+        let mut groups: Vec<ParamGroup> = self.groups.iter().map(|group| self.group(group)).collect();
+        let whole = |params: &str, optimizer| GroupConfig {
+            params: params.to_owned(),
+            optimizer: Some(optimizer),
+            lr: None,
+            weight_decay: None,
+        };
+        if self.optimizer == OptimizerKind::Muon {
+            groups.push(self.group(&whole(BLOCK_MATRICES, OptimizerKind::Muon)));
+        }
+        groups.push(self.group(&whole("*", fallback)));
+        groups
+    }
+
+    fn group(&self, group: &GroupConfig) -> ParamGroup {
+        let kind = group.optimizer.unwrap_or(self.optimizer);
+        let adam = AdamConfig {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            weight_decay: group.weight_decay.unwrap_or(self.weight_decay),
+        };
+        let (rule, base) = match kind {
+            OptimizerKind::AdamAtan2 => (Rule::AdamAtan2(adam), self.lr),
+            OptimizerKind::Adamw => (Rule::AdamW(adam), self.lr),
+            OptimizerKind::Muon => {
+                let muon = MuonConfig {
+                    momentum: self.muon_momentum,
+                    ns_steps: self.muon_ns_steps,
+                    weight_decay: group.weight_decay.unwrap_or(self.muon_weight_decay),
+                };
+                (Rule::Muon(muon), self.muon_lr)
+            }
+        };
+        let lr = group.lr.unwrap_or(base);
+        // A base rate of 0 switches training off, whatever the groups say.
+        let lr_scale = if self.lr > 0.0 { lr / self.lr } else { 0.0 };
+        ParamGroup { params: group.params.clone(), rule, lr_scale }
+    }
+}
+
 /// Section `[train]`. Defaults are the paper's for Sudoku-Extreme.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -228,6 +309,18 @@ pub struct TrainConfig {
     pub beta2: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
+    /// How parameters are updated, but for those that `groups` name.
+    pub optimizer: OptimizerKind,
+    /// `muon`: base learning rate of the blocks' matrices.
+    pub muon_lr: f64,
+    /// `muon`: decay of the momentum.
+    pub muon_momentum: f64,
+    /// `muon`: Newton-Schulz iterations.
+    pub muon_ns_steps: usize,
+    /// `muon`: decoupled weight decay of the blocks' matrices.
+    pub muon_weight_decay: f64,
+    /// Parameters that are updated in another way, by name; the first entry that fits counts.
+    pub groups: Vec<GroupConfig>,
     /// Base learning rate of the puzzle embedding.
     pub puzzle_emb_lr: f64,
     /// Weight decay of the puzzle embedding.
@@ -263,6 +356,12 @@ impl Default for TrainConfig {
             beta1: 0.9,
             beta2: 0.95,
             weight_decay: 1.0,
+            optimizer: OptimizerKind::AdamAtan2,
+            muon_lr: 0.02,
+            muon_momentum: 0.95,
+            muon_ns_steps: 5,
+            muon_weight_decay: 0.0,
+            groups: Vec::new(),
             puzzle_emb_lr: 7e-5,
             puzzle_emb_weight_decay: 1.0,
             loss: LossKind::Stablemax,
@@ -503,16 +602,34 @@ impl ResolvedRecipe {
                 return error(key, value.to_string(), "at least 1");
             }
         }
-        for (key, value) in [("train.lr", train.lr), ("train.puzzle_emb_lr", train.puzzle_emb_lr)] {
+        for (key, value) in [
+            ("train.lr", train.lr),
+            ("train.puzzle_emb_lr", train.puzzle_emb_lr),
+            ("train.muon_lr", train.muon_lr),
+        ] {
             if !(value >= 0.0 && value.is_finite()) {
                 return error(key, value.to_string(), "a learning rate of 0 or more");
             }
         }
-        for (key, value) in
-            [("train.beta1", train.beta1), ("train.beta2", train.beta2), ("train.ema", train.ema)]
-        {
+        for (key, value) in [
+            ("train.beta1", train.beta1),
+            ("train.beta2", train.beta2),
+            ("train.muon_momentum", train.muon_momentum),
+            ("train.ema", train.ema),
+        ] {
             if !(0.0..1.0).contains(&value) {
                 return error(key, value.to_string(), "a decay from 0 to below 1");
+            }
+        }
+        for group in &train.groups {
+            let lr = group.lr.unwrap_or_default();
+            if !(lr >= 0.0 && lr.is_finite()) {
+                let expected = "a learning rate of 0 or more";
+                return error(
+                    "train.groups",
+                    format!("{{ params = {:?}, lr = {lr} }}", group.params),
+                    expected,
+                );
             }
         }
         if train.max_steps == 0 && train.epochs == 0 {

@@ -11,7 +11,7 @@ use hrm_model::{
     loss::{self, Correctness, LossKind, Metrics},
 };
 
-use crate::optim::{AdamAtan2, SignSgd};
+use crate::optim::{Optimizer, SignSgd};
 
 /// What a step needs besides the model, the carry and the data.
 #[derive(Debug, Clone, Copy)]
@@ -105,12 +105,12 @@ pub fn gradients<A: HrmAutodiffBackend>(
     )
 }
 
-/// Both optimizers: AdamATan2 on the parameters, sparse SignSGD on the puzzle embedding.
+/// Both optimizers: the dense one on the parameters, sparse SignSGD on the puzzle embedding.
 pub fn apply_gradients<A: HrmAutodiffBackend>(
     mut model: Hrm<A>,
     grads: StepGradients<A>,
     identifiers: Tensor<A::InnerBackend, 1, Int>,
-    adam: &mut AdamAtan2<A::InnerBackend>,
+    optimizer: &mut Optimizer<A::InnerBackend>,
     sign_sgd: SignSgd,
     settings: &StepSettings,
 ) -> Hrm<A> {
@@ -120,7 +120,7 @@ pub fn apply_gradients<A: HrmAutodiffBackend>(
             Tensor::from_inner(new).set_require_grad(false)
         });
     }
-    adam.step(settings.lr, model, grads.model, settings.grad_clip)
+    optimizer.step(settings.lr, model, grads.model, settings.grad_clip)
 }
 
 /// One step: [`gradients`], then [`apply_gradients`].
@@ -129,7 +129,7 @@ pub fn train_step<A: HrmAutodiffBackend>(
     carry: Carry<A::InnerBackend>,
     batch: PuzzleBatch<A::InnerBackend>,
     min_steps: Option<Tensor<A::InnerBackend, 1, Int>>,
-    adam: &mut AdamAtan2<A::InnerBackend>,
+    optimizer: &mut Optimizer<A::InnerBackend>,
     sign_sgd: SignSgd,
     settings: &StepSettings,
 ) -> (Hrm<A>, StepOutput<A>)
@@ -138,6 +138,6 @@ where
 {
     let (output, grads) = gradients(&model, carry, batch, min_steps, settings);
     let identifiers = output.carry.batch.puzzle_identifiers.clone();
-    let model = apply_gradients(model, grads, identifiers, adam, sign_sgd, settings);
+    let model = apply_gradients(model, grads, identifiers, optimizer, sign_sgd, settings);
     (model, output)
 }

@@ -23,7 +23,7 @@ use crate::{
     config::{ConfigError, Recipe, ResolvedRecipe},
     data::{self, DataError, TaskData},
     evaluate::{EvalReport, evaluate},
-    optim::{AdamAtan2, AdamAtan2Config, CosineSchedule, Ema, SignSgd, total_steps},
+    optim::{self, CosineSchedule, Ema, Optimizer, SignSgd, total_steps, trained_weights},
     run::{RunDir, RunError},
     step::{StepSettings, train_step},
 };
@@ -307,12 +307,28 @@ fn resume_run<A: HrmAutodiffBackend>(
     Ok((run, trainer))
 }
 
+/// A group that names no parameter is a slip of the pen, not a wish.
+fn check_groups<A: HrmAutodiffBackend>(recipe: &ResolvedRecipe, model: &Hrm<A>) -> Result<(), ConfigError> {
+    let names: Vec<String> = trained_weights(model).into_keys().collect();
+    for group in &recipe.recipe.train.groups {
+        if !names.iter().any(|name| optim::matches(&group.params, name)) {
+            return Err(ConfigError::Value {
+                origin: recipe.origin("train.groups"),
+                key: "train.groups".to_owned(),
+                got: format!("{{ params = {:?} }}", group.params),
+                expected: format!("a pattern that fits a parameter: {}", names.join(", ")),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// The state of a run.
 struct Trainer<A: HrmAutodiffBackend> {
     recipe: ResolvedRecipe,
     /// Model and carry; a step takes them out, so that the optimizer may update in place what nobody else holds.
     state: Option<(Hrm<A>, Carry<A::InnerBackend>)>,
-    adam: AdamAtan2<A::InnerBackend>,
+    optimizer: Optimizer<A::InnerBackend>,
     sign_sgd: SignSgd,
     ema: Option<Ema<A::InnerBackend>>,
     schedule: CosineSchedule,
@@ -333,6 +349,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         }
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let model = config.init(&mut rng, device)?;
+        check_groups(&recipe, &model)?;
         let carry = model.inner().empty_carry(recipe.recipe.train.global_batch_size);
         let sampler = data.sampler(&recipe.recipe)?;
         Ok(Self::assemble(recipe, data, (model, carry), sampler))
@@ -346,7 +363,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let Loaded { model, moments, ema, carry, state } = loaded;
         let sampler = data.sampler_from(&recipe.recipe, state.sampler)?;
         let mut trainer = Self::assemble(recipe, data, (model, carry), sampler);
-        trainer.adam.moments = moments;
+        trainer.optimizer.moments = moments;
         if let (Some(average), Some(weights)) = (&mut trainer.ema, ema) {
             average.weights = weights;
         }
@@ -371,11 +388,6 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             ),
             steps => steps,
         };
-        let adam = AdamAtan2::new(AdamAtan2Config {
-            beta1: train.beta1,
-            beta2: train.beta2,
-            weight_decay: train.weight_decay,
-        });
         Self {
             sign_sgd: SignSgd { weight_decay: train.puzzle_emb_weight_decay },
             schedule: CosineSchedule {
@@ -385,7 +397,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             },
             ema: (train.ema > 0.0).then(|| Ema::new(train.ema, &state.0)),
             state: Some(state),
-            adam,
+            optimizer: Optimizer::new(train.param_groups()),
             sampler,
             recipe,
             step: 0,
@@ -484,7 +496,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let min_steps = self.exploration(&device);
         let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
         let (model, output) =
-            train_step(model, carry, batch, min_steps, &mut self.adam, self.sign_sgd, &settings);
+            train_step(model, carry, batch, min_steps, &mut self.optimizer, self.sign_sgd, &settings);
         if let Some(ema) = &mut self.ema {
             ema.update(&model);
         }
@@ -565,7 +577,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             self.step,
             &self.recipe.to_toml(),
             model,
-            &self.adam,
+            &self.optimizer,
             self.ema.as_ref(),
             carry,
             self.sampler.state(),

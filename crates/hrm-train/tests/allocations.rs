@@ -20,7 +20,7 @@ use hrm_model::{
     loss::LossKind,
 };
 use hrm_train::{
-    optim::{AdamAtan2, AdamAtan2Config, SignSgd},
+    optim::{AdamConfig, Optimizer, SignSgd},
     step::{StepSettings, train_step},
 };
 use rand::SeedableRng;
@@ -101,7 +101,7 @@ fn allocations_of_a_segment_and_of_a_training_step() {
     assert_eq!((ours.tensors, ours.bytes), (again.tensors, again.bytes), "each segment costs the same");
     assert_at_most("a segment", ours, SEGMENT);
 
-    let mut adam = AdamAtan2::new(AdamAtan2Config { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
+    let mut adam = Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
     let settings = StepSettings {
         loss: LossKind::Stablemax,
         global_batch: ROWS,

@@ -17,7 +17,7 @@ use hrm_testing::{
     parity::{self, Deviations, Fixture, tensor_values},
 };
 use hrm_train::{
-    optim::{AdamAtan2, AdamAtan2Config, CosineSchedule, Ema, SignSgd},
+    optim::{AdamConfig, CosineSchedule, Ema, Optimizer, SignSgd},
     step::{self, StepSettings},
 };
 use serde_json::Value;
@@ -47,7 +47,7 @@ fn parity_train<B: HrmBackend>() {
             total_steps: json["total_steps"].as_u64().expect("total_steps"),
             min_ratio: number("lr_min_ratio"),
         };
-        let mut adam = AdamAtan2::new(AdamAtan2Config {
+        let mut adam = Optimizer::adam_atan2(AdamConfig {
             beta1: number("beta1"),
             beta2: number("beta2"),
             weight_decay: number("weight_decay"),
