@@ -2,11 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::terminal::count;
 use anyhow::Result;
 use hrm_train::infer::{Answer, Halting, InferOptions, NoiseAt, Selection, Source};
-use serde::Serialize;
-
-use crate::terminal::count;
 
 /// How to infer.
 #[derive(Debug, Clone, clap::Args)]
@@ -101,7 +99,7 @@ impl InferArgs {
             verify: self.verify,
             fallback: self.fallback.is_some(),
             batch: self.batch as usize,
-            keep_thoughts: false,
+            ..InferOptions::default()
         }
     }
 
@@ -114,38 +112,6 @@ impl InferArgs {
     pub fn checkpoints(&self, checkpoint: Option<&Path>) -> Result<Vec<PathBuf>> {
         let named = self.ensemble.iter().map(PathBuf::as_path).chain(checkpoint);
         named.map(crate::models::file).collect()
-    }
-}
-
-/// Where answers came from, and what they took.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Sources {
-    /// By the first attempt.
-    pub neural: usize,
-    /// By a vote, another view or another checkpoint.
-    pub voted: usize,
-    /// By a restart with noise.
-    pub restarted: usize,
-    /// By exact search.
-    pub searched: usize,
-}
-
-impl Sources {
-    /// Counts one more.
-    pub fn add(&mut self, source: Source) {
-        *match source {
-            Source::Neural => &mut self.neural,
-            Source::Voted => &mut self.voted,
-            Source::Restarted => &mut self.restarted,
-            Source::Searched => &mut self.searched,
-        } += 1;
-    }
-}
-
-impl std::fmt::Display for Sources {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { neural, voted, restarted, searched } = self;
-        write!(f, "{neural} neural, {voted} voted, {restarted} restarted, {searched} searched")
     }
 }
 

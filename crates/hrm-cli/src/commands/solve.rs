@@ -14,13 +14,13 @@ use hrm_data::{
     sudoku::{Board, Geometry, decode_tokens, encode_tokens},
 };
 use hrm_model::Hrm;
-use hrm_train::infer::{self, Answer, InferOptions, Query, Solver, Source};
+use hrm_train::infer::{self, Answer, InferOptions, Query, Solver, Sources};
 use serde::Serialize;
 
 use crate::{
     backend::{self, Job},
     commands::classical::{self, MazeSource, Output},
-    infer::{InferArgs, Sources, origin},
+    infer::{InferArgs, origin},
     models::{self, Header},
     puzzles::{self, Entry, Puzzle, Source},
     terminal::{self, Panel, count, side_by_side},
@@ -202,7 +202,10 @@ fn given_models(files: &[PathBuf]) -> Result<Option<Models>> {
             .with_context(|| file.display().to_string())?;
         match geometry {
             Some(first) if first != found => {
-                bail!("--ensemble: {} is for {found} puzzles, the first checkpoint for {first}", file.display())
+                bail!(
+                    "--ensemble: {} is for {found} puzzles, the first checkpoint for {first}",
+                    file.display()
+                )
             }
             _ => geometry = Some(found),
         }
@@ -751,7 +754,7 @@ struct JsonPuzzle {
     milliseconds: f64,
     q_halt: Vec<f32>,
     q_continue: Vec<f32>,
-    source: Option<Source>,
+    source: Option<infer::Source>,
     attempts: usize,
     segments: usize,
     votes: usize,

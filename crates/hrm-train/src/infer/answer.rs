@@ -1,6 +1,6 @@
 //! What inference gives.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,38 @@ pub enum Source {
     Searched,
 }
 
+/// How many answers came about in which way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// By the first attempt.
+    pub neural: usize,
+    /// By a vote, another view or another checkpoint.
+    pub voted: usize,
+    /// By a restart with noise.
+    pub restarted: usize,
+    /// By exact search.
+    pub searched: usize,
+}
+
+impl Sources {
+    /// Counts one more.
+    pub fn add(&mut self, source: Source) {
+        *match source {
+            Source::Neural => &mut self.neural,
+            Source::Voted => &mut self.voted,
+            Source::Restarted => &mut self.restarted,
+            Source::Searched => &mut self.searched,
+        } += 1;
+    }
+}
+
+impl fmt::Display for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { neural, voted, restarted, searched } = self;
+        write!(f, "{neural} neural, {voted} voted, {restarted} restarted, {searched} searched")
+    }
+}
+
 /// The work of the classical solver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exactly {
@@ -103,4 +135,7 @@ pub struct Answer {
     pub search: Option<Exactly>,
     /// The puzzle's share of the time in the model, which attempts that run together share evenly.
     pub time: Duration,
+    /// Every attempt that ran to its end, in the order in which they start; only with
+    /// [`InferOptions::keep_attempts`](super::InferOptions::keep_attempts).
+    pub all: Vec<Trace>,
 }

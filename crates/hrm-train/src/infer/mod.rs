@@ -12,12 +12,15 @@
 mod answer;
 mod attempts;
 mod batch;
+mod measure;
 mod puzzles;
 mod solver;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use answer::{Answer, Exactly, Source, Thought, Trace};
+pub use answer::{Answer, Exactly, Source, Sources, Thought, Trace};
+pub use measure::{Axis, Curve, CurveLimits, CurvePoint, CurveSeries, InferenceReport, Rows, curve, measure};
 pub use puzzles::{Puzzles, TaskPuzzles, Unknown, of_shape};
 pub use solver::Solver;
 
@@ -33,7 +36,8 @@ pub enum Halting {
 }
 
 /// Which of several attempts' answers counts, where the rules do not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Selection {
     /// The answer that most attempts give; of equally frequent ones the one with the higher mean halting probability.
     Votes,
@@ -83,6 +87,8 @@ pub struct InferOptions {
     pub batch: usize,
     /// Keep what every segment of the chosen attempt made of the puzzle, not only the last one.
     pub keep_thoughts: bool,
+    /// Keep all attempts, not only the chosen one.
+    pub keep_attempts: bool,
 }
 
 impl Default for InferOptions {
@@ -100,6 +106,7 @@ impl Default for InferOptions {
             fallback: false,
             batch: 64,
             keep_thoughts: false,
+            keep_attempts: false,
         }
     }
 }

@@ -286,14 +286,16 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let share = start.elapsed() / running.max(1) as u32;
         self.lanes[lane].carry = Some(carry);
 
-        // Attempts that ended in this segment: their slots, and whether their answers keep the rules.
-        let mut ended = Vec::new();
+        // First what all attempts gave, then which of them are over: that depends on the others.
+        let mut noted = Vec::new();
         let rows = tokens.chunks_exact(solver.models[lane].config().seq_len);
         for (slot, ((tokens, q_halt), q_continue)) in rows.zip(q_halt).zip(q_continue).enumerate() {
-            if self.lanes[lane].slots[slot].over {
-                continue;
+            if !self.lanes[lane].slots[slot].over {
+                noted.push((slot, self.note(lane, slot, tokens, [q_halt, q_continue], share)));
             }
-            let solved = self.note(lane, slot, tokens, [q_halt, q_continue], share);
+        }
+        let mut ended = Vec::new();
+        for (slot, solved) in noted {
             let Slot { puzzle, ref trace, ref mut over, .. } = self.lanes[lane].slots[slot];
             let quickest = self.live.get(&puzzle).and_then(|live| live.quickest);
             let halts = trace.halted && solver.options.halting == Halting::Learned;
@@ -450,7 +452,13 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             segments: live.segments,
             search: None,
             time: live.time,
+            all: Vec::new(),
         };
+        if options.keep_attempts {
+            let mut all: Vec<&Outcome> = live.outcomes.iter().collect();
+            all.sort_by_key(|outcome| outcome.attempt);
+            answer.all = all.into_iter().map(|outcome| outcome.trace.clone()).collect();
+        }
         if solved.is_none() && options.fallback {
             let query = &self.queries[puzzle];
             let start = Instant::now();

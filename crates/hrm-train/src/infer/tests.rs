@@ -132,7 +132,8 @@ fn restarts_are_a_function_of_the_seed<B: HrmBackend>() {
         assert!(best(&answers).iter().zip(best(&plain)).all(|(best, plain)| *best >= plain - 1e-5));
         assert!(answers.iter().any(|answer| answer.source == Source::Restarted));
         let again = run(InferOptions { batch: 4, ..options });
-        let differences = best(&answers).iter().zip(best(&again)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let differences =
+            best(&answers).iter().zip(best(&again)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(differences < 1e-4, "other batches, other answers: {differences}");
         assert_ne!(best(&answers), best(&run(InferOptions { seed: 1, ..options })));
     }
@@ -244,9 +245,11 @@ fn the_first_to_halt_wins<B: HrmBackend>() {
     let raced = solve(&model, &Unknown, options, &queries);
     for (query, answer) in queries.iter().zip(&raced) {
         // One attempt at a time, none of which can stop another.
-        let alone = solve(&model, &Unknown, InferOptions { batch: 1, ..options }, std::slice::from_ref(query));
+        let alone =
+            solve(&model, &Unknown, InferOptions { batch: 1, ..options }, std::slice::from_ref(query));
         assert_eq!((answer.trace.steps, &answer.tokens), (alone[0].trace.steps, &alone[0].tokens));
-        let steps = solve(&model, &Unknown, InferOptions { restarts: 1, ..options }, std::slice::from_ref(query));
+        let steps =
+            solve(&model, &Unknown, InferOptions { restarts: 1, ..options }, std::slice::from_ref(query));
         assert!(answer.trace.steps <= steps[0].trace.steps);
         assert!(answer.segments <= 5 * answer.trace.steps, "late attempts are given up");
     }
@@ -293,7 +296,9 @@ fn wrong_queries_and_options_are_refused<B: HrmBackend>() {
     };
     assert!(refused(InferOptions { max_steps: Some(0), ..default }).contains("at least 1 step"));
     assert!(refused(InferOptions { votes: 0, ..default }).contains("at least 1 view"));
-    assert!(refused(InferOptions { restarts: 3, noise: 0.0, ..default }).contains("the same attempt 3 times"));
+    assert!(
+        refused(InferOptions { restarts: 3, noise: 0.0, ..default }).contains("the same attempt 3 times")
+    );
     assert!(refused(InferOptions { noise: f32::NAN, ..default }).contains("NaN"));
     assert!(refused(InferOptions { verify: true, ..default }).contains("no rules are known"));
     assert!(refused(InferOptions { fallback: true, ..default }).contains("verification"));
