@@ -12,14 +12,17 @@ use std::{
 };
 
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    module::Param,
     tensor::{BoolStore, DType, Shape, Tensor, TensorData, backend::Backend},
 };
 use burn_store::pytorch::PytorchReader;
 use safetensors::{Dtype, SafeTensors, tensor::View};
 use thiserror::Error;
 
-use crate::{Hrm, ModelConfig};
+use crate::{
+    Hrm, ModelConfig,
+    named::{NamedMapper, NamedVisitor, map_named, visit_named},
+};
 
 /// Prefix of the model's keys in a state dict of the original.
 pub const ORIGINAL_PREFIX: &str = "model.inner.";
@@ -153,13 +156,25 @@ pub fn write_safetensors(
     dict: &StateDict,
     metadata: HashMap<String, String>,
 ) -> Result<(), WeightsError> {
+    let bytes = encode_safetensors(path, dict, metadata)?;
+    write_atomically(path, &bytes).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
+}
+
+/// The bytes of a safetensors file that will stand at `path`; nothing is written.
+///
+/// # Errors
+/// If the tensors cannot be encoded; the error names `path`.
+pub fn encode_safetensors(
+    path: &Path,
+    dict: &StateDict,
+    metadata: HashMap<String, String>,
+) -> Result<Vec<u8>, WeightsError> {
     let views = dict.iter().map(|(name, data)| (name.as_str(), DataView(data)));
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| WeightsError::Format {
+    safetensors::serialize(views, Some(metadata)).map_err(|e| WeightsError::Format {
         path: path.to_owned(),
         format: "safetensors",
         reason: e.to_string(),
-    })?;
-    write_atomically(path, &bytes).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
+    })
 }
 
 /// Replaces a file as a whole or not at all: temporary file beside it, flush to disk, rename.
@@ -254,48 +269,18 @@ pub fn original_name(path: &str) -> String {
     path.to_owned()
 }
 
-/// Tracks where in a module a visitor or mapper stands.
-#[derive(Debug, Default)]
-pub struct ParamPath(Vec<String>);
-
-impl ParamPath {
-    /// Call from `enter_module`.
-    pub fn enter(&mut self, name: &str) {
-        self.0.push(name.to_owned());
-    }
-
-    /// Call from `exit_module`.
-    pub fn exit(&mut self) {
-        self.0.pop();
-    }
-
-    /// The current parameter under the original's name.
-    pub fn original_name(&self) -> String {
-        original_name(&self.0.join("."))
-    }
-}
-
 impl<B: Backend> Hrm<B> {
     /// Every weight under the original's (unprefixed) keys, buffers included, in fp32.
     pub fn state_dict(&self) -> StateDict {
-        struct Collector {
-            path: ParamPath,
-            dict: StateDict,
-        }
-        impl<B: Backend> ModuleVisitor<B> for Collector {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-                self.dict.insert(self.path.original_name(), param.val().into_data());
-            }
-            fn enter_module(&mut self, name: &str, _: &str) {
-                self.path.enter(name);
-            }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.path.exit();
+        struct Collector(StateDict);
+        impl<B: Backend> NamedVisitor<B> for Collector {
+            fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<B, D>>) {
+                self.0.insert(name, param.val().into_data());
             }
         }
-        let mut collector = Collector { path: ParamPath::default(), dict: StateDict::new() };
-        self.visit(&mut collector);
-        collector.dict
+        let mut collector = Collector(StateDict::new());
+        visit_named(self, &mut collector);
+        collector.0
     }
 
     /// The model with the weights of a state dict of normalised keys, cast to fp32.
@@ -304,13 +289,15 @@ impl<B: Backend> Hrm<B> {
     /// [`WeightsError::Mismatch`] lists every parameter that is missing, unexpected or of another shape.
     pub fn load_state_dict(self, dict: StateDict) -> Result<Self, WeightsError> {
         struct Loader {
-            path: ParamPath,
             dict: StateDict,
             problems: Vec<String>,
         }
-        impl<B: Backend> ModuleMapper<B> for Loader {
-            fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-                let name = self.path.original_name();
+        impl<B: Backend> NamedMapper<B> for Loader {
+            fn map<const D: usize>(
+                &mut self,
+                name: String,
+                param: Param<Tensor<B, D>>,
+            ) -> Param<Tensor<B, D>> {
                 let Some(data) = self.dict.remove(&name) else {
                     self.problems.push(format!("{name}: missing"));
                     return param;
@@ -326,15 +313,9 @@ impl<B: Backend> Hrm<B> {
                     Tensor::from_data(data.convert::<f32>(), &old.device()).set_require_grad(trains)
                 })
             }
-            fn enter_module(&mut self, name: &str, _: &str) {
-                self.path.enter(name);
-            }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.path.exit();
-            }
         }
-        let mut loader = Loader { path: ParamPath::default(), dict, problems: Vec::new() };
-        let model = self.map(&mut loader);
+        let mut loader = Loader { dict, problems: Vec::new() };
+        let model = map_named(self, &mut loader);
         let mut problems = loader.problems;
         problems.extend(loader.dict.into_keys().map(|name| format!("{name}: not a parameter of this model")));
         if problems.is_empty() { Ok(model) } else { Err(WeightsError::Mismatch { problems }) }
@@ -345,10 +326,19 @@ impl<B: Backend> Hrm<B> {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path, dtype: crate::ForwardDtype) -> Result<(), WeightsError> {
+        let bytes = self.encode(path, dtype)?;
+        write_atomically(path, &bytes).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
+    }
+
+    /// The bytes that [`save`](Self::save) writes.
+    ///
+    /// # Errors
+    /// If the weights cannot be encoded; the error names `path`.
+    pub fn encode(&self, path: &Path, dtype: crate::ForwardDtype) -> Result<Vec<u8>, WeightsError> {
         let config = serde_json::to_string(&self.config()).unwrap_or_default();
         let dict =
             self.state_dict().into_iter().map(|(k, data)| (k, data.convert_dtype(dtype.into()))).collect();
-        write_safetensors(path, &dict, HashMap::from([(CONFIG_ENTRY.to_owned(), config)]))
+        encode_safetensors(path, &dict, HashMap::from([(CONFIG_ENTRY.to_owned(), config)]))
     }
 
     /// Loads a model that [`save`](Self::save) wrote.

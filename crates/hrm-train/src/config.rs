@@ -6,12 +6,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hrm_model::{ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind, loss::LossKind};
+use hrm_data::task::Family;
+use hrm_model::{
+    Cycles, ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind,
+    loss::{LossKind, LossSettings},
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
-use crate::optim::{AdamConfig, MuonConfig, ParamGroup, Rule};
+use crate::{
+    curriculum::{self, Stage},
+    optim::{AdamConfig, Decay, MuonConfig, ParamGroup, Rule},
+};
 
 /// A complete description of a training run. In every numeric field that says so, 0 means "off".
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -31,60 +38,233 @@ pub struct Recipe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataSource {
-    /// Made on the spot from the seed.
+    /// Made on the spot from the seed: all tasks but ARC.
     Generate,
-    /// A CSV of `source,question,answer,rating`, plain or gzipped.
+    /// Sudoku and mazes: CSV of `source,question,answer,rating`, plain or gzipped.
     Csv,
+    /// Killer, Samurai, queens: text, one puzzle a line.
+    Text,
+    /// ARC: a folder of JSON files, or one JSON file of tasks by name, plain or gzipped.
+    Json,
     /// A folder in the reference's format.
     Dataset,
+}
+
+impl DataSource {
+    /// As recipes write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Generate => "generate",
+            Self::Csv => "csv",
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Dataset => "dataset",
+        }
+    }
+
+    /// What a task can be read from.
+    pub const fn of(task: Family) -> &'static [Self] {
+        match task {
+            Family::Sudoku | Family::Maze => &[Self::Generate, Self::Csv, Self::Dataset],
+            Family::Killer | Family::Samurai | Family::Queens => &[Self::Generate, Self::Text, Self::Dataset],
+            Family::Arc => &[Self::Json, Self::Dataset],
+        }
+    }
+}
+
+/// How mazes are generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MazeKind {
+    /// As Maze-Hard: independent walls, ends at least `min_path` moves apart.
+    Hard,
+    /// As Maze-Unique: corridors with exactly one path, of `min_path` to `max_path` moves.
+    Unique,
+    /// Half of each.
+    Mixed,
+}
+
+/// What to do about test puzzles that training puzzles give away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLeak {
+    /// Stop with an error.
+    Refuse,
+    /// Leave the training puzzles out.
+    Drop,
+    /// Train on them all the same, as published results did.
+    Allow,
 }
 
 /// Section `[data]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
+    /// What is trained: `sudoku`, `maze`, `arc`, `killer`, `samurai` or `queens`.
+    pub task: Family,
     /// Kind of source.
     pub source: DataSource,
-    /// `csv`: the training file; `dataset`: the folder.
+    /// `csv`, `text`, `json`: the training puzzles; `dataset`: the folder. ARC without one trains on the demonstrations of
+    /// the evaluation tasks only.
     pub path: String,
-    /// `csv`: the file to evaluate on; empty to hold out `test_examples` of the training file.
+    /// The puzzles to evaluate on; if empty, `csv` and `text` hold out `test_examples` of the training file, `dataset` takes
+    /// the folder `test`. ARC needs one: the evaluation tasks.
     pub test_path: String,
-    /// Rows of a Sudoku box.
+    /// Further training puzzles: Sudoku CSV files of other difficulty, further ARC tasks.
+    pub extra_paths: Vec<String>,
+    /// The share of training rows that comes from each of `extra_paths`, above 0 and together below 1; the rest comes from
+    /// `path`. Without shares, every puzzle of every file is as frequent as any other. Sudoku only.
+    pub extra_shares: Vec<f64>,
+    /// Sudoku: the share of training rows in which a random number of blanks, drawn uniformly, is filled in from the
+    /// solution, anew each time.
+    pub hint_prob: f64,
+    /// Rows of a Sudoku or Killer box.
     pub box_rows: usize,
-    /// Columns of a Sudoku box.
+    /// Columns of a Sudoku or Killer box.
     pub box_cols: usize,
+    /// Rows of a maze, or of the queens' board.
+    pub grid_rows: usize,
+    /// Columns of a maze, or of the queens' board.
+    pub grid_cols: usize,
     /// Puzzles to train on; 0 for all of the file.
     pub train_examples: usize,
     /// Puzzles to evaluate on; 0 for all of the file.
     pub test_examples: usize,
-    /// `generate`: fewest givens; 0 for minimal puzzles.
+    /// `generate`, Sudoku and Samurai: fewest givens; 0 for minimal puzzles.
     pub min_clues: usize,
-    /// `generate`: most givens; 0 for minimal puzzles.
+    /// `generate`, Sudoku and Samurai: most givens; 0 for minimal puzzles.
     pub max_clues: usize,
-    /// `csv`: puzzles rated lower are left out.
+    /// `generate`, mazes: their kind.
+    pub maze_kind: MazeKind,
+    /// `generate`, mazes: fewest moves from start to goal.
+    pub min_path: usize,
+    /// `generate`, mazes with one path: most moves from start to goal.
+    pub max_path: usize,
+    /// `csv`, Sudoku: puzzles of `path` rated lower are left out.
     pub min_rating: u32,
-    /// Seed of generation and of subset draws.
+    /// ARC: augmentations of each task, the task itself not counted.
+    pub augmentations: usize,
+    /// ARC: whether the demonstrations of the evaluation tasks are trained on.
+    pub evaluation_demonstrations: bool,
+    /// ARC: how many augmentations of each test vote, the test itself first; 0 for all.
+    pub votes: usize,
+    /// What to do if training puzzles give test puzzles away: `refuse`, `drop` or `allow`.
+    pub on_leak: OnLeak,
+    /// Seed of generation, of subset draws, and of the list of ARC augmentations.
     pub seed: u64,
-    /// Whether training applies a random symmetry to each puzzle each time.
+    /// Whether training applies a random symmetry to each puzzle each time. ARC always does, as `augmentations` says.
     pub augment: bool,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
+            task: Family::Sudoku,
             source: DataSource::Generate,
             path: String::new(),
             test_path: String::new(),
+            extra_paths: Vec::new(),
+            extra_shares: Vec::new(),
+            hint_prob: 0.0,
             box_rows: 3,
             box_cols: 3,
+            grid_rows: 30,
+            grid_cols: 30,
             train_examples: 1000,
             test_examples: 500,
             min_clues: 0,
             max_clues: 0,
+            maze_kind: MazeKind::Hard,
+            min_path: 109,
+            max_path: 140,
             min_rating: 0,
+            augmentations: 1000,
+            evaluation_demonstrations: true,
+            votes: 0,
+            on_leak: OnLeak::Refuse,
             seed: 42,
             augment: true,
         }
+    }
+}
+
+impl DataConfig {
+    /// The key at fault, its value, and what would be valid. Options that the task would ignore are at fault too.
+    fn validate(&self) -> Result<(), (&'static str, String, String)> {
+        let Self { task, source, .. } = *self;
+        let fail = |key, got: &dyn ToString, expected: &str| Err((key, got.to_string(), expected.to_owned()));
+        let sources = DataSource::of(task);
+        if !sources.contains(&source) {
+            let names: Vec<&str> = sources.iter().map(|source| source.name()).collect();
+            return fail("data.source", &source.name(), &format!("one of {} for {task}", names.join(", ")));
+        }
+        let quoted = |text: &str| format!("{text:?}");
+        let path_is_optional = source == DataSource::Generate || source == DataSource::Json;
+        if self.path.is_empty() && !path_is_optional {
+            return fail("data.path", &"\"\"", "the file or folder with the training puzzles");
+        }
+        if source == DataSource::Generate && !(self.path.is_empty() && self.test_path.is_empty()) {
+            let (key, path) = if self.path.is_empty() {
+                ("data.test_path", &self.test_path)
+            } else {
+                ("data.path", &self.path)
+            };
+            return fail(
+                key,
+                &quoted(path),
+                "no file with data.source = \"generate\"; another source reads one",
+            );
+        }
+        if source == DataSource::Json {
+            if self.test_path.is_empty() {
+                return fail("data.test_path", &"\"\"", "the file or folder with the evaluation tasks");
+            }
+            let trains =
+                !self.path.is_empty() || !self.extra_paths.is_empty() || self.evaluation_demonstrations;
+            if !trains {
+                let expected =
+                    "the training tasks, or data.evaluation_demonstrations = true to train on those alone";
+                return fail("data.path", &"\"\"", expected);
+            }
+        }
+        let extra_is_read = source == DataSource::Json || (task, source) == (Family::Sudoku, DataSource::Csv);
+        if !self.extra_paths.is_empty() && !extra_is_read {
+            let got = format!("{:?}", self.extra_paths);
+            return fail("data.extra_paths", &got, "none but for Sudoku from csv and ARC from json");
+        }
+        let shares = &self.extra_shares;
+        if !shares.is_empty() {
+            let sum: f64 = shares.iter().sum();
+            let in_range = shares.iter().all(|share| *share > 0.0 && *share < 1.0) && sum < 1.0;
+            if task != Family::Sudoku || shares.len() != self.extra_paths.len() || !in_range {
+                let files = self.extra_paths.len();
+                let expected = format!(
+                    "for Sudoku, one share for each of data.extra_paths ({files}), above 0 and together below 1"
+                );
+                return fail("data.extra_shares", &format!("{shares:?}"), &expected);
+            }
+        }
+        if !(0.0..=1.0).contains(&self.hint_prob) || (self.hint_prob > 0.0 && task != Family::Sudoku) {
+            return fail(
+                "data.hint_prob",
+                &self.hint_prob,
+                "a probability from 0 to 1, and 0 but for Sudoku",
+            );
+        }
+        if task == Family::Queens && self.grid_rows != self.grid_cols {
+            return fail(
+                "data.grid_cols",
+                &self.grid_cols,
+                "as many columns as rows (data.grid_rows) for queens",
+            );
+        }
+        if source == DataSource::Generate && self.train_examples == 0 {
+            return fail("data.train_examples", &0, "at least 1 with data.source = \"generate\"");
+        }
+        if source == DataSource::Generate && self.test_examples == 0 {
+            return fail("data.test_examples", &0, "at least 1 with data.source = \"generate\"");
+        }
+        Ok(())
     }
 }
 
@@ -291,6 +471,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Sequences per step.
     pub global_batch_size: usize,
+    /// Parts that a step computes the batch in, one after the other: less memory for the same step.
+    pub accumulate: usize,
     /// Passes over the training puzzles.
     pub epochs: u64,
     /// Steps; 0 for as many as the epochs give.
@@ -299,6 +481,8 @@ pub struct TrainConfig {
     pub stop_after: u64,
     /// Base learning rate.
     pub lr: f64,
+    /// How the learning rate goes on after the warm-up: `cosine`, `linear` or `constant`.
+    pub lr_schedule: Decay,
     /// Final learning rate relative to the base.
     pub lr_min_ratio: f64,
     /// Steps of linear warm-up.
@@ -327,10 +511,21 @@ pub struct TrainConfig {
     pub puzzle_emb_weight_decay: f64,
     /// Which cross-entropy.
     pub loss: LossKind,
+    /// Share of the target that is spread evenly over the vocabulary; 0 for none.
+    pub label_smoothing: f64,
+    /// Weight of the losses of the Q values beside the cross-entropy.
+    pub halt_loss_weight: f64,
+    /// Segment `t` of a sequence, counted from 1, weighs `supervision_decay^(t - 1)` in the loss; 1 for all the same.
+    pub supervision_decay: f64,
+    /// Depth by the progress of training: `[{ from = 0.0, h_cycles = 1, l_cycles = 2 }, ...]`; empty for the model's
+    /// depth throughout. The last stage has the model's cycles.
+    pub curriculum: Vec<Stage>,
     /// Largest global gradient norm; 0 for no clipping.
     pub grad_clip: f64,
     /// Rate of the moving average of the weights that evaluation uses, for example 0.999; 0 for none.
     pub ema: f64,
+    /// The step whose weights are the first average; 0 for the initial weights.
+    pub ema_start: u64,
     /// Operands of matrix products on the CPU: exact, or rounded to bfloat16, which is several times faster on
     /// processors with AMX.
     pub matmul_precision: MatmulPrecision,
@@ -338,8 +533,25 @@ pub struct TrainConfig {
     pub log_interval: u64,
     /// Steps between two checkpoints; 0 for only the last.
     pub checkpoint_interval: u64,
-    /// Checkpoints kept, the newest ones.
+    /// Checkpoints kept, the newest ones; the best one is kept besides.
     pub keep_checkpoints: usize,
+    /// Checkpoints of steps that are a multiple of this are kept for good; 0 for none.
+    pub keep_every: u64,
+    /// Float type of the optimizer's moments in checkpoints: `f32` resumes bit for bit, `bf16` takes half the space
+    /// and changes the steps after a resumption a little.
+    pub checkpoint_moments: ForwardDtype,
+}
+
+impl TrainConfig {
+    /// How the loss is made up.
+    pub fn loss_settings(&self) -> LossSettings {
+        LossSettings {
+            kind: self.loss,
+            label_smoothing: self.label_smoothing,
+            halt_weight: self.halt_loss_weight,
+            supervision_decay: self.supervision_decay,
+        }
+    }
 }
 
 impl Default for TrainConfig {
@@ -347,10 +559,12 @@ impl Default for TrainConfig {
         Self {
             seed: 0,
             global_batch_size: 384,
+            accumulate: 1,
             epochs: 20_000,
             max_steps: 0,
             stop_after: 0,
             lr: 7e-5,
+            lr_schedule: Decay::Cosine,
             lr_min_ratio: 1.0,
             lr_warmup_steps: 2000,
             beta1: 0.9,
@@ -365,12 +579,19 @@ impl Default for TrainConfig {
             puzzle_emb_lr: 7e-5,
             puzzle_emb_weight_decay: 1.0,
             loss: LossKind::Stablemax,
+            label_smoothing: 0.0,
+            halt_loss_weight: 0.5,
+            supervision_decay: 1.0,
+            curriculum: Vec::new(),
             grad_clip: 0.0,
             ema: 0.0,
+            ema_start: 0,
             matmul_precision: MatmulPrecision::F32,
             log_interval: 1,
             checkpoint_interval: 1000,
             keep_checkpoints: 2,
+            keep_every: 0,
+            checkpoint_moments: ForwardDtype::F32,
         }
     }
 }
@@ -592,11 +813,14 @@ impl ResolvedRecipe {
         let Recipe { data, train, eval, model } = &self.recipe;
         for (key, value) in [
             ("train.global_batch_size", train.global_batch_size as u64),
+            ("train.accumulate", train.accumulate as u64),
             ("train.log_interval", train.log_interval),
             ("train.keep_checkpoints", train.keep_checkpoints as u64),
             ("eval.batch_size", eval.batch_size as u64),
             ("data.box_rows", data.box_rows as u64),
             ("data.box_cols", data.box_cols as u64),
+            ("data.grid_rows", data.grid_rows as u64),
+            ("data.grid_cols", data.grid_cols as u64),
         ] {
             if value == 0 {
                 return error(key, value.to_string(), "at least 1");
@@ -621,6 +845,66 @@ impl ResolvedRecipe {
                 return error(key, value.to_string(), "a decay from 0 to below 1");
             }
         }
+        if !train.global_batch_size.is_multiple_of(train.accumulate) {
+            let expected = format!(
+                "a divisor of train.global_batch_size ({}): parts of one size",
+                train.global_batch_size
+            );
+            return error("train.accumulate", train.accumulate.to_string(), &expected);
+        }
+        if !(0.0..=1.0).contains(&train.lr_min_ratio) {
+            return error("train.lr_min_ratio", train.lr_min_ratio.to_string(), "0 to 1");
+        }
+        let (ratio, decays) = (train.lr_min_ratio.to_string(), train.lr_min_ratio < 1.0);
+        match train.lr_schedule {
+            Decay::Linear if !decays => {
+                let expected = "less than 1: how far train.lr_schedule = \"linear\" goes down";
+                return error("train.lr_min_ratio", ratio, expected);
+            }
+            Decay::Constant if decays => {
+                let expected = "1, as train.lr_schedule = \"constant\" does not go down";
+                return error("train.lr_min_ratio", ratio, expected);
+            }
+            _ => {}
+        }
+        if !(0.0..1.0).contains(&train.label_smoothing) {
+            let expected = "a share from 0 to below 1";
+            return error("train.label_smoothing", train.label_smoothing.to_string(), expected);
+        }
+        if !(train.halt_loss_weight >= 0.0 && train.halt_loss_weight.is_finite()) {
+            return error(
+                "train.halt_loss_weight",
+                train.halt_loss_weight.to_string(),
+                "a weight of 0 or more",
+            );
+        }
+        if !(train.supervision_decay > 0.0 && train.supervision_decay <= 1.0) {
+            return error(
+                "train.supervision_decay",
+                train.supervision_decay.to_string(),
+                "above 0, at most 1",
+            );
+        }
+        if !(train.grad_clip >= 0.0 && train.grad_clip.is_finite()) {
+            return error(
+                "train.grad_clip",
+                train.grad_clip.to_string(),
+                "a norm above 0, or 0 for no clipping",
+            );
+        }
+        if train.ema_start > 0 && train.ema == 0.0 {
+            let expected = "0, or a rate in train.ema";
+            return error("train.ema_start", train.ema_start.to_string(), expected);
+        }
+        let curriculum = || format!("{:?}", train.curriculum);
+        if !train.curriculum.is_empty() && model.recurrence == RecurrenceKind::Transformer {
+            let expected = "[]: model.recurrence = \"transformer\" has no cycles";
+            return error("train.curriculum", curriculum(), expected);
+        }
+        let full = Cycles { h_cycles: model.h_cycles, l_cycles: model.l_cycles };
+        if let Some(expected) = curriculum::problem(&train.curriculum, full) {
+            return error("train.curriculum", curriculum(), &expected);
+        }
         for group in &train.groups {
             let lr = group.lr.unwrap_or_default();
             if !(lr >= 0.0 && lr.is_finite()) {
@@ -635,9 +919,8 @@ impl ResolvedRecipe {
         if train.max_steps == 0 && train.epochs == 0 {
             return error("train.epochs", "0".to_owned(), "at least 1, or train.max_steps");
         }
-        if data.source != DataSource::Generate && data.path.is_empty() {
-            let expected = "the file or folder with the training puzzles";
-            return error("data.path", "\"\"".to_owned(), expected);
+        if let Err((key, got, expected)) = data.validate() {
+            return error(key, got, &expected);
         }
         if let Err(hrm_model::ModelError::Config { field, got, expected }) = model.resolve(2, 1, 1).validate()
         {

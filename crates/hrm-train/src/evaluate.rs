@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use hrm_backend::HrmBackend;
-use hrm_data::dataset::EvalBatches;
 use hrm_model::{
     Hrm,
     act::PuzzleBatch,
@@ -11,7 +10,7 @@ use hrm_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::data;
+use crate::data::{self, Evaluation, TaskScores};
 
 /// How good a model is on a set of puzzles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -30,26 +29,28 @@ pub struct EvalReport {
     pub q_halt_accuracy: f64,
     /// Mean number of segments.
     pub mean_steps: f64,
+    /// How good the answers are by the rules of the task, whatever the labels say.
+    #[serde(flatten)]
+    pub task: TaskScores,
     /// Wall-clock seconds.
     pub seconds: f64,
 }
 
-/// Runs `model` for `max_steps` segments on every batch.
+/// Runs `model` for `max_steps` segments on every batch of `puzzles`.
 pub fn evaluate<B: HrmBackend>(
     model: &Hrm<B>,
-    batches: EvalBatches,
+    mut puzzles: Evaluation,
     loss: LossKind,
     max_steps: usize,
     device: &B::Device,
 ) -> EvalReport {
     let start = Instant::now();
     let mut sum = Metrics::default();
-    for batch in batches {
-        let valid = batch.valid_rows;
-        let batch: PuzzleBatch<B> = data::to_device(&batch.batch, device);
+    while let Some(rows) = puzzles.next() {
+        let valid = rows.valid_rows;
+        let batch: PuzzleBatch<B> = data::to_device(&rows.batch, device);
         let labels = batch.labels.clone();
-        let [rows, _] = labels.dims();
-        let mut carry = model.empty_carry(rows).admit(model, batch);
+        let mut carry = model.empty_carry(rows.batch.rows).admit(model, batch);
         let mut last = None;
         for _ in 0..max_steps {
             let (next, output) = model.segment(carry);
@@ -63,7 +64,10 @@ pub fn evaluate<B: HrmBackend>(
         output.q_continue = output.q_continue.narrow(0, 0, valid);
         let labels = labels.narrow(0, 0, valid);
         let steps = carry.steps.narrow(0, 0, valid);
-        let correctness = Correctness::new(output.predictions(), labels.clone());
+        let predictions = output.predictions();
+        let answers: Vec<u8> = predictions.to_data().iter::<i64>().map(token).collect();
+        puzzles.judge(&rows, &answers, &output.q_halt.to_data().iter().collect::<Vec<f32>>());
+        let correctness = Correctness::new(predictions, labels.clone());
         let act_loss = loss::act_loss(loss, &output, labels, &correctness, None);
         let all = steps.clone().greater_equal_elem(0);
         let metrics = Metrics::tensor(&act_loss, &correctness, output.q_halt, all, steps);
@@ -79,6 +83,12 @@ pub fn evaluate<B: HrmBackend>(
         exact_accuracy: sum.exact_accuracy / count,
         q_halt_accuracy: sum.q_halt_accuracy / count,
         mean_steps: sum.steps / count,
+        task: puzzles.scores(),
         seconds: start.elapsed().as_secs_f64(),
     }
+}
+
+/// Tokens are below the vocabulary size, which the dataset format bounds by 256.
+fn token(token: i64) -> u8 {
+    u8::try_from(token).unwrap_or(u8::MAX)
 }

@@ -11,7 +11,7 @@ use std::{
 
 use burn::tensor::{Int, Tensor, TensorData};
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
-use hrm_data::dataset::{SamplerState, TrainSampler};
+use hrm_data::dataset::SamplerState;
 use hrm_model::{Hrm, ModelConfig, ModelError, act::Carry, loss::Metrics};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,11 +19,12 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    checkpoint::{self, CheckpointError, Loaded},
+    checkpoint::{self, CheckpointError, Loaded, Retention, Snapshot},
     config::{ConfigError, Recipe, ResolvedRecipe},
-    data::{self, DataError, TaskData},
+    curriculum,
+    data::{self, DataError, Sampler, TaskData},
     evaluate::{EvalReport, evaluate},
-    optim::{self, CosineSchedule, Ema, Optimizer, SignSgd, total_steps, trained_weights},
+    optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
     run::{RunDir, RunError},
     step::{StepSettings, train_step},
 };
@@ -42,11 +43,13 @@ pub struct TrainOptions {
 }
 
 /// What may differ when a run is resumed: values that do not change what the remaining steps compute.
-pub const RESUMABLE_CHANGES: [&str; 7] = [
+pub const RESUMABLE_CHANGES: [&str; 9] = [
     "train.stop_after",
     "train.log_interval",
     "train.checkpoint_interval",
     "train.keep_checkpoints",
+    "train.keep_every",
+    "train.checkpoint_moments",
     "eval.interval",
     "eval.batch_size",
     "eval.limit",
@@ -61,7 +64,7 @@ pub struct StepReport {
     pub epoch: f64,
     /// What was minimised: the total loss divided by the global batch.
     pub loss: f64,
-    /// Cross-entropy per sequence.
+    /// Cross-entropy per sequence, against the labels themselves and with all segments weighing the same.
     pub lm_loss: f64,
     /// Binary cross-entropy of `q_halt` per sequence.
     pub q_halt_loss: f64,
@@ -215,18 +218,27 @@ pub fn train<A: HrmAutodiffBackend>(
         resume_run::<A>(&run_dir, recipe, &data, device, observer)?
     } else {
         let trainer = Trainer::<A>::new(recipe, &data, device)?;
-        (RunDir::create(&run_dir, &trainer.recipe)?, trainer)
+        (RunDir::create(&run_dir, &trainer.recipe, &A::name(device))?, trainer)
     };
     let result = trainer.run(&mut run, &data, &stop, observer);
-    if let Err(error) = &result {
+    let how = match &result {
+        Ok(summary) => format!("{:?}", summary.ending),
+        Err(error) => format!("stopped by an error: {error}"),
+    };
+    if result.is_err() {
         // The run directory may be what failed: the error itself is what counts.
-        let _ = run.log(&format!("stopped by an error: {error}"));
+        let _ = run.log(&how);
+    }
+    if let Err(error) = run.end(trainer.step, &how)
+        && result.is_ok()
+    {
+        observer.on_message(&format!("warning: {error}"));
     }
     result
 }
 
-/// Runs some steps of a recipe and throws them away: GPU backends compile and tune their kernels for the recipe's
-/// shapes then, and keep the result on disk for the runs that follow. Gives the seconds of each step, and of one
+/// Runs some steps of a recipe and throws them away: GPU backends then time kernels for the recipe's shapes, and keep on disk
+/// which are fastest, for the runs that follow. Gives the seconds of each step, and of one
 /// evaluated batch at the end.
 ///
 /// # Errors
@@ -248,7 +260,7 @@ pub fn warm_up<A: HrmAutodiffBackend>(
         seconds.push(start.elapsed().as_secs_f64());
     }
     let inner = trainer.model().inner();
-    let batches = data.eval_batches(eval.batch_size, eval.batch_size);
+    let batches = data.evaluation(eval.batch_size, eval.batch_size);
     let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, device);
     seconds.push(report.seconds);
     Ok(seconds)
@@ -279,25 +291,14 @@ fn resume_run<A: HrmAutodiffBackend>(
         }
     }
     let folder = run_dir.join("checkpoints");
-    let all = checkpoint::list(&folder)?;
-    let mut newest = None;
-    for (_, path) in all.iter().rev() {
-        match checkpoint::load::<A, SamplerState>(path, device) {
-            Ok(loaded) => {
-                newest = Some(loaded);
-                break;
-            }
-            Err(error) => observer.on_message(&format!("warning: {error}; trying the one before")),
-        }
-    }
-    let trainer = match newest {
+    let warn = |warning: &str| observer.on_message(warning);
+    let trainer = match checkpoint::load_newest::<A, SamplerState>(&folder, device, warn)? {
         Some(loaded) => Trainer::<A>::from_checkpoint(recipe, data, loaded)?,
         // Killed before the first checkpoint: nothing is lost but the steps since the start.
-        None if all.is_empty() => Trainer::<A>::new(recipe, data, device)?,
-        None => return Err(CheckpointError::Absent { path: folder }.into()),
+        None => Trainer::<A>::new(recipe, data, device)?,
     };
     checkpoint::remove_partial(&folder)?;
-    let mut run = RunDir::resume(run_dir, trainer.step)?;
+    let mut run = RunDir::resume(run_dir, trainer.step, &trainer.recipe, &A::name(device))?;
     let message = match trainer.step {
         0 => "the run has no checkpoint yet: starting from the beginning".to_owned(),
         step => format!("resumed after step {step}"),
@@ -331,14 +332,14 @@ struct Trainer<A: HrmAutodiffBackend> {
     optimizer: Optimizer<A::InnerBackend>,
     sign_sgd: SignSgd,
     ema: Option<Ema<A::InnerBackend>>,
-    schedule: CosineSchedule,
-    sampler: TrainSampler,
+    schedule: Schedule,
+    sampler: Sampler,
     step: u64,
 }
 
 impl<A: HrmAutodiffBackend> Trainer<A> {
     fn new(recipe: ResolvedRecipe, data: &TaskData, device: &A::Device) -> Result<Self, TrainError> {
-        let metadata = data.train.metadata();
+        let metadata = data.metadata();
         let config = recipe.recipe.model.resolve(
             metadata.vocab_size,
             metadata.seq_len,
@@ -375,10 +376,10 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         recipe: ResolvedRecipe,
         data: &TaskData,
         state: (Hrm<A>, Carry<A::InnerBackend>),
-        sampler: TrainSampler,
+        sampler: Sampler,
     ) -> Self {
         let Recipe { train, .. } = &recipe.recipe;
-        let metadata = data.train.metadata();
+        let metadata = data.metadata();
         let total_steps = match train.max_steps {
             0 => total_steps(
                 train.epochs,
@@ -390,12 +391,13 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         };
         Self {
             sign_sgd: SignSgd { weight_decay: train.puzzle_emb_weight_decay },
-            schedule: CosineSchedule {
+            schedule: Schedule {
+                decay: train.lr_schedule,
                 warmup_steps: train.lr_warmup_steps,
                 total_steps,
                 min_ratio: train.lr_min_ratio,
             },
-            ema: (train.ema > 0.0).then(|| Ema::new(train.ema, &state.0)),
+            ema: (train.ema > 0.0).then(|| Ema::new(train.ema, train.ema_start, &state.0)),
             state: Some(state),
             optimizer: Optimizer::new(train.param_groups()),
             sampler,
@@ -426,11 +428,12 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             parameters: self.model().parameter_table().parameters(),
             total_steps: total,
             first_step: self.step,
-            train_examples: data.train.examples(),
-            test_examples: data.test.examples(),
+            train_examples: data.train_examples(),
+            test_examples: data.test_examples(),
             batch_size: train.global_batch_size,
         };
         observer.on_start(&start);
+        run.begin(total, start.parameters)?;
         run.log(&format!(
             "{} parameters, {} training and {} held-out puzzles, batch {}, steps {} to {total}",
             start.parameters,
@@ -482,15 +485,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     }
 
     fn one_step(&mut self) -> PendingStep<A::InnerBackend> {
-        let Recipe { train, .. } = &self.recipe.recipe;
         self.step += 1;
-        let settings = StepSettings {
-            loss: train.loss,
-            global_batch: train.global_batch_size,
-            grad_clip: (train.grad_clip > 0.0).then_some(train.grad_clip),
-            lr: self.schedule.rate(train.lr, self.step),
-            puzzle_emb_lr: self.schedule.rate(train.puzzle_emb_lr, self.step),
-        };
+        let settings = self.settings();
         let device = self.model().device();
         let batch = data::to_device(&self.sampler.next_batch(), &device);
         let min_steps = self.exploration(&device);
@@ -498,7 +494,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let (model, output) =
             train_step(model, carry, batch, min_steps, &mut self.optimizer, self.sign_sgd, &settings);
         if let Some(ema) = &mut self.ema {
-            ema.update(&model);
+            ema.update(self.step, &model);
         }
         self.state = Some((model, output.carry));
         PendingStep {
@@ -507,6 +503,20 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             lr: settings.lr,
             puzzle_emb_lr: settings.puzzle_emb_lr,
             metrics: output.metrics,
+        }
+    }
+
+    /// What the recipe says about the step.
+    fn settings(&self) -> StepSettings {
+        let Recipe { train, .. } = &self.recipe.recipe;
+        StepSettings {
+            loss: train.loss_settings(),
+            global_batch: train.global_batch_size,
+            accumulate: train.accumulate,
+            cycles: curriculum::cycles(&train.curriculum, self.step, self.schedule.total_steps),
+            grad_clip: (train.grad_clip > 0.0).then_some(train.grad_clip),
+            lr: self.schedule.rate(train.lr, self.step),
+            puzzle_emb_lr: self.schedule.rate(train.puzzle_emb_lr, self.step),
         }
     }
 
@@ -542,13 +552,19 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     ) -> Result<EvalReport, TrainError> {
         let Recipe { train, eval, .. } = &self.recipe.recipe;
         let inner = self.evaluated_model();
-        let batches = data.eval_batches(eval.batch_size, eval.limit);
+        let batches = data.evaluation(eval.batch_size, eval.limit);
         let device = self.model().device();
         let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, &device);
         let row = EvalRow { step: self.step, eval: report };
         run.metrics(&row)?;
+        let by_rules: String = report
+            .task
+            .rows()
+            .iter()
+            .map(|(name, share)| format!(", {name} {:.2} %", share * 100.0))
+            .collect();
         run.log(&format!(
-            "step {} evaluation: exact {:.2} %, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
+            "step {} evaluation: exact {:.2} %{by_rules}, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
             self.step,
             report.exact_accuracy * 100.0,
             report.token_accuracy * 100.0,
@@ -572,17 +588,19 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
 
     fn save(&self, run: &mut RunDir) -> Result<PathBuf, TrainError> {
         let (model, carry) = self.state();
-        let path = checkpoint::save(
-            &run.checkpoints(),
-            self.step,
-            &self.recipe.to_toml(),
+        let train = &self.recipe.recipe.train;
+        let snapshot = Snapshot {
+            step: self.step,
+            recipe: &self.recipe.to_toml(),
             model,
-            &self.optimizer,
-            self.ema.as_ref(),
+            optimizer: &self.optimizer,
+            ema: self.ema.as_ref(),
             carry,
-            self.sampler.state(),
-            self.recipe.recipe.train.keep_checkpoints,
-        )?;
+            sampler: self.sampler.state(),
+            moments: train.checkpoint_moments,
+        };
+        let retention = Retention { newest: train.keep_checkpoints, every: train.keep_every };
+        let path = checkpoint::save(&run.checkpoints(), snapshot, retention)?;
         run.log(&format!("step {} checkpoint {}", self.step, path.display()))?;
         Ok(path)
     }
@@ -632,11 +650,10 @@ impl<B: HrmBackend> Pending<B> {
             let metrics = Metrics::from_values(values);
             let per_sequence = |sum: f64| sum / self.batch as f64;
             let mean = |sum: f64| (metrics.count > 0.0).then(|| sum / metrics.count);
-            let total = metrics.lm_loss + 0.5 * (metrics.q_halt_loss + metrics.q_continue_loss);
             let report = StepReport {
                 step: step.step,
                 epoch: step.epoch,
-                loss: per_sequence(total),
+                loss: per_sequence(metrics.loss),
                 lm_loss: per_sequence(metrics.lm_loss),
                 q_halt_loss: per_sequence(metrics.q_halt_loss),
                 q_continue_loss: per_sequence(metrics.q_continue_loss),

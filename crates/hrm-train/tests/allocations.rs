@@ -1,7 +1,7 @@
 //! How much the tiny model allocates: counts that do not depend on how busy the machine is, so a fused operator that
 //! falls apart, a weight that is packed again at each use or a graph that leaks shows in CI.
 //!
-//! If a change moves a count on purpose, write the new one here and say why in the commit.
+//! If a change moves a count on purpose, up or down, write the new one here and say why in the commit.
 #![cfg(feature = "flex")]
 
 use std::{
@@ -99,16 +99,10 @@ fn allocations_of_a_segment_and_of_a_training_step() {
     let again = counted(segment);
     println!("segment: {ours:?}");
     assert_eq!((ours.tensors, ours.bytes), (again.tensors, again.bytes), "each segment costs the same");
-    assert_at_most("a segment", ours, SEGMENT);
+    assert_as_measured("a segment", ours, SEGMENT);
 
+    let settings = StepSettings::new(LossKind::Stablemax, ROWS, 1e-4);
     let mut adam = Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
-    let settings = StepSettings {
-        loss: LossKind::Stablemax,
-        global_batch: ROWS,
-        grad_clip: None,
-        lr: 1e-4,
-        puzzle_emb_lr: 1e-4,
-    };
     let mut state = Some((model.clone(), inner.empty_carry(ROWS)));
     let mut step = || {
         let (model, carry) = state.take().expect("put back below");
@@ -121,20 +115,23 @@ fn allocations_of_a_segment_and_of_a_training_step() {
     let live = LIVE.load(Relaxed);
     let ours = counted(&mut step);
     println!("training step: {ours:?}");
-    assert_at_most("a training step", ours, TRAINING_STEP);
+    assert_as_measured("a training step", ours, TRAINING_STEP);
     (0..30).for_each(|_| step());
     let growth = LIVE.load(Relaxed) - live;
     assert!(growth.unsigned_abs() < 64 << 10, "31 steps left {growth} bytes behind: a graph leaks");
 }
 
-/// Measured when this was written; 5 % more fails.
+/// Measured when this was written.
 const SEGMENT: Allocated = Allocated { tensors: 104, bytes: 5_481_472 };
 const TRAINING_STEP: Allocated = Allocated { tensors: 377, bytes: 18_747_040 };
 
-fn assert_at_most(what: &str, got: Allocated, expected: Allocated) {
-    let most = |n: u64| n + n / 20;
+/// Counts are the same on every machine. One more tensor in each block is 12 more in a segment; 2 % leave room for one or two
+/// in the whole of it. Fewer fail too: the count here must follow, or the next regression hides behind the old one. Bytes
+/// depend on the processor, by the layout of packed weights, and may only not grow.
+fn assert_as_measured(what: &str, got: Allocated, expected: Allocated) {
     assert!(
-        got.tensors <= most(expected.tensors) && got.bytes <= most(expected.bytes),
-        "{what} allocates {got:?}, before it was {expected:?}"
+        got.tensors.abs_diff(expected.tensors) <= expected.tensors / 50
+            && got.bytes <= expected.bytes + expected.bytes / 20,
+        "{what} allocates {got:?}, before it was {expected:?}: if that is meant, write the new counts here"
     );
 }

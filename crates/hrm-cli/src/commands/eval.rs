@@ -11,12 +11,15 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
-    dataset::Dataset,
+    dataset::{Dataset, Metadata},
+    maze,
+    render::{self, Chart, Picture, Scale, Series, charts},
     sudoku::{BuildOptions, RecordReader, dataset as build},
+    task::{Family, Shape},
 };
 use hrm_model::{Hrm, ModelConfig, loss::LossKind};
 use hrm_train::{
-    data::eval_batches,
+    data::Evaluation as Puzzles,
     evaluate::{EvalReport, evaluate},
     infer::{self, Axis, Curve, CurveLimits, InferOptions, InferenceReport, Rows, Selection, Solver},
 };
@@ -44,7 +47,7 @@ Examples:
 
 --data DIR takes DIR/test if it is there.
 
---curve[=PREFIX] prints a table and writes PREFIX.json. It goes up to --max-steps (by default
+--curve[=PREFIX] prints a table and writes PREFIX.json, PREFIX.svg and PREFIX.png. It goes up to --max-steps (by default
 four times the model's), --vote and --restarts (by default 8 each); 1 leaves an axis out.")]
 pub struct Args {
     /// Model: a .safetensors file, a checkpoint folder, or a run folder
@@ -53,6 +56,9 @@ pub struct Args {
     /// Puzzles: a dataset folder in the reference's format, or CSV source,question,answer,rating
     #[arg(long, short, value_name = "DIR|CSV")]
     data: PathBuf,
+    /// What the puzzles are, where their size does not tell
+    #[arg(long, value_name = "TASK")]
+    task: Option<Family>,
     /// Only the first N puzzles
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -90,6 +96,7 @@ enum Loss {
 struct Evaluation<'a> {
     files: &'a [PathBuf],
     dataset: Arc<Dataset>,
+    shape: Option<Shape>,
     args: &'a Args,
 }
 
@@ -121,17 +128,19 @@ pub fn run(args: Args) -> Result<()> {
     let config = Header::read(file)?.config()?;
     let pictures = args.curve.as_deref().map(|prefix| CurveFiles::new(prefix, args.force)).transpose()?;
     let limit = args.limit.map_or(usize::MAX, |n| n as usize);
-    let dataset = load(&args.data, limit)?;
+    let told = Shape::of(config.seq_len, config.vocab_size, args.task);
+    let (dataset, shape) = load(&args.data, limit, args.task.or(told.map(Shape::family)))?;
     fits(&config, &dataset).with_context(|| format!("{} and {}", file.display(), args.data.display()))?;
-    let outcome = backend.run(Evaluation { files: &files, dataset: Arc::new(dataset), args: &args })?;
+    let dataset = Arc::new(dataset);
+    let outcome = backend.run(Evaluation { files: &files, dataset, shape, args: &args })?;
     let mut out = io::stdout().lock();
     let json = match &outcome {
         Outcome::Report(report) => serde_json::to_string_pretty(report),
         Outcome::Curve(curve) => serde_json::to_string_pretty(curve),
     }
     .context("cannot write JSON")?;
-    if let (Outcome::Curve(_), Some(files)) = (&outcome, &pictures) {
-        files.write(&json)?;
+    if let (Outcome::Curve(curve), Some(files)) = (&outcome, &pictures) {
+        files.write(&json, &curve_picture(curve))?;
     }
     match &outcome {
         _ if args.json => writeln!(out, "{json}")?,
@@ -146,18 +155,28 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The first `limit` puzzles of a dataset folder or a puzzle file.
-fn load(path: &Path, limit: usize) -> Result<Dataset> {
+/// The first `limit` puzzles of a dataset folder or a puzzle file, and what they are.
+fn load(path: &Path, limit: usize, family: Option<Family>) -> Result<(Dataset, Option<Shape>)> {
     if path.is_dir() {
         let test = path.join("test");
         let folder = if path.join("dataset.json").exists() || !test.exists() { path } else { &test };
         let dataset = Dataset::load(folder)?;
-        return Ok(if limit < dataset.groups() { dataset.head(limit) } else { dataset });
+        let dataset = if limit < dataset.groups() { dataset.head(limit) } else { dataset };
+        let Metadata { seq_len, vocab_size, .. } = *dataset.metadata();
+        return Ok((dataset, Shape::of(seq_len, vocab_size, family)));
+    }
+    if family == Some(Family::Maze) {
+        let mut records = maze::read_records(path)?;
+        records.truncate(limit);
+        let (dataset, _) = maze::from_records(&records, 0).with_context(|| path.display().to_string())?;
+        let shape = records.first().map(|r| Shape::Maze { rows: r.maze.rows(), cols: r.maze.cols() });
+        return Ok((dataset, shape));
     }
     let records = RecordReader::open(path)?.take(limit).collect::<Result<Vec<_>, _>>()?;
     let (dataset, _) = build::from_records(&records, &BuildOptions::default())
         .with_context(|| path.display().to_string())?;
-    Ok(dataset)
+    let shape = records.first().map(|record| Shape::Sudoku(record.puzzle.geometry()));
+    Ok((dataset, shape))
 }
 
 fn fits(config: &ModelConfig, dataset: &Dataset) -> Result<()> {
@@ -185,7 +204,7 @@ impl Job for Evaluation<'_> {
     type Output = Outcome;
 
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Outcome> {
-        let Self { files, dataset, args } = self;
+        let Self { files, dataset, shape, args } = self;
         let loaded = files
             .iter()
             .map(|file| models::load(file, device))
@@ -193,7 +212,6 @@ impl Job for Evaluation<'_> {
         let models: Vec<&Hrm<_>> = loaded.iter().collect();
         let Some(model) = models.first() else { bail!("expected a checkpoint") };
         let options = args.infer.options();
-        let (seq_len, vocab_size) = (model.config().seq_len, model.config().vocab_size);
         let trained_steps = model.config().halt_max_steps;
         if args.curve.is_some() {
             let or = |asked: usize, default: usize| if asked > 1 { asked } else { default };
@@ -204,11 +222,11 @@ impl Job for Evaluation<'_> {
             };
             // The axis of steps goes further than the others, which run as the model was trained.
             let options = InferOptions { max_steps: None, ..options };
-            let puzzles = infer::of_shape(seq_len, vocab_size, limits.votes, options.seed);
+            let puzzles = infer::of_shape(shape, limits.votes, options.seed);
             let rows = Rows::of_dataset(&dataset);
             return Ok(Outcome::Curve(infer::curve(&models, puzzles.as_ref(), options, limits, &rows)?));
         }
-        let puzzles = infer::of_shape(seq_len, vocab_size, options.votes, options.seed);
+        let puzzles = infer::of_shape(shape, options.votes, options.seed);
         let measured = |wanted: bool| -> Result<Option<InferenceReport>> {
             if !wanted {
                 return Ok(None);
@@ -223,7 +241,7 @@ impl Job for Evaluation<'_> {
                 Loss::Softmax => LossKind::Softmax,
             };
             let steps = options.max_steps.unwrap_or(trained_steps);
-            evaluate(model, eval_batches(&dataset, options.batch, 0), loss, steps, device)
+            evaluate(model, Puzzles::of_rows(&dataset, shape, options.batch, 0), loss, steps, device)
         });
         let (halting, inference) = (measured(args.halting && !scales)?, measured(scales)?);
         Ok(Outcome::Report(Report { fixed, halting, inference }))
@@ -244,10 +262,14 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
             exact_accuracy,
             q_halt_accuracy,
             mean_steps,
+            task,
             seconds,
         } = fixed;
         writeln!(out, "puzzles          {examples}")?;
         writeln!(out, "exact accuracy   {}", percent(*exact_accuracy))?;
+        for (name, share) in task.rows() {
+            writeln!(out, "{name:<16} {}", percent(share))?;
+        }
         writeln!(out, "token accuracy   {}", percent(*token_accuracy))?;
         writeln!(out, "q-halt accuracy  {}", percent(*q_halt_accuracy))?;
         writeln!(out, "loss             {lm_loss:.4} (cells), {q_halt_loss:.4} (halting)")?;
@@ -294,26 +316,39 @@ fn print_inference(out: &mut impl Write, report: &InferenceReport) -> io::Result
 /// Where a curve goes.
 struct CurveFiles {
     json: PathBuf,
+    svg: PathBuf,
+    png: PathBuf,
 }
 
 impl CurveFiles {
-    /// A file that may be written, checked before the long work.
+    /// Files that may be written, checked before the long work.
     fn new(prefix: &Path, force: bool) -> Result<Self> {
-        let mut name = prefix.as_os_str().to_owned();
-        name.push(".json");
-        let json = PathBuf::from(name);
-        models::may_write(&json, force)?;
-        Ok(Self { json })
+        let with = |ending: &str| {
+            let mut name = prefix.as_os_str().to_owned();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        let files = Self { json: with(".json"), svg: with(".svg"), png: with(".png") };
+        for path in [&files.json, &files.svg, &files.png] {
+            models::may_write(path, force)?;
+        }
+        Ok(files)
     }
 
-    fn write(&self, json: &str) -> Result<()> {
-        fs::write(&self.json, json).with_context(|| format!("cannot write {}", self.json.display()))
+    fn write(&self, json: &str, picture: &Picture) -> Result<()> {
+        let png = picture.png(2.0)?;
+        for (path, bytes) in
+            [(&self.json, json.as_bytes()), (&self.svg, picture.svg().as_bytes()), (&self.png, &png)]
+        {
+            fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
     }
 }
 
 impl std::fmt::Display for CurveFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.json.display())
+        write!(f, "{}, {}, {}", self.json.display(), self.svg.display(), self.png.display())
     }
 }
 
@@ -354,4 +389,32 @@ fn print_curve(out: &mut impl Write, curve: &Curve) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Two panels over the steps that a puzzle takes: what is chosen, and what verification would find.
+fn curve_picture(curve: &Curve) -> Picture {
+    let panel = |title: &str, value: fn(&infer::CurvePoint) -> f64| Chart {
+        title: title.to_owned(),
+        x: render::Axis {
+            label: "steps a puzzle".to_owned(),
+            scale: Scale::Log,
+            range: None,
+            percent: false,
+        },
+        y: render::Axis { label: String::new(), scale: Scale::Linear, range: None, percent: true },
+        series: curve
+            .series
+            .iter()
+            .zip(Series::COLOURS)
+            .map(|(series, colour)| Series {
+                name: series_name(series.axis, series.select),
+                colour,
+                trace: render::Trace::Marked,
+                points: series.points.iter().map(|point| (point.segments, value(point))).collect(),
+            })
+            .collect(),
+    };
+    let exact = panel("right answers chosen", |point| point.valid.unwrap_or(point.exact));
+    let any = panel("any answer right (with --verify)", |point| point.any);
+    charts(&format!("accuracy against compute, {}", count(curve.examples, "puzzle")), &[exact, any], 2)
 }

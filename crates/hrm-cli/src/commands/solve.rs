@@ -12,6 +12,7 @@ use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
     render::{self, Style},
     sudoku::{Board, Geometry, decode_tokens, encode_tokens},
+    task::Shape,
 };
 use hrm_model::Hrm;
 use hrm_train::infer::{self, Answer, InferOptions, Query, Solver, Sources};
@@ -281,8 +282,8 @@ impl Job for SolveJob<'_> {
                 .collect::<Result<Vec<Hrm<A::InnerBackend>>>>()?;
             let models: Vec<&Hrm<A::InnerBackend>> = loaded.iter().collect();
             infos.push(ModelInfo::new(files, &models, self.options));
-            let (seq_len, vocab_size) = (geometry.cells(), geometry.side() + 2);
-            let puzzles = infer::of_shape(seq_len, vocab_size, self.options.votes, self.options.seed);
+            let shape = Some(Shape::Sudoku(*geometry));
+            let puzzles = infer::of_shape(shape, self.options.votes, self.options.seed);
             let solver = Solver::new(&models, puzzles.as_ref(), self.options)?;
             let (places, queries): (Vec<usize>, Vec<Query>) = self
                 .entries

@@ -3,10 +3,8 @@
 use std::fmt;
 
 use hrm_data::{
-    maze,
     random::{Purpose, stream},
-    sudoku::Geometry,
-    task::{Beliefs, Exact, Mazes, Sudoku, Task, TokenSymmetry},
+    task::{AnyTask, Beliefs, Exact, Shape, TokenSymmetry},
 };
 
 use super::Query;
@@ -87,18 +85,17 @@ impl Puzzles for Unknown {
     }
 }
 
-/// Any [`Task`] of `hrm-data`: its random symmetries are the views, the same for every puzzle.
+/// Any [`Task`](hrm_data::task::Task) of `hrm-data`: its random symmetries are the views, the same for every puzzle.
 #[derive(Debug, Clone)]
-pub struct TaskPuzzles<T> {
-    task: T,
+pub struct TaskPuzzles {
+    task: AnyTask,
     /// Different symmetries with their inverses, the identity first.
     views: Vec<(TokenSymmetry, TokenSymmetry)>,
-    searches: bool,
 }
 
-impl<T: Task> TaskPuzzles<T> {
-    /// A task with at most `views` views, a function of the seed. `searches` says whether the task has an exact solver.
-    pub fn new(task: T, views: usize, seed: u64, searches: bool) -> Self {
+impl TaskPuzzles {
+    /// A task with at most `views` views, a function of the seed.
+    pub fn new(task: AnyTask, views: usize, seed: u64) -> Self {
         let identity = TokenSymmetry::identity(task.seq_len());
         let mut found = vec![(identity.clone(), identity)];
         let mut misses = 0;
@@ -114,11 +111,11 @@ impl<T: Task> TaskPuzzles<T> {
             let inverse = symmetry.inverse();
             found.push((symmetry, inverse));
         }
-        Self { task, views: found, searches }
+        Self { task, views: found }
     }
 }
 
-impl<T: Task> Puzzles for TaskPuzzles<T> {
+impl Puzzles for TaskPuzzles {
     fn name(&self) -> &str {
         self.task.name()
     }
@@ -144,29 +141,24 @@ impl<T: Task> Puzzles for TaskPuzzles<T> {
     }
 
     fn check(&self, query: &Query, answer: &[u8]) -> Option<bool> {
-        let puzzle = self.task.decode(&query.tokens).ok()?;
-        Some(self.task.verify(&puzzle, answer).is_ok())
+        Some(self.task.verify(&query.tokens, answer).is_ok())
     }
 
     fn has_search(&self) -> bool {
-        self.searches
+        true
     }
 
     fn search(&self, query: &Query, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
-        self.task.search(&self.task.decode(&query.tokens).ok()?, beliefs, max_nodes)
+        self.task.search(&query.tokens, beliefs, max_nodes).ok()?
     }
 }
 
-/// The task whose tokens have this shape, if it is one that can be told by it: Sudoku of any size, mazes on a square.
-pub fn of_shape(seq_len: usize, vocab_size: usize, views: usize, seed: u64) -> Box<dyn Puzzles> {
-    if let Some(geometry) = Geometry::from_cells(seq_len).filter(|g| g.side() + 2 == vocab_size) {
-        return Box::new(TaskPuzzles::new(Sudoku { geometry }, views, seed, true));
+/// Puzzles of a shape; without one, or of a shape without rules (ARC), tokens only.
+pub fn of_shape(shape: Option<Shape>, views: usize, seed: u64) -> Box<dyn Puzzles> {
+    match shape.and_then(Shape::task) {
+        Some(task) => Box::new(TaskPuzzles::new(task, views, seed)),
+        None => Box::new(Unknown),
     }
-    let side = seq_len.isqrt();
-    if side * side == seq_len && vocab_size == maze::SYMBOLS.len() + 1 {
-        return Box::new(TaskPuzzles::new(Mazes { rows: side, cols: side }, views, seed, true));
-    }
-    Box::new(Unknown)
 }
 
 impl fmt::Debug for dyn Puzzles + '_ {

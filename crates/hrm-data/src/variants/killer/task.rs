@@ -21,7 +21,8 @@ use crate::grid::Dihedral;
 use crate::random;
 use crate::render::{self, Picture, Style};
 use crate::sudoku::{Board, BoardError, Geometry};
-use crate::task::{Task, TokenSymmetry};
+use crate::task::{Beliefs, Exact, MAX_NODES, Solutions, Task, TokenSymmetry};
+use crate::variants::Search;
 
 /// Killer Sudoku of one shape as a [`Task`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +234,34 @@ impl Task for KillerTask {
 
     fn augmentation(&self) -> Augmentation {
         Augmentation::KillerSymmetry { geometry: self.geometry }
+    }
+
+    fn parse(&self, text: &str) -> Result<Killer, KillerTaskError> {
+        Ok(text.parse()?)
+    }
+
+    fn line(&self, puzzle: &Killer) -> String {
+        puzzle.to_line()
+    }
+
+    /// The board alone: cages have no digits.
+    fn answer_line(&self, puzzle: &Killer, answer: &[u8]) -> String {
+        self.answer(answer).map_or_else(|_| puzzle.to_line(), |board| board.to_line())
+    }
+
+    fn solutions(&self, puzzle: &Killer) -> Solutions<Board> {
+        puzzle.search(2, MAX_NODES).into()
+    }
+
+    fn class(&self, puzzle: &Killer) -> Vec<u8> {
+        self.encode(&puzzle.canonical())
+    }
+
+    /// The search of the variant takes no beliefs.
+    fn search(&self, puzzle: &Killer, _: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
+        let Search { first, work, .. } = puzzle.search(1, max_nodes);
+        let answer = self.encode_solution(puzzle, &first?);
+        Some(Exact { answer, guesses: work.guesses, nodes: work.nodes })
     }
 
     /// Only the digits of the answer are looked at: `[side * side]` or `[3 * side * side]` tokens.
