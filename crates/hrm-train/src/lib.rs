@@ -4,6 +4,7 @@
 //! [`evaluate::evaluate`] and [`infer`] use what came out.
 
 mod accumulate;
+pub mod chains;
 pub mod checkpoint;
 pub mod config;
 pub mod curriculum;

@@ -6,7 +6,7 @@
 
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use hrm_data::random::{Purpose, below, stream};
-use hrm_model::{Hrm, State, init::Initializer};
+use hrm_model::{Hrm, InitState, State, init::Initializer};
 
 /// Vectors in the table.
 const ROWS: usize = 4096;
@@ -14,10 +14,17 @@ const ROWS: usize = 4096;
 /// A place in the sequence of random states: equal keys give equal noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Which chain: the number of a restart in inference; of a step, slot and chain in training.
+    /// Which chain: an attempt in inference, a slot in training.
     pub chain: u64,
-    /// How many segments the chain has run.
+    /// When: segments run in inference, steps in training.
     pub step: u64,
+}
+
+impl Key {
+    /// The place of the initial state rather than of noise.
+    const fn initial(self) -> Self {
+        Self { chain: self.chain | 1 << 63, step: self.step }
+    }
 }
 
 /// Where noise comes from.
@@ -75,6 +82,27 @@ impl<B: Backend> Noise<B> {
         let scale = Tensor::<B, 1>::from_data(TensorData::new(deviations.to_vec(), [keys.len()]), &device);
         let scale = scale.cast(self.dtype).reshape([keys.len(), 1, 1]);
         State { z_h: state.z_h + noise.z_h * scale.clone(), z_l: state.z_l + noise.z_l * scale }
+    }
+
+    /// Where new sequences start: at random, one for each key, or at the model's fixed vectors, as its configuration says.
+    ///
+    /// Of several chains on a puzzle (slot `puzzle * chains + chain`), all but the first get another vector for `z_l` where
+    /// the states are fixed.
+    pub fn initial_states(&self, model: &Hrm<B>, keys: &[Key], chains: usize) -> State<B> {
+        if model.config().init_state == InitState::Random {
+            let keys: Vec<Key> = keys.iter().map(|key| key.initial()).collect();
+            return self.states(&keys);
+        }
+        let State { z_h, z_l } = model.initial_state(keys.len());
+        if chains == 1 {
+            return State { z_h, z_l };
+        }
+        let [slots, len, hidden] = z_l.dims();
+        let others = self.table.clone().narrow(0, 0, chains - 1).cast(self.dtype);
+        let first = model.l_init.val().cast(self.dtype).reshape([1, hidden]);
+        let vectors = Tensor::cat(vec![first, others], 0).reshape([1, chains, 1, hidden]);
+        let z_l = vectors.expand([slots / chains, chains, len, hidden]).reshape([slots, len, hidden]);
+        State { z_h, z_l }
     }
 
     fn rows(&self, picks: Vec<i32>) -> Tensor<B, 2> {

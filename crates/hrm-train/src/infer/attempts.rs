@@ -1,6 +1,7 @@
 //! The attempts that a puzzle gets, and which of their answers counts.
 
 use super::{InferOptions, Selection, Trace};
+use crate::noise::Key;
 
 /// What makes an attempt different from others at the same puzzle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,13 @@ pub(super) struct Attempt {
     pub view: usize,
     /// Which checkpoint.
     pub model: usize,
+}
+
+impl Attempt {
+    /// The place of its noise before a segment; the checkpoint does not matter.
+    pub fn key(self, step: u64) -> Key {
+        Key { chain: self.restart as u64 | (self.view as u64) << 32, step }
+    }
 }
 
 /// All attempts, cheap differences first: every checkpoint on every view, then the same with other noise.

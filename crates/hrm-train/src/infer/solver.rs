@@ -8,7 +8,7 @@ use std::{
 use burn::tensor::{DType, TensorData, activation, backend::Backend};
 use hrm_backend::HrmBackend;
 use hrm_data::task::Beliefs;
-use hrm_model::{Hrm, SegmentOutput, act::Carry};
+use hrm_model::{Hrm, InitState, SegmentOutput, act::Carry};
 
 use super::{
     Answer, Exactly, Halting, InferError, InferOptions, NoiseAt, Puzzles, Query, Selection, Source, Thought,
@@ -53,7 +53,8 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
         if !(options.noise >= 0.0 && options.noise.is_finite()) {
             return Err(InferError::Noise(options.noise));
         }
-        if options.restarts > 1 && options.noise == 0.0 {
+        let all_random = models.iter().all(|model| model.config().init_state == InitState::Random);
+        if options.restarts > 1 && options.noise == 0.0 && !all_random {
             return Err(InferError::SameRestarts(options.restarts));
         }
         for (index, model) in models.iter().enumerate() {
@@ -80,7 +81,10 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
         if options.fallback && !puzzles.has_search() {
             return Err(InferError::NoSearch(puzzles.name().to_owned()));
         }
-        let noise = |model: &&Hrm<B>| (options.restarts > 1).then(|| Noise::new(model, options.seed));
+        let noise = |model: &&Hrm<B>| {
+            let random = model.config().init_state == InitState::Random;
+            (options.restarts > 1 || random).then(|| Noise::new(model, options.seed))
+        };
         Ok(Self {
             models: models.to_vec(),
             noises: models.iter().map(noise).collect(),
@@ -231,10 +235,17 @@ impl<B: HrmBackend> Work<'_, '_, B> {
                 self.solver.puzzles.image(&self.queries[puzzle], self.solver.plan[attempt].view)
             })
             .collect();
+        let noise = self.solver.noises[lane].as_ref();
         let lane = &mut self.lanes[lane];
         let old = lane.carry.take().filter(|_| !kept.is_empty());
         let old = old.map(|carry| if holes == 0 { carry } else { batch::keep(carry, &kept) });
-        let new = (!queries.is_empty()).then(|| batch::fresh(model, &queries));
+        let new = (!queries.is_empty()).then(|| {
+            let carry = batch::fresh(model, &queries);
+            let Some(noise) = noise else { return carry };
+            let key = |&(_, attempt): &(usize, usize)| self.solver.plan[attempt].key(0);
+            let keys: Vec<Key> = starting.iter().map(key).collect();
+            Carry { state: noise.initial_states(model, &keys, 1), ..carry }
+        });
         lane.carry = match (old, new) {
             (Some(old), Some(new)) => Some(batch::join(old, new)),
             (old, new) => old.or(new),
@@ -320,11 +331,11 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let slots = self.lanes[lane].slots.iter();
         let (keys, deviations): (Vec<Key>, Vec<f32>) = slots
             .map(|slot| {
-                let Attempt { restart, view, .. } = self.solver.plan[slot.attempt];
+                let attempt = self.solver.plan[slot.attempt];
                 let step = slot.trace.steps as u64;
-                let due = restart > 0 && !slot.over && (options.noise_at == NoiseAt::EachStep || step == 0);
-                let chain = restart as u64 | (view as u64) << 32;
-                (Key { chain, step }, if due { options.noise } else { 0.0 })
+                let due =
+                    attempt.restart > 0 && !slot.over && (options.noise_at == NoiseAt::EachStep || step == 0);
+                (attempt.key(step), if due { options.noise } else { 0.0 })
             })
             .unzip();
         carry.state = noise.add_to(carry.state, &keys, &deviations);
