@@ -1,6 +1,7 @@
 //! Adaptive computation time (section 2, "ACT"): the carry between segments, halting, and its Q target.
 
-use burn::tensor::{Bool, Int, Tensor, activation, backend::Backend};
+use burn::tensor::{BasicOps, Bool, Int, Tensor, backend::Backend};
+use hrm_backend::functions;
 
 use crate::{Hrm, ModelConfig, SegmentOutput, State, loss::IGNORE_LABEL};
 
@@ -13,6 +14,26 @@ pub struct PuzzleBatch<B: Backend> {
     pub labels: Tensor<B, 2, Int>,
     /// Rows of the puzzle embedding, `[batch]`.
     pub puzzle_identifiers: Tensor<B, 1, Int>,
+}
+
+impl<B: Backend> PuzzleBatch<B> {
+    /// `len` rows from row `start` on.
+    pub fn rows(&self, start: usize, len: usize) -> Self {
+        Self {
+            inputs: self.inputs.clone().narrow(0, start, len),
+            labels: self.labels.clone().narrow(0, start, len),
+            puzzle_identifiers: self.puzzle_identifiers.clone().narrow(0, start, len),
+        }
+    }
+
+    /// The rows of all parts, in order.
+    pub fn cat(parts: Vec<Self>) -> Self {
+        Self {
+            inputs: cat(&parts, |part| part.inputs.clone()),
+            labels: cat(&parts, |part| part.labels.clone()),
+            puzzle_identifiers: cat(&parts, |part| part.puzzle_identifiers.clone()),
+        }
+    }
 }
 
 /// What lives from one segment to the next: one slot per sequence, each at its own step.
@@ -39,11 +60,42 @@ impl<B: Backend> Carry<B> {
         model.empty_carry(batch).admit(model, PuzzleBatch { inputs, labels, puzzle_identifiers })
     }
 
+    /// `len` slots from slot `start` on.
+    pub fn rows(&self, start: usize, len: usize) -> Self {
+        Self {
+            state: State {
+                z_h: self.state.z_h.clone().narrow(0, start, len),
+                z_l: self.state.z_l.clone().narrow(0, start, len),
+            },
+            steps: self.steps.clone().narrow(0, start, len),
+            halted: self.halted.clone().narrow(0, start, len),
+            batch: self.batch.rows(start, len),
+        }
+    }
+
+    /// The slots of all parts, in order.
+    pub fn cat(parts: Vec<Self>) -> Self {
+        Self {
+            state: State {
+                z_h: cat(&parts, |part| part.state.z_h.clone()),
+                z_l: cat(&parts, |part| part.state.z_l.clone()),
+            },
+            steps: cat(&parts, |part| part.steps.clone()),
+            halted: cat(&parts, |part| part.halted.clone()),
+            batch: PuzzleBatch::cat(parts.into_iter().map(|part| part.batch).collect()),
+        }
+    }
+
     /// Gives every halted slot its row of `batch`, the initial state and step 0. Rows offered to running
     /// slots are discarded.
     pub fn admit(self, model: &Hrm<B>, batch: PuzzleBatch<B>) -> Self {
+        let [slots] = self.halted.dims();
+        self.admit_from(model.initial_state(slots), batch)
+    }
+
+    /// As [`admit`](Self::admit), from other initial states, one for each slot.
+    pub fn admit_from(self, initial: State<B>, batch: PuzzleBatch<B>) -> Self {
         let halted = self.halted;
-        let initial = model.initial_state(halted.dims()[0]);
         let replace_state = |z: Tensor<B, 3>, initial: Tensor<B, 3>| {
             let mask = halted.clone().reshape([-1, 1, 1]).expand(z.shape());
             z.mask_where(mask, initial)
@@ -69,6 +121,14 @@ impl<B: Backend> Carry<B> {
             halted,
         }
     }
+}
+
+/// One tensor of each part, one after the other along the batch.
+fn cat<B: Backend, T, const D: usize, K: BasicOps<B>>(
+    parts: &[T],
+    of: impl Fn(&T) -> Tensor<B, D, K>,
+) -> Tensor<B, D, K> {
+    Tensor::cat(parts.iter().map(of).collect(), 0)
 }
 
 /// Which sequences stop after a training segment: at the last step, or where halting is worth more than going
@@ -107,5 +167,5 @@ pub fn halt<B: Backend>(
 /// - all: `[batch]`
 pub fn q_continue_target<B: Backend>(next: &SegmentOutput<B>, last: Tensor<B, 1, Bool>) -> Tensor<B, 1> {
     let better = next.q_halt.clone().max_pair(next.q_continue.clone());
-    activation::sigmoid(better.mask_where(last, next.q_halt.clone()))
+    functions::sigmoid(better.mask_where(last, next.q_halt.clone()))
 }

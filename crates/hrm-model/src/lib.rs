@@ -28,11 +28,13 @@
 
 pub mod act;
 pub mod config;
+pub mod diagnose;
 mod error;
 mod hrm;
 pub mod init;
 pub mod layers;
 pub mod loss;
+pub mod named;
 mod puzzle_embedding;
 pub mod recurrence;
 pub mod summary;
@@ -43,7 +45,7 @@ pub use burn;
 /// The backends: [`hrm_backend::Cpu`] and the bound [`hrm_backend::HrmBackend`].
 pub use hrm_backend;
 
-pub use config::{ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind};
+pub use config::{ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind};
 pub use error::ModelError;
-pub use hrm::{Hrm, SegmentOutput, State};
+pub use hrm::{Cycles, Hrm, SegmentOutput, State};
 pub use puzzle_embedding::PuzzleEmbedding;

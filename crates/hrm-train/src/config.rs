@@ -7,12 +7,19 @@ use std::{
 };
 
 use hrm_data::task::Family;
-use hrm_model::{ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind, loss::LossKind};
+use hrm_model::{
+    Cycles, ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind,
+    loss::{LossKind, LossSettings},
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
-use crate::optim::{AdamConfig, MuonConfig, ParamGroup, Rule};
+use crate::{
+    curriculum::{self, Stage},
+    optim::{AdamConfig, Decay, MuonConfig, ParamGroup, Rule},
+    selection::BestMetric,
+};
 
 /// A complete description of a training run. In every numeric field that says so, 0 means "off".
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -288,12 +295,16 @@ pub struct ModelSection {
     pub puzzle_emb_len: usize,
     /// A SwiGLU over the sequence axis in place of attention.
     pub mlp_t: bool,
+    /// Between the projections of a feed-forward layer: `swiglu`, or `normed_swiglu` (SiC).
+    pub gated_unit: GatedUnit,
     /// Positions.
     pub pos_encodings: PositionEncoding,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
     /// Added to the mean square in RMSNorm.
     pub rms_norm_eps: f64,
+    /// Where the states of a new sequence start: `fixed` or `random`.
+    pub init_state: InitState,
     /// Segments after which every sequence halts.
     pub halt_max_steps: usize,
     /// Probability of a random minimum number of segments.
@@ -319,9 +330,11 @@ impl Default for ModelSection {
             puzzle_emb_ndim: config.puzzle_emb_ndim,
             puzzle_emb_len: config.puzzle_emb_len,
             mlp_t: config.mlp_t,
+            gated_unit: config.gated_unit,
             pos_encodings: config.pos_encodings,
             rope_theta: config.rope_theta,
             rms_norm_eps: config.rms_norm_eps,
+            init_state: config.init_state,
             halt_max_steps: config.halt_max_steps,
             halt_exploration_prob: config.halt_exploration_prob,
             no_act_continue: config.no_act_continue,
@@ -348,9 +361,11 @@ impl ModelSection {
             puzzle_emb_ndim: self.puzzle_emb_ndim,
             puzzle_emb_len: self.puzzle_emb_len,
             mlp_t: self.mlp_t,
+            gated_unit: self.gated_unit,
             pos_encodings: self.pos_encodings,
             rope_theta: self.rope_theta,
             rms_norm_eps: self.rms_norm_eps,
+            init_state: self.init_state,
             halt_max_steps: self.halt_max_steps,
             halt_exploration_prob: self.halt_exploration_prob,
             no_act_continue: self.no_act_continue,
@@ -465,14 +480,21 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Sequences per step.
     pub global_batch_size: usize,
+    /// Parts that a step computes the batch in, one after the other: less memory for the same step.
+    pub accumulate: usize,
     /// Passes over the training puzzles.
     pub epochs: u64,
     /// Steps; 0 for as many as the epochs give.
     pub max_steps: u64,
     /// Stop cleanly, with a checkpoint, after this step; 0 for not at all. The schedule is unaffected.
     pub stop_after: u64,
+    /// Whether every puzzle runs `model.halt_max_steps` segments in training, whatever the model prefers: no adaptive
+    /// computation.
+    pub fixed_steps: bool,
     /// Base learning rate.
     pub lr: f64,
+    /// How the learning rate goes on after the warm-up: `cosine`, `linear` or `constant`.
+    pub lr_schedule: Decay,
     /// Final learning rate relative to the base.
     pub lr_min_ratio: f64,
     /// Steps of linear warm-up.
@@ -501,10 +523,31 @@ pub struct TrainConfig {
     pub puzzle_emb_weight_decay: f64,
     /// Which cross-entropy.
     pub loss: LossKind,
+    /// Share of the target that is spread evenly over the vocabulary; 0 for none.
+    pub label_smoothing: f64,
+    /// Weight of the losses of the Q values beside the cross-entropy.
+    pub halt_loss_weight: f64,
+    /// Segment `t` of a sequence, counted from 1, weighs `supervision_decay^(t - 1)` in the loss; 1 for all the same.
+    pub supervision_decay: f64,
+    /// Depth by the progress of training: `[{ from = 0.0, h_cycles = 1, l_cycles = 2 }, ...]`; empty for the model's
+    /// depth throughout. The last stage has the model's cycles.
+    pub curriculum: Vec<Stage>,
+    /// Standard deviation of the noise in the state before each segment (EqR); 0 for none.
+    pub state_noise: f64,
+    /// Chains from different initial states for each puzzle, of which the one with the lowest loss is trained (winner takes
+    /// all, SiC); 1 for none of that.
+    pub chains: usize,
     /// Largest global gradient norm; 0 for no clipping.
     pub grad_clip: f64,
     /// Rate of the moving average of the weights that evaluation uses, for example 0.999; 0 for none.
     pub ema: f64,
+    /// The step whose weights are the first average; 0 for the initial weights.
+    pub ema_start: u64,
+    /// Steps in a row with a loss or gradients that are not finite, each of which is skipped, after which the run stops; 0
+    /// for never.
+    pub max_bad_steps: u64,
+    /// Evaluations in a row that are no better than the best, by `eval.best_metric`, after which the run stops; 0 for never.
+    pub early_stop_patience: u64,
     /// Operands of matrix products on the CPU: exact, or rounded to bfloat16, which is several times faster on
     /// processors with AMX.
     pub matmul_precision: MatmulPrecision,
@@ -521,15 +564,30 @@ pub struct TrainConfig {
     pub checkpoint_moments: ForwardDtype,
 }
 
+impl TrainConfig {
+    /// How the loss is made up.
+    pub fn loss_settings(&self) -> LossSettings {
+        LossSettings {
+            kind: self.loss,
+            label_smoothing: self.label_smoothing,
+            halt_weight: self.halt_loss_weight,
+            supervision_decay: self.supervision_decay,
+        }
+    }
+}
+
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             seed: 0,
             global_batch_size: 384,
+            accumulate: 1,
             epochs: 20_000,
             max_steps: 0,
             stop_after: 0,
+            fixed_steps: false,
             lr: 7e-5,
+            lr_schedule: Decay::Cosine,
             lr_min_ratio: 1.0,
             lr_warmup_steps: 2000,
             beta1: 0.9,
@@ -544,8 +602,17 @@ impl Default for TrainConfig {
             puzzle_emb_lr: 7e-5,
             puzzle_emb_weight_decay: 1.0,
             loss: LossKind::Stablemax,
+            label_smoothing: 0.0,
+            halt_loss_weight: 0.5,
+            supervision_decay: 1.0,
+            curriculum: Vec::new(),
+            state_noise: 0.0,
+            chains: 1,
             grad_clip: 0.0,
             ema: 0.0,
+            ema_start: 0,
+            max_bad_steps: 10,
+            early_stop_patience: 0,
             matmul_precision: MatmulPrecision::F32,
             log_interval: 1,
             checkpoint_interval: 1000,
@@ -570,11 +637,21 @@ pub struct EvalConfig {
     pub train_limit: usize,
     /// Numbers of segments after which exact accuracy is reported as well, for example [1, 2, 4, 8, 16].
     pub steps: Vec<usize>,
+    /// What makes a checkpoint the best: `exact_accuracy`, `token_accuracy` or `lm_loss` of an evaluation, `any_optimal` for
+    /// mazes, `valid` for puzzles with rules, `pass_2` for ARC.
+    pub best_metric: BestMetric,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { interval: 1000, batch_size: 64, limit: 0, train_limit: 0, steps: Vec::new() }
+        Self {
+            interval: 1000,
+            batch_size: 64,
+            limit: 0,
+            train_limit: 0,
+            steps: Vec::new(),
+            best_metric: BestMetric::ExactAccuracy,
+        }
     }
 }
 
@@ -777,6 +854,8 @@ impl ResolvedRecipe {
         let Recipe { data, train, eval, model } = &self.recipe;
         for (key, value) in [
             ("train.global_batch_size", train.global_batch_size as u64),
+            ("train.accumulate", train.accumulate as u64),
+            ("train.chains", train.chains as u64),
             ("train.log_interval", train.log_interval),
             ("train.keep_checkpoints", train.keep_checkpoints as u64),
             ("eval.batch_size", eval.batch_size as u64),
@@ -808,6 +887,82 @@ impl ResolvedRecipe {
                 return error(key, value.to_string(), "a decay from 0 to below 1");
             }
         }
+        if !train.global_batch_size.is_multiple_of(train.accumulate) {
+            let expected = format!(
+                "a divisor of train.global_batch_size ({}): parts of one size",
+                train.global_batch_size
+            );
+            return error("train.accumulate", train.accumulate.to_string(), &expected);
+        }
+        if !(0.0..=1.0).contains(&train.lr_min_ratio) {
+            return error("train.lr_min_ratio", train.lr_min_ratio.to_string(), "0 to 1");
+        }
+        let (ratio, decays) = (train.lr_min_ratio.to_string(), train.lr_min_ratio < 1.0);
+        match train.lr_schedule {
+            Decay::Linear if !decays => {
+                let expected = "less than 1: how far train.lr_schedule = \"linear\" goes down";
+                return error("train.lr_min_ratio", ratio, expected);
+            }
+            Decay::Constant if decays => {
+                let expected = "1, as train.lr_schedule = \"constant\" does not go down";
+                return error("train.lr_min_ratio", ratio, expected);
+            }
+            _ => {}
+        }
+        if !(0.0..1.0).contains(&train.label_smoothing) {
+            let expected = "a share from 0 to below 1";
+            return error("train.label_smoothing", train.label_smoothing.to_string(), expected);
+        }
+        if !(train.halt_loss_weight >= 0.0 && train.halt_loss_weight.is_finite()) {
+            return error(
+                "train.halt_loss_weight",
+                train.halt_loss_weight.to_string(),
+                "a weight of 0 or more",
+            );
+        }
+        if !(train.supervision_decay > 0.0 && train.supervision_decay <= 1.0) {
+            return error(
+                "train.supervision_decay",
+                train.supervision_decay.to_string(),
+                "above 0, at most 1",
+            );
+        }
+        if train.chains > 64 {
+            return error("train.chains", train.chains.to_string(), "1 to 64 chains for each puzzle");
+        }
+        if !(train.state_noise >= 0.0 && train.state_noise.is_finite()) {
+            let expected = "a standard deviation of 0 or more";
+            return error("train.state_noise", train.state_noise.to_string(), expected);
+        }
+        if !(train.grad_clip >= 0.0 && train.grad_clip.is_finite()) {
+            return error(
+                "train.grad_clip",
+                train.grad_clip.to_string(),
+                "a norm above 0, or 0 for no clipping",
+            );
+        }
+        if train.ema_start > 0 && train.ema == 0.0 {
+            let expected = "0, or a rate in train.ema";
+            return error("train.ema_start", train.ema_start.to_string(), expected);
+        }
+        if !eval.best_metric.is_of(data.task) {
+            let expected = "a score of the task: exact_accuracy, token_accuracy or lm_loss; any_optimal for mazes, valid for \
+                            other puzzles with rules, pass_2 for ARC";
+            return error("eval.best_metric", format!("{:?}", eval.best_metric.name()), expected);
+        }
+        if train.early_stop_patience > 0 && eval.interval == 0 {
+            let expected = "0, or an eval.interval: only evaluations can tell";
+            return error("train.early_stop_patience", train.early_stop_patience.to_string(), expected);
+        }
+        let curriculum = || format!("{:?}", train.curriculum);
+        if !train.curriculum.is_empty() && model.recurrence == RecurrenceKind::Transformer {
+            let expected = "[]: model.recurrence = \"transformer\" has no cycles";
+            return error("train.curriculum", curriculum(), expected);
+        }
+        let full = Cycles { h_cycles: model.h_cycles, l_cycles: model.l_cycles };
+        if let Some(expected) = curriculum::problem(&train.curriculum, full) {
+            return error("train.curriculum", curriculum(), &expected);
+        }
         for group in &train.groups {
             let lr = group.lr.unwrap_or_default();
             if !(lr >= 0.0 && lr.is_finite()) {
@@ -820,11 +975,8 @@ impl ResolvedRecipe {
             }
         }
         if eval.train_limit > 0 && data.task == Family::Arc {
-            return error(
-                "eval.train_limit",
-                eval.train_limit.to_string(),
-                "0 for ARC: its training pairs have no vote",
-            );
+            let expected = "0 for ARC: its training pairs have no vote";
+            return error("eval.train_limit", eval.train_limit.to_string(), expected);
         }
         if eval.steps.contains(&0) {
             return error("eval.steps", format!("{:?}", eval.steps), "numbers of segments, each at least 1");
@@ -1000,6 +1152,24 @@ mod tests {
         assert!(told("", &["train.loss=hinge"]).contains("train.loss"));
         assert!(told("", &["train.seed=-1"]).contains("train.seed"));
         assert!(told("", &["model.num_heads=7"]).contains("a divisor of hidden_size (512)"));
+        for (set, part) in [
+            ("train.accumulate=5", "a divisor of train.global_batch_size (384)"),
+            ("train.lr_schedule=linear", "less than 1"),
+            ("train.lr_schedule=exponential", "train.lr_schedule"),
+            ("train.label_smoothing=1", "below 1"),
+            ("train.halt_loss_weight=-1", "0 or more"),
+            ("train.supervision_decay=0", "above 0"),
+            ("train.ema_start=5", "a rate in train.ema"),
+            ("train.curriculum=[{from=0,h_cycles=1,l_cycles=1}]", "h_cycles = 2"),
+            ("train.curriculum=[{from=0,h_cycles=2}]", "train.curriculum"),
+            ("eval.best_metric=any_optimal", "mazes"),
+        ] {
+            assert!(told("", &[set]).contains(part), "{set}: {}", told("", &[set]));
+        }
+        let constant = told("", &["train.lr_schedule=constant", "train.lr_min_ratio=0.5"]);
+        assert!(constant.contains("does not go down"), "{constant}");
+        let never = told("", &["train.early_stop_patience=3", "eval.interval=0"]);
+        assert!(never.contains("eval.interval"), "{never}");
         assert!(told("[train\n", &[]).contains("recipe.toml"));
     }
 }

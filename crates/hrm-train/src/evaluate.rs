@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Int, Tensor};
 use hrm_backend::HrmBackend;
 use hrm_model::{
-    Hrm,
+    Hrm, InitState,
     act::PuzzleBatch,
     loss::{self, Correctness, LossKind, Metrics},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::data::{self, Evaluation, TaskScores};
+use crate::{
+    data::{self, Evaluation, TaskScores},
+    noise::{Key, Noise},
+};
 
 /// How good a model is on a set of puzzles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -83,13 +86,22 @@ fn run<B: HrmBackend>(
     let start = Instant::now();
     // Time spent on what the report is not about.
     let mut beyond = Duration::ZERO;
+    let noise = (model.config().init_state == InitState::Random).then(|| Noise::new(model, 0));
     let mut sum = Metrics::default();
     while let Some(rows) = puzzles.next() {
         let valid = rows.valid_rows;
         let batch: PuzzleBatch<B> = data::to_device(&rows.batch, device);
         // The rows that only fill up the last batch do not count.
         let labels = batch.labels.clone().narrow(0, 0, valid);
-        let mut carry = model.empty_carry(rows.batch.rows).admit(model, batch);
+        let carry = model.empty_carry(rows.batch.rows);
+        // The initial state of the first attempt of inference, the same for all puzzles.
+        let mut carry = match &noise {
+            None => carry.admit(model, batch),
+            Some(noise) => {
+                let keys = vec![Key { chain: 0, step: 0 }; rows.batch.rows];
+                carry.admit_from(noise.initial_states(model, &keys, 1), batch)
+            }
+        };
         let first = courses.as_ref().map_or(0, |courses| courses.len());
         if let Some(courses) = &mut courses {
             let course = Course { exact: Vec::with_capacity(last_step), halts: None };

@@ -3,12 +3,20 @@
 //! [`step::train_step`] is the paper's training step; [`trainer::train`] is the loop around it;
 //! [`evaluate::evaluate`] and [`infer`] use what came out.
 
+mod accumulate;
+pub mod chains;
 pub mod checkpoint;
 pub mod config;
+pub mod curriculum;
 pub mod data;
 pub mod evaluate;
+pub mod gradients;
 pub mod infer;
+pub mod noise;
 pub mod optim;
 pub mod run;
+pub mod safety;
+pub mod selection;
 pub mod step;
 pub mod trainer;
+pub mod watch;

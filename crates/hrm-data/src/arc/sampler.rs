@@ -364,11 +364,11 @@ mod tests {
     fn resumes_exactly_and_refuses_other_states() {
         let data = data();
         let config = SamplerConfig { epochs_per_iteration: 3, ..SamplerConfig::new(6, 5) };
-        let mut sampler = ArcSampler::new(data.clone(), config).unwrap();
+        let mut sampler = ArcSampler::new(data.clone(), config.clone()).unwrap();
         for _ in 0..17 {
             sampler.next_batch();
         }
-        let mut again = ArcSampler::restore(data.clone(), config, sampler.state()).unwrap();
+        let mut again = ArcSampler::restore(data.clone(), config.clone(), sampler.state()).unwrap();
         for _ in 0..9 {
             assert_eq!(again.next_batch(), sampler.next_batch());
         }
@@ -377,10 +377,13 @@ mod tests {
         assert_eq!(single.install(|| again.next_batch()), expected);
         let mut state = sampler.state();
         state.groups = 9;
-        assert!(matches!(ArcSampler::restore(data.clone(), config, state), Err(SamplerError::State { .. })));
+        assert!(matches!(
+            ArcSampler::restore(data.clone(), config.clone(), state),
+            Err(SamplerError::State { .. })
+        ));
         let mut state = sampler.state();
         state.position = 1000;
-        assert!(ArcSampler::restore(data.clone(), config, state).is_err());
+        assert!(ArcSampler::restore(data.clone(), config.clone(), state).is_err());
         let none = |config| ArcSampler::new(data.clone(), config).unwrap_err().to_string();
         assert!(none(SamplerConfig::new(0, 1)).contains("at least 1"));
         assert!(none(SamplerConfig::new(1000, 1)).contains("fills no batch"));

@@ -11,7 +11,9 @@ mod sampler;
 
 pub use augment::Augmentation;
 pub use batch::{Batch, EvalBatch, EvalBatches, IGNORE_LABEL};
-pub use format::{Dataset, DatasetError, Metadata, Overwrite, PuzzleSet, load_identifiers, save_identifiers};
+pub use format::{
+    Dataset, DatasetError, Metadata, Overwrite, PuzzleSet, load_identifiers, save_identifiers, save_pair,
+};
 pub use sampler::{Part, SamplerConfig, SamplerError, SamplerState, TrainSampler};
 
 /// What samplers of other sources share with [`TrainSampler`].

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rayon::prelude::*;
 use thiserror::Error;
 
-use super::board::{Maze, MazeError};
+use super::board::{Maze, MazeError, PathError, SYMBOLS};
 use super::generator::{GeneratorError, Kind};
 use super::records::{Record, RecordError};
 use crate::dataset::{Dataset, DatasetError, Metadata, PuzzleSet};
@@ -37,6 +37,32 @@ pub enum BuildError {
         expected: (usize, usize),
         /// Rows and columns of this one.
         got: (usize, usize),
+    },
+    /// Tokens that are no maze of the shape.
+    #[error("example {number}: {source}")]
+    Tokens {
+        /// Which example, 1-based.
+        number: usize,
+        /// What is wrong with them.
+        source: MazeError,
+    },
+    /// A label that is no path through its maze.
+    #[error("example {number}: the label is no path through the maze: {source}")]
+    Label {
+        /// Which example, 1-based.
+        number: usize,
+        /// What gives it away.
+        source: PathError,
+    },
+    /// A dataset that is not one of mazes of the shape.
+    #[error("expected a dataset of mazes: {expected}; got {got} tokens each, vocabulary {vocab}")]
+    Shape {
+        /// Tokens and vocabulary of such mazes.
+        expected: String,
+        /// Tokens.
+        got: usize,
+        /// Vocabulary.
+        vocab: usize,
     },
     /// A maze without a path.
     #[error("maze {number} has no stated answer and no path from S to G")]
@@ -73,6 +99,39 @@ pub enum BuildError {
 pub fn decode_tokens(rows: usize, cols: usize, tokens: &[u8]) -> Result<Maze, MazeError> {
     let got = tokens.len();
     Maze::from_tokens(Grid::new(rows, cols, tokens.to_vec()).map_err(|_| MazeError::NotSquare { got })?)
+}
+
+/// The mazes of a dataset, of rows and columns `shape` or as many rows as columns: the first of each group, of which the others
+/// are images, with its label as the answer.
+///
+/// # Errors
+/// [`BuildError`] if these are no mazes of that shape, or labels are no paths.
+pub fn from_dataset(dataset: &Dataset, shape: Option<(usize, usize)>) -> Result<Vec<Record>, BuildError> {
+    let &Metadata { seq_len, vocab_size, .. } = dataset.metadata();
+    let side = seq_len.isqrt();
+    let (rows, cols) = shape.unwrap_or((side, side));
+    if rows.checked_mul(cols) != Some(seq_len) || vocab_size != SYMBOLS.len() + 1 {
+        let tokens = match shape {
+            Some((rows, cols)) => format!("{rows} x {cols} tokens"),
+            None => "a square number of tokens (or rows and columns that are stated)".to_owned(),
+        };
+        let expected = format!("{tokens}, vocabulary {}", SYMBOLS.len() + 1);
+        return Err(BuildError::Shape { expected, got: seq_len, vocab: vocab_size });
+    }
+    let firsts = dataset.sets().iter().flat_map(|set| {
+        (0..set.groups()).map(move |group| (set, set.examples_of(set.puzzles_of(group).start).start))
+    });
+    firsts
+        .map(|(set, example)| {
+            let number = example + 1;
+            let maze = decode_tokens(rows, cols, set.input(example))
+                .map_err(|source| BuildError::Tokens { number, source })?;
+            let answer = set.label(example).to_vec();
+            maze.check(&answer).map_err(|source| BuildError::Label { number, source })?;
+            let rating = maze.distance().map(|moves| moves as f64);
+            Ok(Record { source: format!("{} {number}", set.name()), maze, answer: Some(answer), rating })
+        })
+        .collect()
 }
 
 /// A dataset of exactly these mazes, and how many of them got their canonical label here because they came without an
@@ -324,6 +383,12 @@ mod tests {
                         images.insert(maze);
                     }
                 }
+                let read =
+                    from_dataset(&from_records(&split.train, 2).unwrap().0, Some((rows, cols))).unwrap();
+                assert!(
+                    read.iter().zip(&split.train).all(|(a, b)| (&a.maze, &a.answer) == (&b.maze, &b.answer))
+                );
+                assert_eq!(read.len(), split.train.len());
                 assert!(images.len() > 40 * if rows == cols { 6 } else { 3 }, "{} images", images.len());
                 let relabelled = matches!(augmentation, Augmentation::MazeSymmetry { .. });
                 assert_eq!(canonical == 40 * 20, relabelled, "{canonical} canonical labels");

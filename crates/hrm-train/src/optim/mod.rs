@@ -10,6 +10,6 @@ mod sign_sgd;
 pub use adam::AdamConfig;
 pub use ema::{Ema, trained_weights};
 pub use muon::{MuonConfig, orthogonal};
-pub use optimizer::{Moments, Optimizer, ParamGroup, Rule, global_norm, matches};
-pub use schedule::{CosineSchedule, total_steps};
+pub use optimizer::{Moments, Optimizer, ParamGroup, Rule, matches};
+pub use schedule::{Decay, Schedule, total_steps};
 pub use sign_sgd::SignSgd;

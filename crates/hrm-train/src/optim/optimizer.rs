@@ -1,14 +1,15 @@
 use std::collections::BTreeMap;
 
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{Tensor, backend::AutodiffBackend},
+    module::{Module, Param},
+    tensor::Tensor,
 };
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
-use hrm_model::weights::ParamPath;
+use hrm_model::named::{NamedMapper, map_named};
 use serde::{Deserialize, Serialize};
 
 use super::{AdamConfig, MuonConfig};
+use crate::gradients::Gradients;
 
 /// What the optimizer remembers of one parameter, flattened.
 #[derive(Debug, Clone)]
@@ -65,19 +66,19 @@ impl<B: HrmBackend> Optimizer<B> {
     }
 
     /// Updates every parameter that has a gradient; the others keep value and moments.
-    /// `clip` scales all gradients down to that global norm.
-    pub fn step<A, M>(&mut self, lr: f64, model: M, mut grads: A::Gradients, clip: Option<f64>) -> M
+    pub fn step<A, M>(&mut self, lr: f64, model: M, grads: Gradients<B>) -> M
     where
         A: HrmAutodiffBackend<InnerBackend = B>,
         M: Module<A>,
     {
-        let scale = clip.map(|max_norm| {
-            let norm = global_norm::<A, M>(&model, &grads);
-            (norm + 1e-6).recip().mul_scalar(max_norm).clamp_max(1.0)
-        });
-        let mut updater =
-            Updater::<A> { optimizer: self, path: ParamPath::default(), lr, scale, grads: &mut grads };
-        model.map(&mut updater)
+        map_named(model, &mut Updater { optimizer: self, lr, grads })
+    }
+
+    /// Takes the last update out of the count of each parameter, after its effect has been undone.
+    pub fn take_back_update(&mut self) {
+        for moments in self.moments.values_mut() {
+            moments.step = moments.step.saturating_sub(1);
+        }
     }
 
     fn group(&self, name: &str) -> Option<&ParamGroup> {
@@ -104,33 +105,26 @@ fn stacked(name: &str) -> usize {
     }
 }
 
-struct Updater<'a, A: HrmAutodiffBackend> {
-    optimizer: &'a mut Optimizer<A::InnerBackend>,
-    path: ParamPath,
+struct Updater<'a, B: HrmBackend> {
+    optimizer: &'a mut Optimizer<B>,
     lr: f64,
-    scale: Option<Tensor<A::InnerBackend, 1>>,
-    grads: &'a mut A::Gradients,
+    grads: Gradients<B>,
 }
 
-impl<A: HrmAutodiffBackend> ModuleMapper<A> for Updater<'_, A> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
-        let name = self.path.original_name();
+impl<A: HrmAutodiffBackend> NamedMapper<A> for Updater<'_, A::InnerBackend> {
+    fn map<const D: usize>(&mut self, name: String, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
         let Some(ParamGroup { rule, lr_scale, .. }) = self.optimizer.group(&name).cloned() else {
             return param;
         };
-        let Some(grad) = param.val().grad_remove(self.grads) else {
+        let Some(grad) = self.grads.0.remove(&name) else {
             return param;
         };
-        let count = grad.shape().num_elements();
-        let mut grad = grad.reshape([count]);
-        if let Some(scale) = &self.scale {
-            grad = grad * scale.clone();
-        }
         let lr = self.lr * lr_scale;
         // Taken out of the map while updated, so that the backend may work in place.
         let moments = self.optimizer.moments.remove(&name);
         param.map(|tensor| {
             let shape = tensor.shape();
+            let count = shape.num_elements();
             let flat = tensor.inner().reshape([count]);
             let (new, moments) = match rule {
                 Rule::AdamAtan2(adam) => adam.adam_atan2(lr, flat, grad, moments),
@@ -144,41 +138,6 @@ impl<A: HrmAutodiffBackend> ModuleMapper<A> for Updater<'_, A> {
             Tensor::from_inner(new.reshape(shape)).require_grad()
         })
     }
-
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-}
-
-/// The Euclidean norm of all gradients together, `[1]`.
-pub fn global_norm<A, M>(model: &M, grads: &A::Gradients) -> Tensor<A::InnerBackend, 1>
-where
-    A: AutodiffBackend,
-    M: Module<A>,
-{
-    struct Norm<'a, A: AutodiffBackend> {
-        grads: &'a A::Gradients,
-        sum: Option<Tensor<A::InnerBackend, 1>>,
-    }
-    impl<A: AutodiffBackend> ModuleVisitor<A> for Norm<'_, A> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
-            if let Some(grad) = param.val().grad(self.grads) {
-                let square = grad.square().sum();
-                self.sum = Some(match self.sum.take() {
-                    None => square,
-                    Some(sum) => sum + square,
-                });
-            }
-        }
-    }
-    let mut norm = Norm::<A> { grads, sum: None };
-    model.visit(&mut norm);
-    let device = model.devices().into_iter().next().unwrap_or_default();
-    norm.sum.map_or_else(|| Tensor::zeros([1], &device), Tensor::sqrt)
 }
 
 #[cfg(test)]
