@@ -42,6 +42,15 @@ pub enum InitState {
     /// At random values, other ones for each sequence (EqR, arXiv 2605.21488). Whoever runs the model draws them; a
     /// model left alone starts at its fixed vectors.
     Random,
+/// What stands between the projections of a feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GatedUnit {
+    /// `silu(gate) * up`.
+    #[default]
+    Swiglu,
+    /// `sigmoid(gate) * rms_norm(gate * up)` (SiC, arXiv 2601.19085).
+    NormedSwiglu,
 }
 
 /// The float type of activations. Weights are always fp32 and are cast in the layer.
@@ -109,6 +118,9 @@ pub struct ModelConfig {
     /// A SwiGLU over the sequence axis in place of attention (TRM's MLP variant).
     #[serde(default)]
     pub mlp_t: bool,
+    /// The gated unit of every feed-forward layer.
+    #[serde(default)]
+    pub gated_unit: GatedUnit,
     /// Positions.
     #[serde(default = "defaults::pos_encodings")]
     pub pos_encodings: PositionEncoding,
@@ -194,6 +206,7 @@ impl ModelConfig {
             puzzle_emb_ndim: defaults::hidden_size(),
             puzzle_emb_len: 0,
             mlp_t: false,
+            gated_unit: GatedUnit::Swiglu,
             pos_encodings: defaults::pos_encodings(),
             rope_theta: defaults::rope_theta(),
             rms_norm_eps: defaults::rms_norm_eps(),
