@@ -42,6 +42,8 @@ pub enum InitState {
     /// At random values, other ones for each sequence (EqR, arXiv 2605.21488). Whoever runs the model draws them; a
     /// model left alone starts at its fixed vectors.
     Random,
+}
+
 /// What stands between the projections of a feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
