@@ -214,11 +214,10 @@ impl Job for Evaluation<'_> {
         let options = args.infer.options();
         let trained_steps = model.config().halt_max_steps;
         if args.curve.is_some() {
-            let or = |asked: usize, default: usize| if asked > 1 { asked } else { default };
             let limits = CurveLimits {
                 steps: options.max_steps.unwrap_or(4 * trained_steps),
-                votes: or(options.votes, 8),
-                restarts: or(options.restarts, 8),
+                votes: args.infer.vote.map_or(8, |n| n as usize),
+                restarts: args.infer.restarts.map_or(8, |n| n as usize),
             };
             // The axis of steps goes further than the others, which run as the model was trained.
             let options = InferOptions { max_steps: None, ..options };
