@@ -32,6 +32,17 @@ pub enum RecurrenceKind {
     Transformer,
 }
 
+/// What stands between the projections of a feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GatedUnit {
+    /// `silu(gate) * up`.
+    #[default]
+    Swiglu,
+    /// `sigmoid(gate) * rms_norm(gate * up)` (SiC, arXiv 2601.19085).
+    NormedSwiglu,
+}
+
 /// Where the states of a new sequence start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,17 +53,6 @@ pub enum InitState {
     /// At random values, other ones for each sequence (EqR, arXiv 2605.21488). Whoever runs the model draws them; a
     /// model left alone starts at its fixed vectors.
     Random,
-}
-
-/// What stands between the projections of a feed-forward layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GatedUnit {
-    /// `silu(gate) * up`.
-    #[default]
-    Swiglu,
-    /// `sigmoid(gate) * rms_norm(gate * up)` (SiC, arXiv 2601.19085).
-    NormedSwiglu,
 }
 
 /// The float type of activations. Weights are always fp32 and are cast in the layer.

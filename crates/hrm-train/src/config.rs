@@ -18,6 +18,7 @@ use toml::{Table, Value};
 use crate::{
     curriculum::{self, Stage},
     optim::{AdamConfig, Decay, MuonConfig, ParamGroup, Rule},
+    selection::BestMetric,
 };
 
 /// A complete description of a training run. In every numeric field that says so, 0 means "off".
@@ -487,6 +488,9 @@ pub struct TrainConfig {
     pub max_steps: u64,
     /// Stop cleanly, with a checkpoint, after this step; 0 for not at all. The schedule is unaffected.
     pub stop_after: u64,
+    /// Whether every puzzle runs `model.halt_max_steps` segments in training, whatever the model prefers: no adaptive
+    /// computation.
+    pub fixed_steps: bool,
     /// Base learning rate.
     pub lr: f64,
     /// How the learning rate goes on after the warm-up: `cosine`, `linear` or `constant`.
@@ -539,6 +543,11 @@ pub struct TrainConfig {
     pub ema: f64,
     /// The step whose weights are the first average; 0 for the initial weights.
     pub ema_start: u64,
+    /// Steps in a row with a loss or gradients that are not finite, each of which is skipped, after which the run stops; 0
+    /// for never.
+    pub max_bad_steps: u64,
+    /// Evaluations in a row that are no better than the best, by `eval.best_metric`, after which the run stops; 0 for never.
+    pub early_stop_patience: u64,
     /// Operands of matrix products on the CPU: exact, or rounded to bfloat16, which is several times faster on
     /// processors with AMX.
     pub matmul_precision: MatmulPrecision,
@@ -576,6 +585,7 @@ impl Default for TrainConfig {
             epochs: 20_000,
             max_steps: 0,
             stop_after: 0,
+            fixed_steps: false,
             lr: 7e-5,
             lr_schedule: Decay::Cosine,
             lr_min_ratio: 1.0,
@@ -601,6 +611,8 @@ impl Default for TrainConfig {
             grad_clip: 0.0,
             ema: 0.0,
             ema_start: 0,
+            max_bad_steps: 10,
+            early_stop_patience: 0,
             matmul_precision: MatmulPrecision::F32,
             log_interval: 1,
             checkpoint_interval: 1000,
@@ -621,11 +633,14 @@ pub struct EvalConfig {
     pub batch_size: usize,
     /// Puzzles to evaluate on during training; 0 for all.
     pub limit: usize,
+    /// What makes a checkpoint the best: `exact_accuracy`, `token_accuracy` or `lm_loss` of an evaluation, `any_optimal` for
+    /// mazes, `valid` for puzzles with rules, `pass_2` for ARC.
+    pub best_metric: BestMetric,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { interval: 1000, batch_size: 64, limit: 0 }
+        Self { interval: 1000, batch_size: 64, limit: 0, best_metric: BestMetric::ExactAccuracy }
     }
 }
 
@@ -919,6 +934,15 @@ impl ResolvedRecipe {
             let expected = "0, or a rate in train.ema";
             return error("train.ema_start", train.ema_start.to_string(), expected);
         }
+        if !eval.best_metric.is_of(data.task) {
+            let expected = "a score of the task: exact_accuracy, token_accuracy or lm_loss; any_optimal for mazes, valid for \
+                            other puzzles with rules, pass_2 for ARC";
+            return error("eval.best_metric", format!("{:?}", eval.best_metric.name()), expected);
+        }
+        if train.early_stop_patience > 0 && eval.interval == 0 {
+            let expected = "0, or an eval.interval: only evaluations can tell";
+            return error("train.early_stop_patience", train.early_stop_patience.to_string(), expected);
+        }
         let curriculum = || format!("{:?}", train.curriculum);
         if !train.curriculum.is_empty() && model.recurrence == RecurrenceKind::Transformer {
             let expected = "[]: model.recurrence = \"transformer\" has no cycles";
@@ -1110,6 +1134,24 @@ mod tests {
         assert!(told("", &["train.loss=hinge"]).contains("train.loss"));
         assert!(told("", &["train.seed=-1"]).contains("train.seed"));
         assert!(told("", &["model.num_heads=7"]).contains("a divisor of hidden_size (512)"));
+        for (set, part) in [
+            ("train.accumulate=5", "a divisor of train.global_batch_size (384)"),
+            ("train.lr_schedule=linear", "less than 1"),
+            ("train.lr_schedule=exponential", "train.lr_schedule"),
+            ("train.label_smoothing=1", "below 1"),
+            ("train.halt_loss_weight=-1", "0 or more"),
+            ("train.supervision_decay=0", "above 0"),
+            ("train.ema_start=5", "a rate in train.ema"),
+            ("train.curriculum=[{from=0,h_cycles=1,l_cycles=1}]", "h_cycles = 2"),
+            ("train.curriculum=[{from=0,h_cycles=2}]", "train.curriculum"),
+            ("eval.best_metric=any_optimal", "mazes"),
+        ] {
+            assert!(told("", &[set]).contains(part), "{set}: {}", told("", &[set]));
+        }
+        let constant = told("", &["train.lr_schedule=constant", "train.lr_min_ratio=0.5"]);
+        assert!(constant.contains("does not go down"), "{constant}");
+        let never = told("", &["train.early_stop_patience=3", "eval.interval=0"]);
+        assert!(never.contains("eval.interval"), "{never}");
         assert!(told("[train\n", &[]).contains("recipe.toml"));
     }
 }

@@ -15,5 +15,8 @@ pub mod infer;
 pub mod noise;
 pub mod optim;
 pub mod run;
+pub mod safety;
+pub mod selection;
 pub mod step;
 pub mod trainer;
+pub mod watch;

@@ -8,6 +8,7 @@ use hrm_backend::HrmAutodiffBackend;
 use hrm_model::{
     Cycles, Hrm, SegmentOutput,
     act::{self, Carry, PuzzleBatch},
+    diagnose::finite,
     loss::{self, Correctness, LossKind, LossSettings, Metrics},
 };
 
@@ -59,7 +60,7 @@ impl StepSettings {
 pub struct StepOutput<A: HrmAutodiffBackend> {
     /// To be passed to the next step.
     pub carry: Carry<A::InnerBackend>,
-    /// Sums over the batch, see [`Metrics::from_values`], `[9]`.
+    /// Sums over the batch, see [`Metrics::from_values`], `[10]`.
     pub metrics: Tensor<A::InnerBackend, 1>,
     /// Logits and Q values of the segment.
     pub output: SegmentOutput<A::InnerBackend>,
@@ -131,6 +132,8 @@ pub fn gradients<A: HrmAutodiffBackend>(
             }
         };
     let total = act_loss.total(Tensor::from_inner(steps.clone()));
+    // Such a sequence would not recover: its slot takes a new puzzle.
+    let halted = halted.bool_or(finite(act_loss.lm.clone().inner()).bool_not());
     let metrics = Metrics::tensor(
         &act_loss,
         &correctness,
