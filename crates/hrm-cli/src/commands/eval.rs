@@ -62,8 +62,6 @@ pub struct Args {
     /// Only the first N puzzles
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    #[command(flatten)]
-    infer: InferArgs,
     /// Cross-entropy to report
     #[arg(long, value_enum, default_value_t = Loss::Stablemax)]
     loss: Loss,
@@ -85,6 +83,8 @@ pub struct Args {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    infer: InferArgs,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -361,6 +361,7 @@ const fn rule_name(rule: Selection) -> &'static str {
 
 fn series_name(axis: Axis, select: Option<Selection>) -> String {
     match select {
+        Some(Selection::Votes) if axis == Axis::Votes => axis.name().to_owned(),
         Some(rule) => format!("{} {}", axis.name(), rule_name(rule)),
         None => axis.name().to_owned(),
     }
