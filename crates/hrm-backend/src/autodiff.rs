@@ -14,6 +14,8 @@ use crate::HrmBackend;
 
 impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
     const WIDEST_FLOAT: DType = B::WIDEST_FLOAT;
+    const ASYNCHRONOUS: bool = B::ASYNCHRONOUS;
+    const HAS_MATMUL_PRECISION: bool = B::HAS_MATMUL_PRECISION;
     const EXACT_FUNCTIONS: bool = B::EXACT_FUNCTIONS;
     const ROUNDS_OPERANDS: bool = B::ROUNDS_OPERANDS;
 

@@ -3,6 +3,7 @@
 #[cfg(feature = "ndarray")]
 impl crate::HrmBackend for burn::backend::NdArray {
     const WIDEST_FLOAT: burn::tensor::DType = burn::tensor::DType::F64;
+    const ASYNCHRONOUS: bool = false;
     const EXACT_FUNCTIONS: bool = true;
 }
 

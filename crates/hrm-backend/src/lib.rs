@@ -35,6 +35,12 @@ pub trait HrmBackend: Backend {
     /// The widest float type that the backend computes with: stablemax accumulates in it.
     const WIDEST_FLOAT: DType = DType::F32;
 
+    /// Whether operations are queued and reading a value waits for the device, as on GPUs.
+    const ASYNCHRONOUS: bool = true;
+
+    /// Whether matrix products heed [`matmul_precision`].
+    const HAS_MATMUL_PRECISION: bool = false;
+
     /// Whether the backend's `log1p` and `atan2` are right to a few units in the last place: see [`functions`].
     const EXACT_FUNCTIONS: bool = false;
 

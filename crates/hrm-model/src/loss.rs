@@ -176,6 +176,19 @@ pub struct ActLoss<B: Backend> {
 }
 
 impl<B: Backend> ActLoss<B> {
+    /// The same loss with a weight for each sequence, `[batch]`.
+    #[must_use]
+    pub fn weighted(self, weights: &Tensor<B, 1>) -> Self {
+        let weigh = |part: Tensor<B, 1>| part * weights.clone();
+        Self {
+            lm: weigh(self.lm),
+            smoothed_lm: self.smoothed_lm.map(weigh),
+            q_halt: weigh(self.q_halt),
+            q_continue: self.q_continue.map(weigh),
+            ..self
+        }
+    }
+
     /// What is minimised, after division by the global batch: the sum over the batch of
     /// `lm + halt_weight (q_halt + q_continue)`, with smoothed labels and weights of segments as the settings say, `[1]`.
     ///
@@ -253,6 +266,8 @@ pub struct Metrics {
     pub q_continue_loss: f64,
     /// What is minimised, before division by the global batch, see [`ActLoss::total`].
     pub loss: f64,
+    /// Sum over the sequences that halted of the chance of being right that `q_halt` promises.
+    pub q_halt: f64,
 }
 
 impl std::ops::AddAssign for Metrics {
@@ -266,15 +281,19 @@ impl std::ops::AddAssign for Metrics {
         self.q_halt_loss += other.q_halt_loss;
         self.q_continue_loss += other.q_continue_loss;
         self.loss += other.loss;
+        self.q_halt += other.q_halt;
     }
 }
 
 impl Metrics {
+    /// Where [`tensor`](Self::tensor) has the loss.
+    pub const LOSS: usize = 8;
+
     /// The metrics of a segment as one small tensor, to be read back when convenient: see
     /// [`from_values`](Self::from_values).
     ///
     /// # Shapes
-    /// - `halted`, `steps`: `[batch]`; output: `[9]`
+    /// - `halted`, `steps`: `[batch]`; output: `[10]`
     pub fn tensor<B: Backend>(
         loss: &ActLoss<B>,
         correctness: &Correctness<B>,
@@ -284,7 +303,7 @@ impl Metrics {
     ) -> Tensor<B, 1> {
         let counted = halted.bool_and(correctness.asked.clone());
         let weight = counted.clone().float();
-        let says_exact = q_halt.greater_equal_elem(0.0);
+        let says_exact = q_halt.clone().greater_equal_elem(0.0);
         let q_right = says_exact.equal(correctness.exact.clone()).bool_and(counted.clone());
         let sum = |mask: Tensor<B, 1, Bool>| mask.float().sum();
         Tensor::cat(
@@ -293,7 +312,7 @@ impl Metrics {
                 (correctness.cell_accuracy.clone() * weight.clone()).sum(),
                 sum(correctness.exact.clone().bool_and(counted)),
                 sum(q_right),
-                (steps.clone().float() * weight).sum(),
+                (steps.clone().float() * weight.clone()).sum(),
                 loss.lm.clone().sum(),
                 loss.q_halt.clone().sum(),
                 match &loss.q_continue {
@@ -301,6 +320,7 @@ impl Metrics {
                     None => Tensor::zeros([1], &loss.lm.device()),
                 },
                 loss.total(steps),
+                (activation::sigmoid(q_halt) * weight).sum(),
             ],
             0,
         )
@@ -320,6 +340,7 @@ impl Metrics {
             q_halt_loss: next(),
             q_continue_loss: next(),
             loss: next(),
+            q_halt: next(),
         }
     }
 }

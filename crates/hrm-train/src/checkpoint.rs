@@ -30,7 +30,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::optim::{Ema, Moments, Optimizer, trained_weights};
+use crate::{
+    optim::{Ema, Moments, Optimizer, trained_weights},
+    trainer::Progress,
+};
 
 const FORMAT: u32 = 1;
 const MODEL: &str = "model.safetensors";
@@ -96,6 +99,9 @@ pub struct TrainState<S> {
     pub recipe: String,
     /// Where the sampler stands.
     pub sampler: S,
+    /// What the run has learned about itself; runs of earlier versions had nothing to say.
+    #[serde(default)]
+    pub progress: Progress,
     /// Updates of each parameter.
     pub updates: BTreeMap<String, u64>,
     /// SHA-256 of the other files.
@@ -143,6 +149,8 @@ pub struct Snapshot<'a, A: HrmAutodiffBackend, S> {
     pub carry: &'a Carry<A::InnerBackend>,
     /// Where the sampler stands.
     pub sampler: S,
+    /// What the run has learned about itself.
+    pub progress: &'a Progress,
     /// Float type of the moments in the file.
     pub moments: ForwardDtype,
 }
@@ -217,7 +225,7 @@ fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
     partial: &Path,
     snapshot: Snapshot<'_, A, S>,
 ) -> Result<(), CheckpointError> {
-    let Snapshot { step, recipe, model, optimizer, ema, carry, sampler, moments } = snapshot;
+    let Snapshot { step, recipe, model, optimizer, ema, carry, sampler, progress, moments } = snapshot;
     fs::create_dir_all(partial).map_err(io_at(partial))?;
     let mut sha256 = BTreeMap::new();
     // Hashed in memory, on the way to the disk: reading back would show what the page cache holds, not the disk.
@@ -243,6 +251,7 @@ fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
         step,
         recipe: recipe.to_owned(),
         sampler,
+        progress: progress.clone(),
         updates: optimizer.moments.iter().map(|(name, m)| (name.clone(), m.step)).collect(),
         sha256,
     };

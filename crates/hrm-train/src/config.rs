@@ -8,7 +8,7 @@ use std::{
 
 use hrm_data::task::Family;
 use hrm_model::{
-    Cycles, ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind,
+    Cycles, ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind,
     loss::{LossKind, LossSettings},
 };
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use toml::{Table, Value};
 use crate::{
     curriculum::{self, Stage},
     optim::{AdamConfig, Decay, MuonConfig, ParamGroup, Rule},
+    selection::BestMetric,
 };
 
 /// A complete description of a training run. In every numeric field that says so, 0 means "off".
@@ -294,12 +295,16 @@ pub struct ModelSection {
     pub puzzle_emb_len: usize,
     /// A SwiGLU over the sequence axis in place of attention.
     pub mlp_t: bool,
+    /// Between the projections of a feed-forward layer: `swiglu`, or `normed_swiglu` (SiC).
+    pub gated_unit: GatedUnit,
     /// Positions.
     pub pos_encodings: PositionEncoding,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
     /// Added to the mean square in RMSNorm.
     pub rms_norm_eps: f64,
+    /// Where the states of a new sequence start: `fixed` or `random`.
+    pub init_state: InitState,
     /// Segments after which every sequence halts.
     pub halt_max_steps: usize,
     /// Probability of a random minimum number of segments.
@@ -325,9 +330,11 @@ impl Default for ModelSection {
             puzzle_emb_ndim: config.puzzle_emb_ndim,
             puzzle_emb_len: config.puzzle_emb_len,
             mlp_t: config.mlp_t,
+            gated_unit: config.gated_unit,
             pos_encodings: config.pos_encodings,
             rope_theta: config.rope_theta,
             rms_norm_eps: config.rms_norm_eps,
+            init_state: config.init_state,
             halt_max_steps: config.halt_max_steps,
             halt_exploration_prob: config.halt_exploration_prob,
             no_act_continue: config.no_act_continue,
@@ -354,9 +361,11 @@ impl ModelSection {
             puzzle_emb_ndim: self.puzzle_emb_ndim,
             puzzle_emb_len: self.puzzle_emb_len,
             mlp_t: self.mlp_t,
+            gated_unit: self.gated_unit,
             pos_encodings: self.pos_encodings,
             rope_theta: self.rope_theta,
             rms_norm_eps: self.rms_norm_eps,
+            init_state: self.init_state,
             halt_max_steps: self.halt_max_steps,
             halt_exploration_prob: self.halt_exploration_prob,
             no_act_continue: self.no_act_continue,
@@ -479,6 +488,9 @@ pub struct TrainConfig {
     pub max_steps: u64,
     /// Stop cleanly, with a checkpoint, after this step; 0 for not at all. The schedule is unaffected.
     pub stop_after: u64,
+    /// Whether every puzzle runs `model.halt_max_steps` segments in training, whatever the model prefers: no adaptive
+    /// computation.
+    pub fixed_steps: bool,
     /// Base learning rate.
     pub lr: f64,
     /// How the learning rate goes on after the warm-up: `cosine`, `linear` or `constant`.
@@ -520,12 +532,22 @@ pub struct TrainConfig {
     /// Depth by the progress of training: `[{ from = 0.0, h_cycles = 1, l_cycles = 2 }, ...]`; empty for the model's
     /// depth throughout. The last stage has the model's cycles.
     pub curriculum: Vec<Stage>,
+    /// Standard deviation of the noise in the state before each segment (EqR); 0 for none.
+    pub state_noise: f64,
+    /// Chains from different initial states for each puzzle, of which the one with the lowest loss is trained (winner takes
+    /// all, SiC); 1 for none of that.
+    pub chains: usize,
     /// Largest global gradient norm; 0 for no clipping.
     pub grad_clip: f64,
     /// Rate of the moving average of the weights that evaluation uses, for example 0.999; 0 for none.
     pub ema: f64,
     /// The step whose weights are the first average; 0 for the initial weights.
     pub ema_start: u64,
+    /// Steps in a row with a loss or gradients that are not finite, each of which is skipped, after which the run stops; 0
+    /// for never.
+    pub max_bad_steps: u64,
+    /// Evaluations in a row that are no better than the best, by `eval.best_metric`, after which the run stops; 0 for never.
+    pub early_stop_patience: u64,
     /// Operands of matrix products on the CPU: exact, or rounded to bfloat16, which is several times faster on
     /// processors with AMX.
     pub matmul_precision: MatmulPrecision,
@@ -563,6 +585,7 @@ impl Default for TrainConfig {
             epochs: 20_000,
             max_steps: 0,
             stop_after: 0,
+            fixed_steps: false,
             lr: 7e-5,
             lr_schedule: Decay::Cosine,
             lr_min_ratio: 1.0,
@@ -583,9 +606,13 @@ impl Default for TrainConfig {
             halt_loss_weight: 0.5,
             supervision_decay: 1.0,
             curriculum: Vec::new(),
+            state_noise: 0.0,
+            chains: 1,
             grad_clip: 0.0,
             ema: 0.0,
             ema_start: 0,
+            max_bad_steps: 10,
+            early_stop_patience: 0,
             matmul_precision: MatmulPrecision::F32,
             log_interval: 1,
             checkpoint_interval: 1000,
@@ -606,11 +633,14 @@ pub struct EvalConfig {
     pub batch_size: usize,
     /// Puzzles to evaluate on during training; 0 for all.
     pub limit: usize,
+    /// What makes a checkpoint the best: `exact_accuracy`, `token_accuracy` or `lm_loss` of an evaluation, `any_optimal` for
+    /// mazes, `valid` for puzzles with rules, `pass_2` for ARC.
+    pub best_metric: BestMetric,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { interval: 1000, batch_size: 64, limit: 0 }
+        Self { interval: 1000, batch_size: 64, limit: 0, best_metric: BestMetric::ExactAccuracy }
     }
 }
 
@@ -814,6 +844,7 @@ impl ResolvedRecipe {
         for (key, value) in [
             ("train.global_batch_size", train.global_batch_size as u64),
             ("train.accumulate", train.accumulate as u64),
+            ("train.chains", train.chains as u64),
             ("train.log_interval", train.log_interval),
             ("train.keep_checkpoints", train.keep_checkpoints as u64),
             ("eval.batch_size", eval.batch_size as u64),
@@ -885,6 +916,13 @@ impl ResolvedRecipe {
                 "above 0, at most 1",
             );
         }
+        if train.chains > 64 {
+            return error("train.chains", train.chains.to_string(), "1 to 64 chains for each puzzle");
+        }
+        if !(train.state_noise >= 0.0 && train.state_noise.is_finite()) {
+            let expected = "a standard deviation of 0 or more";
+            return error("train.state_noise", train.state_noise.to_string(), expected);
+        }
         if !(train.grad_clip >= 0.0 && train.grad_clip.is_finite()) {
             return error(
                 "train.grad_clip",
@@ -895,6 +933,15 @@ impl ResolvedRecipe {
         if train.ema_start > 0 && train.ema == 0.0 {
             let expected = "0, or a rate in train.ema";
             return error("train.ema_start", train.ema_start.to_string(), expected);
+        }
+        if !eval.best_metric.is_of(data.task) {
+            let expected = "a score of the task: exact_accuracy, token_accuracy or lm_loss; any_optimal for mazes, valid for \
+                            other puzzles with rules, pass_2 for ARC";
+            return error("eval.best_metric", format!("{:?}", eval.best_metric.name()), expected);
+        }
+        if train.early_stop_patience > 0 && eval.interval == 0 {
+            let expected = "0, or an eval.interval: only evaluations can tell";
+            return error("train.early_stop_patience", train.early_stop_patience.to_string(), expected);
         }
         let curriculum = || format!("{:?}", train.curriculum);
         if !train.curriculum.is_empty() && model.recurrence == RecurrenceKind::Transformer {
@@ -1087,6 +1134,24 @@ mod tests {
         assert!(told("", &["train.loss=hinge"]).contains("train.loss"));
         assert!(told("", &["train.seed=-1"]).contains("train.seed"));
         assert!(told("", &["model.num_heads=7"]).contains("a divisor of hidden_size (512)"));
+        for (set, part) in [
+            ("train.accumulate=5", "a divisor of train.global_batch_size (384)"),
+            ("train.lr_schedule=linear", "less than 1"),
+            ("train.lr_schedule=exponential", "train.lr_schedule"),
+            ("train.label_smoothing=1", "below 1"),
+            ("train.halt_loss_weight=-1", "0 or more"),
+            ("train.supervision_decay=0", "above 0"),
+            ("train.ema_start=5", "a rate in train.ema"),
+            ("train.curriculum=[{from=0,h_cycles=1,l_cycles=1}]", "h_cycles = 2"),
+            ("train.curriculum=[{from=0,h_cycles=2}]", "train.curriculum"),
+            ("eval.best_metric=any_optimal", "mazes"),
+        ] {
+            assert!(told("", &[set]).contains(part), "{set}: {}", told("", &[set]));
+        }
+        let constant = told("", &["train.lr_schedule=constant", "train.lr_min_ratio=0.5"]);
+        assert!(constant.contains("does not go down"), "{constant}");
+        let never = told("", &["train.early_stop_patience=3", "eval.interval=0"]);
+        assert!(never.contains("eval.interval"), "{never}");
         assert!(told("[train\n", &[]).contains("recipe.toml"));
     }
 }

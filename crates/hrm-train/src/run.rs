@@ -4,7 +4,8 @@
 //! - `metrics.jsonl`: every measurement, and the same for TensorBoard in `events.out.tfevents.*`;
 //! - `train.log`: what happened, to read;
 //! - `curves.svg` and `curves.png`: the measurements as pictures, drawn when a process ends;
-//! - `checkpoints`: see [`crate::checkpoint`].
+//! - `checkpoints`: see [`crate::checkpoint`];
+//! - `diagnostics`: the state of steps that went wrong, see [`crate::safety`].
 
 pub mod curves;
 pub mod environment;
@@ -25,7 +26,7 @@ use thiserror::Error;
 
 use self::{
     curves::CurveOptions,
-    environment::{Session, SessionEnd},
+    environment::{Session, SessionEnd, peak_memory},
     events::EventWriter,
     history::History,
 };
@@ -141,7 +142,7 @@ impl RunDir {
     pub fn end(&mut self, step: u64, how: &str) -> Result<(), RunError> {
         if let Some(session) = self.sessions.last_mut() {
             let time = timestamp(SystemTime::now());
-            session.ended = Some(SessionEnd { time, step, how: how.to_owned() });
+            session.ended = Some(SessionEnd { time, step, how: how.to_owned(), peak_memory: peak_memory() });
         }
         self.write_sessions()?;
         self.draw_curves()
@@ -173,6 +174,11 @@ impl RunDir {
     /// Where its checkpoints live.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
+    }
+
+    /// Where states of steps that went wrong go.
+    pub fn diagnostics(&self) -> PathBuf {
+        self.path.join("diagnostics")
     }
 
     /// Appends a row to `metrics.jsonl`, and its numbers to the event file.

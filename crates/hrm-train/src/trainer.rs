@@ -1,5 +1,8 @@
 //! The training loop: data, steps, metrics, evaluation, checkpoints, resumption.
 
+mod pending;
+mod supervision;
+
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -10,24 +13,34 @@ use std::{
 };
 
 use burn::tensor::{Int, Tensor, TensorData};
-use hrm_backend::{HrmAutodiffBackend, HrmBackend};
+use hrm_backend::HrmAutodiffBackend;
 use hrm_data::dataset::SamplerState;
-use hrm_model::{Hrm, ModelConfig, ModelError, act::Carry, loss::Metrics};
+use hrm_model::{
+    Hrm, InitState, ModelConfig, ModelError,
+    act::{Carry, PuzzleBatch},
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
+    chains,
     checkpoint::{self, CheckpointError, Loaded, Retention, Snapshot},
-    config::{ConfigError, Recipe, ResolvedRecipe},
+    config::{ConfigError, MatmulPrecision, Recipe, ResolvedRecipe},
     curriculum,
     data::{self, DataError, Sampler, TaskData},
     evaluate::{EvalReport, evaluate},
+    noise::{Key, Noise},
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
     run::{RunDir, RunError},
-    step::{StepSettings, train_step},
+    safety::{self, Guard, Vitals},
+    step::{self, StepSettings},
 };
+
+use pending::{Pending, PendingStep};
+use supervision::Evidence;
+pub use supervision::Progress;
 
 /// What to train and where.
 #[derive(Debug)]
@@ -43,8 +56,10 @@ pub struct TrainOptions {
 }
 
 /// What may differ when a run is resumed: values that do not change what the remaining steps compute.
-pub const RESUMABLE_CHANGES: [&str; 9] = [
+pub const RESUMABLE_CHANGES: [&str; 11] = [
     "train.stop_after",
+    "train.max_bad_steps",
+    "train.early_stop_patience",
     "train.log_interval",
     "train.checkpoint_interval",
     "train.keep_checkpoints",
@@ -81,9 +96,17 @@ pub struct StepReport {
     /// For which share the sign of `q_halt` tells exactness.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub q_halt_accuracy: Option<f64>,
+    /// Mean chance of being right that `q_halt` promises.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q_halt: Option<f64>,
     /// Mean number of segments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_steps: Option<f64>,
+    /// Euclidean norm of the gradient, before clipping.
+    pub grad_norm: f64,
+    /// Whether loss or gradient was not finite, so that the step changed nothing.
+    #[serde(skip_serializing_if = "is_false")]
+    pub skipped: bool,
     /// Learning rate.
     pub lr: f64,
     /// Learning rate of the puzzle embedding.
@@ -92,6 +115,10 @@ pub struct StepReport {
     pub examples_per_second: f64,
     /// Seconds since this process started the run.
     pub seconds: f64,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// One row of `metrics.jsonl` about evaluation.
@@ -142,6 +169,8 @@ impl Observer for () {}
 pub enum Ending {
     /// All steps are done.
     Finished,
+    /// Evaluations got no better for `train.early_stop_patience` times.
+    EarlyStopped,
     /// At `train.stop_after`.
     StopAfter,
     /// Someone asked for it.
@@ -191,6 +220,21 @@ pub enum TrainError {
         before: String,
         /// The value asked for.
         now: String,
+    },
+    /// Too many bad steps in a row.
+    #[error("{advice}")]
+    Diverged {
+        /// What happened and what to do.
+        advice: String,
+    },
+    /// The backend does not heed the precision of matrix products.
+    #[error(
+        "train.matmul_precision = \"bf16\": {backend} does not heed it, only the CPU backend does; use \
+         model.forward_dtype = \"bf16\""
+    )]
+    MatmulPrecision {
+        /// The backend.
+        backend: String,
     },
     /// The backend lacks the forward type.
     #[error("model.forward_dtype = {dtype:?}: {backend} cannot compute in it; use f32")]
@@ -333,8 +377,15 @@ struct Trainer<A: HrmAutodiffBackend> {
     sign_sgd: SignSgd,
     ema: Option<Ema<A::InnerBackend>>,
     schedule: Schedule,
+    /// Where random states come from, if the recipe wants any.
+    noise: Option<Noise<A::InnerBackend>>,
     sampler: Sampler,
     step: u64,
+    progress: Progress,
+    /// What the last bad step started from, why it was bad, and where its state was saved.
+    evidence: Option<Evidence<A>>,
+    why: String,
+    diagnostics: Option<PathBuf>,
 }
 
 impl<A: HrmAutodiffBackend> Trainer<A> {
@@ -348,10 +399,14 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         if !config.runs_on::<A>(device) {
             return Err(TrainError::Dtype { dtype: config.forward_dtype, backend: A::name(device) });
         }
+        if recipe.recipe.train.matmul_precision == MatmulPrecision::Bf16 && !A::HAS_MATMUL_PRECISION {
+            return Err(TrainError::MatmulPrecision { backend: A::name(device) });
+        }
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let model = config.init(&mut rng, device)?;
         check_groups(&recipe, &model)?;
-        let carry = model.inner().empty_carry(recipe.recipe.train.global_batch_size);
+        let carry =
+            model.inner().empty_carry(recipe.recipe.train.global_batch_size * recipe.recipe.train.chains);
         let sampler = data.sampler(&recipe.recipe)?;
         Ok(Self::assemble(recipe, data, (model, carry), sampler))
     }
@@ -369,6 +424,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             average.weights = weights;
         }
         trainer.step = state.step;
+        trainer.progress = state.progress;
         Ok(trainer)
     }
 
@@ -398,11 +454,19 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
                 min_ratio: train.lr_min_ratio,
             },
             ema: (train.ema > 0.0).then(|| Ema::new(train.ema, train.ema_start, &state.0)),
+            noise: (train.state_noise > 0.0
+                || train.chains > 1
+                || state.0.config().init_state == InitState::Random)
+                .then(|| Noise::new(&state.0.inner(), train.seed)),
             state: Some(state),
             optimizer: Optimizer::new(train.param_groups()),
             sampler,
             recipe,
             step: 0,
+            progress: Progress::default(),
+            evidence: None,
+            why: String::new(),
+            diagnostics: None,
         }
     }
 
@@ -457,24 +521,32 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             if train.stop_after > 0 && self.step >= train.stop_after {
                 break Ending::StopAfter;
             }
+            if self.has_stalled() {
+                break Ending::EarlyStopped;
+            }
             pending.add(self.one_step());
             let step = self.step;
-            if due(train.log_interval, step) || due(train.checkpoint_interval, step) {
-                pending.flush(run, observer)?;
+            let saves = due(train.checkpoint_interval, step);
+            let evaluates = due(eval.interval, step) && step < total;
+            if due(train.log_interval, step) || saves || evaluates || pending.is_bad() {
+                self.report(&mut pending, run, observer)?;
             }
-            if due(eval.interval, step) && step < total {
-                pending.flush(run, observer)?;
-                last_eval = Some(self.evaluate(data, run, observer)?);
+            if evaluates {
+                let report = self.evaluate(data, run, observer)?;
+                saved = self.select(&report, run, observer)?.map(|path| (step, path)).or(saved);
+                last_eval = Some(report);
                 pending.restart_clock();
             }
-            if due(train.checkpoint_interval, step) {
+            if saves && saved.as_ref().is_none_or(|(saved, _)| *saved != step) {
                 saved = Some((step, self.save(run)?));
                 pending.restart_clock();
             }
         };
-        pending.flush(run, observer)?;
+        self.report(&mut pending, run, observer)?;
         if ending == Ending::Finished {
-            last_eval = Some(self.evaluate(data, run, observer)?);
+            let report = self.evaluate(data, run, observer)?;
+            saved = self.select(&report, run, observer)?.map(|path| (self.step, path)).or(saved);
+            last_eval = Some(report);
         }
         let checkpoint = match saved {
             Some((step, path)) if step == self.step => path,
@@ -488,11 +560,25 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         self.step += 1;
         let settings = self.settings();
         let device = self.model().device();
-        let batch = data::to_device(&self.sampler.next_batch(), &device);
-        let min_steps = self.exploration(&device);
+        let batch = chains::spread(data::to_device(&self.sampler.next_batch(), &device), settings.chains);
+        let min_steps = self.exploration(&device).map(|steps| chains::spread_steps(steps, settings.chains));
         let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
-        let (model, output) =
-            train_step(model, carry, batch, min_steps, &mut self.optimizer, self.sign_sgd, &settings);
+        let carry = match &self.noise {
+            None => carry,
+            Some(noise) => self.start_at_random(noise, &model.inner(), carry, batch.clone()),
+        };
+        let guard = self.guard();
+        let evidence =
+            (guard == Guard::Read).then(|| Evidence { carry: carry.clone(), batch: batch.clone() });
+        let (output, grads) = step::gradients(&model, carry, batch, min_steps, &settings);
+        let identifiers = output.carry.batch.puzzle_identifiers.clone();
+        let vitals = Vitals::of(&output.metrics, &grads);
+        let (model, signs) =
+            safety::guarded(model, &mut self.optimizer, &vitals, guard, |model, optimizer| {
+                step::apply_gradients(model, grads, identifiers, optimizer, self.sign_sgd, &settings)
+            });
+        let skipped = signs.map(|signs| !signs.finite());
+        self.evidence = evidence.filter(|_| skipped == Some(true));
         if let Some(ema) = &mut self.ema {
             ema.update(self.step, &model);
         }
@@ -503,7 +589,28 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             lr: settings.lr,
             puzzle_emb_lr: settings.puzzle_emb_lr,
             metrics: output.metrics,
+            vitals,
+            skipped,
         }
+    }
+
+    /// Gives halted slots their puzzles and initial states, and all slots the noise of the step: a function of the seed, the
+    /// step and the slot.
+    fn start_at_random(
+        &self,
+        noise: &Noise<A::InnerBackend>,
+        model: &Hrm<A::InnerBackend>,
+        carry: Carry<A::InnerBackend>,
+        batch: PuzzleBatch<A::InnerBackend>,
+    ) -> Carry<A::InnerBackend> {
+        let Recipe { train, .. } = &self.recipe.recipe;
+        let [slots] = carry.halted.dims();
+        let keys: Vec<Key> = (0..slots as u64).map(|chain| Key { chain, step: self.step }).collect();
+        let carry = carry.admit_from(noise.initial_states(model, &keys, train.chains), batch);
+        let state = noise.add_to(carry.state, &keys, &vec![train.state_noise as f32; slots]);
+        // They are running now: the step admits nobody else.
+        let halted = Tensor::<A::InnerBackend, 1, Int>::zeros([slots], &model.device()).bool();
+        Carry { state, halted, ..carry }
     }
 
     /// What the recipe says about the step.
@@ -513,6 +620,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             loss: train.loss_settings(),
             global_batch: train.global_batch_size,
             accumulate: train.accumulate,
+            chains: train.chains,
             cycles: curriculum::cycles(&train.curriculum, self.step, self.schedule.total_steps),
             grad_clip: (train.grad_clip > 0.0).then_some(train.grad_clip),
             lr: self.schedule.rate(train.lr, self.step),
@@ -526,17 +634,22 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         device: &<A::InnerBackend as burn::tensor::backend::BackendTypes>::Device,
     ) -> Option<Tensor<A::InnerBackend, 1, Int>> {
         let config = self.model().config();
-        if config.halt_exploration_prob == 0.0 || config.halt_max_steps < 2 {
+        let Recipe { train, .. } = &self.recipe.recipe;
+        let explores_ever = config.halt_exploration_prob > 0.0 || train.fixed_steps;
+        if !explores_ever || config.halt_max_steps < 2 {
             return None;
         }
-        let Recipe { train, .. } = &self.recipe.recipe;
         let mut rng = ChaCha8Rng::seed_from_u64(train.seed);
         rng.set_stream(self.step);
         let draws: Vec<i32> = (0..train.global_batch_size)
             .map(|_| {
                 let explores = rng.random_bool(config.halt_exploration_prob);
                 let steps = rng.random_range(2..=config.halt_max_steps as i32);
-                if explores { steps } else { 0 }
+                match (train.fixed_steps, explores) {
+                    (true, _) => config.halt_max_steps as i32,
+                    (false, true) => steps,
+                    (false, false) => 0,
+                }
             })
             .collect();
         let draws = TensorData::new(draws, [train.global_batch_size])
@@ -587,6 +700,10 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     }
 
     fn save(&self, run: &mut RunDir) -> Result<PathBuf, TrainError> {
+        self.save_to(&run.checkpoints(), run)
+    }
+
+    fn save_to(&self, folder: &Path, run: &mut RunDir) -> Result<PathBuf, TrainError> {
         let (model, carry) = self.state();
         let train = &self.recipe.recipe.train;
         let snapshot = Snapshot {
@@ -597,80 +714,12 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             ema: self.ema.as_ref(),
             carry,
             sampler: self.sampler.state(),
+            progress: &self.progress,
             moments: train.checkpoint_moments,
         };
         let retention = Retention { newest: train.keep_checkpoints, every: train.keep_every };
-        let path = checkpoint::save(&run.checkpoints(), snapshot, retention)?;
+        let path = checkpoint::save(folder, snapshot, retention)?;
         run.log(&format!("step {} checkpoint {}", self.step, path.display()))?;
         Ok(path)
-    }
-}
-
-/// A step whose metrics are still on the device.
-struct PendingStep<B: HrmBackend> {
-    step: u64,
-    epoch: f64,
-    lr: f64,
-    puzzle_emb_lr: f64,
-    metrics: Tensor<B, 1>,
-}
-
-/// Steps to be read back together, so that the device is not waited for at each.
-struct Pending<B: HrmBackend> {
-    batch: usize,
-    steps: Vec<PendingStep<B>>,
-    start: Instant,
-    since: Instant,
-}
-
-impl<B: HrmBackend> Pending<B> {
-    fn new(batch: usize) -> Self {
-        let now = Instant::now();
-        Self { batch, steps: Vec::new(), start: now, since: now }
-    }
-
-    fn add(&mut self, step: PendingStep<B>) {
-        self.steps.push(step);
-    }
-
-    /// Leaves out what is not training from the throughput.
-    fn restart_clock(&mut self) {
-        self.since = Instant::now();
-    }
-
-    fn flush(&mut self, run: &mut RunDir, observer: &mut dyn Observer) -> Result<(), RunError> {
-        if self.steps.is_empty() {
-            return Ok(());
-        }
-        let count = self.steps.len();
-        let values = Tensor::cat(self.steps.iter().map(|s| s.metrics.clone()).collect(), 0);
-        let values: Vec<f64> = values.into_data().iter::<f64>().collect();
-        let rate = (count * self.batch) as f64 / self.since.elapsed().as_secs_f64();
-        for (step, values) in self.steps.drain(..).zip(values.chunks(values.len() / count)) {
-            let metrics = Metrics::from_values(values);
-            let per_sequence = |sum: f64| sum / self.batch as f64;
-            let mean = |sum: f64| (metrics.count > 0.0).then(|| sum / metrics.count);
-            let report = StepReport {
-                step: step.step,
-                epoch: step.epoch,
-                loss: per_sequence(metrics.loss),
-                lm_loss: per_sequence(metrics.lm_loss),
-                q_halt_loss: per_sequence(metrics.q_halt_loss),
-                q_continue_loss: per_sequence(metrics.q_continue_loss),
-                count: metrics.count as u64,
-                accuracy: mean(metrics.accuracy),
-                exact_accuracy: mean(metrics.exact_accuracy),
-                q_halt_accuracy: mean(metrics.q_halt_accuracy),
-                mean_steps: mean(metrics.steps),
-                lr: step.lr,
-                puzzle_emb_lr: step.puzzle_emb_lr,
-                examples_per_second: rate,
-                seconds: self.start.elapsed().as_secs_f64(),
-            };
-            run.metrics(&report)?;
-            observer.on_step(&report);
-        }
-        self.since = Instant::now();
-        Ok(())
     }
 }

@@ -15,13 +15,13 @@ use burn::{
 };
 use hrm_backend::Cpu;
 use hrm_model::{
-    Hrm, ModelConfig,
+    Cycles, Hrm, ModelConfig,
     act::{Carry, PuzzleBatch},
     loss::LossKind,
 };
 use hrm_train::{
     optim::{AdamConfig, Optimizer, SignSgd},
-    step::{StepSettings, train_step},
+    step::{self, StepSettings, train_step},
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -32,6 +32,7 @@ const TENSOR: usize = 2048;
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 static LIVE: AtomicI64 = AtomicI64::new(0);
+static PEAK: AtomicI64 = AtomicI64::new(0);
 
 struct Counting;
 
@@ -45,7 +46,8 @@ unsafe impl GlobalAlloc for Counting {
             COUNT.fetch_add(1, Relaxed);
             BYTES.fetch_add(layout.size() as u64, Relaxed);
         }
-        LIVE.fetch_add(layout.size() as i64, Relaxed);
+        let live = LIVE.fetch_add(layout.size() as i64, Relaxed) + layout.size() as i64;
+        PEAK.fetch_max(live, Relaxed);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
@@ -119,6 +121,18 @@ fn allocations_of_a_segment_and_of_a_training_step() {
     (0..30).for_each(|_| step());
     let growth = LIVE.load(Relaxed) - live;
     assert!(growth.unsigned_abs() < 64 << 10, "31 steps left {growth} bytes behind: a graph leaks");
+
+    // Cycles without a gradient leave no graph: what a step holds at most does not depend on their number.
+    let [shallow, deep] = [1, 8].map(|h_cycles| {
+        let model = model.clone().with_cycles(Cycles { h_cycles, l_cycles: h_cycles });
+        let carry = inner.empty_carry(ROWS);
+        let before = LIVE.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        drop(step::gradients(&model, carry, batch(), None, &settings));
+        PEAK.load(Relaxed) - before
+    });
+    println!("peak of a step: {shallow} bytes with 1 cycle of 1, {deep} with 8 of 8");
+    assert!(deep as f64 <= shallow as f64 * 1.05, "1 cycle: {shallow} bytes, 64 cycles: {deep}");
 }
 
 /// Measured when this was written.

@@ -197,8 +197,12 @@ fn way_on(run_dir: &Path) -> String {
 fn report(summary: &TrainSummary, run_dir: &Path) {
     let run = run_dir.display();
     match summary.ending {
-        Ending::Finished => {
-            println!("finished after step {}; checkpoint {}", summary.step, summary.checkpoint.display());
+        Ending::Finished | Ending::EarlyStopped => {
+            let how = match summary.ending {
+                Ending::EarlyStopped => "stopped early, as evaluations got no better,",
+                _ => "finished",
+            };
+            println!("{how} after step {}; checkpoint {}", summary.step, summary.checkpoint.display());
             if let Some(eval) = &summary.eval {
                 println!("{}", held_out(eval));
             }

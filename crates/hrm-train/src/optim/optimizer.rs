@@ -74,6 +74,13 @@ impl<B: HrmBackend> Optimizer<B> {
         map_named(model, &mut Updater { optimizer: self, lr, grads })
     }
 
+    /// Takes the last update out of the count of each parameter, after its effect has been undone.
+    pub fn take_back_update(&mut self) {
+        for moments in self.moments.values_mut() {
+            moments.step = moments.step.saturating_sub(1);
+        }
+    }
+
     fn group(&self, name: &str) -> Option<&ParamGroup> {
         self.groups.iter().find(|group| matches(&group.params, name))
     }
