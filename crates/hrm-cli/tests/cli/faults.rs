@@ -20,7 +20,8 @@ use crate::{
 /// A run that stopped after step 5, with checkpoints of steps 4 and 5, and a whole one to compare with.
 fn stopped_run() -> Sandbox {
     let sandbox = Sandbox::new();
-    sandbox.write("tiny.toml", TINY_RECIPE);
+    // Evaluations only at the end: the best one of a run is saved as well.
+    sandbox.write("tiny.toml", TINY_RECIPE.replace("interval = 6", "interval = 0"));
     sandbox.hrm("train --config tiny.toml --run-dir whole --quiet").ok();
     sandbox.hrm("train --config tiny.toml --run-dir run --quiet --set train.stop_after=5").ok();
     sandbox
@@ -73,7 +74,8 @@ fn a_file_that_outgrows_its_limit() {
         sandbox.hrm(&format!("inspect checkpoint run/checkpoints/{name}")).ok();
     }
     assert_goes_on(&sandbox);
-    assert_eq!(names(&sandbox), ["last", "step-12", "step-8"]);
+    let kept: Vec<String> = names(&sandbox).into_iter().filter(|name| name.starts_with("step-")).collect();
+    assert_eq!(kept, ["step-12", "step-8"]);
 }
 
 /// A small file system of its own, gone at the end.

@@ -26,7 +26,7 @@ fn train_stop_resume_evaluate_solve() {
     assert_eq!(losses("run").len(), 12);
     assert_eq!(losses("run"), losses("whole"));
 
-    let text = sandbox.hrm("inspect checkpoint run").ok();
+    let text = sandbox.hrm("inspect checkpoint run/checkpoints/last").ok();
     assert_says(&text, &["step        12", "hidden_size             16", "train.safetensors"]);
     sandbox.hrm("data sudoku generate --size 4x4 --train 9 --test 6 --clues 7-9 --out data").ok();
     let report =
