@@ -62,6 +62,13 @@ pub struct Entry {
     pub puzzle: Result<Puzzle, String>,
 }
 
+impl Entry {
+    /// Where it stood, for the beginning of a message: `line 3: `, or nothing if there is only one.
+    pub fn prefix(&self) -> String {
+        if self.place.is_empty() { String::new() } else { format!("{}: ", self.place) }
+    }
+}
+
 /// A puzzle that keeps the rules and has one solution.
 #[derive(Debug, Clone)]
 pub struct Puzzle {

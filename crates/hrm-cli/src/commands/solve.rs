@@ -494,9 +494,8 @@ struct TextReporter<W> {
 impl<W: Write> Reporter for TextReporter<W> {
     fn rejected(&mut self, entry: &Entry, reason: &str) -> Result<()> {
         self.tally.reject();
-        let place = if entry.place.is_empty() { String::new() } else { format!("{}: ", entry.place) };
         self.out.flush()?;
-        terminal::report_error(&format!("{place}{reason}"));
+        terminal::report_error(&format!("{}{reason}", entry.prefix()));
         Ok(())
     }
 
