@@ -96,7 +96,8 @@ fn mazes_are_generated_imported_and_checked() {
     assert_says(&text, &["12 mazes read, 5 kept", "20 examples in 5 groups"]);
     let error = sandbox.hrm("data maze --source a/train --out d").error();
     assert_says(&error, &["expected a dataset of mazes", "48 tokens"]);
-    let error = sandbox.hrm("data maze --source a/train.csv.gz --test-source a/train.csv.gz --out d").error();
+    let error = sandbox.hrm("data maze --source a/train.csv.gz --test-source a/train.csv.gz --out d");
+    let error = error.error_after_output();
     assert_says(&error, &["12 puzzles of the training set", "turned or mirrored", "--on-leak drop"]);
     let error = sandbox.hrm("data maze generate --size 4x4 --min-path 40 --out d").error();
     assert_says(&error, &["--size 4x4", "has no path of 40 moves"]);
@@ -140,7 +141,7 @@ fn arc_tasks_are_reported_and_written() {
     assert_says(&text, &["train        2 groups, 18 puzzles, 54 examples"]);
 
     let leak = "data arc --train train.json --eval train.json --eval eval --augmentations 2";
-    assert_says(&sandbox.hrm(leak).error(), &["2 evaluation tasks away", "--on-leak drop"]);
+    assert_says(&sandbox.hrm(leak).error_after_output(), &["2 evaluation tasks away", "--on-leak drop"]);
     let text = sandbox.hrm(&format!("{leak} --on-leak drop")).ok();
     assert_says(&text, &["one: the same task, the same pairs", "left out 2 training tasks"]);
     sandbox.write("k_training_challenges.json", format!(r#"{{"one": {}}}"#, task(0)));
@@ -176,7 +177,7 @@ fn variants_are_generated_inspected_drawn_and_checked() {
         assert!(sandbox.read(&format!("{task}.png")).starts_with(b"\x89PNG"));
         let check = format!("data check --task {task} {task}/train");
         assert_says(&sandbox.hrm(&format!("{check} {task}/test")).ok(), &["0 of 2 in the test set"]);
-        assert_says(&sandbox.hrm(&format!("{check} {task}/train.txt")).error(), &["6 puzzles"]);
+        assert_says(&sandbox.hrm(&format!("{check} {task}/train.txt")).error_after_output(), &["6 puzzles"]);
     }
     let error = sandbox.hrm("data render killer --task queens").error();
     assert_says(&error, &["48 tokens", "no dataset of task queens"]);
