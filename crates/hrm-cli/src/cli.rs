@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, builder::Styles, builder::styling::AnsiColor};
 
-use crate::commands::{compare, config, data, eval, export, import, inspect, solve, train, warmup};
+use crate::commands::{
+    compare, config, data, eval, export, import, inspect, plot, runs, solve, train, warmup,
+};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -32,6 +34,8 @@ pub enum Command {
     Train(Box<train::Args>),
     Warmup(warmup::Args),
     Eval(eval::Args),
+    Runs(runs::Args),
+    Plot(plot::Args),
     /// Compare a model with classical solvers
     #[command(subcommand)]
     Compare(compare::Command),
@@ -56,6 +60,8 @@ impl Command {
             Self::Train(args) => train::run(*args),
             Self::Warmup(args) => warmup::run(args).map(|()| ExitCode::SUCCESS),
             Self::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Runs(args) => runs::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
             Self::Compare(command) => compare::run(command).map(|()| ExitCode::SUCCESS),
             Self::Data(command) => data::run(command).map(|()| ExitCode::SUCCESS),
             Self::Inspect(command) => inspect::run(command).map(|()| ExitCode::SUCCESS),

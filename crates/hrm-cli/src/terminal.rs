@@ -98,12 +98,13 @@ fn visible_width(line: &str) -> usize {
     width
 }
 
-/// `3.2 KB`, `109 MB`
+/// `3.2 KB`, `109.0 MB`, `1.20 GB`
 pub fn bytes(n: u64) -> String {
     match n {
         0..1_000 => format!("{n} bytes"),
         1_000..1_000_000 => format!("{:.1} KB", n as f64 / 1e3),
-        _ => format!("{:.1} MB", n as f64 / 1e6),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.2} GB", n as f64 / 1e9),
     }
 }
 

@@ -153,13 +153,25 @@ pub fn write_safetensors(
     dict: &StateDict,
     metadata: HashMap<String, String>,
 ) -> Result<(), WeightsError> {
+    let bytes = encode_safetensors(path, dict, metadata)?;
+    write_atomically(path, &bytes).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
+}
+
+/// The bytes of a safetensors file that will stand at `path`; nothing is written.
+///
+/// # Errors
+/// If the tensors cannot be encoded; the error names `path`.
+pub fn encode_safetensors(
+    path: &Path,
+    dict: &StateDict,
+    metadata: HashMap<String, String>,
+) -> Result<Vec<u8>, WeightsError> {
     let views = dict.iter().map(|(name, data)| (name.as_str(), DataView(data)));
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| WeightsError::Format {
+    safetensors::serialize(views, Some(metadata)).map_err(|e| WeightsError::Format {
         path: path.to_owned(),
         format: "safetensors",
         reason: e.to_string(),
-    })?;
-    write_atomically(path, &bytes).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
+    })
 }
 
 /// Replaces a file as a whole or not at all: temporary file beside it, flush to disk, rename.
@@ -345,10 +357,19 @@ impl<B: Backend> Hrm<B> {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path, dtype: crate::ForwardDtype) -> Result<(), WeightsError> {
+        let bytes = self.encode(path, dtype)?;
+        write_atomically(path, &bytes).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
+    }
+
+    /// The bytes that [`save`](Self::save) writes.
+    ///
+    /// # Errors
+    /// If the weights cannot be encoded; the error names `path`.
+    pub fn encode(&self, path: &Path, dtype: crate::ForwardDtype) -> Result<Vec<u8>, WeightsError> {
         let config = serde_json::to_string(&self.config()).unwrap_or_default();
         let dict =
             self.state_dict().into_iter().map(|(k, data)| (k, data.convert_dtype(dtype.into()))).collect();
-        write_safetensors(path, &dict, HashMap::from([(CONFIG_ENTRY.to_owned(), config)]))
+        encode_safetensors(path, &dict, HashMap::from([(CONFIG_ENTRY.to_owned(), config)]))
     }
 
     /// Loads a model that [`save`](Self::save) wrote.

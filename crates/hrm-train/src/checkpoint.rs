@@ -6,12 +6,16 @@
 //! - `train.safetensors`: both moments of every parameter, and the carry;
 //! - `state.json`: step, sampler position, the recipe, and the SHA-256 of the other files.
 //!
-//! It is written under another name, flushed to disk and renamed, so a folder of that name is always whole.
+//! It is written under another name, flushed to disk and renamed, so a folder of that name is always whole; it is
+//! renamed again before it is removed.
+//!
+//! Beside the checkpoints stand `last` and `best`: small JSON files that name a checkpoint (no links, so that they
+//! survive any way of copying a run). A run means its best checkpoint where one is marked, and its newest otherwise.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -33,8 +37,12 @@ const MODEL: &str = "model.safetensors";
 const EMA: &str = "ema.safetensors";
 const TRAIN: &str = "train.safetensors";
 const STATE: &str = "state.json";
-/// Extension of a checkpoint that is being written.
+/// Extension of a checkpoint that is being written or removed.
 const PARTIAL: &str = "partial";
+/// Names the newest checkpoint.
+const LAST: &str = "last";
+/// Names the checkpoint with the best evaluation.
+const BEST: &str = "best";
 
 /// What can go wrong with checkpoints.
 #[derive(Debug, Error)]
@@ -57,6 +65,17 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// A checkpoint of a later version of this program.
+    #[error(
+        "{path}: written by a newer version of this program (format {format}, this one reads up to {FORMAT}); \
+         use that version, or a newer one"
+    )]
+    Newer {
+        /// Which checkpoint.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
     },
     /// There is no checkpoint at a path.
     #[error("{path}: no checkpoint here; expected a run folder, a folder step-N, or a .safetensors file")]
@@ -107,73 +126,184 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     Ok(found)
 }
 
-/// Writes a checkpoint into `folder` and removes the oldest beyond `keep`. Gives its path.
+/// What a checkpoint is made of.
+#[derive(Debug)]
+pub struct Snapshot<'a, A: HrmAutodiffBackend, S> {
+    /// Steps done.
+    pub step: u64,
+    /// The run's recipe as TOML.
+    pub recipe: &'a str,
+    /// The model.
+    pub model: &'a Hrm<A>,
+    /// The optimizer with its moments.
+    pub adam: &'a AdamAtan2<A::InnerBackend>,
+    /// The averaged weights, if the run keeps them.
+    pub ema: Option<&'a Ema<A::InnerBackend>>,
+    /// The carry.
+    pub carry: &'a Carry<A::InnerBackend>,
+    /// Where the sampler stands.
+    pub sampler: S,
+    /// Float type of the moments in the file.
+    pub moments: ForwardDtype,
+}
+
+/// Which checkpoints stay; the one marked best always does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// This many of the newest, at least one.
+    pub newest: usize,
+    /// Those of steps that are a multiple of this; 0 for none.
+    pub every: u64,
+}
+
+/// The evaluation that made a checkpoint the best of its run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// The checkpoint's step.
+    pub step: u64,
+    /// What was compared, `exact_accuracy` for example.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+}
+
+/// What `last` and `best` hold.
+#[derive(Debug, Serialize, Deserialize)]
+struct Pointer {
+    /// Name of the checkpoint's folder.
+    checkpoint: String,
+    #[serde(flatten)]
+    best: Option<Best>,
+}
+
+/// Writes a checkpoint into `folder`, then removes those that `retention` does not keep. Gives its path.
+///
+/// A whole checkpoint of the same step that is there already stays: the same step of the same run has the same
+/// state.
 ///
 /// # Errors
 /// If something cannot be written; nothing that was there before is lost then.
-#[expect(clippy::too_many_arguments, reason = "the parts of a run's state, each named")]
 pub fn save<A: HrmAutodiffBackend, S: Serialize>(
     folder: &Path,
-    step: u64,
-    recipe: &str,
-    model: &Hrm<A>,
-    adam: &AdamAtan2<A::InnerBackend>,
-    ema: Option<&Ema<A::InnerBackend>>,
-    carry: &Carry<A::InnerBackend>,
-    sampler: S,
-    keep: usize,
+    snapshot: Snapshot<'_, A, S>,
+    retention: Retention,
 ) -> Result<PathBuf, CheckpointError> {
-    let target = folder.join(folder_name(step));
-    let partial = folder.join(folder_name(step)).with_extension(PARTIAL);
+    let target = folder.join(folder_name(snapshot.step));
+    if target.exists() {
+        if verify(&target).is_ok() {
+            return Ok(target);
+        }
+        remove(&target)?;
+    }
+    let partial = target.with_extension(PARTIAL);
     if partial.exists() {
         fs::remove_dir_all(&partial).map_err(io_at(&partial))?;
     }
-    fs::create_dir_all(&partial).map_err(io_at(&partial))?;
-    let written = (|| {
-        model.inner().save(&partial.join(MODEL), ForwardDtype::F32)?;
-        let mut files = vec![MODEL, TRAIN];
-        if let Some(ema) = ema {
-            ema.apply(model.inner()).save(&partial.join(EMA), ForwardDtype::F32)?;
-            files.push(EMA);
-        }
-        let mut dict = carry_dict(carry);
-        for (name, moments) in &adam.moments {
-            dict.insert(format!("adam.m.{name}"), moments.m.clone().into_data());
-            dict.insert(format!("adam.v.{name}"), moments.v.clone().into_data());
-        }
-        weights::write_safetensors(&partial.join(TRAIN), &dict, Default::default())?;
-        let sha256 = files
-            .into_iter()
-            .map(|name| Ok((name.to_owned(), hash(&partial.join(name))?)))
-            .collect::<Result<_, CheckpointError>>()?;
-        let state = TrainState {
-            format: FORMAT,
-            step,
-            recipe: recipe.to_owned(),
-            sampler,
-            updates: adam.moments.iter().map(|(name, m)| (name.clone(), m.step)).collect(),
-            sha256,
-        };
-        let json = serde_json::to_vec_pretty(&state).map_err(io::Error::other).map_err(io_at(&partial))?;
-        let path = partial.join(STATE);
-        weights::write_atomically(&path, &json).map_err(io_at(&path))?;
-        if target.exists() {
-            // The same step again (a resumed run that stopped at once): the new one replaces it.
-            fs::remove_dir_all(&target).map_err(io_at(&target))?;
-        }
-        sync_folder(&partial);
-        fs::rename(&partial, &target).map_err(io_at(&target))
-    })();
+    let step = snapshot.step;
+    let written = write_parts(&partial, snapshot)
+        .and_then(|()| fs::rename(&partial, &target).map_err(io_at(&target)))
+        .and_then(|()| sync_folder(folder))
+        .and_then(|()| point(folder, LAST, step, None));
     if let Err(error) = written {
         let _ = fs::remove_dir_all(&partial);
         return Err(error);
     }
-    sync_folder(folder);
-    let all = list(folder)?;
-    for (_, old) in &all[..all.len().saturating_sub(keep)] {
-        fs::remove_dir_all(old).map_err(io_at(old))?;
-    }
+    prune(folder, retention)?;
     Ok(target)
+}
+
+/// Writes every file of a checkpoint and flushes it to disk.
+fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
+    partial: &Path,
+    snapshot: Snapshot<'_, A, S>,
+) -> Result<(), CheckpointError> {
+    let Snapshot { step, recipe, model, adam, ema, carry, sampler, moments } = snapshot;
+    fs::create_dir_all(partial).map_err(io_at(partial))?;
+    let mut sha256 = BTreeMap::new();
+    // Hashed in memory, on the way to the disk: reading back would show what the page cache holds, not the disk.
+    let mut write = |name: &str, bytes: &[u8]| -> Result<(), CheckpointError> {
+        sha256.insert(name.to_owned(), hex(&Sha256::digest(bytes)));
+        write_synced(&partial.join(name), bytes)
+    };
+    write(MODEL, &model.inner().encode(&partial.join(MODEL), ForwardDtype::F32)?)?;
+    if let Some(ema) = ema {
+        write(EMA, &ema.apply(model.inner()).encode(&partial.join(EMA), ForwardDtype::F32)?)?;
+    }
+    let mut dict = carry_dict(carry);
+    let saved = |tensor: &Tensor<A::InnerBackend, 1>| tensor.to_data().convert_dtype(moments.into());
+    for (name, moments) in &adam.moments {
+        dict.insert(format!("adam.m.{name}"), saved(&moments.m));
+        dict.insert(format!("adam.v.{name}"), saved(&moments.v));
+    }
+    write(TRAIN, &weights::encode_safetensors(&partial.join(TRAIN), &dict, Default::default())?)?;
+    let state = TrainState {
+        format: FORMAT,
+        step,
+        recipe: recipe.to_owned(),
+        sampler,
+        updates: adam.moments.iter().map(|(name, m)| (name.clone(), m.step)).collect(),
+        sha256,
+    };
+    let path = partial.join(STATE);
+    let json = serde_json::to_vec_pretty(&state).map_err(io::Error::other).map_err(io_at(&path))?;
+    write_synced(&path, &json)?;
+    sync_folder(partial)
+}
+
+/// Marks a checkpoint of `folder` as the best of its run, which keeps it and makes it what the run means.
+///
+/// # Errors
+/// If the mark cannot be written.
+pub fn mark_best(folder: &Path, best: &Best) -> Result<(), CheckpointError> {
+    point(folder, BEST, best.step, Some(best.clone()))
+}
+
+/// The evaluation of the checkpoint that is marked best, if one is and is still there.
+pub fn best(folder: &Path) -> Option<Best> {
+    let (path, best) = pointed_at(&folder.join(BEST))?;
+    best.filter(|_| path.is_dir())
+}
+
+fn point(folder: &Path, name: &str, step: u64, best: Option<Best>) -> Result<(), CheckpointError> {
+    let path = folder.join(name);
+    let pointer = Pointer { checkpoint: folder_name(step), best };
+    let json = serde_json::to_vec(&pointer).map_err(io::Error::other).map_err(io_at(&path))?;
+    weights::write_atomically(&path, &json).map_err(io_at(&path))?;
+    sync_folder(folder)
+}
+
+/// The folder that a pointer file names, and the evaluation it was marked for; `None` if it is no pointer file.
+fn pointed_at(pointer: &Path) -> Option<(PathBuf, Option<Best>)> {
+    // Weights are far larger: never read as text.
+    const LONGEST: u64 = 4096;
+    if fs::metadata(pointer).ok().is_none_or(|file| !file.is_file() || file.len() > LONGEST) {
+        return None;
+    }
+    let Pointer { checkpoint, best } = serde_json::from_slice(&fs::read(pointer).ok()?).ok()?;
+    Some((pointer.with_file_name(checkpoint), best))
+}
+
+/// Removes the checkpoints that the policy does not keep.
+fn prune(folder: &Path, retention: Retention) -> Result<(), CheckpointError> {
+    let all = list(folder)?;
+    let best = best(folder).map(|best| best.step);
+    for (step, path) in &all[..all.len().saturating_sub(retention.newest.max(1))] {
+        let milestone = retention.every > 0 && step.is_multiple_of(retention.every);
+        if !milestone && best != Some(*step) {
+            remove(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a checkpoint; killed in between, it leaves no half of one under its name.
+fn remove(path: &Path) -> Result<(), CheckpointError> {
+    let partial = path.with_extension(PARTIAL);
+    if partial.exists() {
+        fs::remove_dir_all(&partial).map_err(io_at(&partial))?;
+    }
+    fs::rename(path, &partial).map_err(io_at(path))?;
+    fs::remove_dir_all(&partial).map_err(io_at(&partial))
 }
 
 /// Removes what a killed process left half-written.
@@ -196,11 +326,19 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError + use<> {
     move |source| CheckpointError::Io { path, source }
 }
 
-/// Flushes a folder's entries to disk, where the system can.
-fn sync_folder(folder: &Path) {
-    if let Ok(file) = File::open(folder) {
-        let _ = file.sync_all();
+/// Writes a file and flushes it to disk.
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    File::create(path)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .map_err(io_at(path))
+}
+
+/// Flushes a folder's entries to disk. Only Unix opens folders.
+fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
+    if cfg!(unix) {
+        File::open(folder).and_then(|file| file.sync_all()).map_err(io_at(folder))?;
     }
+    Ok(())
 }
 
 /// A run's state as a checkpoint holds it.
@@ -218,14 +356,53 @@ pub struct Loaded<A: HrmAutodiffBackend, S> {
     pub state: TrainState<S>,
 }
 
-/// Reads a checkpoint folder after checking that every file is as it was written.
+/// Reads the newest whole checkpoint of a folder; `None` if there is none at all. `warn` hears of each damaged one
+/// that was passed over.
 ///
 /// # Errors
-/// [`CheckpointError::Damaged`] if a file is truncated, altered or missing.
-pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
-    path: &Path,
+/// If every checkpoint is damaged, or the newest undamaged one cannot be read for another reason (permissions, a
+/// newer version): going further back would lose steps that are there.
+pub fn load_newest<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
+    folder: &Path,
     device: &A::Device,
-) -> Result<Loaded<A, S>, CheckpointError> {
+    mut warn: impl FnMut(&str),
+) -> Result<Option<Loaded<A, S>>, CheckpointError> {
+    let all = list(folder)?;
+    for (_, path) in all.iter().rev() {
+        match load(path, device) {
+            Ok(loaded) => return Ok(Some(loaded)),
+            Err(error) if error.is_damage() => warn(&format!("warning: {error}; trying the one before")),
+            Err(error) => return Err(error),
+        }
+    }
+    match all.is_empty() {
+        true => Ok(None),
+        false => Err(CheckpointError::Absent { path: folder.to_owned() }),
+    }
+}
+
+impl CheckpointError {
+    /// Whether a checkpoint is not what was written, and no longer will be.
+    fn is_damage(&self) -> bool {
+        let absent = |source: &io::Error| source.kind() == io::ErrorKind::NotFound;
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Io { source, .. } | Self::Weights(WeightsError::Io { source, .. }) => absent(source),
+            Self::Weights(_) => true,
+            Self::Newer { .. } | Self::Absent { .. } => false,
+        }
+    }
+}
+
+/// Checks that every file of a checkpoint folder is as it was written.
+///
+/// # Errors
+/// [`CheckpointError::Damaged`] if a file is truncated or altered, [`CheckpointError::Io`] if it is missing.
+pub fn verify(path: &Path) -> Result<(), CheckpointError> {
+    read_verified::<serde::de::IgnoredAny>(path).map(|_| ())
+}
+
+fn read_verified<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainState<S>, CheckpointError> {
     let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
     let state: TrainState<S> = read_state(path)?;
     for name in [MODEL, TRAIN] {
@@ -234,10 +411,25 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
         }
     }
     for (name, expected) in &state.sha256 {
-        if hash(&path.join(name))? != *expected {
+        let file = path.join(name);
+        let bytes = fs::read(&file).map_err(io_at(&file))?;
+        if hex(&Sha256::digest(&bytes)) != *expected {
             return Err(damaged(format!("{name} is not what was written (checksum differs)")));
         }
     }
+    Ok(state)
+}
+
+/// Reads a checkpoint folder after checking that every file is as it was written.
+///
+/// # Errors
+/// [`CheckpointError::Damaged`] if a file is truncated or altered, [`CheckpointError::Io`] if it is missing.
+pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
+    path: &Path,
+    device: &A::Device,
+) -> Result<Loaded<A, S>, CheckpointError> {
+    let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
+    let state: TrainState<S> = read_verified(path)?;
     let model = Hrm::load(&path.join(MODEL), device)?;
     let ema = match state.sha256.contains_key(EMA) {
         true => Some(trained_weights::<A>(&Hrm::load(&path.join(EMA), device)?)),
@@ -248,7 +440,8 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
     let mut moments = BTreeMap::new();
     for (name, step) in &state.updates {
         let mut moment = |kind: &str| -> Result<Tensor<A::InnerBackend, 1>, CheckpointError> {
-            Ok(Tensor::from_data(take(&format!("adam.{kind}.{name}"))?, device))
+            let data = take(&format!("adam.{kind}.{name}"))?.convert_dtype(DType::F32);
+            Ok(Tensor::from_data(data, device))
         };
         moments.insert(name.clone(), Moments { step: *step, m: moment("m")?, v: moment("v")? });
     }
@@ -261,43 +454,57 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
 /// # Errors
 /// If it is absent, not readable, or of a newer version.
 pub fn read_state<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainState<S>, CheckpointError> {
-    let file = path.join(STATE);
-    let text =
-        fs::read_to_string(&file).map_err(|source| CheckpointError::Io { path: file.clone(), source })?;
-    let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
-    let state: TrainState<S> = serde_json::from_str(&text).map_err(|e| damaged(format!("{STATE}: {e}")))?;
-    if state.format > FORMAT {
-        return Err(damaged(format!(
-            "written by a newer version (format {}, this one reads up to {FORMAT})",
-            state.format
-        )));
+    /// What every version has.
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
     }
-    Ok(state)
+    let file = path.join(STATE);
+    let text = fs::read(&file).map_err(io_at(&file))?;
+    let damaged = |e: serde_json::Error| CheckpointError::Damaged {
+        path: path.to_owned(),
+        reason: format!("{STATE}: {e}"),
+    };
+    let Version { format } = serde_json::from_slice(&text).map_err(damaged)?;
+    if format > FORMAT {
+        return Err(CheckpointError::Newer { path: path.to_owned(), format });
+    }
+    serde_json::from_slice(&text).map_err(damaged)
 }
 
-/// The file with the weights that a path means: the file itself, a checkpoint's (the averaged ones, if there are), or
-/// that of a run's newest checkpoint.
+/// The file with the weights that a path means: the file itself, a checkpoint's (the averaged ones, if there are),
+/// that of the checkpoint that `best` or `last` names, or that of a run: of its best checkpoint where one is
+/// marked, and of its newest otherwise.
 ///
 /// # Errors
 /// [`CheckpointError::Absent`] if there is none.
 pub fn model_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if path.is_file() {
-        return Ok(path.to_owned());
+        return Ok(match pointed_at(path) {
+            Some((checkpoint, _)) => used_weights(&checkpoint).unwrap_or_else(|| checkpoint.join(MODEL)),
+            None => path.to_owned(),
+        });
     }
-    if let Some(file) = best_weights(path) {
+    if let Some(file) = used_weights(path) {
         return Ok(file);
     }
     for folder in [path.join("checkpoints"), path.to_owned()] {
-        if folder.is_dir()
-            && let Some((_, newest)) = list(&folder)?.pop()
-        {
-            return Ok(best_weights(&newest).unwrap_or_else(|| newest.join(MODEL)));
+        if !folder.is_dir() {
+            continue;
+        }
+        let best = best(&folder).map(|best| folder.join(folder_name(best.step)));
+        if let Some(file) = best.and_then(|checkpoint| used_weights(&checkpoint)) {
+            return Ok(file);
+        }
+        if let Some((_, newest)) = list(&folder)?.pop() {
+            return Ok(used_weights(&newest).unwrap_or_else(|| newest.join(MODEL)));
         }
     }
     Err(CheckpointError::Absent { path: path.to_owned() })
 }
 
-fn best_weights(checkpoint: &Path) -> Option<PathBuf> {
+/// The weights of a checkpoint that are evaluated and used: the averaged ones, if there are.
+fn used_weights(checkpoint: &Path) -> Option<PathBuf> {
     [EMA, MODEL].map(|name| checkpoint.join(name)).into_iter().find(|file| file.is_file())
 }
 
@@ -309,10 +516,8 @@ pub fn load_model<B: HrmBackend>(path: &Path, device: &B::Device) -> Result<Hrm<
     Ok(Hrm::load(&model_file(path)?, device)?)
 }
 
-fn hash(path: &Path) -> Result<String, CheckpointError> {
-    let io = |source| CheckpointError::Io { path: path.to_owned(), source };
-    let bytes = fs::read(path).map_err(io)?;
-    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn carry_dict<B: Backend>(carry: &Carry<B>) -> StateDict {

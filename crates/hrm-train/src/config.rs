@@ -245,8 +245,13 @@ pub struct TrainConfig {
     pub log_interval: u64,
     /// Steps between two checkpoints; 0 for only the last.
     pub checkpoint_interval: u64,
-    /// Checkpoints kept, the newest ones.
+    /// Checkpoints kept, the newest ones; the best one is kept besides.
     pub keep_checkpoints: usize,
+    /// Checkpoints of steps that are a multiple of this are kept for good; 0 for none.
+    pub keep_every: u64,
+    /// Float type of the optimizer's moments in checkpoints: `f32` resumes bit for bit, `bf16` takes half the space
+    /// and changes the steps after a resumption a little.
+    pub checkpoint_moments: ForwardDtype,
 }
 
 impl Default for TrainConfig {
@@ -272,6 +277,8 @@ impl Default for TrainConfig {
             log_interval: 1,
             checkpoint_interval: 1000,
             keep_checkpoints: 2,
+            keep_every: 0,
+            checkpoint_moments: ForwardDtype::F32,
         }
     }
 }

@@ -1,4 +1,15 @@
-//! The run directory: resolved config, `metrics.jsonl`, `train.log`, checkpoints.
+//! The run directory. It holds
+//! - `config.toml`: the resolved recipe with the origin of each value;
+//! - `environment.json`: machine, program, source and command of each process that worked on it;
+//! - `metrics.jsonl`: every measurement, and the same for TensorBoard in `events.out.tfevents.*`;
+//! - `train.log`: what happened, to read;
+//! - `curves.svg` and `curves.png`: the measurements as pictures, drawn when a process ends;
+//! - `checkpoints`: see [`crate::checkpoint`].
+
+pub mod curves;
+pub mod environment;
+pub mod events;
+pub mod history;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,7 +23,16 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use self::{
+    curves::CurveOptions,
+    environment::{Session, SessionEnd},
+    events::EventWriter,
+    history::History,
+};
 use crate::config::ResolvedRecipe;
+
+const METRICS: &str = "metrics.jsonl";
+const ENVIRONMENT: &str = "environment.json";
 
 /// What can go wrong with a run directory.
 #[derive(Debug, Error)]
@@ -38,15 +58,17 @@ pub enum RunError {
 pub struct RunDir {
     path: PathBuf,
     metrics: File,
+    events: EventWriter,
     log: File,
+    sessions: Vec<Session>,
 }
 
 impl RunDir {
-    /// Makes the folder of a new run.
+    /// Makes the folder of a new run on a backend.
     ///
     /// # Errors
     /// If it holds a run already or cannot be written to.
-    pub fn create(path: &Path, recipe: &ResolvedRecipe) -> Result<Self, RunError> {
+    pub fn create(path: &Path, recipe: &ResolvedRecipe, backend: &str) -> Result<Self, RunError> {
         if path.join("config.toml").exists() || path.join("checkpoints").exists() {
             return Err(RunError::Occupied { path: path.to_owned() });
         }
@@ -54,7 +76,7 @@ impl RunDir {
         fs::create_dir_all(&checkpoints).map_err(io_at(&checkpoints))?;
         let config = path.join("config.toml");
         write_atomically(&config, recipe.to_toml().as_bytes()).map_err(io_at(&config))?;
-        Self::open(path)
+        Self::open(path, Session::of_this_process(backend, recipe.recipe.train.seed, 0))
     }
 
     /// Goes on with a run that has done `step` steps: rows of `metrics.jsonl` beyond it, which a killed run may
@@ -62,8 +84,8 @@ impl RunDir {
     ///
     /// # Errors
     /// If the folder cannot be read or written.
-    pub fn resume(path: &Path, step: u64) -> Result<Self, RunError> {
-        let metrics = path.join("metrics.jsonl");
+    pub fn resume(path: &Path, step: u64, recipe: &ResolvedRecipe, backend: &str) -> Result<Self, RunError> {
+        let metrics = path.join(METRICS);
         let text = match fs::read_to_string(&metrics) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             text => text.map_err(io_at(&metrics))?,
@@ -79,15 +101,68 @@ impl RunDir {
         if kept != text {
             write_atomically(&metrics, kept.as_bytes()).map_err(io_at(&metrics))?;
         }
-        Self::open(path)
+        Self::open(path, Session::of_this_process(backend, recipe.recipe.train.seed, step))
     }
 
-    fn open(path: &Path) -> Result<Self, RunError> {
+    fn open(path: &Path, session: Session) -> Result<Self, RunError> {
         let append = |name: &str| {
             let file = path.join(name);
             OpenOptions::new().create(true).append(true).open(&file).map_err(io_at(&file))
         };
-        Ok(Self { path: path.to_owned(), metrics: append("metrics.jsonl")?, log: append("train.log")? })
+        let events = EventWriter::create(path, session.first_step + 1).map_err(io_at(path))?;
+        let mut sessions = sessions(path);
+        sessions.push(session);
+        let run = Self {
+            path: path.to_owned(),
+            metrics: append(METRICS)?,
+            events,
+            log: append("train.log")?,
+            sessions,
+        };
+        run.write_sessions()?;
+        Ok(run)
+    }
+
+    /// Notes what is known once the model stands: how far the run goes, and how large the model is.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn begin(&mut self, total_steps: u64, parameters: usize) -> Result<(), RunError> {
+        if let Some(session) = self.sessions.last_mut() {
+            (session.total_steps, session.parameters) = (total_steps, parameters);
+        }
+        self.write_sessions()
+    }
+
+    /// Notes how the process ended, and draws the curves.
+    ///
+    /// # Errors
+    /// If something cannot be written.
+    pub fn end(&mut self, step: u64, how: &str) -> Result<(), RunError> {
+        if let Some(session) = self.sessions.last_mut() {
+            let time = timestamp(SystemTime::now());
+            session.ended = Some(SessionEnd { time, step, how: how.to_owned() });
+        }
+        self.write_sessions()?;
+        self.draw_curves()
+    }
+
+    fn draw_curves(&self) -> Result<(), RunError> {
+        let history = History::read(&self.path)?;
+        let title = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let options = CurveOptions { title: title.clone(), ..CurveOptions::default() };
+        let Some(picture) = curves::picture(&[(title, history)], &options) else { return Ok(()) };
+        let (svg, png) = (self.path.join("curves.svg"), self.path.join("curves.png"));
+        write_atomically(&svg, picture.svg().as_bytes()).map_err(io_at(&svg))?;
+        let bytes = picture.png(2.0).map_err(io::Error::other).map_err(io_at(&png))?;
+        write_atomically(&png, &bytes).map_err(io_at(&png))
+    }
+
+    fn write_sessions(&self) -> Result<(), RunError> {
+        let path = self.path.join(ENVIRONMENT);
+        let json =
+            serde_json::to_vec_pretty(&self.sessions).map_err(io::Error::other).map_err(io_at(&path))?;
+        write_atomically(&path, &json).map_err(io_at(&path))
     }
 
     /// Where the run lives.
@@ -100,16 +175,22 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
-    /// Appends a row to `metrics.jsonl`.
+    /// Appends a row to `metrics.jsonl`, and its numbers to the event file.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn metrics(&mut self, row: &impl Serialize) -> Result<(), RunError> {
-        let path = self.path.join("metrics.jsonl");
-        let mut line = serde_json::to_string(row).map_err(io::Error::other).map_err(io_at(&path))?;
+        let path = self.path.join(METRICS);
+        let encoding = |error| io_at(&path)(io::Error::other(error));
+        let mut line = serde_json::to_string(row).map_err(encoding)?;
+        let value: Value = serde_json::from_str(&line).map_err(encoding)?;
         line.push('\n');
         // One write for the line, so that a killed run leaves whole lines.
-        self.metrics.write_all(line.as_bytes()).map_err(io_at(&path))
+        self.metrics.write_all(line.as_bytes()).map_err(io_at(&path))?;
+        let scalars = history::scalars(&value);
+        let scalars = scalars.iter().map(|(tag, value)| (tag.as_str(), *value));
+        let step = value["step"].as_u64().unwrap_or(0);
+        self.events.scalars(step, scalars).map_err(io_at(&self.path.join("events.out.tfevents")))
     }
 
     /// Appends a line with the time to `train.log`.
@@ -121,6 +202,13 @@ impl RunDir {
         let line = format!("{} {message}\n", timestamp(SystemTime::now()));
         self.log.write_all(line.as_bytes()).map_err(io_at(&path))
     }
+}
+
+/// The processes that have worked on a run; none where the file is absent or not readable: it is a record for people,
+/// and nothing that a run depends on.
+fn sessions(path: &Path) -> Vec<Session> {
+    let text = fs::read(path.join(ENVIRONMENT)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 fn io_at(path: &Path) -> impl Fn(io::Error) -> RunError + use<> {
@@ -163,18 +251,35 @@ mod tests {
     fn resuming_drops_what_will_be_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let recipe = ResolvedRecipe::from_recipe(crate::config::Recipe::default());
-        let mut run = RunDir::create(dir.path(), &recipe).unwrap();
+        let mut run = RunDir::create(dir.path(), &recipe, "test").unwrap();
         for step in 1..=5 {
             run.metrics(&serde_json::json!({ "step": step })).unwrap();
         }
         drop(run);
-        assert!(matches!(RunDir::create(dir.path(), &recipe), Err(RunError::Occupied { .. })));
+        assert!(matches!(RunDir::create(dir.path(), &recipe, "test"), Err(RunError::Occupied { .. })));
         // A line cut short by a kill goes too.
         let file = dir.path().join("metrics.jsonl");
         let mut text = fs::read_to_string(&file).unwrap();
         text.push_str("{\"step\": 6, \"lo");
         fs::write(&file, text).unwrap();
-        RunDir::resume(dir.path(), 3).unwrap();
+        let mut run = RunDir::resume(dir.path(), 3, &recipe, "test").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
+
+        // What is known of the processes, and what their rows make of a curve.
+        run.begin(9, 1234).unwrap();
+        run.metrics(&serde_json::json!({ "step": 4, "loss": 0.5, "eval": { "exact_accuracy": 0.25 } }))
+            .unwrap();
+        run.end(4, "StopAfter").unwrap();
+        let sessions = sessions(dir.path());
+        assert_eq!(sessions.len(), 2);
+        assert_eq!((sessions[0].first_step, sessions[0].ended.as_ref()), (0, None));
+        assert_eq!((sessions[1].first_step, sessions[1].total_steps, sessions[1].parameters), (3, 9, 1234));
+        assert_eq!(sessions[1].ended.as_ref().map(|end| end.step), Some(4));
+        let history = History::read(dir.path()).unwrap();
+        assert_eq!(history.tags(), ["eval/exact_accuracy", "train/loss"]);
+        assert_eq!(history.series("eval/exact_accuracy"), [(4, 0.25)]);
+        for (picture, start) in [("curves.svg", &b"<svg"[..]), ("curves.png", b"\x89PNG")] {
+            assert!(fs::read(dir.path().join(picture)).unwrap().starts_with(start));
+        }
     }
 }

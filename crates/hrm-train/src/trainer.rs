@@ -19,7 +19,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
-    checkpoint::{self, CheckpointError, Loaded},
+    checkpoint::{self, CheckpointError, Loaded, Retention, Snapshot},
     config::{ConfigError, Recipe, ResolvedRecipe},
     data::{self, DataError, TaskData},
     evaluate::{EvalReport, evaluate},
@@ -42,11 +42,13 @@ pub struct TrainOptions {
 }
 
 /// What may differ when a run is resumed: values that do not change what the remaining steps compute.
-pub const RESUMABLE_CHANGES: [&str; 7] = [
+pub const RESUMABLE_CHANGES: [&str; 9] = [
     "train.stop_after",
     "train.log_interval",
     "train.checkpoint_interval",
     "train.keep_checkpoints",
+    "train.keep_every",
+    "train.checkpoint_moments",
     "eval.interval",
     "eval.batch_size",
     "eval.limit",
@@ -215,12 +217,21 @@ pub fn train<A: HrmAutodiffBackend>(
         resume_run::<A>(&run_dir, recipe, &data, device, observer)?
     } else {
         let trainer = Trainer::<A>::new(recipe, &data, device)?;
-        (RunDir::create(&run_dir, &trainer.recipe)?, trainer)
+        (RunDir::create(&run_dir, &trainer.recipe, &A::name(device))?, trainer)
     };
     let result = trainer.run(&mut run, &data, &stop, observer);
-    if let Err(error) = &result {
+    let how = match &result {
+        Ok(summary) => format!("{:?}", summary.ending),
+        Err(error) => format!("stopped by an error: {error}"),
+    };
+    if result.is_err() {
         // The run directory may be what failed: the error itself is what counts.
-        let _ = run.log(&format!("stopped by an error: {error}"));
+        let _ = run.log(&how);
+    }
+    if let Err(error) = run.end(trainer.step, &how)
+        && result.is_ok()
+    {
+        observer.on_message(&format!("warning: {error}"));
     }
     result
 }
@@ -279,25 +290,14 @@ fn resume_run<A: HrmAutodiffBackend>(
         }
     }
     let folder = run_dir.join("checkpoints");
-    let all = checkpoint::list(&folder)?;
-    let mut newest = None;
-    for (_, path) in all.iter().rev() {
-        match checkpoint::load::<A, SamplerState>(path, device) {
-            Ok(loaded) => {
-                newest = Some(loaded);
-                break;
-            }
-            Err(error) => observer.on_message(&format!("warning: {error}; trying the one before")),
-        }
-    }
-    let trainer = match newest {
+    let warn = |warning: &str| observer.on_message(warning);
+    let trainer = match checkpoint::load_newest::<A, SamplerState>(&folder, device, warn)? {
         Some(loaded) => Trainer::<A>::from_checkpoint(recipe, data, loaded)?,
         // Killed before the first checkpoint: nothing is lost but the steps since the start.
-        None if all.is_empty() => Trainer::<A>::new(recipe, data, device)?,
-        None => return Err(CheckpointError::Absent { path: folder }.into()),
+        None => Trainer::<A>::new(recipe, data, device)?,
     };
     checkpoint::remove_partial(&folder)?;
-    let mut run = RunDir::resume(run_dir, trainer.step)?;
+    let mut run = RunDir::resume(run_dir, trainer.step, &trainer.recipe, &A::name(device))?;
     let message = match trainer.step {
         0 => "the run has no checkpoint yet: starting from the beginning".to_owned(),
         step => format!("resumed after step {step}"),
@@ -419,6 +419,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             batch_size: train.global_batch_size,
         };
         observer.on_start(&start);
+        run.begin(total, start.parameters)?;
         run.log(&format!(
             "{} parameters, {} training and {} held-out puzzles, batch {}, steps {} to {total}",
             start.parameters,
@@ -560,17 +561,19 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
 
     fn save(&self, run: &mut RunDir) -> Result<PathBuf, TrainError> {
         let (model, carry) = self.state();
-        let path = checkpoint::save(
-            &run.checkpoints(),
-            self.step,
-            &self.recipe.to_toml(),
+        let train = &self.recipe.recipe.train;
+        let snapshot = Snapshot {
+            step: self.step,
+            recipe: &self.recipe.to_toml(),
             model,
-            &self.adam,
-            self.ema.as_ref(),
+            adam: &self.adam,
+            ema: self.ema.as_ref(),
             carry,
-            self.sampler.state(),
-            self.recipe.recipe.train.keep_checkpoints,
-        )?;
+            sampler: self.sampler.state(),
+            moments: train.checkpoint_moments,
+        };
+        let retention = Retention { newest: train.keep_checkpoints, every: train.keep_every };
+        let path = checkpoint::save(&run.checkpoints(), snapshot, retention)?;
         run.log(&format!("step {} checkpoint {}", self.step, path.display()))?;
         Ok(path)
     }

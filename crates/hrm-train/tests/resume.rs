@@ -9,6 +9,7 @@ use std::{
 
 use burn::backend::Autodiff;
 use hrm_train::{
+    checkpoint::{self, Best},
     config::ResolvedRecipe,
     trainer::{Ending, Observer, TrainError, TrainOptions, TrainSummary, saved_recipe, train},
 };
@@ -163,4 +164,91 @@ fn unsound_changes_are_refused() {
     let absent = root.path().join("absent");
     assert!(saved_recipe(&absent, &[]).unwrap_err().to_string().contains("absent"));
     assert_eq!(fs::read(dir.join("metrics.jsonl")).unwrap(), before, "a refused run leaves everything");
+}
+
+#[test]
+fn a_run_resumes_with_another_number_of_threads() {
+    let root = tempfile::tempdir().unwrap();
+    let (whole, parts) = (root.path().join("whole"), root.path().join("parts"));
+    run(&whole, recipe(&[]), false).0.unwrap();
+    let with_threads = |threads: usize, recipe: ResolvedRecipe, resume: bool| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run(&parts, recipe, resume)).0.unwrap()
+    };
+    with_threads(4, recipe(&["train.stop_after=5"]), false);
+    with_threads(1, saved_recipe(&parts, &["train.stop_after=8".to_owned()]).unwrap(), true);
+    with_threads(3, saved_recipe(&parts, &[]).unwrap(), true);
+    assert_eq!(curve(&whole), curve(&parts));
+    let model = |run: &Path| fs::read(run.join("checkpoints/step-12/model.safetensors")).unwrap();
+    assert!(model(&whole) == model(&parts));
+}
+
+#[test]
+fn moments_in_bf16_halve_the_state_and_keep_the_losses_close() {
+    let root = tempfile::tempdir().unwrap();
+    let (whole, parts) = (root.path().join("whole"), root.path().join("parts"));
+    let sets = ["train.max_steps=24", "train.checkpoint_interval=0"];
+    run(&whole, recipe(&sets), false).0.unwrap();
+    let half = [&sets[..], &["train.stop_after=12", "train.checkpoint_moments=bf16"]].concat();
+    run(&parts, recipe(&half), false).0.unwrap();
+    let size = |file: &str| fs::metadata(parts.join("checkpoints/step-12").join(file)).unwrap().len();
+    // Both moments of a weight take as much as the weight itself; the rest is the carry.
+    let (weights, state) = (size("model.safetensors"), size("train.safetensors"));
+    let carry = 2 * 8 * (16 + 1) * 32 * 4 + 3 * 8 * 16 * 8;
+    assert!(state < weights + carry + 8192, "{state} {weights}");
+
+    let resumed = run(&parts, saved_recipe(&parts, &[]).unwrap(), true).0.unwrap();
+    assert_eq!(resumed.step, 24);
+    let losses =
+        |run: &Path| -> Vec<f64> { curve(run).iter().filter_map(|row| row["loss"].as_f64()).collect() };
+    let (expected, got) = (losses(&whole), losses(&parts));
+    assert_eq!(expected[..12], got[..12]);
+    let worst = expected.iter().zip(&got).map(|(a, b)| (a - b).abs() / a.abs()).fold(0.0, f64::max);
+    println!("largest relative difference of a loss after resuming from bf16 moments: {worst:.1e}");
+    assert!(worst > 0.0, "the moments were not rounded");
+    assert!(worst < 0.01, "{expected:?}\n{got:?}");
+}
+
+#[test]
+fn the_newest_the_milestones_and_the_best_are_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("run");
+    let steps = |dir: &Path| -> Vec<u64> {
+        checkpoint::list(&dir.join("checkpoints")).unwrap().into_iter().map(|(step, _)| step).collect()
+    };
+    let kept =
+        ["train.checkpoint_interval=1", "train.keep_every=4", "train.keep_checkpoints=1", "eval.interval=0"];
+    run(&dir, recipe(&[&kept[..], &["train.stop_after=3"]].concat()), false).0.unwrap();
+    assert_eq!(steps(&dir), [3]);
+    let folder = dir.join("checkpoints");
+    let model = |path: &Path| checkpoint::model_file(path).unwrap();
+    assert_eq!(model(&dir), folder.join("step-3/model.safetensors"));
+    let best = Best { step: 3, metric: "exact_accuracy".to_owned(), value: 0.5 };
+    checkpoint::mark_best(&folder, &best).unwrap();
+    run(&dir, saved_recipe(&dir, &["train.stop_after=11".to_owned()]).unwrap(), true).0.unwrap();
+    assert_eq!(steps(&dir), [3, 4, 8, 11]);
+    assert_eq!(checkpoint::best(&folder), Some(best));
+    // What a run means, and what the two names mean.
+    assert_eq!(model(&dir), folder.join("step-3/model.safetensors"));
+    assert_eq!(model(&folder.join("best")), model(&dir));
+    assert_eq!(model(&folder.join("last")), folder.join("step-11/model.safetensors"));
+    // A mark whose checkpoint is gone means nothing.
+    fs::remove_dir_all(folder.join("step-3")).unwrap();
+    assert_eq!(checkpoint::best(&folder), None);
+    assert_eq!(model(&dir), folder.join("step-11/model.safetensors"));
+}
+
+#[test]
+fn a_checkpoint_of_a_newer_version_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("run");
+    run(&dir, recipe(&["train.stop_after=6"]), false).0.unwrap();
+    let newest = dir.join("checkpoints/step-6/state.json");
+    // Other fields may have changed as well.
+    fs::write(&newest, "{\"format\": 99, \"steps\": {}}").unwrap();
+    let (result, messages) = run(&dir, saved_recipe(&dir, &[]).unwrap(), true);
+    let told = result.unwrap_err().to_string();
+    assert!(told.contains("newer version") && told.contains("format 99"), "{told}");
+    assert!(messages.is_empty(), "an older checkpoint is no way out: {messages:?}");
+    assert!(dir.join("checkpoints/step-3").exists());
 }

@@ -19,7 +19,10 @@ use hrm_model::{
     Hrm, ModelConfig,
     summary::{ParameterRow, ParameterTable, thousands},
 };
-use hrm_train::config::{DataSource, ResolvedRecipe};
+use hrm_train::{
+    checkpoint,
+    config::{DataSource, ResolvedRecipe},
+};
 use serde_json::Value;
 
 use crate::{
@@ -48,7 +51,7 @@ Examples:
         #[arg(long, value_name = "DIR|FILE")]
         checkpoint: Option<PathBuf>,
     },
-    /// What a checkpoint holds: configuration, step, files, number types
+    /// What a checkpoint holds: configuration, step, files, number types; and whether it is as it was written
     #[command(after_long_help = "\
 Example:
   hrm inspect checkpoint runs/sudoku-4x4")]
@@ -90,7 +93,7 @@ pub fn run(command: Command) -> Result<()> {
             config.validate()?;
             write!(out, "{}", backend::Name::light()?.run(Count(config))?)?;
         }
-        Command::Checkpoint { path } => checkpoint(&mut out, &path)?,
+        Command::Checkpoint { path } => show_checkpoint(&mut out, &path)?,
         Command::Data { path, show, plain } => {
             if path.is_dir() {
                 dataset(&mut out, &path, show, plain)?;
@@ -136,7 +139,7 @@ fn model_of(recipe: &ResolvedRecipe) -> Result<ModelConfig> {
     Ok(model.resolve(geometry.side() + 2, geometry.cells(), 1))
 }
 
-fn checkpoint(out: &mut impl Write, path: &Path) -> Result<()> {
+fn show_checkpoint(out: &mut impl Write, path: &Path) -> Result<()> {
     let file = models::file(path)?;
     let header = Header::read(&file)?;
     let table = table_of(&header);
@@ -158,11 +161,29 @@ fn checkpoint(out: &mut impl Write, path: &Path) -> Result<()> {
         if let Some(step) = state["step"].as_u64() {
             writeln!(out, "step        {step}")?;
         }
+        checkpoint::verify(folder)?;
+        writeln!(out, "checksums   every file is as it was written")?;
         for name in ["train.safetensors", "state.json"] {
             if let Ok(metadata) = fs::metadata(folder.join(name)) {
                 writeln!(out, "            {name} ({})", bytes(metadata.len()))?;
             }
         }
+    }
+    let run = path.join("checkpoints");
+    if run.is_dir() {
+        let all = checkpoint::list(&run)?;
+        let best = checkpoint::best(&run);
+        let names = all.iter().enumerate().map(|(index, (step, _))| {
+            let mut name = checkpoint::folder_name(*step);
+            if let Some(best) = best.as_ref().filter(|best| best.step == *step) {
+                name.push_str(&format!(" (best: {} {:.4})", best.metric, best.value));
+            }
+            if index + 1 == all.len() {
+                name.push_str(" (last)");
+            }
+            name
+        });
+        writeln!(out, "all         {}", names.collect::<Vec<_>>().join(", "))?;
     }
     let others = header.metadata.iter().filter(|(key, _)| key.as_str() != hrm_model::weights::CONFIG_ENTRY);
     for (key, value) in others {

@@ -16,28 +16,35 @@ use burn::tensor::backend::BackendTypes;
 use hrm_backend::HrmAutodiffBackend;
 use hrm_model::summary::thousands;
 use hrm_train::{
+    checkpoint,
     config::ResolvedRecipe,
     evaluate::EvalReport,
+    run::environment::resident_memory,
     trainer::{self, Ending, EvalRow, Observer, StartReport, StepReport, TrainOptions, TrainSummary},
 };
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
-use crate::backend::{self, Job};
+use crate::{
+    backend::{self, Job},
+    terminal::bytes,
+};
 
 /// Without a terminal: a line is printed this often.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Train a model from a recipe
 ///
-/// The run folder gets the resolved recipe (config.toml), every measurement (metrics.jsonl), a readable log
-/// (train.log) and checkpoints. Ctrl-C stops after the current step, with a checkpoint; --resume goes on from there
-/// as if nothing had happened.
+/// The run folder gets the resolved recipe (config.toml), the machine, source and command (environment.json), every
+/// measurement (metrics.jsonl, and for TensorBoard events.out.tfevents.*), a readable log (train.log), curves and
+/// checkpoints. Ctrl-C stops after the current step, with a checkpoint; --resume goes on from there as if nothing had
+/// happened.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   hrm train --config configs/sudoku-4x4.toml
   hrm train --config configs/sudoku-4x4.toml --run-dir runs/small --set model.hidden_size=64 --set train.seed=3
   hrm train --resume runs/small
+  tensorboard --logdir runs                              watch runs in a browser
   hrm config show --config configs/sudoku-4x4.toml       every value that --set may change")]
 pub struct Args {
     /// Recipe to train
@@ -92,7 +99,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
         observer: &mut watcher,
     });
     watcher.end();
-    report(&summary?, &run_dir);
+    let summary = match summary {
+        Err(error) if watcher.has_started => return Err(error.context(way_on(&run_dir))),
+        summary => summary?,
+    };
+    report(&summary, &run_dir);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -173,6 +184,16 @@ fn stop_on_ctrl_c(stop: Arc<AtomicBool>) -> Result<()> {
     .context("cannot watch for Ctrl-C")
 }
 
+/// What to say when a training that was under way fails.
+fn way_on(run_dir: &Path) -> String {
+    let newest = checkpoint::list(&run_dir.join("checkpoints")).ok().and_then(|mut all| all.pop());
+    let kept = match newest {
+        Some((step, _)) => format!("all steps up to {step} are in a checkpoint"),
+        None => "there is no checkpoint yet".to_owned(),
+    };
+    format!("training stopped; {kept}; once the cause is gone: hrm train --resume {}", run_dir.display())
+}
+
 fn report(summary: &TrainSummary, run_dir: &Path) {
     let run = run_dir.display();
     match summary.ending {
@@ -202,9 +223,10 @@ fn held_out(eval: &EvalReport) -> String {
     )
 }
 
-/// Shows progress: a bar on a terminal, a line now and then elsewhere.
+/// Shows progress: a view that is redrawn on a terminal, a line now and then elsewhere.
 struct Watcher {
     quiet: bool,
+    has_started: bool,
     bar: Option<ProgressBar>,
     total: u64,
     begin: Instant,
@@ -213,21 +235,56 @@ struct Watcher {
     last_line: Option<Instant>,
     /// The last step, if no line has shown it yet.
     unshown: Option<String>,
-    /// Moving average over the sequences that halted; single steps are noisy.
-    exact: Option<f64>,
+    has_puzzle_embedding: bool,
+    halted: Halted,
+    /// Step and exact accuracy of the last evaluation, and of the best one.
+    evaluated: Option<(u64, f64)>,
+    best: Option<(u64, f64)>,
+}
+
+/// Moving averages over the sequences that halted; single steps are noisy.
+#[derive(Default)]
+struct Halted {
+    exact: Average,
+    cells: Average,
+    steps: Average,
+    q_right: Average,
+}
+
+#[derive(Default)]
+struct Average(Option<f64>);
+
+impl Average {
+    fn add(&mut self, value: Option<f64>) {
+        if let Some(value) = value {
+            self.0 = Some(self.0.map_or(value, |mean| 0.9 * mean + 0.1 * value));
+        }
+    }
+
+    fn percent(&self) -> String {
+        self.0.map_or_else(|| "-".to_owned(), |mean| format!("{:.1} %", mean * 100.0))
+    }
+
+    fn number(&self) -> String {
+        self.0.map_or_else(|| "-".to_owned(), |mean| format!("{mean:.1}"))
+    }
 }
 
 impl Watcher {
     fn new(quiet: bool) -> Self {
         Self {
             quiet,
+            has_started: false,
             bar: None,
             total: 0,
             begin: Instant::now(),
             first_step: 0,
             last_line: None,
             unshown: None,
-            exact: None,
+            has_puzzle_embedding: false,
+            halted: Halted::default(),
+            evaluated: None,
+            best: None,
         }
     }
 
@@ -247,11 +304,67 @@ impl Watcher {
             bar.finish_and_clear();
         }
     }
+
+    fn learning_rates(&self, step: &StepReport) -> String {
+        match self.has_puzzle_embedding {
+            true => format!("{:.1e} (puzzles {:.1e})", step.lr, step.puzzle_emb_lr),
+            false => format!("{:.1e}", step.lr),
+        }
+    }
+
+    /// What there is to know, in lines that fit a narrow terminal.
+    fn view(&self, step: &StepReport, left: &HumanDuration) -> String {
+        let Halted { exact, cells, steps, q_right } = &self.halted;
+        let memory = resident_memory().map_or_else(String::new, |n| format!("  memory {}", bytes(n)));
+        let mut view = format!(
+            "loss       {:.4}  cells {:.4}  halting {:.4}  going on {:.4}\n\
+             halted     exact {}  cells {}  steps {}  q right {}\n\
+             rates      {}  {:.0} puzzles/s{memory}\n\
+             time       epoch {:.1}  {left} left",
+            step.loss,
+            step.lm_loss,
+            step.q_halt_loss,
+            step.q_continue_loss,
+            exact.percent(),
+            cells.percent(),
+            steps.number(),
+            q_right.percent(),
+            self.learning_rates(step),
+            step.examples_per_second,
+            step.epoch,
+        );
+        if let (Some((at, exact)), Some((best_at, best))) = (self.evaluated, self.best) {
+            view.push_str(&format!(
+                "\nheld out   exact {:.2} % at step {at}  best {:.2} % at step {best_at}",
+                exact * 100.0,
+                best * 100.0
+            ));
+        }
+        view
+    }
+
+    fn line(&self, step: &StepReport, left: &HumanDuration) -> String {
+        let Halted { exact, steps, q_right, .. } = &self.halted;
+        let memory = resident_memory().map_or_else(String::new, |n| format!("  {}", bytes(n)));
+        format!(
+            "step {}/{}  loss {:.4}  exact {}  steps {}  q right {}  lr {}  {:.0} puzzles/s{memory}  {left} left",
+            step.step,
+            self.total,
+            step.loss,
+            exact.percent(),
+            steps.number(),
+            q_right.percent(),
+            self.learning_rates(step),
+            step.examples_per_second,
+        )
+    }
 }
 
 impl Observer for Watcher {
     fn on_start(&mut self, start: &StartReport) {
+        self.has_started = true;
         (self.total, self.first_step, self.begin) = (start.total_steps, start.first_step, Instant::now());
+        self.has_puzzle_embedding = start.model.puzzle_emb_ndim > 0;
         if self.quiet {
             return;
         }
@@ -270,8 +383,9 @@ impl Observer for Watcher {
         );
         if io::stderr().is_terminal() {
             let bar = ProgressBar::new(start.total_steps);
-            let style = ProgressStyle::with_template("{wide_bar:.green} {pos}/{len}  {msg}");
+            let style = ProgressStyle::with_template("step       {pos}/{len}  {wide_bar:.green}\n{msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_position(start.first_step);
             self.bar = Some(bar);
         }
     }
@@ -280,24 +394,20 @@ impl Observer for Watcher {
         if self.quiet {
             return;
         }
-        if let Some(exact) = step.exact_accuracy {
-            self.exact = Some(self.exact.map_or(exact, |mean| 0.9 * mean + 0.1 * exact));
-        }
-        let exact = self.exact.map_or_else(|| "-".to_owned(), |exact| format!("{:.1} %", exact * 100.0));
+        self.halted.exact.add(step.exact_accuracy);
+        self.halted.cells.add(step.accuracy);
+        self.halted.steps.add(step.mean_steps);
+        self.halted.q_right.add(step.q_halt_accuracy);
         let done = step.step.saturating_sub(self.first_step);
         let left = self.begin.elapsed().as_secs_f64() / done.max(1) as f64
             * self.total.saturating_sub(step.step) as f64;
         let left = HumanDuration(Duration::from_secs_f64(left));
-        let message = format!(
-            "loss {:.4}  exact {exact}  {:.0} examples/s  {left} left",
-            step.loss, step.examples_per_second
-        );
         if let Some(bar) = &self.bar {
             bar.set_position(step.step);
-            bar.set_message(message);
+            bar.set_message(self.view(step, &left));
             return;
         }
-        let line = format!("step {}/{}  {message}", step.step, self.total);
+        let line = self.line(step, &left);
         if self.last_line.is_none_or(|last| last.elapsed() >= LINE_INTERVAL) {
             self.last_line = Some(Instant::now());
             self.unshown = None;
@@ -308,6 +418,11 @@ impl Observer for Watcher {
     }
 
     fn on_eval(&mut self, eval: &EvalRow) {
+        let now = (eval.step, eval.eval.exact_accuracy);
+        self.evaluated = Some(now);
+        if self.best.is_none_or(|(_, best)| now.1 > best) {
+            self.best = Some(now);
+        }
         if !self.quiet {
             self.say(&format!("step {}  {}", eval.step, held_out(&eval.eval)));
         }

@@ -1,4 +1,4 @@
-//! The letters of pictures, as strokes of a pen: digits, capitals and a few signs.
+//! The letters of pictures, as strokes of a pen: digits, the Latin alphabet and a few signs.
 
 /// Height of a capital letter, in the units of the strokes.
 pub(super) const HEIGHT: f32 = 10.0;
@@ -16,7 +16,7 @@ enum Stroke {
 
 use Stroke::{Arc, Line};
 
-/// The strokes of a letter as polylines; small letters look like capitals, what is not known like a box.
+/// The strokes of a letter as polylines; what is not known looks like a box.
 pub(super) fn strokes(character: char) -> Vec<Vec<(f32, f32)>> {
     let polyline = |stroke: &Stroke| match stroke {
         Line(points) => points.to_vec(),
@@ -26,7 +26,7 @@ pub(super) fn strokes(character: char) -> Vec<Vec<(f32, f32)>> {
             (0..=steps).map(|i| (rx.mul_add(angle(i).cos(), *x), ry.mul_add(angle(i).sin(), *y))).collect()
         }
     };
-    glyph(character.to_ascii_uppercase()).iter().map(polyline).collect()
+    glyph(character).iter().map(polyline).collect()
 }
 
 const fn glyph(character: char) -> &'static [Stroke] {
@@ -90,7 +90,76 @@ const fn glyph(character: char) -> &'static [Stroke] {
         'X' => &[Line(&[(0.2, 0.), (5.8, 10.)]), Line(&[(5.8, 0.), (0.2, 10.)])],
         'Y' => &[Line(&[(0., 0.), (3., 5.), (6., 0.)]), Line(&[(3., 5.), (3., 10.)])],
         'Z' => &[Line(&[(0.2, 0.), (5.8, 0.), (0.2, 10.), (5.8, 10.)])],
+        'a' => &[Arc((2.9, 6.9), (2.7, 3.1), (0., 360.)), Line(&[(5.6, 3.8), (5.6, 10.)])],
+        'b' => &[Arc((3.1, 6.9), (2.7, 3.1), (0., 360.)), Line(&[(0.4, 0.), (0.4, 10.)])],
+        'c' => &[Arc((3.1, 6.9), (2.8, 3.1), (45., 315.))],
+        'd' => &[Arc((2.9, 6.9), (2.7, 3.1), (0., 360.)), Line(&[(5.6, 0.), (5.6, 10.)])],
+        'e' => &[Line(&[(0.3, 6.8), (5.7, 6.8)]), Arc((3., 6.9), (2.7, 3.1), (0., -315.))],
+        'f' => &[
+            Line(&[(2.4, 10.), (2.4, 2.2)]),
+            Arc((4.6, 2.2), (2.2, 2.2), (180., 285.)),
+            Line(&[(0.6, 4.), (4.8, 4.)]),
+        ],
+        'g' => &[
+            Arc((2.9, 6.9), (2.7, 3.1), (0., 360.)),
+            Line(&[(5.6, 3.8), (5.6, 10.4)]),
+            Arc((3., 10.4), (2.6, 2.4), (0., 150.)),
+        ],
+        'h' => &[
+            Line(&[(0.6, 0.), (0.6, 10.)]),
+            Arc((3.1, 6.3), (2.5, 2.5), (180., 360.)),
+            Line(&[(5.6, 6.3), (5.6, 10.)]),
+        ],
+        'i' => &[Line(&[(3., 3.8), (3., 10.)]), Line(&[(3., 1.)])],
+        'j' => {
+            &[Line(&[(3.6, 3.8), (3.6, 10.6)]), Arc((1.8, 10.6), (1.8, 2.), (0., 120.)), Line(&[(3.6, 1.)])]
+        }
+        'k' => &[
+            Line(&[(0.8, 0.), (0.8, 10.)]),
+            Line(&[(5.2, 3.8), (0.8, 7.4)]),
+            Line(&[(2.5, 6.2), (5.6, 10.)]),
+        ],
+        'l' => &[Line(&[(3., 0.), (3., 10.)])],
+        'm' => &[
+            Line(&[(-0.2, 3.8), (-0.2, 10.)]),
+            Arc((1.4, 5.6), (1.6, 1.8), (180., 360.)),
+            Line(&[(3., 5.6), (3., 10.)]),
+            Arc((4.6, 5.6), (1.6, 1.8), (180., 360.)),
+            Line(&[(6.2, 5.6), (6.2, 10.)]),
+        ],
+        'n' => &[
+            Line(&[(0.6, 3.8), (0.6, 10.)]),
+            Arc((3.1, 6.3), (2.5, 2.5), (180., 360.)),
+            Line(&[(5.6, 6.3), (5.6, 10.)]),
+        ],
+        'o' => &[Arc((3., 6.9), (2.8, 3.1), (0., 360.))],
+        'p' => &[Arc((3.1, 6.9), (2.7, 3.1), (0., 360.)), Line(&[(0.4, 3.8), (0.4, 12.8)])],
+        'q' => &[Arc((2.9, 6.9), (2.7, 3.1), (0., 360.)), Line(&[(5.6, 3.8), (5.6, 12.8)])],
+        'r' => &[Line(&[(1.2, 3.8), (1.2, 10.)]), Arc((3.9, 6.6), (2.7, 2.8), (180., 290.))],
+        's' => &[Arc((3., 5.35), (2.3, 1.55), (-28., -270.)), Arc((3., 8.45), (2.5, 1.55), (-90., 155.))],
+        't' => &[
+            Line(&[(2.4, 1.4), (2.4, 7.8)]),
+            Arc((4.4, 7.8), (2., 2.2), (180., 80.)),
+            Line(&[(0.6, 3.9), (4.8, 3.9)]),
+        ],
+        'u' => &[
+            Line(&[(0.6, 3.8), (0.6, 7.4)]),
+            Arc((3.1, 7.4), (2.5, 2.6), (180., 0.)),
+            Line(&[(5.6, 3.8), (5.6, 10.)]),
+        ],
+        'v' => &[Line(&[(0.4, 3.8), (3., 10.), (5.6, 3.8)])],
+        'w' => &[Line(&[(-0.4, 3.8), (1.4, 10.), (3., 5.), (4.6, 10.), (6.4, 3.8)])],
+        'x' => &[Line(&[(0.6, 3.8), (5.4, 10.)]), Line(&[(5.4, 3.8), (0.6, 10.)])],
+        'y' => &[Line(&[(0.4, 3.8), (3., 10.)]), Line(&[(5.6, 3.8), (2., 12.6)])],
+        'z' => &[Line(&[(0.6, 3.9), (5.4, 3.9), (0.6, 10.), (5.4, 10.)])],
         '.' => &[Line(&[(3., 9.7)])],
+        '%' => &[
+            Arc((1.1, 2.3), (1.4, 2.2), (0., 360.)),
+            Arc((4.9, 7.7), (1.4, 2.2), (0., 360.)),
+            Line(&[(5.2, 0.), (0.8, 10.)]),
+        ],
+        '[' => &[Line(&[(4.2, -1.), (2.2, -1.), (2.2, 11.), (4.2, 11.)])],
+        ']' => &[Line(&[(1.8, -1.), (3.8, -1.), (3.8, 11.), (1.8, 11.)])],
         ',' => &[Line(&[(3.2, 9.4), (2.4, 11.5)])],
         ':' => &[Line(&[(3., 3.5)]), Line(&[(3., 9.)])],
         '!' => &[Line(&[(3., 0.), (3., 6.6)]), Line(&[(3., 9.7)])],
@@ -128,15 +197,14 @@ mod tests {
 
     #[test]
     fn letters_differ_and_keep_their_box() {
-        let all: Vec<char> = ('0'..='9').chain('A'..='Z').collect();
+        let all: Vec<char> = ('0'..='9').chain('A'..='Z').chain('a'..='z').collect();
         for (index, &a) in all.iter().enumerate() {
             assert!(!strokes(a).is_empty());
             assert_ne!(strokes(a), strokes('\u{1}'), "{a} is drawn, not boxed");
             assert!(all[..index].iter().all(|&b| strokes(a) != strokes(b)), "{a}");
             for (x, y) in strokes(a).concat() {
-                assert!((-1.0..=7.0).contains(&x) && (-0.1..=10.7).contains(&y), "{a}: {x}, {y}");
+                assert!((-1.0..=7.0).contains(&x) && (-0.1..=12.9).contains(&y), "{a}: {x}, {y}");
             }
         }
-        assert_eq!(strokes('q'), strokes('Q'));
     }
 }

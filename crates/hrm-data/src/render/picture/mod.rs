@@ -1,9 +1,10 @@
-//! Pictures of puzzles: rectangles, lines and short texts, written as SVG or as PNG.
+//! Pictures of puzzles and of curves: rectangles, lines and short texts, written as SVG or as PNG.
 //!
 //! A picture has a size in *units*; SVG keeps them, PNG has a number of pixels for each. Later shapes cover earlier ones.
 
 mod arc;
 mod boards;
+mod chart;
 mod glyphs;
 mod maze;
 mod raster;
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 pub use arc::{arc_pair_picture, arc_task_picture};
 pub use boards::sudoku_picture;
+pub use chart::{Axis, Chart, Scale, Series, Trace, charts};
 pub use maze::maze_picture;
 pub use variants::{killer_picture, samurai_picture};
 
@@ -60,6 +62,7 @@ enum Shape {
 enum Anchor {
     Start,
     Middle,
+    End,
 }
 
 /// Why there is no PNG.

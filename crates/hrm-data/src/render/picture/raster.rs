@@ -125,9 +125,11 @@ impl Raster {
         let unit = height / glyphs::HEIGHT;
         let advance = glyphs::ADVANCE * unit;
         let letters = text.chars().count() as f32;
+        let width = letters.mul_add(advance, -(glyphs::ADVANCE - glyphs::WIDTH) * unit);
         let left = match anchor {
             Anchor::Start => x,
-            Anchor::Middle => x - letters.mul_add(advance, -(glyphs::ADVANCE - glyphs::WIDTH) * unit) / 2.0,
+            Anchor::Middle => x - width / 2.0,
+            Anchor::End => x - width,
         };
         let pen = unit * if bold { 1.9 } else { 1.3 };
         for (index, character) in text.chars().enumerate() {

@@ -28,7 +28,11 @@ pub(super) fn write(picture: &Picture) -> String {
                 )
             }
             Shape::Text { at: (x, y), anchor, height, bold, colour, text } => {
-                let anchor = if *anchor == Anchor::Middle { " text-anchor=\"middle\"" } else { "" };
+                let anchor = match anchor {
+                    Anchor::Start => "",
+                    Anchor::Middle => " text-anchor=\"middle\"",
+                    Anchor::End => " text-anchor=\"end\"",
+                };
                 let weight = if *bold { " font-weight=\"bold\"" } else { "" };
                 // A capital letter is 0.72 of the font size high.
                 let (size, base, colour, text) =
