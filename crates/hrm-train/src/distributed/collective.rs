@@ -91,6 +91,12 @@ pub enum CollectiveError {
         /// How long it waited.
         seconds: u64,
     },
+    /// Other workers could not start.
+    #[error("{} could not start, and said why", names(workers))]
+    NotStarted {
+        /// Which.
+        workers: Vec<usize>,
+    },
     /// The engine cannot start.
     #[error("{0}")]
     Engine(String),

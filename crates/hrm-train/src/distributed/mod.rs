@@ -14,7 +14,9 @@ mod collective;
 pub mod mpi;
 #[cfg(feature = "nccl")]
 pub mod nccl;
+mod step;
 mod team;
 
 pub use collective::{Alone, Collective, CollectiveError};
+pub use step::ShareOfStep;
 pub use team::Team;

@@ -1,6 +1,6 @@
 use std::{ops::Range, rc::Rc};
 
-use burn::tensor::{Bool, DType, Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use hrm_model::{
     State,
     act::{Carry, PuzzleBatch},
@@ -70,11 +70,6 @@ impl<B: Backend> Team<B> {
         worker * batch / workers..(worker + 1) * batch / workers
     }
 
-    /// Every `workers`-th item, from this worker's number on: a share of things in a row, such as evaluation batches.
-    pub fn every_nth<T>(&self, items: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
-        items.skip(self.worker()).step_by(self.workers())
-    }
-
     /// The sum of each tensor over all workers, in one message.
     ///
     /// # Shapes
@@ -101,14 +96,34 @@ impl<B: Backend> Team<B> {
     /// This worker's rows in their place among everybody's, the rest zero: summed, the rows of all workers in order.
     ///
     /// # Shapes
-    /// - `rows`: `[batch / workers, ...]`; output: `[batch * ...]`
-    pub fn in_place<const D: usize>(&self, rows: Tensor<B, D>) -> Tensor<B, 1> {
+    /// - `rows`: `[self.rows(batch), ...]`; output: `[batch * ...]`
+    pub fn in_place<const D: usize>(&self, rows: Tensor<B, D>, batch: usize) -> Tensor<B, 1> {
+        let own = self.rows(batch);
         let count = rows.shape().num_elements();
-        let zeros = |workers: usize| Tensor::zeros([workers * count], &self.device);
+        let width = count / own.len().max(1);
+        let zeros =
+            |rows: usize| (rows > 0).then(|| Tensor::<B, 1>::zeros([rows * width], (&self.device, DType::F32)));
         let rows = rows.cast(DType::F32).reshape([count]);
-        let (before, after) = (self.worker(), self.workers() - self.worker() - 1);
-        let parts = [(before > 0).then(|| zeros(before)), Some(rows), (after > 0).then(|| zeros(after))];
+        let parts = [zeros(own.start), Some(rows), zeros(batch - own.end)];
         Tensor::cat(parts.into_iter().flatten().collect(), 0)
+    }
+
+    /// This worker's slots of a whole carry.
+    pub fn own_slots(&self, carry: Carry<B>) -> Carry<B> {
+        let Carry { state: State { z_h, z_l }, steps, halted, batch } = carry;
+        let PuzzleBatch { inputs, labels, puzzle_identifiers } = batch;
+        let own = self.rows(steps.dims()[0]);
+        let (start, len) = (own.start, own.len());
+        Carry {
+            state: State { z_h: z_h.narrow(0, start, len), z_l: z_l.narrow(0, start, len) },
+            steps: steps.narrow(0, start, len),
+            halted: halted.narrow(0, start, len),
+            batch: PuzzleBatch {
+                inputs: inputs.narrow(0, start, len),
+                labels: labels.narrow(0, start, len),
+                puzzle_identifiers: puzzle_identifiers.narrow(0, start, len),
+            },
+        }
     }
 
     /// The carry of all workers, from this worker's slots. -0 becomes 0, everything else keeps its bits.
@@ -121,31 +136,29 @@ impl<B: Backend> Team<B> {
         }
         let Carry { state: State { z_h, z_l }, steps, halted, batch } = carry;
         let PuzzleBatch { inputs, labels, puzzle_identifiers } = batch;
-        let (dtype, [_, tokens, hidden], [_, seq_len]) = (z_h.dtype(), z_h.dims(), inputs.dims());
+        let (dtype, [slots, tokens, hidden], [_, seq_len]) = (z_h.dtype(), z_h.dims(), inputs.dims());
+        let slots = slots * self.workers();
         let parts = vec![
-            self.in_place(z_h),
-            self.in_place(z_l),
-            self.in_place(steps.float()),
-            self.in_place(halted.float()),
-            self.in_place(inputs.float()),
-            self.in_place(labels.float()),
-            self.in_place(puzzle_identifiers.float()),
+            self.in_place(z_h, slots),
+            self.in_place(z_l, slots),
+            self.in_place(steps.float(), slots),
+            self.in_place(halted.float(), slots),
+            self.in_place(inputs.float(), slots),
+            self.in_place(labels.float(), slots),
+            self.in_place(puzzle_identifiers.float(), slots),
         ];
         let whole: [Tensor<B, 1>; 7] =
             self.sum(parts)?.try_into().unwrap_or_else(|_| unreachable!("as many sums as summands"));
         let [z_h, z_l, steps, halted, inputs, labels, identifiers] = whole;
-        let state = |z: Tensor<B, 1>| -> Tensor<B, 3> {
-            z.reshape([-1, tokens as isize, hidden as isize]).cast(dtype)
-        };
-        let tokens = |values: Tensor<B, 1>| -> Tensor<B, 2, Int> { values.int().reshape([-1, seq_len as isize]) };
-        let halted: Tensor<B, 1, Bool> = halted.greater_elem(0.5);
+        let state = |z: Tensor<B, 1>| z.reshape([slots, tokens, hidden]).cast(dtype);
+        let cells = |values: Tensor<B, 1>| values.int().reshape([slots, seq_len]);
         Ok(Carry {
             state: State { z_h: state(z_h), z_l: state(z_l) },
             steps: steps.int(),
-            halted,
+            halted: halted.greater_elem(0.5),
             batch: PuzzleBatch {
-                inputs: tokens(inputs),
-                labels: tokens(labels),
+                inputs: cells(inputs),
+                labels: cells(labels),
                 puzzle_identifiers: identifiers.int(),
             },
         })
@@ -164,7 +177,7 @@ impl<B: Backend> Team<B> {
         let pieces: Vec<f32> = pieces.collect();
         let count = pieces.len();
         let rows = Tensor::<B, 1>::from_data(TensorData::new(pieces, [count]), (&self.device, DType::F32));
-        let sum = self.collective.sum(self.in_place(rows))?;
+        let sum = self.collective.sum(self.in_place(rows, self.workers() * count))?;
         let pieces: Vec<f64> = sum.into_data().iter::<f64>().collect();
         let number = |pieces: &[f64]| pieces.iter().rev().fold(0, |bits, piece| bits << 16 | *piece as u64);
         Ok(pieces.chunks(count.max(1)).map(|worker| worker.chunks(4).map(number).collect()).collect())
