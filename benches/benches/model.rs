@@ -41,13 +41,7 @@ fn solve_16_steps(c: &mut Criterion) {
 fn training_step(c: &mut Criterion) {
     let device = Default::default();
     let rows = 32;
-    let settings = StepSettings {
-        loss: LossKind::Stablemax,
-        global_batch: rows,
-        grad_clip: None,
-        lr: 1e-4,
-        puzzle_emb_lr: 1e-4,
-    };
+    let settings = StepSettings::new(LossKind::Stablemax, rows, 1e-4);
     let mut adam = AdamAtan2::new(AdamAtan2Config { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
     let sign_sgd = SignSgd { weight_decay: 1.0 };
     let model = paper_model();

@@ -140,13 +140,7 @@ impl<B: HrmBackend> Worker<B> {
             carry: self.inner.empty_carry(rows),
             adam: AdamAtan2::new(AdamAtan2Config { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 }),
         });
-        let settings = StepSettings {
-            loss: LossKind::Stablemax,
-            global_batch: rows,
-            grad_clip: None,
-            lr: 1e-4,
-            puzzle_emb_lr: 1e-4,
-        };
+        let settings = StepSettings::new(LossKind::Stablemax, rows, 1e-4);
         let batch = batch::<B>(rows, &Default::default());
         let sign_sgd = SignSgd { weight_decay: 1.0 };
         let (model, output) =

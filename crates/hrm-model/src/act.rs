@@ -1,6 +1,6 @@
 //! Adaptive computation time (section 2, "ACT"): the carry between segments, halting, and its Q target.
 
-use burn::tensor::{Bool, Int, Tensor, activation, backend::Backend};
+use burn::tensor::{BasicOps, Bool, Int, Tensor, activation, backend::Backend};
 
 use crate::{Hrm, ModelConfig, SegmentOutput, State, loss::IGNORE_LABEL};
 
@@ -13,6 +13,26 @@ pub struct PuzzleBatch<B: Backend> {
     pub labels: Tensor<B, 2, Int>,
     /// Rows of the puzzle embedding, `[batch]`.
     pub puzzle_identifiers: Tensor<B, 1, Int>,
+}
+
+impl<B: Backend> PuzzleBatch<B> {
+    /// `len` rows from row `start` on.
+    pub fn rows(&self, start: usize, len: usize) -> Self {
+        Self {
+            inputs: self.inputs.clone().narrow(0, start, len),
+            labels: self.labels.clone().narrow(0, start, len),
+            puzzle_identifiers: self.puzzle_identifiers.clone().narrow(0, start, len),
+        }
+    }
+
+    /// The rows of all parts, in order.
+    pub fn cat(parts: Vec<Self>) -> Self {
+        Self {
+            inputs: cat(&parts, |part| part.inputs.clone()),
+            labels: cat(&parts, |part| part.labels.clone()),
+            puzzle_identifiers: cat(&parts, |part| part.puzzle_identifiers.clone()),
+        }
+    }
 }
 
 /// What lives from one segment to the next: one slot per sequence, each at its own step.
@@ -37,6 +57,32 @@ impl<B: Backend> Carry<B> {
         let labels = inputs.full_like(IGNORE_LABEL);
         let [batch, _] = inputs.dims();
         model.empty_carry(batch).admit(model, PuzzleBatch { inputs, labels, puzzle_identifiers })
+    }
+
+    /// `len` slots from slot `start` on.
+    pub fn rows(&self, start: usize, len: usize) -> Self {
+        Self {
+            state: State {
+                z_h: self.state.z_h.clone().narrow(0, start, len),
+                z_l: self.state.z_l.clone().narrow(0, start, len),
+            },
+            steps: self.steps.clone().narrow(0, start, len),
+            halted: self.halted.clone().narrow(0, start, len),
+            batch: self.batch.rows(start, len),
+        }
+    }
+
+    /// The slots of all parts, in order.
+    pub fn cat(parts: Vec<Self>) -> Self {
+        Self {
+            state: State {
+                z_h: cat(&parts, |part| part.state.z_h.clone()),
+                z_l: cat(&parts, |part| part.state.z_l.clone()),
+            },
+            steps: cat(&parts, |part| part.steps.clone()),
+            halted: cat(&parts, |part| part.halted.clone()),
+            batch: PuzzleBatch::cat(parts.into_iter().map(|part| part.batch).collect()),
+        }
     }
 
     /// Gives every halted slot its row of `batch`, the initial state and step 0. Rows offered to running
@@ -69,6 +115,14 @@ impl<B: Backend> Carry<B> {
             halted,
         }
     }
+}
+
+/// One tensor of each part, one after the other along the batch.
+fn cat<B: Backend, T, const D: usize, K: BasicOps<B>>(
+    parts: &[T],
+    of: impl Fn(&T) -> Tensor<B, D, K>,
+) -> Tensor<B, D, K> {
+    Tensor::cat(parts.iter().map(of).collect(), 0)
 }
 
 /// Which sequences stop after a training segment: at the last step, or where halting is worth more than going

@@ -54,6 +54,15 @@ pub struct State<B: Backend> {
     pub z_l: Tensor<B, 3>,
 }
 
+/// How deep a segment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cycles {
+    /// High-level updates per segment.
+    pub h_cycles: usize,
+    /// Low-level updates per high-level update.
+    pub l_cycles: usize,
+}
+
 /// What the heads read from a segment's last `z_h`.
 #[derive(Debug, Clone)]
 pub struct SegmentOutput<B: Backend> {
@@ -105,6 +114,12 @@ impl<B: Backend> Hrm<B> {
     /// The configuration that the model was built from.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The same model with other numbers of cycles.
+    pub fn with_cycles(mut self, cycles: Cycles) -> Self {
+        (self.config.h_cycles, self.config.l_cycles) = (cycles.h_cycles, cycles.l_cycles);
+        self
     }
 
     /// The device that holds the weights.

@@ -33,6 +33,7 @@ mod hrm;
 pub mod init;
 pub mod layers;
 pub mod loss;
+pub mod named;
 mod puzzle_embedding;
 pub mod recurrence;
 pub mod summary;
@@ -45,5 +46,5 @@ pub use hrm_backend;
 
 pub use config::{ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind};
 pub use error::ModelError;
-pub use hrm::{Hrm, SegmentOutput, State};
+pub use hrm::{Cycles, Hrm, SegmentOutput, State};
 pub use puzzle_embedding::PuzzleEmbedding;

@@ -32,14 +32,72 @@ impl LossKind {
         logits: Tensor<B, 2>,
         labels: Tensor<B, 1, Int>,
     ) -> Tensor<B, 1> {
+        let (ignored, log_probabilities, index) = self.log_probabilities(logits, labels);
+        negative(log_probabilities.gather(1, index), ignored)
+    }
+
+    /// The same and, beside it, the cross-entropy against smoothed labels (Szegedy et al. 2016, arXiv 1512.00567,
+    /// section 7): the share `smoothing` of the target is spread evenly over the vocabulary.
+    ///
+    /// # Shapes
+    /// - as [`cross_entropy`](Self::cross_entropy)
+    pub fn smoothed_cross_entropy<B: HrmBackend>(
+        self,
+        logits: Tensor<B, 2>,
+        labels: Tensor<B, 1, Int>,
+        smoothing: f64,
+    ) -> (Tensor<B, 1>, Tensor<B, 1>) {
+        let (ignored, log_probabilities, index) = self.log_probabilities(logits, labels);
+        let uniform = negative(log_probabilities.clone().mean_dim(1), ignored.clone());
+        let plain = negative(log_probabilities.gather(1, index), ignored);
+        (plain.clone(), plain * (1.0 - smoothing) + uniform * smoothing)
+    }
+
+    /// Which labels are ignored `[cells]`, the logarithms of the probabilities `[cells, vocab_size]`, and the labels as
+    /// an index into them `[cells, 1]`.
+    #[expect(clippy::type_complexity, reason = "three tensors, each named where it is used")]
+    fn log_probabilities<B: HrmBackend>(
+        self,
+        logits: Tensor<B, 2>,
+        labels: Tensor<B, 1, Int>,
+    ) -> (Tensor<B, 1, Bool>, Tensor<B, 2>, Tensor<B, 2, Int>) {
         let ignored = labels.clone().equal_elem(IGNORE_LABEL);
         let index = labels.mask_fill(ignored.clone(), 0).unsqueeze_dim::<2>(1);
         let log_probabilities = match self {
             Self::Stablemax => log_stablemax(logits.cast(B::WIDEST_FLOAT)),
             Self::Softmax => activation::log_softmax(logits.cast(DType::F32), 1),
         };
-        let picked = log_probabilities.gather(1, index).squeeze_dim::<1>(1);
-        picked.neg().mask_fill(ignored, 0.0).cast(DType::F32)
+        (ignored, log_probabilities, index)
+    }
+}
+
+/// The negative of a column, 0 where ignored, in fp32.
+///
+/// # Shapes
+/// - `column`: `[cells, 1]`; `ignored`, output: `[cells]`
+fn negative<B: Backend>(column: Tensor<B, 2>, ignored: Tensor<B, 1, Bool>) -> Tensor<B, 1> {
+    column.squeeze_dim::<1>(1).neg().mask_fill(ignored, 0.0).cast(DType::F32)
+}
+
+/// How the loss of a segment is made of its parts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossSettings {
+    /// Which cross-entropy.
+    pub kind: LossKind,
+    /// Share of the target that is spread evenly over the vocabulary; 0 for none.
+    pub label_smoothing: f64,
+    /// Weight of the losses of `q_halt` and `q_continue` beside the cross-entropy: 0.5 in HRM and TRM, 0.05 in SiC
+    /// (arXiv 2601.19085).
+    pub halt_weight: f64,
+    /// Segment `t` of a sequence, counted from 1, weighs `supervision_decay^(t - 1)` (CGAR, arXiv 2511.08653: 0.7); 1
+    /// for all the same.
+    pub supervision_decay: f64,
+}
+
+/// The originals' loss.
+impl From<LossKind> for LossSettings {
+    fn from(kind: LossKind) -> Self {
+        Self { kind, label_smoothing: 0.0, halt_weight: 0.5, supervision_decay: 1.0 }
     }
 }
 
@@ -98,17 +156,40 @@ impl<B: Backend> Correctness<B> {
     }
 }
 
-/// The parts of a segment's loss, each summed over the batch, `[1]`, fp32.
+/// The parts of a segment's loss, of each sequence, in fp32.
 #[derive(Debug, Clone)]
 pub struct ActLoss<B: Backend> {
-    /// `lm + 0.5 (q_halt + q_continue)`: what is minimised, after division by the global batch.
-    pub total: Tensor<B, 1>,
-    /// Cross-entropy, averaged over the cells of each row.
+    /// Cross-entropy, averaged over the cells of the row, `[batch]`.
     pub lm: Tensor<B, 1>,
-    /// Binary cross-entropy of `q_halt` against exact correctness.
+    /// The same against smoothed labels, where they are asked for, `[batch]`.
+    pub smoothed_lm: Option<Tensor<B, 1>>,
+    /// Binary cross-entropy of `q_halt` against exact correctness, `[batch]`.
     pub q_halt: Tensor<B, 1>,
-    /// Binary cross-entropy of `q_continue` against its target; `None` in evaluation.
+    /// Binary cross-entropy of `q_continue` against its target, `[batch]`; `None` in evaluation.
     pub q_continue: Option<Tensor<B, 1>>,
+    halt_weight: f64,
+    supervision_decay: f64,
+}
+
+impl<B: Backend> ActLoss<B> {
+    /// What is minimised, after division by the global batch: the sum over the batch of
+    /// `lm + halt_weight (q_halt + q_continue)`, with smoothed labels and weights of segments as the settings say, `[1]`.
+    ///
+    /// # Shapes
+    /// - `steps` (this segment counted): `[batch]`
+    pub fn total(&self, steps: Tensor<B, 1, Int>) -> Tensor<B, 1> {
+        let weights = (self.supervision_decay != 1.0)
+            .then(|| ((steps.float() - 1.0) * self.supervision_decay.ln()).exp());
+        let sum = |part: &Tensor<B, 1>| match &weights {
+            None => part.clone().sum(),
+            Some(weights) => (part.clone() * weights.clone()).sum(),
+        };
+        let q = match &self.q_continue {
+            None => sum(&self.q_halt),
+            Some(q_continue) => sum(&self.q_halt) + sum(q_continue),
+        };
+        sum(self.smoothed_lm.as_ref().unwrap_or(&self.lm)) + q * self.halt_weight
+    }
 }
 
 /// The loss of an ACT segment.
@@ -116,27 +197,35 @@ pub struct ActLoss<B: Backend> {
 /// # Shapes
 /// - `labels`: `[batch, seq_len]`; `q_continue_target`: `[batch]`
 pub fn act_loss<B: HrmBackend>(
-    kind: LossKind,
+    settings: impl Into<LossSettings>,
     output: &SegmentOutput<B>,
     labels: Tensor<B, 2, Int>,
     correctness: &Correctness<B>,
     q_continue_target: Option<Tensor<B, 1>>,
 ) -> ActLoss<B> {
+    let LossSettings { kind, label_smoothing, halt_weight, supervision_decay } = settings.into();
     let [batch, seq_len, vocab_size] = output.logits.dims();
     let cells = batch * seq_len;
-    let per_cell =
-        kind.cross_entropy(output.logits.clone().reshape([cells, vocab_size]), labels.reshape([cells]));
-    let per_row = per_cell.reshape([batch, seq_len]).sum_dim(1).squeeze_dim::<1>(1);
-    let lm = (per_row / correctness.divisor.clone()).sum();
-    let exact = correctness.exact.clone().float();
-    let q_halt = binary_cross_entropy(output.q_halt.clone(), exact).sum();
-    let q_continue =
-        q_continue_target.map(|target| binary_cross_entropy(output.q_continue.clone(), target).sum());
-    let q = match q_continue.clone() {
-        None => q_halt.clone(),
-        Some(q_continue) => q_halt.clone() + q_continue,
+    let logits = output.logits.clone().reshape([cells, vocab_size]);
+    let labels = labels.reshape([cells]);
+    let per_row = |per_cell: Tensor<B, 1>| {
+        per_cell.reshape([batch, seq_len]).sum_dim(1).squeeze_dim::<1>(1) / correctness.divisor.clone()
     };
-    ActLoss { total: lm.clone() + q * 0.5, lm, q_halt, q_continue }
+    let (lm, smoothed_lm) = if label_smoothing > 0.0 {
+        let (plain, smoothed) = kind.smoothed_cross_entropy(logits, labels, label_smoothing);
+        (per_row(plain), Some(per_row(smoothed)))
+    } else {
+        (per_row(kind.cross_entropy(logits, labels)), None)
+    };
+    let exact = correctness.exact.clone().float();
+    ActLoss {
+        lm,
+        smoothed_lm,
+        q_halt: binary_cross_entropy(output.q_halt.clone(), exact),
+        q_continue: q_continue_target.map(|target| binary_cross_entropy(output.q_continue.clone(), target)),
+        halt_weight,
+        supervision_decay,
+    }
 }
 
 /// Sums over the sequences of a segment that halted, as the original reports them.
@@ -158,6 +247,8 @@ pub struct Metrics {
     pub q_halt_loss: f64,
     /// Sum over all rows; 0 in evaluation.
     pub q_continue_loss: f64,
+    /// What is minimised, before division by the global batch, see [`ActLoss::total`].
+    pub loss: f64,
 }
 
 impl std::ops::AddAssign for Metrics {
@@ -170,6 +261,7 @@ impl std::ops::AddAssign for Metrics {
         self.lm_loss += other.lm_loss;
         self.q_halt_loss += other.q_halt_loss;
         self.q_continue_loss += other.q_continue_loss;
+        self.loss += other.loss;
     }
 }
 
@@ -178,7 +270,7 @@ impl Metrics {
     /// [`from_values`](Self::from_values).
     ///
     /// # Shapes
-    /// - `halted`, `steps`: `[batch]`; output: `[8]`
+    /// - `halted`, `steps`: `[batch]`; output: `[9]`
     pub fn tensor<B: Backend>(
         loss: &ActLoss<B>,
         correctness: &Correctness<B>,
@@ -197,10 +289,14 @@ impl Metrics {
                 (correctness.cell_accuracy.clone() * weight.clone()).sum(),
                 sum(correctness.exact.clone().bool_and(counted)),
                 sum(q_right),
-                (steps.float() * weight).sum(),
-                loss.lm.clone(),
-                loss.q_halt.clone(),
-                loss.q_continue.clone().unwrap_or_else(|| loss.lm.zeros_like()),
+                (steps.clone().float() * weight).sum(),
+                loss.lm.clone().sum(),
+                loss.q_halt.clone().sum(),
+                match &loss.q_continue {
+                    Some(q_continue) => q_continue.clone().sum(),
+                    None => Tensor::zeros([1], &loss.lm.device()),
+                },
+                loss.total(steps),
             ],
             0,
         )
@@ -219,6 +315,7 @@ impl Metrics {
             lm_loss: next(),
             q_halt_loss: next(),
             q_continue_loss: next(),
+            loss: next(),
         }
     }
 }

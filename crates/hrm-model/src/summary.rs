@@ -3,11 +3,14 @@
 use std::fmt;
 
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::Param,
     tensor::{Tensor, backend::Backend},
 };
 
-use crate::{Hrm, weights::ParamPath};
+use crate::{
+    Hrm,
+    named::{NamedVisitor, visit_named},
+};
 
 /// Modules in the order of the table. Those after [`FIRST_BUFFER`] are saved with the weights, but the dense
 /// optimizer does not train them, and the paper's parameter count leaves them out.
@@ -109,28 +112,15 @@ impl ParameterTable {
 impl<B: Backend> Hrm<B> {
     /// Every tensor of the model with its shape.
     pub fn parameter_table(&self) -> ParameterTable {
-        #[derive(Default)]
-        struct Collector {
-            path: ParamPath,
-            rows: Vec<ParameterRow>,
-        }
-        impl<B: Backend> ModuleVisitor<B> for Collector {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-                self.rows.push(ParameterRow {
-                    name: self.path.original_name(),
-                    shape: param.val().dims().to_vec(),
-                });
-            }
-            fn enter_module(&mut self, name: &str, _: &str) {
-                self.path.enter(name);
-            }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.path.exit();
+        struct Collector(Vec<ParameterRow>);
+        impl<B: Backend> NamedVisitor<B> for Collector {
+            fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<B, D>>) {
+                self.0.push(ParameterRow { name, shape: param.val().dims().to_vec() });
             }
         }
-        let mut collector = Collector::default();
-        self.visit(&mut collector);
-        ParameterTable::new(collector.rows)
+        let mut collector = Collector(Vec::new());
+        visit_named(self, &mut collector);
+        ParameterTable::new(collector.0)
     }
 }
 

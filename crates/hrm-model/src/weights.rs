@@ -12,14 +12,17 @@ use std::{
 };
 
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    module::Param,
     tensor::{BoolStore, DType, Shape, Tensor, TensorData, backend::Backend},
 };
 use burn_store::pytorch::PytorchReader;
 use safetensors::{Dtype, SafeTensors, tensor::View};
 use thiserror::Error;
 
-use crate::{Hrm, ModelConfig};
+use crate::{
+    Hrm, ModelConfig,
+    named::{NamedMapper, NamedVisitor, map_named, visit_named},
+};
 
 /// Prefix of the model's keys in a state dict of the original.
 pub const ORIGINAL_PREFIX: &str = "model.inner.";
@@ -266,48 +269,18 @@ pub fn original_name(path: &str) -> String {
     path.to_owned()
 }
 
-/// Tracks where in a module a visitor or mapper stands.
-#[derive(Debug, Default)]
-pub struct ParamPath(Vec<String>);
-
-impl ParamPath {
-    /// Call from `enter_module`.
-    pub fn enter(&mut self, name: &str) {
-        self.0.push(name.to_owned());
-    }
-
-    /// Call from `exit_module`.
-    pub fn exit(&mut self) {
-        self.0.pop();
-    }
-
-    /// The current parameter under the original's name.
-    pub fn original_name(&self) -> String {
-        original_name(&self.0.join("."))
-    }
-}
-
 impl<B: Backend> Hrm<B> {
     /// Every weight under the original's (unprefixed) keys, buffers included, in fp32.
     pub fn state_dict(&self) -> StateDict {
-        struct Collector {
-            path: ParamPath,
-            dict: StateDict,
-        }
-        impl<B: Backend> ModuleVisitor<B> for Collector {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-                self.dict.insert(self.path.original_name(), param.val().into_data());
-            }
-            fn enter_module(&mut self, name: &str, _: &str) {
-                self.path.enter(name);
-            }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.path.exit();
+        struct Collector(StateDict);
+        impl<B: Backend> NamedVisitor<B> for Collector {
+            fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<B, D>>) {
+                self.0.insert(name, param.val().into_data());
             }
         }
-        let mut collector = Collector { path: ParamPath::default(), dict: StateDict::new() };
-        self.visit(&mut collector);
-        collector.dict
+        let mut collector = Collector(StateDict::new());
+        visit_named(self, &mut collector);
+        collector.0
     }
 
     /// The model with the weights of a state dict of normalised keys, cast to fp32.
@@ -316,13 +289,15 @@ impl<B: Backend> Hrm<B> {
     /// [`WeightsError::Mismatch`] lists every parameter that is missing, unexpected or of another shape.
     pub fn load_state_dict(self, dict: StateDict) -> Result<Self, WeightsError> {
         struct Loader {
-            path: ParamPath,
             dict: StateDict,
             problems: Vec<String>,
         }
-        impl<B: Backend> ModuleMapper<B> for Loader {
-            fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-                let name = self.path.original_name();
+        impl<B: Backend> NamedMapper<B> for Loader {
+            fn map<const D: usize>(
+                &mut self,
+                name: String,
+                param: Param<Tensor<B, D>>,
+            ) -> Param<Tensor<B, D>> {
                 let Some(data) = self.dict.remove(&name) else {
                     self.problems.push(format!("{name}: missing"));
                     return param;
@@ -338,15 +313,9 @@ impl<B: Backend> Hrm<B> {
                     Tensor::from_data(data.convert::<f32>(), &old.device()).set_require_grad(trains)
                 })
             }
-            fn enter_module(&mut self, name: &str, _: &str) {
-                self.path.enter(name);
-            }
-            fn exit_module(&mut self, _: &str, _: &str) {
-                self.path.exit();
-            }
         }
-        let mut loader = Loader { path: ParamPath::default(), dict, problems: Vec::new() };
-        let model = self.map(&mut loader);
+        let mut loader = Loader { dict, problems: Vec::new() };
+        let model = map_named(self, &mut loader);
         let mut problems = loader.problems;
         problems.extend(loader.dict.into_keys().map(|name| format!("{name}: not a parameter of this model")));
         if problems.is_empty() { Ok(model) } else { Err(WeightsError::Mismatch { problems }) }

@@ -226,7 +226,7 @@ fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
         write_synced(&partial.join(name), bytes)
     };
     write(MODEL, &model.inner().encode(&partial.join(MODEL), ForwardDtype::F32)?)?;
-    if let Some(ema) = ema {
+    if let Some(ema) = ema.filter(|ema| !ema.weights.is_empty()) {
         write(EMA, &ema.apply(model.inner()).encode(&partial.join(EMA), ForwardDtype::F32)?)?;
     }
     let mut dict = carry_dict(carry);

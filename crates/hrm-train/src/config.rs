@@ -6,10 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hrm_model::{ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind, loss::LossKind};
+use hrm_model::{
+    Cycles, ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind,
+    loss::{LossKind, LossSettings},
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
+
+use crate::{
+    curriculum::{self, Stage},
+    optim::Decay,
+};
 
 /// A complete description of a training run. In every numeric field that says so, 0 means "off".
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -210,6 +218,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Sequences per step.
     pub global_batch_size: usize,
+    /// Parts that a step computes the batch in, one after the other: less memory for the same step.
+    pub accumulate: usize,
     /// Passes over the training puzzles.
     pub epochs: u64,
     /// Steps; 0 for as many as the epochs give.
@@ -218,6 +228,8 @@ pub struct TrainConfig {
     pub stop_after: u64,
     /// Base learning rate.
     pub lr: f64,
+    /// How the learning rate goes on after the warm-up: `cosine`, `linear` or `constant`.
+    pub lr_schedule: Decay,
     /// Final learning rate relative to the base.
     pub lr_min_ratio: f64,
     /// Steps of linear warm-up.
@@ -234,10 +246,21 @@ pub struct TrainConfig {
     pub puzzle_emb_weight_decay: f64,
     /// Which cross-entropy.
     pub loss: LossKind,
+    /// Share of the target that is spread evenly over the vocabulary; 0 for none.
+    pub label_smoothing: f64,
+    /// Weight of the losses of the Q values beside the cross-entropy.
+    pub halt_loss_weight: f64,
+    /// Segment `t` of a sequence, counted from 1, weighs `supervision_decay^(t - 1)` in the loss; 1 for all the same.
+    pub supervision_decay: f64,
+    /// Depth by the progress of training: `[{ from = 0.0, h_cycles = 1, l_cycles = 2 }, ...]`; empty for the model's
+    /// depth throughout. The last stage has the model's cycles.
+    pub curriculum: Vec<Stage>,
     /// Largest global gradient norm; 0 for no clipping.
     pub grad_clip: f64,
     /// Rate of the moving average of the weights that evaluation uses, for example 0.999; 0 for none.
     pub ema: f64,
+    /// The step whose weights are the first average; 0 for the initial weights.
+    pub ema_start: u64,
     /// Operands of matrix products on the CPU: exact, or rounded to bfloat16, which is several times faster on
     /// processors with AMX.
     pub matmul_precision: MatmulPrecision,
@@ -254,15 +277,29 @@ pub struct TrainConfig {
     pub checkpoint_moments: ForwardDtype,
 }
 
+impl TrainConfig {
+    /// How the loss is made up.
+    pub fn loss_settings(&self) -> LossSettings {
+        LossSettings {
+            kind: self.loss,
+            label_smoothing: self.label_smoothing,
+            halt_weight: self.halt_loss_weight,
+            supervision_decay: self.supervision_decay,
+        }
+    }
+}
+
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             seed: 0,
             global_batch_size: 384,
+            accumulate: 1,
             epochs: 20_000,
             max_steps: 0,
             stop_after: 0,
             lr: 7e-5,
+            lr_schedule: Decay::Cosine,
             lr_min_ratio: 1.0,
             lr_warmup_steps: 2000,
             beta1: 0.9,
@@ -271,8 +308,13 @@ impl Default for TrainConfig {
             puzzle_emb_lr: 7e-5,
             puzzle_emb_weight_decay: 1.0,
             loss: LossKind::Stablemax,
+            label_smoothing: 0.0,
+            halt_loss_weight: 0.5,
+            supervision_decay: 1.0,
+            curriculum: Vec::new(),
             grad_clip: 0.0,
             ema: 0.0,
+            ema_start: 0,
             matmul_precision: MatmulPrecision::F32,
             log_interval: 1,
             checkpoint_interval: 1000,
@@ -500,6 +542,7 @@ impl ResolvedRecipe {
         let Recipe { data, train, eval, model } = &self.recipe;
         for (key, value) in [
             ("train.global_batch_size", train.global_batch_size as u64),
+            ("train.accumulate", train.accumulate as u64),
             ("train.log_interval", train.log_interval),
             ("train.keep_checkpoints", train.keep_checkpoints as u64),
             ("eval.batch_size", eval.batch_size as u64),
@@ -521,6 +564,66 @@ impl ResolvedRecipe {
             if !(0.0..1.0).contains(&value) {
                 return error(key, value.to_string(), "a decay from 0 to below 1");
             }
+        }
+        if !train.global_batch_size.is_multiple_of(train.accumulate) {
+            let expected = format!(
+                "a divisor of train.global_batch_size ({}): parts of one size",
+                train.global_batch_size
+            );
+            return error("train.accumulate", train.accumulate.to_string(), &expected);
+        }
+        if !(0.0..=1.0).contains(&train.lr_min_ratio) {
+            return error("train.lr_min_ratio", train.lr_min_ratio.to_string(), "0 to 1");
+        }
+        let (ratio, decays) = (train.lr_min_ratio.to_string(), train.lr_min_ratio < 1.0);
+        match train.lr_schedule {
+            Decay::Linear if !decays => {
+                let expected = "less than 1: how far train.lr_schedule = \"linear\" goes down";
+                return error("train.lr_min_ratio", ratio, expected);
+            }
+            Decay::Constant if decays => {
+                let expected = "1, as train.lr_schedule = \"constant\" does not go down";
+                return error("train.lr_min_ratio", ratio, expected);
+            }
+            _ => {}
+        }
+        if !(0.0..1.0).contains(&train.label_smoothing) {
+            let expected = "a share from 0 to below 1";
+            return error("train.label_smoothing", train.label_smoothing.to_string(), expected);
+        }
+        if !(train.halt_loss_weight >= 0.0 && train.halt_loss_weight.is_finite()) {
+            return error(
+                "train.halt_loss_weight",
+                train.halt_loss_weight.to_string(),
+                "a weight of 0 or more",
+            );
+        }
+        if !(train.supervision_decay > 0.0 && train.supervision_decay <= 1.0) {
+            return error(
+                "train.supervision_decay",
+                train.supervision_decay.to_string(),
+                "above 0, at most 1",
+            );
+        }
+        if !(train.grad_clip >= 0.0 && train.grad_clip.is_finite()) {
+            return error(
+                "train.grad_clip",
+                train.grad_clip.to_string(),
+                "a norm above 0, or 0 for no clipping",
+            );
+        }
+        if train.ema_start > 0 && train.ema == 0.0 {
+            let expected = "0, or a rate in train.ema";
+            return error("train.ema_start", train.ema_start.to_string(), expected);
+        }
+        let curriculum = || format!("{:?}", train.curriculum);
+        if !train.curriculum.is_empty() && model.recurrence == RecurrenceKind::Transformer {
+            let expected = "[]: model.recurrence = \"transformer\" has no cycles";
+            return error("train.curriculum", curriculum(), expected);
+        }
+        let full = Cycles { h_cycles: model.h_cycles, l_cycles: model.l_cycles };
+        if let Some(expected) = curriculum::problem(&train.curriculum, full) {
+            return error("train.curriculum", curriculum(), &expected);
         }
         if train.max_steps == 0 && train.epochs == 0 {
             return error("train.epochs", "0".to_owned(), "at least 1, or train.max_steps");

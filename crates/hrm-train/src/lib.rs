@@ -3,11 +3,14 @@
 //! [`step::train_step`] is the paper's training step; [`trainer::train`] is the loop around it;
 //! [`evaluate::evaluate`] and [`infer`] use what came out.
 
+mod accumulate;
 pub mod checkpoint;
 pub mod config;
+pub mod curriculum;
 pub mod data;
 pub mod distributed;
 pub mod evaluate;
+pub mod gradients;
 pub mod infer;
 pub mod optim;
 pub mod run;

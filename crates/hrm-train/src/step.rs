@@ -6,20 +6,28 @@ use burn::{
 };
 use hrm_backend::HrmAutodiffBackend;
 use hrm_model::{
-    Hrm, SegmentOutput,
+    Cycles, Hrm, SegmentOutput,
     act::{self, Carry, PuzzleBatch},
-    loss::{self, Correctness, LossKind, Metrics},
+    loss::{self, Correctness, LossKind, LossSettings, Metrics},
 };
 
-use crate::optim::{AdamAtan2, SignSgd};
+use crate::{
+    accumulate,
+    gradients::Gradients,
+    optim::{AdamAtan2, SignSgd},
+};
 
 /// What a step needs besides the model, the carry and the data.
 #[derive(Debug, Clone, Copy)]
 pub struct StepSettings {
-    /// Which cross-entropy.
-    pub loss: LossKind,
+    /// How the loss is made up.
+    pub loss: LossSettings,
     /// The loss is divided by this.
     pub global_batch: usize,
+    /// Parts that the batch is computed in, one after the other; the step is that of the whole.
+    pub accumulate: usize,
+    /// How deep the segments of this step are; `None` for as deep as the model is.
+    pub cycles: Option<Cycles>,
     /// Largest global gradient norm; `None` for no clipping.
     pub grad_clip: Option<f64>,
     /// Learning rate of the model.
@@ -28,12 +36,27 @@ pub struct StepSettings {
     pub puzzle_emb_lr: f64,
 }
 
+impl StepSettings {
+    /// The paper's step, with one learning rate for all.
+    pub fn new(loss: LossKind, global_batch: usize, lr: f64) -> Self {
+        Self {
+            loss: loss.into(),
+            global_batch,
+            accumulate: 1,
+            cycles: None,
+            grad_clip: None,
+            lr,
+            puzzle_emb_lr: lr,
+        }
+    }
+}
+
 /// What a step gives besides the new model.
 #[derive(Debug, Clone)]
 pub struct StepOutput<A: HrmAutodiffBackend> {
     /// To be passed to the next step.
     pub carry: Carry<A::InnerBackend>,
-    /// Sums over the batch, see [`Metrics::from_values`], `[8]`.
+    /// Sums over the batch, see [`Metrics::from_values`], `[9]`.
     pub metrics: Tensor<A::InnerBackend, 1>,
     /// Logits and Q values of the segment.
     pub output: SegmentOutput<A::InnerBackend>,
@@ -45,7 +68,7 @@ pub struct StepOutput<A: HrmAutodiffBackend> {
 #[derive(Debug)]
 pub struct StepGradients<A: HrmAutodiffBackend> {
     /// Of the model's parameters.
-    pub model: A::Gradients,
+    pub model: Gradients<A::InnerBackend>,
     /// Of the rows of the puzzle embedding that the batch used, `[batch, puzzle_emb_ndim]`.
     pub puzzle_rows: Option<Tensor<A::InnerBackend, 2>>,
 }
@@ -61,6 +84,13 @@ pub fn gradients<A: HrmAutodiffBackend>(
     min_steps: Option<Tensor<A::InnerBackend, 1, Int>>,
     settings: &StepSettings,
 ) -> (StepOutput<A>, StepGradients<A>) {
+    if settings.accumulate > 1 {
+        return accumulate::gradients(model, carry, batch, min_steps, settings);
+    }
+    let model = &match settings.cycles {
+        None => model.clone(),
+        Some(cycles) => model.clone().with_cycles(cycles),
+    };
     let inner = model.inner();
     let carry = carry.admit(&inner, batch);
     let PuzzleBatch { inputs, labels, puzzle_identifiers } = carry.batch.clone();
@@ -87,6 +117,7 @@ pub fn gradients<A: HrmAutodiffBackend>(
     let correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
     let target = q_continue_target.clone().map(Tensor::from_inner);
     let act_loss = loss::act_loss(settings.loss, &output, Tensor::from_inner(labels), &correctness, target);
+    let total = act_loss.total(Tensor::from_inner(steps.clone()));
     let metrics = Metrics::tensor(
         &act_loss,
         &correctness,
@@ -96,12 +127,12 @@ pub fn gradients<A: HrmAutodiffBackend>(
     )
     .inner();
 
-    let mut grads = (act_loss.total / settings.global_batch as f64).backward();
+    let mut grads = (total / settings.global_batch as f64).backward();
     let puzzle_rows = rows.and_then(|rows| rows.grad_remove(&mut grads));
     let carry = Carry { state, steps, halted, batch: carry.batch };
     (
         StepOutput { carry, metrics, output: segment, q_continue_target },
-        StepGradients { model: grads, puzzle_rows },
+        StepGradients { model: Gradients::of(model, grads), puzzle_rows },
     )
 }
 
@@ -120,7 +151,11 @@ pub fn apply_gradients<A: HrmAutodiffBackend>(
             Tensor::from_inner(new).set_require_grad(false)
         });
     }
-    adam.step(settings.lr, model, grads.model, settings.grad_clip)
+    let grads = match settings.grad_clip {
+        None => grads.model,
+        Some(max_norm) => grads.model.clip(max_norm),
+    };
+    adam.step(settings.lr, model, grads)
 }
 
 /// One step: [`gradients`], then [`apply_gradients`].

@@ -21,9 +21,10 @@ use thiserror::Error;
 use crate::{
     checkpoint::{self, CheckpointError, Loaded, Retention, Snapshot},
     config::{ConfigError, Recipe, ResolvedRecipe},
+    curriculum,
     data::{self, DataError, TaskData},
     evaluate::{EvalReport, evaluate},
-    optim::{AdamAtan2, AdamAtan2Config, CosineSchedule, Ema, SignSgd, total_steps},
+    optim::{AdamAtan2, AdamAtan2Config, Ema, Schedule, SignSgd, total_steps},
     run::{RunDir, RunError},
     step::{StepSettings, train_step},
 };
@@ -63,7 +64,7 @@ pub struct StepReport {
     pub epoch: f64,
     /// What was minimised: the total loss divided by the global batch.
     pub loss: f64,
-    /// Cross-entropy per sequence.
+    /// Cross-entropy per sequence, against the labels themselves and with all segments weighing the same.
     pub lm_loss: f64,
     /// Binary cross-entropy of `q_halt` per sequence.
     pub q_halt_loss: f64,
@@ -315,7 +316,7 @@ struct Trainer<A: HrmAutodiffBackend> {
     adam: AdamAtan2<A::InnerBackend>,
     sign_sgd: SignSgd,
     ema: Option<Ema<A::InnerBackend>>,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     sampler: TrainSampler,
     step: u64,
 }
@@ -378,12 +379,13 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         });
         Self {
             sign_sgd: SignSgd { weight_decay: train.puzzle_emb_weight_decay },
-            schedule: CosineSchedule {
+            schedule: Schedule {
+                decay: train.lr_schedule,
                 warmup_steps: train.lr_warmup_steps,
                 total_steps,
                 min_ratio: train.lr_min_ratio,
             },
-            ema: (train.ema > 0.0).then(|| Ema::new(train.ema, &state.0)),
+            ema: (train.ema > 0.0).then(|| Ema::new(train.ema, train.ema_start, &state.0)),
             state: Some(state),
             adam,
             sampler,
@@ -471,15 +473,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     }
 
     fn one_step(&mut self) -> PendingStep<A::InnerBackend> {
-        let Recipe { train, .. } = &self.recipe.recipe;
         self.step += 1;
-        let settings = StepSettings {
-            loss: train.loss,
-            global_batch: train.global_batch_size,
-            grad_clip: (train.grad_clip > 0.0).then_some(train.grad_clip),
-            lr: self.schedule.rate(train.lr, self.step),
-            puzzle_emb_lr: self.schedule.rate(train.puzzle_emb_lr, self.step),
-        };
+        let settings = self.settings();
         let device = self.model().device();
         let batch = data::to_device(&self.sampler.next_batch(), &device);
         let min_steps = self.exploration(&device);
@@ -487,7 +482,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let (model, output) =
             train_step(model, carry, batch, min_steps, &mut self.adam, self.sign_sgd, &settings);
         if let Some(ema) = &mut self.ema {
-            ema.update(&model);
+            ema.update(self.step, &model);
         }
         self.state = Some((model, output.carry));
         PendingStep {
@@ -496,6 +491,20 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             lr: settings.lr,
             puzzle_emb_lr: settings.puzzle_emb_lr,
             metrics: output.metrics,
+        }
+    }
+
+    /// What the recipe says about the step.
+    fn settings(&self) -> StepSettings {
+        let Recipe { train, .. } = &self.recipe.recipe;
+        StepSettings {
+            loss: train.loss_settings(),
+            global_batch: train.global_batch_size,
+            accumulate: train.accumulate,
+            cycles: curriculum::cycles(&train.curriculum, self.step, self.schedule.total_steps),
+            grad_clip: (train.grad_clip > 0.0).then_some(train.grad_clip),
+            lr: self.schedule.rate(train.lr, self.step),
+            puzzle_emb_lr: self.schedule.rate(train.puzzle_emb_lr, self.step),
         }
     }
 
@@ -623,11 +632,10 @@ impl<B: HrmBackend> Pending<B> {
             let metrics = Metrics::from_values(values);
             let per_sequence = |sum: f64| sum / self.batch as f64;
             let mean = |sum: f64| (metrics.count > 0.0).then(|| sum / metrics.count);
-            let total = metrics.lm_loss + 0.5 * (metrics.q_halt_loss + metrics.q_continue_loss);
             let report = StepReport {
                 step: step.step,
                 epoch: step.epoch,
-                loss: per_sequence(total),
+                loss: per_sequence(metrics.loss),
                 lm_loss: per_sequence(metrics.lm_loss),
                 q_halt_loss: per_sequence(metrics.q_halt_loss),
                 q_continue_loss: per_sequence(metrics.q_continue_loss),

@@ -102,13 +102,7 @@ fn allocations_of_a_segment_and_of_a_training_step() {
     assert_at_most("a segment", ours, SEGMENT);
 
     let mut adam = AdamAtan2::new(AdamAtan2Config { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
-    let settings = StepSettings {
-        loss: LossKind::Stablemax,
-        global_batch: ROWS,
-        grad_clip: None,
-        lr: 1e-4,
-        puzzle_emb_lr: 1e-4,
-    };
+    let settings = StepSettings::new(LossKind::Stablemax, ROWS, 1e-4);
     let mut state = Some((model.clone(), inner.empty_carry(ROWS)));
     let mut step = || {
         let (model, carry) = state.take().expect("put back below");

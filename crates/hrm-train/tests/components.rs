@@ -10,7 +10,7 @@ use hrm_testing::{
     for_each_backend,
     parity::{self, Deviations, tensor_values},
 };
-use hrm_train::optim::{CosineSchedule, SignSgd, total_steps};
+use hrm_train::optim::{Decay, Schedule, SignSgd, total_steps};
 use serde_json::Value;
 
 for_each_backend!(parity_adam_atan2, parity_sign_sgd);
@@ -103,7 +103,8 @@ fn parity_schedule() {
     let mut check = Deviations::new("components.lr_schedule");
     for (index, case) in json["lr_schedule"].as_array().expect("lr_schedule").iter().enumerate() {
         let count = |key: &str| case[key].as_u64().unwrap_or_else(|| panic!("lr_schedule: no {key}"));
-        let schedule = CosineSchedule {
+        let schedule = Schedule {
+            decay: Decay::Cosine,
             warmup_steps: count("warmup"),
             total_steps: count("total"),
             min_ratio: number(&case["min_ratio"]),

@@ -1,30 +1,39 @@
 use std::collections::BTreeMap;
 
-use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{Tensor, backend::Backend},
-};
+use burn::{module::Param, tensor::Tensor};
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
-use hrm_model::{Hrm, weights::ParamPath};
+use hrm_model::{
+    Hrm,
+    named::{NamedMapper, NamedVisitor, map_named, visit_named},
+};
 
-/// Exponential moving average of the trained weights, `ema = rate ema + (1 - rate) w` after each step, from the initial
-/// weights on (TRM, arXiv 2510.04871, section 4.5). Puzzle embeddings and fixed initial states are not averaged.
+/// Exponential moving average of the trained weights, `ema = rate ema + (1 - rate) w` after each step (TRM, arXiv
+/// 2510.04871, section 4.5). Puzzle embeddings and fixed initial states are not averaged.
+///
+/// The average starts from the initial weights, as TRM's does, or from the weights after a later step (SiC, arXiv
+/// 2601.19085, averages the last part of the training only); before that step there is none.
 #[derive(Debug, Clone)]
 pub struct Ema<B: HrmBackend> {
     /// Share of the old average that stays in each step.
     pub rate: f64,
-    /// The averages by parameter name (the original's), flattened.
+    /// The step whose weights are the first average; 0 for the initial weights.
+    pub start: u64,
+    /// The averages by parameter name (the original's), flattened; empty before `start`.
     pub weights: BTreeMap<String, Tensor<B, 1>>,
 }
 
 impl<B: HrmBackend> Ema<B> {
-    /// The average of the weights of a model that has not been trained yet.
-    pub fn new<A: HrmAutodiffBackend<InnerBackend = B>>(rate: f64, model: &Hrm<A>) -> Self {
-        Self { rate, weights: trained_weights(model) }
+    /// The average for a model that has not been trained yet.
+    pub fn new<A: HrmAutodiffBackend<InnerBackend = B>>(rate: f64, start: u64, model: &Hrm<A>) -> Self {
+        let weights = if start == 0 { trained_weights(model) } else { BTreeMap::new() };
+        Self { rate, start, weights }
     }
 
-    /// Takes in the weights after a step.
-    pub fn update<A: HrmAutodiffBackend<InnerBackend = B>>(&mut self, model: &Hrm<A>) {
+    /// Takes in the weights after a step, counted from 1.
+    pub fn update<A: HrmAutodiffBackend<InnerBackend = B>>(&mut self, step: u64, model: &Hrm<A>) {
+        if step < self.start {
+            return;
+        }
         for (name, weight) in trained_weights(model) {
             let average = match self.weights.remove(&name) {
                 Some(average) => average * self.rate + weight * (1.0 - self.rate),
@@ -34,9 +43,9 @@ impl<B: HrmBackend> Ema<B> {
         }
     }
 
-    /// A model with the averaged weights; what is not averaged is the given model's.
+    /// A model with the averaged weights; what is not averaged (before `start`, nothing is) is the given model's.
     pub fn apply(&self, model: Hrm<B>) -> Hrm<B> {
-        model.map(&mut Replace { weights: &self.weights, path: ParamPath::default() })
+        map_named(model, &mut Replace(&self.weights))
     }
 }
 
@@ -44,48 +53,28 @@ impl<B: HrmBackend> Ema<B> {
 pub fn trained_weights<A: HrmAutodiffBackend>(
     model: &Hrm<A>,
 ) -> BTreeMap<String, Tensor<A::InnerBackend, 1>> {
-    struct Collector<A: HrmAutodiffBackend> {
-        path: ParamPath,
-        found: BTreeMap<String, Tensor<A::InnerBackend, 1>>,
-    }
-    impl<A: HrmAutodiffBackend> ModuleVisitor<A> for Collector<A> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
+    struct Collector<B: HrmBackend>(BTreeMap<String, Tensor<B, 1>>);
+    impl<A: HrmAutodiffBackend> NamedVisitor<A> for Collector<A::InnerBackend> {
+        fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<A, D>>) {
             let tensor = param.val();
             if tensor.is_require_grad() {
                 let count = tensor.shape().num_elements();
-                self.found.insert(self.path.original_name(), tensor.inner().reshape([count]));
+                self.0.insert(name, tensor.inner().reshape([count]));
             }
         }
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.enter(name);
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.exit();
-        }
     }
-    let mut collector = Collector::<A> { path: ParamPath::default(), found: BTreeMap::new() };
-    model.visit(&mut collector);
-    collector.found
+    let mut collector = Collector(BTreeMap::new());
+    visit_named::<A, _>(model, &mut collector);
+    collector.0
 }
 
-struct Replace<'a, B: Backend> {
-    weights: &'a BTreeMap<String, Tensor<B, 1>>,
-    path: ParamPath,
-}
+struct Replace<'a, B: HrmBackend>(&'a BTreeMap<String, Tensor<B, 1>>);
 
-impl<B: Backend> ModuleMapper<B> for Replace<'_, B> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        match self.weights.get(&self.path.original_name()) {
+impl<B: HrmBackend> NamedMapper<B> for Replace<'_, B> {
+    fn map<const D: usize>(&mut self, name: String, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        match self.0.get(&name) {
             Some(weight) => param.map(|tensor| weight.clone().reshape(tensor.shape())),
             None => param,
         }
-    }
-
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
     }
 }

@@ -7,5 +7,5 @@ mod sign_sgd;
 
 pub use adam_atan2::{AdamAtan2, AdamAtan2Config, Moments};
 pub use ema::{Ema, trained_weights};
-pub use schedule::{CosineSchedule, total_steps};
+pub use schedule::{Decay, Schedule, total_steps};
 pub use sign_sgd::SignSgd;

@@ -1,0 +1,68 @@
+//! Gradients by the name of their parameter.
+
+use std::collections::BTreeMap;
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, backend::AutodiffBackend},
+};
+use hrm_backend::HrmBackend;
+use hrm_model::named::{NamedVisitor, visit_named};
+
+/// The gradient of every parameter that has one, flattened, under the original's name of the parameter.
+#[derive(Debug, Clone, Default)]
+pub struct Gradients<B: HrmBackend>(pub BTreeMap<String, Tensor<B, 1>>);
+
+impl<B: HrmBackend> Gradients<B> {
+    /// Sorts out what a backward pass gave.
+    pub fn of<A, M>(module: &M, grads: A::Gradients) -> Self
+    where
+        A: AutodiffBackend<InnerBackend = B>,
+        M: Module<A>,
+    {
+        struct Collector<A: AutodiffBackend> {
+            grads: A::Gradients,
+            found: BTreeMap<String, Tensor<A::InnerBackend, 1>>,
+        }
+        impl<A: AutodiffBackend> NamedVisitor<A> for Collector<A> {
+            fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<A, D>>) {
+                if let Some(grad) = param.val().grad_remove(&mut self.grads) {
+                    let count = grad.shape().num_elements();
+                    self.found.insert(name, grad.reshape([count]));
+                }
+            }
+        }
+        let mut collector = Collector::<A> { grads, found: BTreeMap::new() };
+        visit_named(module, &mut collector);
+        Self(collector.found)
+    }
+
+    /// Adds the gradients of another part of the batch.
+    pub fn add(&mut self, other: Self) {
+        for (name, grad) in other.0 {
+            let sum = match self.0.remove(&name) {
+                Some(sum) => sum + grad,
+                None => grad,
+            };
+            self.0.insert(name, sum);
+        }
+    }
+
+    /// The sum of squares of each gradient, in the order of the names, `[gradients]`; `None` if there is none.
+    pub fn squares(&self) -> Option<Tensor<B, 1>> {
+        let squares: Vec<_> = self.0.values().map(|grad| grad.clone().square().sum()).collect();
+        (!squares.is_empty()).then(|| Tensor::cat(squares, 0))
+    }
+
+    /// The Euclidean norm of all gradients together, `[1]`; `None` if there is none.
+    pub fn norm(&self) -> Option<Tensor<B, 1>> {
+        self.squares().map(|squares| squares.sum().sqrt())
+    }
+
+    /// Scales all gradients down by one factor so that their norm together is at most `max_norm`.
+    pub fn clip(self, max_norm: f64) -> Self {
+        let Some(norm) = self.norm() else { return self };
+        let factor = (norm + 1e-6).recip().mul_scalar(max_norm).clamp_max(1.0);
+        Self(self.0.into_iter().map(|(name, grad)| (name, grad * factor.clone())).collect())
+    }
+}
