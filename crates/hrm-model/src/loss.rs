@@ -266,6 +266,9 @@ impl std::ops::AddAssign for Metrics {
 }
 
 impl Metrics {
+    /// How many numbers [`tensor`](Self::tensor) has.
+    pub const VALUES: usize = 9;
+
     /// The metrics of a segment as one small tensor, to be read back when convenient: see
     /// [`from_values`](Self::from_values).
     ///

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use burn::tensor::Tensor;
 use hrm_backend::HrmBackend;
 use hrm_data::dataset::EvalBatches;
 use hrm_model::{
@@ -11,7 +12,10 @@ use hrm_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::data;
+use crate::{
+    data,
+    distributed::{CollectiveError, Team},
+};
 
 /// How good a model is on a set of puzzles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -42,36 +46,54 @@ pub fn evaluate<B: HrmBackend>(
     max_steps: usize,
     device: &B::Device,
 ) -> EvalReport {
+    evaluate_in_team(model, batches, loss, max_steps, device, &Team::alone(device.clone()))
+        .unwrap_or_else(|error| unreachable!("nobody to lose: {error}"))
+}
+
+/// [`evaluate`] by several workers, each on its rows of every batch. All get the whole report.
+///
+/// # Errors
+/// If a worker is lost.
+pub fn evaluate_in_team<B: HrmBackend>(
+    model: &Hrm<B>,
+    batches: EvalBatches,
+    loss: LossKind,
+    max_steps: usize,
+    device: &B::Device,
+    team: &Team<B>,
+) -> Result<EvalReport, CollectiveError> {
     let start = Instant::now();
     let mut sum = Metrics::default();
     for batch in batches {
-        let valid = batch.valid_rows;
-        let batch: PuzzleBatch<B> = data::to_device(&batch.batch, device);
-        let labels = batch.labels.clone();
-        let [rows, _] = labels.dims();
-        let mut carry = model.empty_carry(rows).admit(model, batch);
-        let mut last = None;
-        for _ in 0..max_steps {
-            let (next, output) = model.segment(carry);
-            carry = next;
-            last = Some(output);
-        }
-        let Some(mut output) = last else { continue };
+        let own = team.rows(batch.batch.rows);
         // The rows that only fill up the last batch do not count.
-        output.logits = output.logits.narrow(0, 0, valid);
-        output.q_halt = output.q_halt.narrow(0, 0, valid);
-        output.q_continue = output.q_continue.narrow(0, 0, valid);
-        let labels = labels.narrow(0, 0, valid);
-        let steps = carry.steps.narrow(0, 0, valid);
-        let correctness = Correctness::new(output.predictions(), labels.clone());
-        let act_loss = loss::act_loss(loss, &output, labels, &correctness, None);
-        let all = steps.clone().greater_equal_elem(0);
-        let metrics = Metrics::tensor(&act_loss, &correctness, output.q_halt, all, steps);
-        let metrics = Metrics::from_values(&metrics.into_data().iter::<f64>().collect::<Vec<_>>());
-        sum += metrics;
+        let valid = batch.valid_rows.clamp(own.start, own.end) - own.start;
+        let share = (valid > 0 && max_steps > 0).then(|| {
+            let batch: PuzzleBatch<B> = data::to_device(&batch.batch.slice(own), device);
+            let labels = batch.labels.clone().narrow(0, 0, valid);
+            let mut carry = model.empty_carry(batch.labels.dims()[0]).admit(model, batch);
+            let mut last = None;
+            for _ in 0..max_steps {
+                let (next, output) = model.segment(carry);
+                carry = next;
+                last = Some(output);
+            }
+            let mut output = last.expect("at least one segment");
+            output.logits = output.logits.narrow(0, 0, valid);
+            output.q_halt = output.q_halt.narrow(0, 0, valid);
+            output.q_continue = output.q_continue.narrow(0, 0, valid);
+            let steps = carry.steps.narrow(0, 0, valid);
+            let correctness = Correctness::new(output.predictions(), labels.clone());
+            let act_loss = loss::act_loss(loss, &output, labels, &correctness, None);
+            let all = steps.clone().greater_equal_elem(0);
+            Metrics::tensor(&act_loss, &correctness, output.q_halt, all, steps)
+        });
+        let share = share.unwrap_or_else(|| Tensor::<B, 1>::zeros([Metrics::VALUES], device));
+        let metrics = team.sum(vec![share])?.remove(0);
+        sum += Metrics::from_values(&metrics.into_data().iter::<f64>().collect::<Vec<_>>());
     }
     let count = sum.count.max(1.0);
-    EvalReport {
+    Ok(EvalReport {
         examples: sum.count as u64,
         lm_loss: sum.lm_loss / count,
         q_halt_loss: sum.q_halt_loss / count,
@@ -80,5 +102,5 @@ pub fn evaluate<B: HrmBackend>(
         q_halt_accuracy: sum.q_halt_accuracy / count,
         mean_steps: sum.steps / count,
         seconds: start.elapsed().as_secs_f64(),
-    }
+    })
 }

@@ -1,6 +1,7 @@
 //! The training loop: data, steps, metrics, evaluation, checkpoints, resumption.
 
 use std::{
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -23,10 +24,11 @@ use crate::{
     config::{ConfigError, Recipe, ResolvedRecipe},
     curriculum,
     data::{self, DataError, TaskData},
-    evaluate::{EvalReport, evaluate},
-    optim::{AdamAtan2, AdamAtan2Config, Ema, Schedule, SignSgd, total_steps},
+    distributed::{CollectiveError, ShareOfStep, Team},
+    evaluate::{EvalReport, evaluate, evaluate_in_team},
+    optim::{AdamAtan2, AdamAtan2Config, Ema, Schedule, SignSgd, total_steps, trained_weights},
     run::{RunDir, RunError},
-    step::{StepSettings, train_step},
+    step::{self, StepSettings},
 };
 
 /// What to train and where.
@@ -179,6 +181,9 @@ pub enum TrainError {
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The other workers.
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
     /// The run cannot go on with another value of this key.
     #[error(
         "cannot resume with {key} = {now} (the run has {before}): its remaining steps would not be those of the \
@@ -211,15 +216,28 @@ pub fn train<A: HrmAutodiffBackend>(
     device: &A::Device,
     observer: &mut dyn Observer,
 ) -> Result<TrainSummary, TrainError> {
-    let TrainOptions { recipe, run_dir, resume, stop } = options;
-    let data = data::load(&recipe.recipe.data)?;
-    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
-    let (mut run, mut trainer) = if resume {
-        resume_run::<A>(&run_dir, recipe, &data, device, observer)?
-    } else {
-        let trainer = Trainer::<A>::new(recipe, &data, device)?;
-        (RunDir::create(&run_dir, &trainer.recipe, &A::name(device))?, trainer)
-    };
+    train_in_team::<A>(options, device, Team::alone(device.clone()), observer)
+}
+
+/// [`train`] as one of several workers, each of which calls this with the same options; see [`crate::distributed`].
+///
+/// # Errors
+/// As [`train`]; and if workers do not agree about what they train, or one is lost.
+pub fn train_in_team<A: HrmAutodiffBackend>(
+    options: TrainOptions,
+    device: &A::Device,
+    team: Team<A::InnerBackend>,
+    observer: &mut dyn Observer,
+) -> Result<TrainSummary, TrainError> {
+    let stop = Arc::clone(&options.stop);
+    let started = start::<A>(options, device, &team, observer);
+    // Nobody goes on before all have started.
+    let failed = team.gather_bits(&[u64::from(started.is_err())])?;
+    let (data, mut run, mut trainer) = started?;
+    let workers: Vec<usize> = (0..failed.len()).filter(|&worker| failed[worker] != [0]).collect();
+    if !workers.is_empty() {
+        return Err(CollectiveError::NotStarted { workers }.into());
+    }
     let result = trainer.run(&mut run, &data, &stop, observer);
     let how = match &result {
         Ok(summary) => format!("{:?}", summary.ending),
@@ -237,6 +255,29 @@ pub fn train<A: HrmAutodiffBackend>(
     result
 }
 
+/// What a worker needs before its first step.
+fn start<A: HrmAutodiffBackend>(
+    options: TrainOptions,
+    device: &A::Device,
+    team: &Team<A::InnerBackend>,
+    observer: &mut dyn Observer,
+) -> Result<(TaskData, RunDir, Trainer<A>), TrainError> {
+    let TrainOptions { recipe, run_dir, resume, .. } = options;
+    let data = data::load(&recipe.recipe.data)?;
+    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
+    let (run, trainer) = if resume {
+        resume_run::<A>(&run_dir, recipe, &data, device, team, observer)?
+    } else {
+        let trainer = Trainer::<A>::new(recipe, &data, device, team)?;
+        let run = match team.leads() {
+            true => RunDir::create(&run_dir, &trainer.recipe, &A::name(device))?,
+            false => RunDir::of_another_worker(&run_dir),
+        };
+        (run, trainer)
+    };
+    Ok((data, run, trainer))
+}
+
 /// Runs some steps of a recipe and throws them away: GPU backends compile and tune their kernels for the recipe's
 /// shapes then, and keep the result on disk for the runs that follow. Gives the seconds of each step, and of one
 /// evaluated batch at the end.
@@ -251,12 +292,13 @@ pub fn warm_up<A: HrmAutodiffBackend>(
     let data = data::load(&recipe.recipe.data)?;
     hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
     let Recipe { train, eval, .. } = recipe.recipe.clone();
-    let mut trainer = Trainer::<A>::new(recipe, &data, device)?;
+    let mut trainer = Trainer::<A>::new(recipe, &data, device, &Team::alone(device.clone()))?;
+    let never = AtomicBool::new(false);
     let mut seconds = Vec::new();
     for _ in 0..steps {
         let start = Instant::now();
         // Reading back waits for the device.
-        trainer.one_step().metrics.into_data();
+        trainer.one_step(&never)?.metrics.into_data();
         seconds.push(start.elapsed().as_secs_f64());
     }
     let inner = trainer.model().inner();
@@ -282,6 +324,7 @@ fn resume_run<A: HrmAutodiffBackend>(
     recipe: ResolvedRecipe,
     data: &TaskData,
     device: &A::Device,
+    team: &Team<A::InnerBackend>,
     observer: &mut dyn Observer,
 ) -> Result<(RunDir, Trainer<A>), TrainError> {
     let before = saved_recipe(run_dir, &[])?;
@@ -293,10 +336,13 @@ fn resume_run<A: HrmAutodiffBackend>(
     let folder = run_dir.join("checkpoints");
     let warn = |warning: &str| observer.on_message(warning);
     let trainer = match checkpoint::load_newest::<A, SamplerState>(&folder, device, warn)? {
-        Some(loaded) => Trainer::<A>::from_checkpoint(recipe, data, loaded)?,
+        Some(loaded) => Trainer::<A>::from_checkpoint(recipe, data, loaded, team)?,
         // Killed before the first checkpoint: nothing is lost but the steps since the start.
-        None => Trainer::<A>::new(recipe, data, device)?,
+        None => Trainer::<A>::new(recipe, data, device, team)?,
     };
+    if !team.leads() {
+        return Ok((RunDir::of_another_worker(run_dir), trainer));
+    }
     checkpoint::remove_partial(&folder)?;
     let mut run = RunDir::resume(run_dir, trainer.step, &trainer.recipe, &A::name(device))?;
     let message = match trainer.step {
@@ -319,10 +365,18 @@ struct Trainer<A: HrmAutodiffBackend> {
     schedule: Schedule,
     sampler: TrainSampler,
     step: u64,
+    team: Team<A::InnerBackend>,
+    /// Whether the workers have made sure that they train the same.
+    agreed: bool,
 }
 
 impl<A: HrmAutodiffBackend> Trainer<A> {
-    fn new(recipe: ResolvedRecipe, data: &TaskData, device: &A::Device) -> Result<Self, TrainError> {
+    fn new(
+        recipe: ResolvedRecipe,
+        data: &TaskData,
+        device: &A::Device,
+        team: &Team<A::InnerBackend>,
+    ) -> Result<Self, TrainError> {
         let metadata = data.train.metadata();
         let config = recipe.recipe.model.resolve(
             metadata.vocab_size,
@@ -334,19 +388,22 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         }
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let model = config.init(&mut rng, device)?;
-        let carry = model.inner().empty_carry(recipe.recipe.train.global_batch_size);
+        let slots = team.rows(recipe.recipe.train.global_batch_size).len();
+        let carry = model.inner().empty_carry(slots);
         let sampler = data.sampler(&recipe.recipe)?;
-        Ok(Self::assemble(recipe, data, (model, carry), sampler))
+        Self::assemble(recipe, data, (model, carry), sampler, team)
     }
 
     fn from_checkpoint(
         recipe: ResolvedRecipe,
         data: &TaskData,
         loaded: Loaded<A, SamplerState>,
+        team: &Team<A::InnerBackend>,
     ) -> Result<Self, TrainError> {
         let Loaded { model, moments, ema, carry, state } = loaded;
         let sampler = data.sampler_from(&recipe.recipe, state.sampler)?;
-        let mut trainer = Self::assemble(recipe, data, (model, carry), sampler);
+        let carry = team.own_slots(carry);
+        let mut trainer = Self::assemble(recipe, data, (model, carry), sampler, team)?;
         trainer.adam.moments = moments;
         if let (Some(average), Some(weights)) = (&mut trainer.ema, ema) {
             average.weights = weights;
@@ -360,9 +417,11 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         data: &TaskData,
         state: (Hrm<A>, Carry<A::InnerBackend>),
         sampler: TrainSampler,
-    ) -> Self {
+        team: &Team<A::InnerBackend>,
+    ) -> Result<Self, TrainError> {
         let Recipe { train, .. } = &recipe.recipe;
         let metadata = data.train.metadata();
+        team.check(train.global_batch_size, train.accumulate, metadata.num_puzzle_identifiers)?;
         let total_steps = match train.max_steps {
             0 => total_steps(
                 train.epochs,
@@ -377,7 +436,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             beta2: train.beta2,
             weight_decay: train.weight_decay,
         });
-        Self {
+        Ok(Self {
             sign_sgd: SignSgd { weight_decay: train.puzzle_emb_weight_decay },
             schedule: Schedule {
                 decay: train.lr_schedule,
@@ -391,7 +450,9 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             sampler,
             recipe,
             step: 0,
-        }
+            team: team.clone(),
+            agreed: false,
+        })
     }
 
     fn state(&self) -> &(Hrm<A>, Carry<A::InnerBackend>) {
@@ -439,13 +500,14 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             if self.step >= total {
                 break Ending::Finished;
             }
-            if stop.load(Ordering::SeqCst) {
+            // Several workers stop after the same step: when all have read that one was asked to.
+            if if self.team.is_alone() { stop.load(Ordering::SeqCst) } else { pending.stop } {
                 break Ending::Interrupted;
             }
             if train.stop_after > 0 && self.step >= train.stop_after {
                 break Ending::StopAfter;
             }
-            pending.add(self.one_step());
+            pending.add(self.one_step(stop)?);
             let step = self.step;
             if due(train.log_interval, step) || due(train.checkpoint_interval, step) {
                 pending.flush(run, observer)?;
@@ -472,26 +534,46 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         Ok(TrainSummary { step: self.step, ending, checkpoint, eval: last_eval })
     }
 
-    fn one_step(&mut self) -> PendingStep<A::InnerBackend> {
+    fn one_step(&mut self, stop: &AtomicBool) -> Result<PendingStep<A::InnerBackend>, TrainError> {
         self.step += 1;
         let settings = self.settings();
         let device = self.model().device();
-        let batch = data::to_device(&self.sampler.next_batch(), &device);
+        // The whole batch on every worker: drawing is cheap, and the sampler stands at the same place for all.
+        let batch = self.sampler.next_batch();
+        if !self.agreed {
+            self.team.agree("the recipe", hash(&self.recipe.differences(&ResolvedRecipe::from_recipe(Recipe::default()))))?;
+            self.team.agree("the step", self.step)?;
+            self.team.agree("the training data", hash(&(&batch.inputs, &batch.labels)))?;
+            self.agreed = true;
+        }
+        let batch = data::to_device(&batch.slice(self.team.rows(batch.rows)), &device);
         let min_steps = self.exploration(&device);
         let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
-        let (model, output) =
-            train_step(model, carry, batch, min_steps, &mut self.adam, self.sign_sgd, &settings);
+        let (output, grads) = step::gradients(&model, carry, batch, min_steps, &settings);
+        let metrics = match self.team.is_alone() {
+            true => output.metrics,
+            false => {
+                let stop = f32::from(u8::from(stop.load(Ordering::SeqCst)));
+                let options = (&device, output.metrics.dtype());
+                Tensor::cat(vec![output.metrics, Tensor::full([1], stop, options)], 0)
+            }
+        };
+        let identifiers = output.carry.batch.puzzle_identifiers.clone();
+        let share = ShareOfStep { metrics, grads, identifiers };
+        let ShareOfStep { metrics, grads, identifiers } = share.sum(&self.team, settings.global_batch)?;
+        let model =
+            step::apply_gradients(model, grads, identifiers, &mut self.adam, self.sign_sgd, &settings);
         if let Some(ema) = &mut self.ema {
             ema.update(self.step, &model);
         }
         self.state = Some((model, output.carry));
-        PendingStep {
+        Ok(PendingStep {
             step: self.step,
             epoch: self.step as f64 / self.sampler.batches_per_epoch(),
             lr: settings.lr,
             puzzle_emb_lr: settings.puzzle_emb_lr,
-            metrics: output.metrics,
-        }
+            metrics,
+        })
     }
 
     /// What the recipe says about the step.
@@ -508,7 +590,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         }
     }
 
-    /// Minimum numbers of segments for this step, from the seed and the step alone.
+    /// Minimum numbers of segments of this worker's slots for this step, from the seed, the step and the slot alone.
     fn exploration(
         &self,
         device: &<A::InnerBackend as burn::tensor::backend::BackendTypes>::Device,
@@ -527,7 +609,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
                 if explores { steps } else { 0 }
             })
             .collect();
-        let draws = TensorData::new(draws, [train.global_batch_size])
+        let own = &draws[self.team.rows(train.global_batch_size)];
+        let draws = TensorData::new(own.to_vec(), [own.len()])
             .convert::<<A::InnerBackend as burn::tensor::backend::BackendTypes>::IntElem>();
         Some(Tensor::from_data(draws, device))
     }
@@ -542,7 +625,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let inner = self.evaluated_model();
         let batches = data.eval_batches(eval.batch_size, eval.limit);
         let device = self.model().device();
-        let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, &device);
+        let max_steps = inner.config().halt_max_steps;
+        let report = evaluate_in_team(&inner, batches, train.loss, max_steps, &device, &self.team)?;
         let row = EvalRow { step: self.step, eval: report };
         run.metrics(&row)?;
         run.log(&format!(
@@ -570,6 +654,12 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
 
     fn save(&self, run: &mut RunDir) -> Result<PathBuf, TrainError> {
         let (model, carry) = self.state();
+        // Workers that drifted apart would train on, each another model.
+        self.team.agree("the weights", fingerprint(model))?;
+        let carry = self.team.gather_carry(carry.clone())?;
+        if !self.team.leads() {
+            return Ok(run.checkpoints().join(checkpoint::folder_name(self.step)));
+        }
         let train = &self.recipe.recipe.train;
         let snapshot = Snapshot {
             step: self.step,
@@ -577,7 +667,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             model,
             adam: &self.adam,
             ema: self.ema.as_ref(),
-            carry,
+            carry: &carry,
             sampler: self.sampler.state(),
             moments: train.checkpoint_moments,
         };
@@ -586,6 +676,21 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         run.log(&format!("step {} checkpoint {}", self.step, path.display()))?;
         Ok(path)
     }
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A number that differs if any weight does, but for a coincidence.
+fn fingerprint<A: HrmAutodiffBackend>(model: &Hrm<A>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for weight in trained_weights(model).into_values() {
+        weight.into_data().as_bytes().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// A step whose metrics are still on the device.
@@ -603,12 +708,14 @@ struct Pending<B: HrmBackend> {
     steps: Vec<PendingStep<B>>,
     start: Instant,
     since: Instant,
+    /// Whether a worker was asked to stop, as far as read back.
+    stop: bool,
 }
 
 impl<B: HrmBackend> Pending<B> {
     fn new(batch: usize) -> Self {
         let now = Instant::now();
-        Self { batch, steps: Vec::new(), start: now, since: now }
+        Self { batch, steps: Vec::new(), start: now, since: now, stop: false }
     }
 
     fn add(&mut self, step: PendingStep<B>) {
@@ -630,6 +737,7 @@ impl<B: HrmBackend> Pending<B> {
         let rate = (count * self.batch) as f64 / self.since.elapsed().as_secs_f64();
         for (step, values) in self.steps.drain(..).zip(values.chunks(values.len() / count)) {
             let metrics = Metrics::from_values(values);
+            self.stop |= values.get(Metrics::VALUES).is_some_and(|asked| *asked > 0.0);
             let per_sequence = |sum: f64| sum / self.batch as f64;
             let mean = |sum: f64| (metrics.count > 0.0).then(|| sum / metrics.count);
             let report = StepReport {

@@ -13,6 +13,7 @@ use std::{
 
 use ::mpi::{
     Threading,
+    collective::SystemOperation,
     environment::Universe,
     ffi,
     request::StaticScope,
@@ -76,24 +77,25 @@ impl Mpi {
         self.world.rank() as usize
     }
 
-    fn sum_in_place(&self, values: Vec<f32>) -> Result<Vec<f32>, CollectiveError> {
+    fn sum_of(&self, values: Vec<f32>) -> Result<Vec<f32>, CollectiveError> {
         let count = c_int::try_from(values.len()).map_err(|_| {
             CollectiveError::Engine(format!("{} values are more than one MPI message holds", values.len()))
         })?;
-        // Not freed while MPI may still write to it, which it may after an early return.
-        let mut values = ManuallyDrop::new(values);
+        // Not freed while MPI may still use them, which it may after an early return.
+        let mut sum = ManuallyDrop::new(vec![0.0; values.len()]);
+        let values = ManuallyDrop::new(values);
         let mut done: c_int = 0;
-        // SAFETY: MPI is initialised and lives as long as `self`. The buffer has `count` fp32 numbers, and neither
-        // moves nor is freed before the operation is complete (`ManuallyDrop`). The communicator, type and operation
-        // are MPI's own constants or live in `self`.
+        // SAFETY: MPI is initialised and lives as long as `self`. Both buffers have `count` fp32 numbers, and neither
+        // moves nor is freed before the operation is complete (`ManuallyDrop`). The communicator lives in `self`, type
+        // and operation are MPI's own constants.
         let mut request = unsafe {
             let mut request = ffi::RSMPI_REQUEST_NULL;
             ffi::MPI_Iallreduce(
-                ffi::RSMPI_IN_PLACE,
-                values.as_mut_ptr().cast(),
+                values.as_ptr().cast(),
+                sum.as_mut_ptr().cast(),
                 count,
                 f32::equivalent_datatype().as_raw(),
-                ffi::RSMPI_SUM,
+                SystemOperation::sum().as_raw(),
                 self.world.as_raw(),
                 &mut request,
             );
@@ -104,7 +106,8 @@ impl Mpi {
             // SAFETY: `request` is the operation started above, and still active.
             unsafe { ffi::MPI_Test(&mut request, &mut done, ffi::RSMPI_STATUS_IGNORE) };
             if done != 0 {
-                return Ok(ManuallyDrop::into_inner(values));
+                drop(ManuallyDrop::into_inner(values));
+                return Ok(ManuallyDrop::into_inner(sum));
             }
             let waited = start.elapsed();
             if waited > self.time_limit {
@@ -157,7 +160,7 @@ impl<B: Backend> Collective<B> for Mpi {
         let (device, shape) = (values.device(), values.dims());
         let values = values.into_data().convert::<f32>().into_vec::<f32>();
         let values = values.map_err(|error| CollectiveError::Engine(format!("{error:?}")))?;
-        let sum = self.sum_in_place(values)?;
+        let sum = self.sum_of(values)?;
         Ok(Tensor::from_data(TensorData::new(sum, shape), (&device, DType::F32)))
     }
 }

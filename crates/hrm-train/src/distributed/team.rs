@@ -110,20 +110,11 @@ impl<B: Backend> Team<B> {
 
     /// This worker's slots of a whole carry.
     pub fn own_slots(&self, carry: Carry<B>) -> Carry<B> {
-        let Carry { state: State { z_h, z_l }, steps, halted, batch } = carry;
-        let PuzzleBatch { inputs, labels, puzzle_identifiers } = batch;
-        let own = self.rows(steps.dims()[0]);
-        let (start, len) = (own.start, own.len());
-        Carry {
-            state: State { z_h: z_h.narrow(0, start, len), z_l: z_l.narrow(0, start, len) },
-            steps: steps.narrow(0, start, len),
-            halted: halted.narrow(0, start, len),
-            batch: PuzzleBatch {
-                inputs: inputs.narrow(0, start, len),
-                labels: labels.narrow(0, start, len),
-                puzzle_identifiers: puzzle_identifiers.narrow(0, start, len),
-            },
+        if self.is_alone() {
+            return carry;
         }
+        let own = self.rows(carry.steps.dims()[0]);
+        carry.rows(own.start, own.len())
     }
 
     /// The carry of all workers, from this worker's slots. -0 becomes 0, everything else keeps its bits.
