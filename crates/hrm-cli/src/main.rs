@@ -6,6 +6,7 @@ mod commands;
 mod models;
 mod puzzles;
 mod terminal;
+mod workers;
 
 use std::{
     io::{self, ErrorKind},

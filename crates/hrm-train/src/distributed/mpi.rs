@@ -63,9 +63,15 @@ impl Mpi {
         Ok(Self { world: universe.world(), time_limit, _universe: universe })
     }
 
-    /// Workers on this machine, which share its cores.
-    pub fn workers_on_this_machine(&self) -> usize {
-        self.world.split_shared(self.world.rank()).size() as usize
+    /// This worker, counted from 0, and how many there are.
+    pub fn worker_of(&self) -> (usize, usize) {
+        (self.rank(), self.world.size() as usize)
+    }
+
+    /// The place of this worker among those on this machine, counted from 0, and how many they are.
+    pub fn place_on_this_machine(&self) -> (usize, usize) {
+        let machine = self.world.split_shared(self.world.rank());
+        (machine.rank() as usize, machine.size() as usize)
     }
 
     /// Ends the processes of all workers at once. A worker that failed alone calls it: the others may be waiting.
