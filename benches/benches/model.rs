@@ -5,7 +5,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hrm_benches::{A, B, batch, paper_model, paper_model_inner};
 use hrm_model::{act::Carry, loss::LossKind};
 use hrm_train::{
-    optim::{AdamAtan2, AdamAtan2Config, SignSgd},
+    optim::{AdamConfig, Optimizer, SignSgd},
     step::{StepSettings, train_step},
 };
 
@@ -42,7 +42,7 @@ fn training_step(c: &mut Criterion) {
     let device = Default::default();
     let rows = 32;
     let settings = StepSettings::new(LossKind::Stablemax, rows, 1e-4);
-    let mut adam = AdamAtan2::new(AdamAtan2Config { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
+    let mut adam = Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
     let sign_sgd = SignSgd { weight_decay: 1.0 };
     let model = paper_model();
     let carry = model.inner().empty_carry(rows);

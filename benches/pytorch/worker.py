@@ -172,7 +172,7 @@ class Workloads:
         return checksums[0]
 
     def training_step(self, rows):
-        if self.training is None:
+        if self.training is None or self.training[3][0].shape[0] != rows:
             # Apart from the model of the other workloads, whose weights must stay.
             model = copy.deepcopy(self.model)
             trained = [p for name, p in model.named_parameters() if name != "puzzle_emb"]

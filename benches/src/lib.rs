@@ -5,13 +5,6 @@ use burn::{
     tensor::{Int, Tensor, TensorData, backend::Backend},
 };
 use hrm_backend::Cpu;
-use hrm_data::{
-    dataset::{Augmentation, Dataset},
-    sudoku::{
-        Geometry,
-        dataset::{BuildOptions, GenerateOptions, from_records, generate_split},
-    },
-};
 use hrm_model::{Hrm, ModelConfig, act::PuzzleBatch};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -42,16 +35,4 @@ pub fn batch<T: Backend>(rows: usize, device: &T::Device) -> PuzzleBatch<T> {
         Tensor::from_data(TensorData::new(values, [rows, 81]).convert::<T::IntElem>(), device)
     };
     PuzzleBatch { inputs: tokens(1), labels: tokens(5), puzzle_identifiers: Tensor::zeros([rows], device) }
-}
-
-/// A thousand 9x9 puzzles.
-///
-/// # Panics
-/// Never: so many puzzles exist.
-pub fn sudoku_set() -> (Dataset, Augmentation) {
-    let geometry = Geometry::S9;
-    let options = GenerateOptions { geometry, seed: 1, train: 1000, test: 1, clues: Some((24, 40)) };
-    let split = generate_split(&options).expect("enough puzzles");
-    let (dataset, _) = from_records(&split.train, &BuildOptions::default()).expect("proper puzzles");
-    (dataset, Augmentation::SudokuSymmetry { geometry })
 }

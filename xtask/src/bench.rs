@@ -101,26 +101,46 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
 }
 
-/// Both precisions on the GPU, beside PyTorch where there is one.
-pub fn run_on_gpu() -> Result<()> {
-    let Some(python) = find_python(None) else {
+/// The workloads on the GPU without and with fusion, beside PyTorch where there is one: a section of a record.
+pub fn on_gpu(bf16: bool, gpu: &str) -> Result<String> {
+    let python = find_python(None);
+    if python.is_none() {
         println!("no Python with torch (set HRM_PYTHON): the comparison with PyTorch is left out");
-        return Ok(());
-    };
-    for bf16 in [false, true] {
-        let args = BenchArgs {
-            only: Part::Pytorch,
-            python: Some(python.clone()),
-            rounds: 5,
-            workloads: GPU_WORKLOADS.map(str::to_owned).to_vec(),
-            cuda: true,
-            bf16,
-            no_compile: false,
-            args: Vec::new(),
-        };
-        compare(&args, &python)?;
     }
-    Ok(())
+    let args = BenchArgs {
+        only: Part::Pytorch,
+        python: None,
+        rounds: 5,
+        workloads: GPU_WORKLOADS.map(str::to_owned).to_vec(),
+        cuda: true,
+        bf16,
+        no_compile: false,
+        args: Vec::new(),
+    };
+    let programs = [build_worker(&["cuda"])?, build_worker(&["cuda", "fusion"])?];
+    let measured = measure(&args, &programs, python.as_deref())?;
+    Ok(format!("## {}\n\n{}", if bf16 { "bf16" } else { "fp32" }, measured.table(peak_tflops(gpu, bf16))))
+}
+
+/// The rate of a GPU's matrix products by its data sheet, dense, in TFLOP/s: of bf16 on tensor cores; none is stated for the
+/// fp32 products here, which are made of TF32 ones.
+fn peak_tflops(gpu: &str, bf16: bool) -> Option<f64> {
+    const BF16: [(&str, f64); 13] = [
+        ("H100 PCIe", 756.0),
+        ("H100 NVL", 835.0),
+        ("H100", 989.4),
+        ("H200", 989.4),
+        ("GH200", 989.4),
+        ("B200", 2250.0),
+        ("A100", 312.0),
+        ("A10", 125.0),
+        ("L40S", 362.0),
+        ("L4", 121.0),
+        ("RTX 3090", 71.0),
+        ("RTX 4090", 165.2),
+        ("RTX 5090", 209.5),
+    ];
+    BF16.iter().find(|(name, _)| bf16 && gpu.contains(name)).map(|(_, rate)| *rate)
 }
 
 /// What our side reaches in a workload of the model, in TFLOP/s.
@@ -134,6 +154,16 @@ fn teraflops(workload: &str, seconds: f64) -> Option<f64> {
         _ => return None,
     };
     Some(gflop * rows / seconds / 1e3)
+}
+
+/// The memory in use on the GPU, in bytes: seen from outside, it means the same for every program.
+fn gpu_bytes() -> Option<u64> {
+    let query = Command::new("nvidia-smi")
+        .args(["--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"])
+        .output()
+        .ok()?;
+    let mebibytes: u64 = String::from_utf8(query.stdout).ok()?.trim().parse().ok()?;
+    Some(mebibytes << 20)
 }
 
 fn candidates(given: Option<&Path>) -> Vec<PathBuf> {
@@ -157,17 +187,36 @@ struct Worker {
     child: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
-    peak_bytes: u64,
+    memory: Memory,
+}
+
+/// Peak memory of a worker, in bytes.
+enum Memory {
+    /// Of the process, as it says itself.
+    Host(u64),
+    /// Of the GPU: what its use grew by while the worker ran. Allocators there keep what they once took.
+    Gpu(u64),
+}
+
+impl Memory {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Host(bytes) | Self::Gpu(bytes) => *bytes,
+        }
+    }
 }
 
 struct Measurement {
     seconds: f64,
+    /// Seconds until the work was handed to the device, where the worker tells it.
+    issue_seconds: Option<f64>,
     checksum: f64,
 }
 
 impl Worker {
-    fn start(mut command: Command) -> Result<Self> {
+    fn start(mut command: Command, on_gpu: bool) -> Result<Self> {
         let program = format!("{command:?}");
+        let before = gpu_bytes();
         let mut child = command
             .current_dir(root())
             .stdin(Stdio::piped())
@@ -176,8 +225,10 @@ impl Worker {
             .with_context(|| format!("cannot start {program}"))?;
         let requests = child.stdin.take().context("no standard input")?;
         let answers = BufReader::new(child.stdout.take().context("no standard output")?);
-        let mut worker = Self { name: program, threads: 0, child, requests, answers, peak_bytes: 0 };
+        let memory = if on_gpu { Memory::Gpu(0) } else { Memory::Host(0) };
+        let mut worker = Self { name: program, threads: 0, child, requests, answers, memory };
         let ready = worker.answer()?;
+        worker.grow(before);
         worker.name = ready["ready"].as_str().unwrap_or("?").to_owned();
         worker.threads = ready["threads"].as_u64().unwrap_or(0);
         Ok(worker)
@@ -192,12 +243,26 @@ impl Worker {
     }
 
     fn measure(&mut self, workload: &str) -> Result<Measurement> {
+        let before = gpu_bytes();
         writeln!(self.requests, "{workload}")?;
         let answer = self.answer()?;
+        self.grow(before);
+        if let Memory::Host(bytes) = &mut self.memory {
+            *bytes = answer["peak_bytes"].as_u64().unwrap_or(0);
+        }
         let number =
             |key: &str| answer[key].as_f64().with_context(|| format!("{}: no {key} in {answer}", self.name));
-        self.peak_bytes = answer["peak_bytes"].as_u64().unwrap_or(0);
-        Ok(Measurement { seconds: number("seconds")?, checksum: number("checksum")? })
+        Ok(Measurement {
+            seconds: number("seconds")?,
+            issue_seconds: answer["issue_seconds"].as_f64(),
+            checksum: number("checksum")?,
+        })
+    }
+
+    fn grow(&mut self, before: Option<u64>) {
+        if let (Memory::Gpu(bytes), Some(before), Some(now)) = (&mut self.memory, before, gpu_bytes()) {
+            *bytes += now.saturating_sub(before);
+        }
     }
 }
 
@@ -209,32 +274,73 @@ impl Drop for Worker {
 }
 
 fn compare(args: &BenchArgs, python: &Path) -> Result<()> {
-    let features: &[&str] = if args.cuda { &["--features", "cuda"] } else { &[] };
-    Cmd::cargo("build --package hrm-benches --bin worker").args(features.iter().copied()).run()?;
-    let weights = env::temp_dir().join(format!("hrm-bench-{}.safetensors", std::process::id()));
-    let result = compare_with(args, python, &weights);
-    let _ = fs::remove_file(&weights);
-    let record = result?;
+    let program = build_worker(if args.cuda { &["cuda"] } else { &[] })?;
+    let measured = measure(args, &[program], Some(python))?;
+    let record = measured.record(args);
     println!("\n{record}");
-    let path = record_path()?;
-    fs::write(&path, record).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("written to {}", path.display());
-    Ok(())
+    write_record("pytorch", &record)
 }
 
-fn compare_with(args: &BenchArgs, python: &Path, weights: &Path) -> Result<String> {
+/// Our worker with some features, copied so that a build with others does not replace it.
+fn build_worker(features: &[&str]) -> Result<PathBuf> {
+    let mut cmd = Cmd::cargo("build --package hrm-benches --bin worker");
+    if !features.is_empty() {
+        cmd = cmd.args(["--features".to_owned(), features.join(",")]);
+    }
+    cmd.run()?;
+    let built = target_dir().join("debug/worker");
+    let name = features.iter().fold("worker".to_owned(), |name, feature| name + "-" + feature);
+    let copy = target_dir().join("bench").join(name);
+    fs::create_dir_all(target_dir().join("bench"))
+        .and_then(|()| fs::copy(&built, &copy))
+        .with_context(|| format!("cannot copy {} to {}", built.display(), copy.display()))?;
+    Ok(copy)
+}
+
+/// What a comparison gave.
+struct Measured {
+    /// The first ones are ours.
+    workers: Vec<Worker>,
+    ours: usize,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    workload: String,
+    /// Median seconds of each worker.
+    medians: Vec<f64>,
+    /// Median seconds until each worker has handed its work to the device.
+    issue: Vec<Option<f64>>,
+}
+
+fn measure(args: &BenchArgs, programs: &[PathBuf], python: Option<&Path>) -> Result<Measured> {
+    let weights = env::temp_dir().join(format!("hrm-bench-{}.safetensors", std::process::id()));
+    let result = measure_with(args, programs, python, &weights);
+    let _ = fs::remove_file(&weights);
+    result
+}
+
+fn measure_with(
+    args: &BenchArgs,
+    programs: &[PathBuf],
+    python: Option<&Path>,
+    weights: &Path,
+) -> Result<Measured> {
     let dtype = if args.bf16 { "bf16" } else { "f32" };
-    let mut ours = Command::new(target_dir().join("debug/worker"));
-    ours.arg(weights).arg(dtype);
-    let mut workers = vec![Worker::start(ours)?];
+    let mut workers = Vec::new();
+    for program in programs {
+        let mut ours = Command::new(program);
+        ours.arg(weights).arg(dtype);
+        workers.push(Worker::start(ours, args.cuda)?);
+    }
     let modes: &[&str] = if args.no_compile { &["eager"] } else { &["eager", "compile"] };
-    for mode in modes {
+    for (python, mode) in python.iter().flat_map(|python| modes.iter().map(move |mode| (python, mode))) {
         let mut theirs = Command::new(python);
         theirs.arg("benches/pytorch/worker.py").arg(weights).arg(mode);
         theirs.arg(if args.cuda { "cuda" } else { "cpu" }).arg(dtype);
         // As many threads on each side.
         theirs.env("OMP_NUM_THREADS", workers[0].threads.to_string());
-        workers.push(Worker::start(theirs)?);
+        workers.push(Worker::start(theirs, args.cuda)?);
     }
     let mut rows = Vec::new();
     for workload in &args.workloads {
@@ -251,17 +357,19 @@ fn compare_with(args: &BenchArgs, python: &Path, weights: &Path) -> Result<Strin
                 bail!("{workload}: {} computes {checksum}, ours is {}", worker.name, checksums[0]);
             }
         }
-        let mut times = vec![Vec::new(); workers.len()];
+        let mut times: Vec<Vec<Measurement>> = workers.iter().map(|_| Vec::new()).collect();
         for _ in 0..args.rounds {
             for (worker, times) in workers.iter_mut().zip(&mut times) {
-                times.push(worker.measure(workload)?.seconds);
+                times.push(worker.measure(workload)?);
             }
         }
-        let medians: Vec<f64> = times.into_iter().map(median).collect();
-        println!("  {}", medians.iter().map(|s| format!("{:.4} s", s)).collect::<Vec<_>>().join("  "));
-        rows.push((workload.clone(), medians));
+        let medians: Vec<f64> = times.iter().map(|t| median(t.iter().map(|m| m.seconds).collect())).collect();
+        let issue =
+            times.iter().map(|t| t.iter().map(|m| m.issue_seconds).collect::<Option<_>>().map(median));
+        println!("  {}", medians.iter().map(|s| format!("{s:.4} s")).collect::<Vec<_>>().join("  "));
+        rows.push(Row { workload: workload.clone(), issue: issue.collect(), medians });
     }
-    Ok(record(args, &workers, &rows))
+    Ok(Measured { workers, ours: programs.len(), rows })
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -274,52 +382,83 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-fn record(args: &BenchArgs, workers: &[Worker], rows: &[(String, Vec<f64>)]) -> String {
-    let output = |cmd: Cmd| cmd.output().unwrap_or_default().trim().to_owned();
-    let commit = output(Cmd::new("git").args(["describe", "--always", "--dirty"]));
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
-    let mut text = format!(
-        "# The same model in PyTorch, {}\n\n`cargo xtask bench --only pytorch --rounds {}{}{}` at commit {commit}; {}, {} threads{}; \
-         HRM 27M on 9x9 Sudoku, {}.\nMedians of {} measurements, the sides in turn. A ratio above 1 means that ours is faster.\n\n",
-        date(),
-        args.rounds,
-        if args.cuda { " --cuda" } else { "" },
-        if args.bf16 { " --bf16" } else { "" },
-        cpu.trim_start_matches([' ', '\t', ':']),
-        workers[0].threads,
-        if args.cuda { " and its GPU" } else { "" },
-        if args.bf16 { "bf16" } else { "fp32" },
-        args.rounds,
-    );
-    text += "| workload |";
-    for worker in workers {
-        text += &format!(" {} |", worker.name);
+impl Measured {
+    /// A record of a comparison by itself.
+    fn record(&self, args: &BenchArgs) -> String {
+        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
+        format!(
+            "# The same model in PyTorch, {}\n\n`cargo xtask bench --only pytorch --rounds {}{}{}` at commit {}; {}, {} \
+             threads{}; HRM 27M on 9x9 Sudoku, {}.\nMedians of {} measurements, the sides in turn. A ratio above 1 means \
+             that ours is faster.\n\n{}",
+            date(),
+            args.rounds,
+            if args.cuda { " --cuda" } else { "" },
+            if args.bf16 { " --bf16" } else { "" },
+            commit(),
+            cpu.trim_start_matches([' ', '\t', ':']),
+            self.workers[0].threads,
+            if args.cuda { " and its GPU" } else { "" },
+            if args.bf16 { "bf16" } else { "fp32" },
+            args.rounds,
+            self.table(None),
+        )
     }
-    for worker in &workers[1..] {
-        text += &format!(" ratio to {} |", worker.name.rsplit(' ').next().unwrap_or("?"));
-    }
-    text += &format!(" ours, TFLOP/s |\n|---|{}\n", "---|".repeat(2 * workers.len()));
-    for (workload, medians) in rows {
-        text += &format!("| {workload} |");
-        for seconds in medians {
-            text += &format!(" {} |", milliseconds(*seconds));
+
+    /// A row for each workload. Ratios are those of the fastest of ours; with the device's peak rate, also which share of it
+    /// that reaches (model FLOP utilisation).
+    fn table(&self, peak_tflops: Option<f64>) -> String {
+        let theirs = &self.workers[self.ours..];
+        let mut text = "| workload |".to_owned();
+        for worker in &self.workers {
+            text += &format!(" {} |", worker.name);
         }
-        for seconds in &medians[1..] {
-            text += &format!(" **{:.2}** |", seconds / medians[0]);
+        for worker in theirs {
+            text += &format!(" ratio to {} |", worker.name.rsplit(' ').next().unwrap_or("?"));
         }
-        let rate = teraflops(workload, medians[0]).map_or("-".to_owned(), |rate| format!("{rate:.2}"));
-        text += &format!(" {rate} |\n");
+        text += " ours, sequences/s | TFLOP/s |";
+        if peak_tflops.is_some() {
+            text += " MFU |";
+        }
+        text += " issued in |\n|---|";
+        let columns = self.workers.len() + theirs.len() + 3 + usize::from(peak_tflops.is_some());
+        text += &format!("{}\n", "---|".repeat(columns));
+        for Row { workload, medians, issue } in &self.rows {
+            let best = medians[..self.ours].iter().copied().fold(f64::INFINITY, f64::min);
+            text += &format!("| {workload} |");
+            for seconds in medians {
+                text += &format!(" {} |", milliseconds(*seconds));
+            }
+            for seconds in &medians[self.ours..] {
+                text += &format!(" **{:.2}** |", seconds / best);
+            }
+            let rate = teraflops(workload, best);
+            let rows = workload.split('/').nth(1).and_then(|rows| rows.parse::<f64>().ok());
+            let or_none = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
+            text += &format!(" {} |", or_none(rate.and(rows).map(|rows| format!("{:.0}", rows / best))));
+            text += &format!(" {} |", or_none(rate.map(|rate| format!("{rate:.2}"))));
+            if let Some(peak) = peak_tflops {
+                text += &format!(" {} |", or_none(rate.map(|rate| format!("{:.1} %", 100.0 * rate / peak))));
+            }
+            text += &format!(" {} |\n", or_none(issue[0].map(milliseconds)));
+        }
+        text += "| peak memory |";
+        for worker in &self.workers {
+            text += &format!(" {:.0} MB |", worker.memory.bytes() as f64 / 1e6);
+        }
+        let ours = self.workers[..self.ours].iter().map(|w| w.memory.bytes()).min().unwrap_or(0).max(1);
+        for worker in theirs {
+            text += &format!(" {:.2} |", worker.memory.bytes() as f64 / ours as f64);
+        }
+        text += &" - |".repeat(3 + usize::from(peak_tflops.is_some()));
+        text + "\n"
     }
-    text += "| peak memory |";
-    for worker in workers {
-        text += &format!(" {:.0} MB |", worker.peak_bytes as f64 / 1e6);
-    }
-    for worker in &workers[1..] {
-        text += &format!(" {:.2} |", worker.peak_bytes as f64 / workers[0].peak_bytes.max(1) as f64);
-    }
-    text += " - |\n";
-    text
+}
+
+/// The commit of the working tree, `-dirty` if it has changed since.
+pub fn commit() -> String {
+    let described = Cmd::new("git").args(["describe", "--always", "--dirty"]).output();
+    described.unwrap_or_default().trim().to_owned()
 }
 
 fn milliseconds(seconds: f64) -> String {
@@ -327,24 +466,39 @@ fn milliseconds(seconds: f64) -> String {
     if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
 }
 
-fn date() -> String {
+/// Today.
+pub fn date() -> String {
     let date = Cmd::new("date").args(["-u", "+%F"]).output().unwrap_or_default();
     if date.trim().is_empty() { "undated".to_owned() } else { date.trim().to_owned() }
 }
 
-/// A file of today that does not exist yet.
-fn record_path() -> Result<PathBuf> {
+/// Writes a record of today to a file that does not exist yet.
+pub fn write_record(kind: &str, text: &str) -> Result<()> {
     let folder = root().join("docs/benchmarks");
     let date = date();
-    let mut names = std::iter::once(format!("{date}-pytorch.md"))
-        .chain((2..100).map(|n| format!("{date}-pytorch-{n}.md")))
+    let mut names = std::iter::once(format!("{date}-{kind}.md"))
+        .chain((2..100).map(|n| format!("{date}-{kind}-{n}.md")))
         .map(|name| folder.join(name));
-    names.find(|path| !path.exists()).context("docs/benchmarks holds a hundred records of today")
+    let path =
+        names.find(|path| !path.exists()).context("docs/benchmarks holds a hundred records of today")?;
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("written to {}", path.display());
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peaks_are_of_the_right_gpu() {
+        assert_eq!(peak_tflops("NVIDIA H100 80GB HBM3", true), Some(989.4));
+        assert_eq!(peak_tflops("NVIDIA H100 PCIe", true), Some(756.0));
+        assert_eq!(peak_tflops("NVIDIA GH200 480GB", true), Some(989.4));
+        assert_eq!(peak_tflops("NVIDIA L40S", true), Some(362.0));
+        assert_eq!(peak_tflops("NVIDIA H100 PCIe", false), None);
+        assert_eq!(peak_tflops("NVIDIA RTX of tomorrow", true), None);
+    }
 
     #[test]
     fn medians() {

@@ -40,7 +40,8 @@ pub enum Task {
         #[arg(long, value_enum, default_value = "cpu")]
         backend: Backend,
     },
-    /// Run the operator and parity tests on this machine's NVIDIA GPU, without and with fusion.
+    /// Everything that needs an NVIDIA GPU, in one go: the operator, function and parity tests without and with fusion,
+    /// training in bf16 beside fp32, speed, utilisation and memory beside PyTorch's. Writes a dated record.
     GpuCheck,
     /// Make the committed subset of the parity fixtures from the full folder.
     ParitySubset {

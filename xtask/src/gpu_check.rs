@@ -1,19 +1,31 @@
-//! `cargo xtask gpu-check`: the operator and parity tests on this machine's NVIDIA GPU, without and with fusion, in fp32 and
-//! bf16, and its speed beside PyTorch's.
+//! `cargo xtask gpu-check`: everything that can only be checked on an NVIDIA GPU, in one go and one dated record. The operator,
+//! function and parity tests without and with fusion; training in bf16 beside fp32; speed, utilisation and memory beside
+//! PyTorch's.
 
 use std::{
+    fmt::Write,
+    fs,
     io::{BufRead, BufReader},
     path::Path,
     process::Stdio,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::{
     bench,
-    process::{Cmd, root},
+    process::{Cmd, root, target_dir},
 };
+
+/// The recipe that is trained in both precisions: it makes its own puzzles.
+const RECIPE: &str = "configs/sudoku-9x9-cpu.toml";
+const STEPS: usize = 1000;
+/// Steps whose losses are averaged, to compare curves and not the noise of batches.
+const WINDOW: usize = 100;
+/// By how much the last windows may differ. Rounding makes two runs differ in every batch, but not in where they get.
+const ALLOWED_LOSS_DIFFERENCE: f64 = 0.05;
 
 /// What one run of the tests gave.
 #[derive(Debug, Default, PartialEq)]
@@ -48,7 +60,7 @@ fn count(line: &str, word: &str) -> u32 {
     line.find(word).and_then(|end| line[..end].split_whitespace().last()?.parse().ok()).unwrap_or(0)
 }
 
-/// Runs the tests with `cuda` alone, then with fusion, and prints a table.
+/// The whole check. Stops at the first part that fails: wrong results have no speed.
 pub fn run() -> Result<()> {
     if !Path::new("/dev/nvidiactl").exists() && !Path::new("/proc/driver/nvidia/version").exists() {
         bail!(
@@ -56,11 +68,38 @@ pub fn run() -> Result<()> {
              /proc/driver/nvidia). `cargo xtask ci --all-backends` runs the same tests without a GPU"
         );
     }
-    let mut rows = Vec::new();
+    let query = ["--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"];
+    let gpu = Cmd::new("nvidia-smi").args(query).output().context("nvidia-smi tells the GPU's name")?;
+    let gpu = gpu.trim();
+    let mut record = format!(
+        "# On a GPU, {}\n\n`cargo xtask gpu-check` at commit {}; {gpu}.\n\n## Tests\n\n{}",
+        bench::date(),
+        bench::commit(),
+        tests()?
+    );
+    write!(record, "\n## Training in bf16 beside fp32\n\n{}", precisions()?)?;
+    write!(
+        record,
+        "\n# Speed\n\nHRM 27M on 9x9 Sudoku; medians of 5 measurements, the programs in turn. A ratio above 1 means that ours \
+         is faster, without or with fusion. \"Issued in\": until the host had handed a training step to the GPU (without fusion); a \
+         step that waited for the GPU would need as long as the step. Memory: by which the GPU's use grew, the CUDA context \
+         included. MFU: of the data sheet's dense bf16 rate.\n",
+    )?;
+    for bf16 in [false, true] {
+        write!(record, "\n{}", bench::on_gpu(bf16, gpu)?)?;
+    }
+    println!("\n{record}");
+    bench::write_record("gpu", &record)
+}
+
+/// The tests with `cuda` alone, then with fusion, as a table.
+fn tests() -> Result<String> {
+    let mut rows: Vec<(&str, bool, Outcome, Duration)> = Vec::new();
     for features in ["cuda", "cuda,fusion"] {
         let mut cmd = Cmd::cargo(&format!(
             "test --no-fail-fast --package hrm-backend --package hrm-model --package hrm-train \
-             --no-default-features --features {features} --test ops --test parity --test components -- --nocapture"
+             --no-default-features --features {features} --test functions --test ops --test parity --test components \
+             -- --nocapture --test-threads 1"
         ));
         let fixtures = root().join("../shared/parity");
         if fixtures.is_dir() {
@@ -72,16 +111,66 @@ pub fn run() -> Result<()> {
         rows.push((features, success, outcome, start.elapsed()));
     }
 
-    println!("\n{:<14} {:>7} {:>7} {:>8}  largest deviation", "features", "passed", "failed", "seconds");
+    let mut table =
+        "| features | passed | failed | seconds | largest deviation |\n|---|---|---|---|---|\n".to_owned();
     for (features, _, outcome, time) in &rows {
         let worst = outcome.worst.as_ref().map_or("-", |(_, line)| line.as_str());
         let Outcome { passed, failed, .. } = outcome;
-        println!("{features:<14} {passed:>7} {failed:>7} {:>8.0}  {worst}", time.as_secs_f64());
+        writeln!(table, "| {features} | {passed} | {failed} | {:.0} | {worst} |", time.as_secs_f64())?;
     }
+    println!("\n{table}");
     if let Some((features, ..)) = rows.iter().find(|(_, success, ..)| !success) {
-        bail!("the tests fail with `{features}`: nothing is measured, as wrong results have no speed");
+        bail!("the tests fail with `{features}`");
     }
-    bench::run_on_gpu()
+    Ok(table)
+}
+
+/// The same run in fp32 and in bf16: the losses as a table.
+fn precisions() -> Result<String> {
+    let folder = target_dir().join("gpu-check");
+    let mut curves = Vec::new();
+    for dtype in ["f32", "bf16"] {
+        let run = folder.join(dtype);
+        // A run directory is never written over.
+        if run.exists() {
+            fs::remove_dir_all(&run).with_context(|| format!("cannot remove {}", run.display()))?;
+        }
+        Cmd::cargo(
+            "run --package hrm-cli --no-default-features --features cuda -- train --backend cuda --quiet",
+        )
+        .args(["--config", RECIPE, "--run-dir", &run.display().to_string()])
+        .args(["--set", &format!("model.forward_dtype={dtype}"), "--set", "train.matmul_precision=f32"])
+        .args(["--set", &format!("train.max_steps={STEPS}"), "--set", "eval.limit=100"])
+        .run()?;
+        let metrics = run.join("metrics.jsonl");
+        let text =
+            fs::read_to_string(&metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
+        curves.push(windows(&text)?);
+    }
+    let mut table = format!(
+        "`{RECIPE}`, {STEPS} steps from the same weights on the same batches; means of {WINDOW} steps.\n\n\
+         | steps to | loss of a sequence, fp32 | bf16 | difference |\n|---|---|---|---|\n"
+    );
+    let mut last = f64::NAN;
+    for (index, (f32, bf16)) in curves[0].iter().zip(&curves[1]).enumerate() {
+        last = bf16 / f32 - 1.0;
+        writeln!(table, "| {} | {f32:.4} | {bf16:.4} | {:+.1} % |", (index + 1) * WINDOW, 100.0 * last)?;
+    }
+    println!("\n{table}");
+    if last.abs() > ALLOWED_LOSS_DIFFERENCE || last.is_nan() {
+        bail!("in the last {WINDOW} steps the losses of bf16 and fp32 differ by {:.1} %", 100.0 * last);
+    }
+    Ok(table)
+}
+
+/// Mean cross-entropy of each [`WINDOW`] steps of a `metrics.jsonl`.
+fn windows(metrics: &str) -> Result<Vec<f64>> {
+    let mut losses = Vec::new();
+    for line in metrics.lines() {
+        let row: Value = serde_json::from_str(line).with_context(|| format!("metrics.jsonl: {line}"))?;
+        losses.extend(row["lm_loss"].as_f64());
+    }
+    Ok(losses.chunks_exact(WINDOW).map(|window| window.iter().sum::<f64>() / WINDOW as f64).collect())
 }
 
 /// Runs a command, prints what it prints and counts.
@@ -101,6 +190,20 @@ fn watch(cmd: &Cmd) -> Result<(bool, Outcome)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn losses_are_averaged_and_other_rows_left_out() {
+        let mut text = String::new();
+        for step in 1..=2 * WINDOW + 1 {
+            let loss = if step <= WINDOW { 2.0 } else { 1.0 };
+            text += &format!("{{\"step\": {step}, \"lm_loss\": {loss}, \"loss\": 9}}\n");
+            if step == WINDOW {
+                text += "{\"step\": 100, \"eval\": {\"lm_loss\": 7.0}}\n";
+            }
+        }
+        assert_eq!(windows(&text).expect("JSON"), [2.0, 1.0]);
+        assert!(windows("half a li").is_err());
+    }
 
     #[test]
     fn counts_come_from_the_output() {

@@ -1,6 +1,7 @@
 //! How the time of a segment grows with batch, sequence, width and depth: a table, a CSV and a picture.
 //!
-//! Usage: `scaling OUT`, which writes OUT.csv and OUT.svg
+//! Usage: `scaling OUT [GFLOP]`, which writes OUT.csv and OUT.svg. Sizes whose segment takes more than so many GFLOP are left
+//! out: 100 gives a first look in a minute.
 
 use std::{env, error::Error, fmt::Write, fs, time::Instant};
 
@@ -66,7 +67,12 @@ struct Point {
 }
 
 fn main() -> Result<()> {
-    let out = env::args().nth(1).ok_or("usage: scaling OUT")?;
+    let usage = "usage: scaling OUT [GFLOP]";
+    let out = env::args().nth(1).ok_or(usage)?;
+    let limit: f64 = match env::args().nth(2) {
+        Some(limit) => limit.parse().map_err(|_| format!("{usage}: `{limit}` is not a number"))?,
+        None => f64::INFINITY,
+    };
     let mut csv = "series,size,milliseconds,gflop_per_s\n".to_owned();
     let mut measured = Vec::new();
     for series in &SERIES {
@@ -75,10 +81,16 @@ fn main() -> Result<()> {
         for &size in series.sizes {
             let (config, batch) = (series.config)(size);
             let gflop = segment_gflop(&config) * batch as f64;
+            if gflop > limit {
+                continue;
+            }
             let seconds = measure(&config, batch)?;
             println!("{size:>6} {:>10.1} ms {:>6.0} GFLOP/s", seconds * 1e3, gflop / seconds);
             writeln!(csv, "{},{size},{:.3},{:.1}", series.name, seconds * 1e3, gflop / seconds)?;
             points.push(Point { size, seconds, gflop });
+        }
+        if points.len() < 2 {
+            return Err(format!("{}: {limit} GFLOP leave no two sizes to compare", series.name).into());
         }
         measured.push((series, points));
     }

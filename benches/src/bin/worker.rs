@@ -1,5 +1,6 @@
 //! Runs workloads on request, for a comparison interleaved with `benches/pytorch/worker.py`, whose protocol it
-//! speaks: a name on standard input, a line of JSON with seconds, peak memory and a checksum on standard output.
+//! speaks: a name on standard input, a line of JSON with seconds, peak memory and a checksum on standard output. Of a training
+//! step also the seconds until it was issued to the device: on a GPU a small part of the whole, if nothing in it waits.
 //!
 //! Usage: `worker WEIGHTS.safetensors [f32|bf16]`. Writes the weights that both sides use.
 
@@ -21,7 +22,7 @@ use hrm_backend::{HrmBackend, ops};
 use hrm_benches::batch;
 use hrm_model::{ForwardDtype, Hrm, ModelConfig, act::Carry, layers::RotaryTables, loss::LossKind};
 use hrm_train::{
-    optim::{AdamAtan2, AdamAtan2Config, SignSgd},
+    optim::{AdamConfig, Optimizer, SignSgd},
     step::{StepSettings, train_step},
 };
 use rand::SeedableRng;
@@ -50,9 +51,11 @@ fn main() -> Result<()> {
     let mut worker = Worker::<Device>::new(Path::new(&weights), dtype)?;
     println!(r#"{{"ready": "hrm {}", "threads": {}}}"#, Device::name(&Default::default()), rayon_threads());
     for line in io::stdin().lock().lines() {
+        worker.issue_seconds = None;
         let (seconds, checksum) = worker.run(line?.trim())?;
+        let issue = worker.issue_seconds.map_or("null".to_owned(), |seconds| format!("{seconds:e}"));
         println!(
-            r#"{{"seconds": {seconds:e}, "checksum": {checksum:e}, "peak_bytes": {}}}"#,
+            r#"{{"seconds": {seconds:e}, "issue_seconds": {issue}, "checksum": {checksum:e}, "peak_bytes": {}}}"#,
             peak_bytes().unwrap_or(0)
         );
         io::stdout().flush()?;
@@ -76,12 +79,14 @@ struct Worker<B: HrmBackend> {
     inner: Hrm<B>,
     training: Option<Training<B>>,
     matrices: HashMap<[usize; 2], Tensor<B, 2>>,
+    issue_seconds: Option<f64>,
 }
 
 struct Training<B: HrmBackend> {
+    rows: usize,
     model: Hrm<Autodiff<B>>,
     carry: Carry<B>,
-    adam: AdamAtan2<B>,
+    adam: Optimizer<B>,
 }
 
 impl<B: HrmBackend> Worker<B> {
@@ -90,7 +95,7 @@ impl<B: HrmBackend> Worker<B> {
         let model: Hrm<Autodiff<B>> = config.init(&mut ChaCha8Rng::seed_from_u64(0), &Default::default())?;
         let inner = model.inner();
         inner.save(weights, ForwardDtype::F32)?;
-        Ok(Self { model, inner, training: None, matrices: HashMap::new() })
+        Ok(Self { model, inner, training: None, matrices: HashMap::new(), issue_seconds: None })
     }
 
     /// Seconds and checksum of a workload: `act_step/32`.
@@ -135,18 +140,22 @@ impl<B: HrmBackend> Worker<B> {
     }
 
     fn training_step(&mut self, rows: usize) -> f64 {
-        let Training { model, carry, mut adam } = self.training.take().unwrap_or_else(|| Training {
+        let start = Instant::now();
+        let before = self.training.take().filter(|training| training.rows == rows);
+        let Training { model, carry, mut adam, .. } = before.unwrap_or_else(|| Training {
+            rows,
             model: self.model.clone(),
             carry: self.inner.empty_carry(rows),
-            adam: AdamAtan2::new(AdamAtan2Config { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 }),
+            adam: Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 }),
         });
         let settings = StepSettings::new(LossKind::Stablemax, rows, 1e-4);
         let batch = batch::<B>(rows, &Default::default());
         let sign_sgd = SignSgd { weight_decay: 1.0 };
         let (model, output) =
             train_step::<Autodiff<B>>(model, carry, batch, None, &mut adam, sign_sgd, &settings);
+        self.issue_seconds = Some(start.elapsed().as_secs_f64());
         let metrics: Vec<f64> = output.metrics.into_data().iter::<f64>().collect();
-        self.training = Some(Training { model, carry: output.carry, adam });
+        self.training = Some(Training { rows, model, carry: output.carry, adam });
         hrm_model::loss::Metrics::from_values(&metrics).lm_loss / rows as f64
     }
 

@@ -14,6 +14,18 @@ use crate::HrmBackend;
 
 impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
     const WIDEST_FLOAT: DType = B::WIDEST_FLOAT;
+    const ASYNCHRONOUS: bool = B::ASYNCHRONOUS;
+    const HAS_MATMUL_PRECISION: bool = B::HAS_MATMUL_PRECISION;
+    const EXACT_FUNCTIONS: bool = B::EXACT_FUNCTIONS;
+    const ROUNDS_OPERANDS: bool = B::ROUNDS_OPERANDS;
+
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        let out = B::product(lhs.primitive.clone(), rhs.primitive.clone());
+        match Product.prepare::<C>([lhs.node, rhs.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((lhs.primitive, rhs.primitive), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
 
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let out = B::fused_linear(x.primitive.clone(), weight.primitive.clone());
@@ -61,6 +73,25 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
             OpsKind::UnTracked(prep) => prep.finish(out),
         };
         (out, untracked)
+    }
+}
+
+#[derive(Debug)]
+struct Product;
+
+impl<B: HrmBackend> Backward<B, 2> for Product {
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (lhs, rhs) = ops.state;
+        let [lhs_node, rhs_node] = ops.parents;
+        if let Some(node) = lhs_node {
+            grads.register::<B>(node.id, B::product(dy.clone(), B::float_transpose(rhs)));
+        }
+        if let Some(node) = rhs_node {
+            grads.register::<B>(node.id, B::product(B::float_transpose(lhs), dy));
+        }
     }
 }
 

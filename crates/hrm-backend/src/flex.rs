@@ -11,6 +11,9 @@ use crate::{HrmBackend, MatmulPrecision, matmul_precision, ops::AdamAtan2Update,
 
 impl HrmBackend for Flex {
     const WIDEST_FLOAT: DType = DType::F64;
+    const ASYNCHRONOUS: bool = false;
+    const HAS_MATMUL_PRECISION: bool = true;
+    const EXACT_FUNCTIONS: bool = true;
 
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         if x.dtype() != DType::F32 {

@@ -12,6 +12,7 @@ mod autodiff;
 mod backends;
 #[cfg(feature = "flex")]
 mod flex;
+pub mod functions;
 pub mod ops;
 #[cfg(feature = "flex")]
 mod packed;
@@ -21,7 +22,7 @@ mod precision;
 pub use precision::{MatmulPrecision, matmul_precision, set_matmul_precision};
 
 use burn::tensor::{
-    DType, Tensor, TensorPrimitive,
+    DType, Tensor, TensorMetadata, TensorPrimitive,
     backend::{AutodiffBackend, Backend},
     ops::FloatTensor,
 };
@@ -53,6 +54,29 @@ impl<B: burn::tensor::backend::distributed::DistributedBackend> BaseBackend for 
 pub trait HrmBackend: BaseBackend {
     /// The widest float type that the backend computes with: stablemax accumulates in it.
     const WIDEST_FLOAT: DType = DType::F32;
+
+    /// Whether operations are queued and reading a value waits for the device, as on GPUs.
+    const ASYNCHRONOUS: bool = true;
+
+    /// Whether matrix products heed [`matmul_precision`].
+    const HAS_MATMUL_PRECISION: bool = false;
+
+    /// Whether the backend's `log1p` and `atan2` are right to a few units in the last place: see [`functions`].
+    const EXACT_FUNCTIONS: bool = false;
+
+    /// Whether the backend's matmul may round fp32 operands to fewer bits, as tensor cores do (TF32: 11 bits).
+    const ROUNDS_OPERANDS: bool = false;
+
+    /// The matrix product, of fp32 operands in full precision on every backend.
+    ///
+    /// # Shapes
+    /// - `[.., m, k]`, `[.., k, n]` with equal leading axes; output: `[.., m, n]`
+    fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        match Self::ROUNDS_OPERANDS && lhs.dtype() == DType::F32 {
+            true => plain::split_product::<Self>(lhs, rhs),
+            false => Self::float_matmul(lhs, rhs),
+        }
+    }
 
     /// `y = x W^T`, the product of a linear layer whose weight is stored as PyTorch stores it.
     ///

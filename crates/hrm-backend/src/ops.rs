@@ -19,6 +19,14 @@ pub struct AdamAtan2Update {
     pub step: u64,
 }
 
+/// The matrix product, of fp32 operands in full precision: see [`HrmBackend::product`].
+///
+/// # Shapes
+/// - `[.., m, k]`, `[.., k, n]`; output: `[.., m, n]`
+pub fn product<B: HrmBackend, const D: usize>(lhs: Tensor<B, D>, rhs: Tensor<B, D>) -> Tensor<B, D> {
+    tensor(B::product(primitive(lhs), primitive(rhs)))
+}
+
 /// `y = x W^T (+ bias)`.
 ///
 /// # Shapes

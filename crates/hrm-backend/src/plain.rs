@@ -1,13 +1,35 @@
 //! Every operator of [`HrmBackend`](crate::HrmBackend) in plain Burn: the fallback of all backends, and what
 //! faster versions are tested against, forward and backward.
 
-use burn::tensor::{DType, Tensor, activation, backend::Backend};
+use burn::tensor::{DType, Tensor, backend::Backend, ops::FloatTensor};
 
-use crate::ops::AdamAtan2Update;
+use crate::{
+    HrmBackend, functions,
+    ops::{self, AdamAtan2Update},
+};
 
 /// See [`HrmBackend::fused_linear`](crate::HrmBackend::fused_linear).
-pub fn linear<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
-    x.matmul(weight.transpose())
+pub fn linear<B: HrmBackend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
+    ops::product(x, weight.transpose())
+}
+
+/// A product in full precision by a matmul that rounds its operands to 11 bits or more (TF32): each operand is split into
+/// two parts, `a = high + low`, that such a matmul takes (nearly) as they are. Left out are `low low`, 2^-22 of the product.
+///
+/// # Shapes
+/// - `[.., m, k]`, `[.., k, n]`; output: `[.., m, n]`
+pub fn split_product<B: Backend>(lhs: FloatTensor<B>, rhs: FloatTensor<B>) -> FloatTensor<B> {
+    let ((high, low), (rhs_high, rhs_low)) = (split::<B>(lhs), split::<B>(rhs));
+    let small = B::float_add(B::float_matmul(low, rhs_high.clone()), B::float_matmul(high.clone(), rhs_low));
+    B::float_add(small, B::float_matmul(high, rhs_high))
+}
+
+/// The 11 leading bits of fp32 values, and the rest of them (Dekker 1971).
+fn split<B: Backend>(x: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
+    let multiple = B::float_mul_scalar(x.clone(), f64::from((1 << 13) + 1).into());
+    let high = B::float_sub(multiple.clone(), B::float_sub(multiple, x.clone()));
+    let low = B::float_sub(x, high.clone());
+    (high, low)
 }
 
 /// See [`HrmBackend::add_rms_norm`](crate::HrmBackend::add_rms_norm).
@@ -38,13 +60,13 @@ pub fn add_rms_norm_backward<B: Backend>(
 /// See [`HrmBackend::swiglu`](crate::HrmBackend::swiglu).
 pub fn swiglu<B: Backend>(gate_up: Tensor<B, 2>) -> Tensor<B, 2> {
     let (gate, up) = halves(gate_up);
-    activation::silu(gate) * up
+    gate.clone() * functions::sigmoid(gate) * up
 }
 
 /// See [`HrmBackend::swiglu_backward`](crate::HrmBackend::swiglu_backward).
 pub fn swiglu_backward<B: Backend>(gate_up: Tensor<B, 2>, dy: Tensor<B, 2>) -> Tensor<B, 2> {
     let (gate, up) = halves(gate_up);
-    let sigmoid = activation::sigmoid(gate.clone());
+    let sigmoid = functions::sigmoid(gate.clone());
     let silu = gate.clone() * sigmoid.clone();
     // silu'(g) = s (1 + g (1 - s))
     let slope = sigmoid.clone() * (gate * (sigmoid.neg() + 1.0) + 1.0);
@@ -102,7 +124,7 @@ fn merge_heads<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 3> {
 }
 
 /// See [`HrmBackend::fused_attention`](crate::HrmBackend::fused_attention).
-pub fn attention<B: Backend>(
+pub fn attention<B: HrmBackend>(
     qkv: Tensor<B, 3>,
     rotary: Option<(Tensor<B, 2>, Tensor<B, 2>)>,
     heads: usize,
@@ -110,16 +132,16 @@ pub fn attention<B: Backend>(
     let dtype = qkv.dtype();
     let [q, k, v] = heads_of(qkv, rotary, heads);
     let scale = (q.dims()[3] as f64).sqrt().recip();
-    let scores = (q.matmul(k.transpose())).cast(DType::F32) * scale;
+    let scores = ops::product(q, k.transpose()).cast(DType::F32) * scale;
     let max = scores.clone().max_dim(3);
     let weights = (scores - max.clone()).exp();
     let sum = weights.clone().sum_dim(3);
-    let out = merge_heads((weights / sum.clone()).cast(dtype).matmul(v));
+    let out = merge_heads(ops::product((weights / sum.clone()).cast(dtype), v));
     (out, (max + sum.log()).squeeze_dim(3))
 }
 
 /// See [`HrmBackend::attention_backward`](crate::HrmBackend::attention_backward).
-pub fn attention_backward<B: Backend>(
+pub fn attention_backward<B: HrmBackend>(
     qkv: Tensor<B, 3>,
     rotary: Option<(Tensor<B, 2>, Tensor<B, 2>)>,
     heads: usize,
@@ -135,15 +157,15 @@ pub fn attention_backward<B: Backend>(
     let (out, dout) = (split(out), split(dout));
     let scale = (head_dim as f64).sqrt().recip();
 
-    let scores = q.clone().matmul(k.clone().transpose()).cast(DType::F32) * scale;
+    let scores = ops::product(q.clone(), k.clone().transpose()).cast(DType::F32) * scale;
     let weights = (scores - lse.unsqueeze_dim::<4>(3)).exp();
-    let dv = weights.clone().cast(dtype).transpose().matmul(dout.clone());
-    let dweights = dout.clone().matmul(v.transpose()).cast(DType::F32);
+    let dv = ops::product(weights.clone().cast(dtype).transpose(), dout.clone());
+    let dweights = ops::product(dout.clone(), v.transpose()).cast(DType::F32);
     // softmax: ds = w (dw - sum_j w dw), and that sum is dout . out
     let delta = (dout.cast(DType::F32) * out.cast(DType::F32)).sum_dim(3);
     let dscores = (weights * (dweights - delta) * scale).cast(dtype);
-    let dq = dscores.clone().matmul(k);
-    let dk = dscores.transpose().matmul(q);
+    let dq = ops::product(dscores.clone(), k);
+    let dk = ops::product(dscores.transpose(), q);
     let (dq, dk) = match rotary {
         None => (dq, dk),
         Some((cos, sin)) => (rotate_backward(dq, &cos, &sin), rotate_backward(dk, &cos, &sin)),
@@ -152,7 +174,7 @@ pub fn attention_backward<B: Backend>(
 }
 
 /// See [`ops::adam_atan2`](crate::ops::adam_atan2).
-pub fn adam_atan2<B: Backend, const D: usize>(
+pub fn adam_atan2<B: HrmBackend, const D: usize>(
     param: Tensor<B, D>,
     grad: Tensor<B, D>,
     m: Tensor<B, D>,
@@ -165,9 +187,7 @@ pub fn adam_atan2<B: Backend, const D: usize>(
     let m = m.clone() + (grad.clone() - m) * (1.0 - beta1);
     let v = v.clone() + (grad.square() - v) * (1.0 - beta2);
     let denominator = v.clone().sqrt() / correction2;
-    // atan2(0, 0) is undefined on some devices: where both are zero, so is the update.
-    let idle = m.clone().equal_elem(0.0);
-    let direction = m.clone().atan2(denominator).mask_fill(idle, 0.0);
+    let direction = functions::angle(m.clone(), denominator);
     let param = param * (1.0 - lr * weight_decay) - direction * (lr / correction1);
     (param, m, v)
 }
@@ -177,7 +197,11 @@ pub fn adam_atan2<B: Backend, const D: usize>(
 pub(crate) mod primitives {
     use burn::tensor::{Tensor, TensorMetadata, backend::Backend, ops::FloatTensor};
 
-    use crate::{ops::AdamAtan2Update, primitive, tensor};
+    use crate::{
+        HrmBackend,
+        ops::{self, AdamAtan2Update},
+        primitive, tensor,
+    };
 
     type Rotary<B> = Option<(FloatTensor<B>, FloatTensor<B>)>;
 
@@ -185,16 +209,19 @@ pub(crate) mod primitives {
         rotary.map(|(cos, sin)| (tensor(cos), tensor(sin)))
     }
 
-    pub fn linear<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+    pub fn linear<B: HrmBackend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
         primitive(super::linear::<B>(tensor(x), tensor(weight)))
     }
 
-    pub fn linear_backward_input<B: Backend>(dy: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
-        primitive(tensor::<B, 2>(dy).matmul(tensor(weight)))
+    pub fn linear_backward_input<B: HrmBackend>(
+        dy: FloatTensor<B>,
+        weight: FloatTensor<B>,
+    ) -> FloatTensor<B> {
+        primitive(ops::product::<B, 2>(tensor(dy), tensor(weight)))
     }
 
-    pub fn linear_backward_weight<B: Backend>(dy: FloatTensor<B>, x: FloatTensor<B>) -> FloatTensor<B> {
-        primitive(tensor::<B, 2>(dy).transpose().matmul(tensor(x)))
+    pub fn linear_backward_weight<B: HrmBackend>(dy: FloatTensor<B>, x: FloatTensor<B>) -> FloatTensor<B> {
+        primitive(ops::product::<B, 2>(tensor::<B, 2>(dy).transpose(), tensor(x)))
     }
 
     pub fn add_rms_norm<B: Backend>(
@@ -222,7 +249,7 @@ pub(crate) mod primitives {
         primitive(super::swiglu_backward::<B>(tensor(gate_up), tensor(dy)))
     }
 
-    pub fn attention<B: Backend>(
+    pub fn attention<B: HrmBackend>(
         qkv: FloatTensor<B>,
         rotary: Rotary<B>,
         heads: usize,
@@ -231,7 +258,7 @@ pub(crate) mod primitives {
         (primitive(out), primitive(lse))
     }
 
-    pub fn attention_backward<B: Backend>(
+    pub fn attention_backward<B: HrmBackend>(
         qkv: FloatTensor<B>,
         rotary: Rotary<B>,
         heads: usize,
@@ -243,7 +270,7 @@ pub(crate) mod primitives {
         primitive(super::attention_backward::<B>(tensor(qkv), tables::<B>(rotary), heads, out, lse, dout))
     }
 
-    pub fn adam_atan2<B: Backend>(
+    pub fn adam_atan2<B: HrmBackend>(
         param: FloatTensor<B>,
         grad: FloatTensor<B>,
         moments: (FloatTensor<B>, FloatTensor<B>),
@@ -255,5 +282,31 @@ pub(crate) mod primitives {
         let (p, m, v) = super::adam_atan2(flat(param), flat(grad), flat(moments.0), flat(moments.1), update);
         let back = |t: Tensor<B, 1>| B::float_reshape(primitive(t), shape.clone());
         (back(p), back(m), back(v))
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::Tensor;
+
+    use super::*;
+    use crate::{Cpu, primitive, tensor};
+
+    #[test]
+    fn a_split_is_exact_and_its_first_part_fits_tf32() {
+        let values: Vec<f32> =
+            (1..4000).map(|i| ((i * 7919 % 4001) as f32 - 2000.0).powi(3) / 997.0).collect();
+        let x = Tensor::<Cpu, 1>::from_floats(values.as_slice(), &Default::default());
+        let (high, low) = split::<Cpu>(primitive(x));
+        let values_of = |t| tensor::<Cpu, 1>(t).into_data().to_vec::<f32>().expect("fp32");
+        for ((x, high), low) in values.iter().zip(values_of(high)).zip(values_of(low)) {
+            assert_eq!(high + low, *x);
+            assert_eq!(
+                high.to_bits() & 0x1fff,
+                0,
+                "{x} = {high} + {low}: 13 of 24 bits are left to the second part"
+            );
+            assert_eq!(low.to_bits() & 0xfff, 0, "{x} = {high} + {low}: 12 bits or less");
+        }
     }
 }

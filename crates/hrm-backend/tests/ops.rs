@@ -3,7 +3,7 @@
 
 use burn::{
     backend::Autodiff,
-    tensor::{DType, Tensor, TensorData, backend::Backend},
+    tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend},
 };
 use hrm_backend::{
     HrmBackend,
@@ -16,6 +16,8 @@ use hrm_testing::{
 };
 
 for_each_backend!(
+    product,
+    split_product,
     linear,
     linear_on_the_host,
     add_rms_norm,
@@ -154,6 +156,58 @@ impl<const N: usize> Inputs<N> {
 
 fn line<B: Backend>(what: &str) -> Deviations {
     Deviations::new(format!("ops.{what} [{}]", B::name(&B::Device::default())))
+}
+
+/// The product and its gradients against Burn's own.
+fn product<B: HrmBackend>() {
+    let mut check = line::<B>("product");
+    // A matmul that rounds its operands is no measure.
+    let tolerance = if B::ROUNDS_OPERANDS { 2e-3 } else { 5e-6 };
+    let precision = Precision { tolerance, ..precisions::<B>()[0] };
+    for [rows, inner, columns] in LINEAR {
+        Inputs::of([[rows, inner], [inner, columns]]).compare_all::<B>(
+            &mut check,
+            precision,
+            |[lhs, rhs]| ops::product(lhs, rhs),
+            |[lhs, rhs]| lhs.matmul(rhs),
+        );
+    }
+    // The same with batches: a product of each.
+    let batched = |x: Diff<B>, rows: usize| x.reshape([2, 3, rows, 5]);
+    Inputs::of([[2 * 3 * 4, 5], [2 * 3 * 7, 5]]).compare_all::<B>(
+        &mut check,
+        precision,
+        |[lhs, rhs]| ops::product(batched(lhs, 4), batched(rhs, 7).transpose()).reshape([2 * 3 * 4, 7]),
+        |[lhs, rhs]| batched(lhs, 4).matmul(batched(rhs, 7).transpose()).reshape([2 * 3 * 4, 7]),
+    );
+    check.finish();
+}
+
+/// What takes the place of a matmul that rounds its operands.
+fn split_product<B: HrmBackend>() {
+    let mut check = line::<B>("split_product");
+    for [rows, inner, columns] in LINEAR {
+        let values = |seed, count| noise(seed, count, DType::F32);
+        let (lhs, rhs) = (values(1, rows * inner), values(2, inner * columns));
+        let mut expected = vec![0.0; rows * columns];
+        for row in 0..rows {
+            for i in 0..inner {
+                for column in 0..columns {
+                    expected[row * columns + column] +=
+                        f64::from(lhs[row * inner + i]) * f64::from(rhs[i * columns + column]);
+                }
+            }
+        }
+        let matrix = |values: Vec<f32>, shape: [usize; 2]| {
+            Tensor::<B, 2>::from_data(TensorData::new(values, shape), &B::Device::default())
+                .into_primitive()
+                .tensor()
+        };
+        let product = plain::split_product::<B>(matrix(lhs, [rows, inner]), matrix(rhs, [inner, columns]));
+        let got = tensor_values(Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(product)));
+        check.check_within(&format!("{rows}x{inner}x{columns}"), &got, &expected, 0.0, 5e-6);
+    }
+    check.finish();
 }
 
 /// Rows, inputs, outputs: vectors, heads of a few outputs, the projections of a block.

@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use flate2::read::MultiGzDecoder;
-use hrm_data::sudoku::{Board, Generator, Geometry, RecordError, RecordReader, Solver, Verdict};
+use hrm_data::{
+    TableError,
+    sudoku::{Board, Generator, Geometry, RecordError, RecordReader, Solver, Verdict},
+};
 
 /// Search states after which the exact solver gives up on a puzzle: only large and very open boards take more.
 const MAX_NODES: u64 = 300_000;
@@ -222,8 +225,10 @@ fn row(header: &str, line: &str, name: &Path) -> Result<(Board, Option<Board>), 
         RecordError::WrongAnswer { why, .. } => {
             format!("the stated answer is no solution of the puzzle ({why})")
         }
-        RecordError::Rating { got, .. } => format!("expected a number as rating, got {got:?}"),
-        RecordError::MissingField { expected, got, .. } => {
+        RecordError::Table(TableError::Rating { got, .. }) => {
+            format!("expected a number as rating, got {got:?}")
+        }
+        RecordError::Table(TableError::MissingField { expected, got, .. }) => {
             format!("expected at least {expected} fields, got {got}")
         }
         other => other.to_string(),

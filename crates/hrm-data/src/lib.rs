@@ -42,11 +42,16 @@ pub mod dataset;
 pub mod download;
 pub mod grid;
 pub mod maze;
+mod names;
 pub mod random;
 pub mod render;
 pub mod sudoku;
+mod table;
 pub mod task;
 pub mod variants;
 
 #[cfg(test)]
 mod testdata;
+
+pub use names::UnknownName;
+pub use table::TableError;

@@ -24,6 +24,8 @@ pub enum Purpose {
     Materialize = 5,
     /// One generated puzzle.
     Generate = 6,
+    /// Blanks of one example that are filled in, in one epoch.
+    Hints = 7,
     /// Anything a caller needs outside of this crate.
     Other = 1 << 32,
 }

@@ -1,6 +1,7 @@
 //! Adaptive computation time (section 2, "ACT"): the carry between segments, halting, and its Q target.
 
-use burn::tensor::{BasicOps, Bool, Int, Tensor, activation, backend::Backend};
+use burn::tensor::{BasicOps, Bool, Int, Tensor, backend::Backend};
+use hrm_backend::functions;
 
 use crate::{Hrm, ModelConfig, SegmentOutput, State, loss::IGNORE_LABEL};
 
@@ -161,5 +162,5 @@ pub fn halt<B: Backend>(
 /// - all: `[batch]`
 pub fn q_continue_target<B: Backend>(next: &SegmentOutput<B>, last: Tensor<B, 1, Bool>) -> Tensor<B, 1> {
     let better = next.q_halt.clone().max_pair(next.q_continue.clone());
-    activation::sigmoid(better.mask_where(last, next.q_halt.clone()))
+    functions::sigmoid(better.mask_where(last, next.q_halt.clone()))
 }

@@ -204,7 +204,7 @@ impl<B: HrmBackend> Hrm<B> {
         (Carry { state, steps, halted, batch: carry.batch }, output)
     }
 
-    fn heads(&self, z_h: Tensor<B, 3>) -> SegmentOutput<B> {
+    pub(crate) fn heads(&self, z_h: Tensor<B, 3>) -> SegmentOutput<B> {
         let [batch, _, hidden] = z_h.dims();
         let ModelConfig { seq_len, vocab_size, .. } = self.config;
         let first = z_h.clone().narrow(1, 0, 1).reshape([batch, hidden]);

@@ -28,6 +28,7 @@
 
 pub mod act;
 pub mod config;
+pub mod diagnose;
 mod error;
 mod hrm;
 pub mod init;

@@ -1,7 +1,7 @@
 //! Cross-entropies and the loss of an ACT segment.
 
 use burn::tensor::{Bool, DType, Int, Tensor, activation, backend::Backend};
-use hrm_backend::HrmBackend;
+use hrm_backend::{HrmBackend, functions};
 use serde::{Deserialize, Serialize};
 
 use crate::SegmentOutput;
@@ -117,10 +117,14 @@ pub fn log_stablemax<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
 ///
 /// # Shapes
 /// - all: `[batch]`
-pub fn binary_cross_entropy<B: Backend>(logits: Tensor<B, 1>, targets: Tensor<B, 1>) -> Tensor<B, 1> {
-    let hit = activation::log_sigmoid(logits.clone()) * targets.clone();
-    let miss = activation::log_sigmoid(logits.neg()) * (targets.neg() + 1.0);
-    (hit + miss).neg()
+pub fn binary_cross_entropy<B: HrmBackend>(logits: Tensor<B, 1>, targets: Tensor<B, 1>) -> Tensor<B, 1> {
+    // -log sigmoid(x) = max(-x, 0) + log(1 + exp(-|x|)), and the same at -x, so both outcomes share the logarithm.
+    let negative = logits.clone().lower_elem(0.0);
+    let below = logits.clone().neg();
+    let common = functions::log1p(below.clone().mask_where(negative.clone(), logits.clone()).exp());
+    let hit = below.mask_fill(negative.clone().bool_not(), 0.0) * targets.clone();
+    let miss = logits.mask_fill(negative, 0.0) * (targets.neg() + 1.0);
+    hit + miss + common
 }
 
 /// How many of a batch's sequences and cells a segment got right.
@@ -249,6 +253,8 @@ pub struct Metrics {
     pub q_continue_loss: f64,
     /// What is minimised, before division by the global batch, see [`ActLoss::total`].
     pub loss: f64,
+    /// Sum over the sequences that halted of the chance of being right that `q_halt` promises.
+    pub q_halt: f64,
 }
 
 impl std::ops::AddAssign for Metrics {
@@ -262,18 +268,21 @@ impl std::ops::AddAssign for Metrics {
         self.q_halt_loss += other.q_halt_loss;
         self.q_continue_loss += other.q_continue_loss;
         self.loss += other.loss;
+        self.q_halt += other.q_halt;
     }
 }
 
 impl Metrics {
     /// How many numbers [`tensor`](Self::tensor) has.
-    pub const VALUES: usize = 9;
+    pub const VALUES: usize = 11;
+    /// Where [`tensor`](Self::tensor) has the loss.
+    pub const LOSS: usize = 8;
 
     /// The metrics of a segment as one small tensor, to be read back when convenient: see
     /// [`from_values`](Self::from_values).
     ///
     /// # Shapes
-    /// - `halted`, `steps`: `[batch]`; output: `[9]`
+    /// - `halted`, `steps`: `[batch]`; output: `[10]`
     pub fn tensor<B: Backend>(
         loss: &ActLoss<B>,
         correctness: &Correctness<B>,
@@ -283,7 +292,7 @@ impl Metrics {
     ) -> Tensor<B, 1> {
         let counted = halted.bool_and(correctness.asked.clone());
         let weight = counted.clone().float();
-        let says_exact = q_halt.greater_equal_elem(0.0);
+        let says_exact = q_halt.clone().greater_equal_elem(0.0);
         let q_right = says_exact.equal(correctness.exact.clone()).bool_and(counted.clone());
         let sum = |mask: Tensor<B, 1, Bool>| mask.float().sum();
         Tensor::cat(
@@ -292,7 +301,7 @@ impl Metrics {
                 (correctness.cell_accuracy.clone() * weight.clone()).sum(),
                 sum(correctness.exact.clone().bool_and(counted)),
                 sum(q_right),
-                (steps.clone().float() * weight).sum(),
+                (steps.clone().float() * weight.clone()).sum(),
                 loss.lm.clone().sum(),
                 loss.q_halt.clone().sum(),
                 match &loss.q_continue {
@@ -300,6 +309,7 @@ impl Metrics {
                     None => Tensor::zeros([1], &loss.lm.device()),
                 },
                 loss.total(steps),
+                (activation::sigmoid(q_halt) * weight).sum(),
             ],
             0,
         )
@@ -319,6 +329,7 @@ impl Metrics {
             q_halt_loss: next(),
             q_continue_loss: next(),
             loss: next(),
+            q_halt: next(),
         }
     }
 }

@@ -32,6 +32,16 @@ pub fn sets(prefix: &str, suffix: &str) -> Vec<String> {
     names
 }
 
+/// Compares every set that [`sets`] finds, also after one has failed, and fails with all deviations out of bounds.
+///
+/// # Panics
+/// If there is no set, or one of them deviates.
+pub fn each_set(prefix: &str, suffix: &str, mut compare: impl FnMut(&str) -> Deviations) {
+    let failures: Vec<String> =
+        sets(prefix, suffix).iter().filter_map(|set| compare(set).report().err()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
 /// A safetensors fixture (empty if the file is absent).
 #[derive(Debug, Default)]
 pub struct Fixture {
@@ -217,7 +227,13 @@ impl Deviations {
 
     /// Prints the line of the set and fails if anything was out of bounds, or nothing was compared.
     pub fn finish(self) {
-        assert!(self.count > 0, "{}: nothing was compared", self.set);
+        if let Err(failures) = self.report() {
+            panic!("{failures}");
+        }
+    }
+
+    /// Prints the line of the set and gives what was out of bounds.
+    fn report(self) -> Result<(), String> {
         let (ratio, what) = self.worst.unwrap_or((0.0, "exact".to_owned()));
         println!(
             "parity {:<42} {:>5} checks, largest deviation {:>5.1} % of allowed: {what}",
@@ -225,7 +241,11 @@ impl Deviations {
             self.count,
             ratio * 100.0
         );
-        assert!(self.failures.is_empty(), "{}:\n  {}", self.set, self.failures.join("\n  "));
+        match (self.count, self.failures.is_empty()) {
+            (0, _) => Err(format!("{}: nothing was compared", self.set)),
+            (_, true) => Ok(()),
+            (_, false) => Err(format!("{}:\n  {}", self.set, self.failures.join("\n  "))),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! A checkpoint is a folder `step-N` with
 //! - `model.safetensors`: weights, with the model's configuration as metadata: usable alone;
 //! - `ema.safetensors`: the same with averaged weights, where the recipe asks for them: what is evaluated and used;
-//! - `train.safetensors`: both moments of every parameter, and the carry;
+//! - `train.safetensors`: the moments of every parameter, and the carry;
 //! - `state.json`: step, sampler position, the recipe, and the SHA-256 of the other files.
 //!
 //! It is written under another name, flushed to disk and renamed, so a folder of that name is always whole; it is
@@ -30,7 +30,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::optim::{AdamAtan2, Ema, Moments, trained_weights};
+use crate::{
+    optim::{Ema, Moments, Optimizer, trained_weights},
+    trainer::Progress,
+};
 
 const FORMAT: u32 = 1;
 const MODEL: &str = "model.safetensors";
@@ -96,6 +99,9 @@ pub struct TrainState<S> {
     pub recipe: String,
     /// Where the sampler stands.
     pub sampler: S,
+    /// What the run has learned about itself; runs of earlier versions had nothing to say.
+    #[serde(default)]
+    pub progress: Progress,
     /// Updates of each parameter.
     pub updates: BTreeMap<String, u64>,
     /// SHA-256 of the other files.
@@ -136,13 +142,15 @@ pub struct Snapshot<'a, A: HrmAutodiffBackend, S> {
     /// The model.
     pub model: &'a Hrm<A>,
     /// The optimizer with its moments.
-    pub adam: &'a AdamAtan2<A::InnerBackend>,
+    pub optimizer: &'a Optimizer<A::InnerBackend>,
     /// The averaged weights, if the run keeps them.
     pub ema: Option<&'a Ema<A::InnerBackend>>,
     /// The carry.
     pub carry: &'a Carry<A::InnerBackend>,
     /// Where the sampler stands.
     pub sampler: S,
+    /// What the run has learned about itself.
+    pub progress: &'a Progress,
     /// Float type of the moments in the file.
     pub moments: ForwardDtype,
 }
@@ -217,7 +225,7 @@ fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
     partial: &Path,
     snapshot: Snapshot<'_, A, S>,
 ) -> Result<(), CheckpointError> {
-    let Snapshot { step, recipe, model, adam, ema, carry, sampler, moments } = snapshot;
+    let Snapshot { step, recipe, model, optimizer, ema, carry, sampler, progress, moments } = snapshot;
     fs::create_dir_all(partial).map_err(io_at(partial))?;
     let mut sha256 = BTreeMap::new();
     // Hashed in memory, on the way to the disk: reading back would show what the page cache holds, not the disk.
@@ -231,9 +239,11 @@ fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
     }
     let mut dict = carry_dict(carry);
     let saved = |tensor: &Tensor<A::InnerBackend, 1>| tensor.to_data().convert_dtype(moments.into());
-    for (name, moments) in &adam.moments {
+    for (name, moments) in &optimizer.moments {
         dict.insert(format!("adam.m.{name}"), saved(&moments.m));
-        dict.insert(format!("adam.v.{name}"), saved(&moments.v));
+        if let Some(v) = &moments.v {
+            dict.insert(format!("adam.v.{name}"), saved(v));
+        }
     }
     write(TRAIN, &weights::encode_safetensors(&partial.join(TRAIN), &dict, Default::default())?)?;
     let state = TrainState {
@@ -241,7 +251,8 @@ fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
         step,
         recipe: recipe.to_owned(),
         sampler,
-        updates: adam.moments.iter().map(|(name, m)| (name.clone(), m.step)).collect(),
+        progress: progress.clone(),
+        updates: optimizer.moments.iter().map(|(name, m)| (name.clone(), m.step)).collect(),
         sha256,
     };
     let path = partial.join(STATE);
@@ -346,7 +357,7 @@ fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
 pub struct Loaded<A: HrmAutodiffBackend, S> {
     /// The model.
     pub model: Hrm<A>,
-    /// Moments of both kinds, by parameter.
+    /// What the optimizer remembers, by parameter.
     pub moments: BTreeMap<String, Moments<A::InnerBackend>>,
     /// The averaged weights by parameter, if the run keeps them.
     pub ema: Option<BTreeMap<String, Tensor<A::InnerBackend, 1>>>,
@@ -436,15 +447,16 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
         false => None,
     };
     let (mut dict, _) = weights::read_safetensors(&path.join(TRAIN))?;
-    let mut take = |key: &str| dict.remove(key).ok_or_else(|| damaged(format!("{TRAIN} lacks {key}")));
     let mut moments = BTreeMap::new();
     for (name, step) in &state.updates {
-        let mut moment = |kind: &str| -> Result<Tensor<A::InnerBackend, 1>, CheckpointError> {
-            let data = take(&format!("adam.{kind}.{name}"))?.convert_dtype(DType::F32);
-            Ok(Tensor::from_data(data, device))
+        let mut moment = |kind: &str| {
+            let data = dict.remove(&format!("adam.{kind}.{name}"))?.convert_dtype(DType::F32);
+            Some(Tensor::from_data(data, device))
         };
-        moments.insert(name.clone(), Moments { step: *step, m: moment("m")?, v: moment("v")? });
+        let m = moment("m").ok_or_else(|| damaged(format!("{TRAIN} lacks the first moment of {name}")))?;
+        moments.insert(name.clone(), Moments { step: *step, m, v: moment("v") });
     }
+    let take = |key: &str| dict.remove(key).ok_or_else(|| damaged(format!("{TRAIN} lacks {key}")));
     let carry = load_carry(model.config(), device, take)?;
     Ok(Loaded { model, moments, ema, carry, state })
 }

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hrm_data::task::Family;
 use hrm_model::{
     Cycles, ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind,
     loss::{LossKind, LossSettings},
@@ -16,7 +17,8 @@ use toml::{Table, Value};
 
 use crate::{
     curriculum::{self, Stage},
-    optim::Decay,
+    optim::{AdamConfig, Decay, MuonConfig, ParamGroup, Rule},
+    selection::BestMetric,
 };
 
 /// A complete description of a training run. In every numeric field that says so, 0 means "off".
@@ -37,60 +39,233 @@ pub struct Recipe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DataSource {
-    /// Made on the spot from the seed.
+    /// Made on the spot from the seed: all tasks but ARC.
     Generate,
-    /// A CSV of `source,question,answer,rating`, plain or gzipped.
+    /// Sudoku and mazes: CSV of `source,question,answer,rating`, plain or gzipped.
     Csv,
+    /// Killer, Samurai, queens: text, one puzzle a line.
+    Text,
+    /// ARC: a folder of JSON files, or one JSON file of tasks by name, plain or gzipped.
+    Json,
     /// A folder in the reference's format.
     Dataset,
+}
+
+impl DataSource {
+    /// As recipes write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Generate => "generate",
+            Self::Csv => "csv",
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Dataset => "dataset",
+        }
+    }
+
+    /// What a task can be read from.
+    pub const fn of(task: Family) -> &'static [Self] {
+        match task {
+            Family::Sudoku | Family::Maze => &[Self::Generate, Self::Csv, Self::Dataset],
+            Family::Killer | Family::Samurai | Family::Queens => &[Self::Generate, Self::Text, Self::Dataset],
+            Family::Arc => &[Self::Json, Self::Dataset],
+        }
+    }
+}
+
+/// How mazes are generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MazeKind {
+    /// As Maze-Hard: independent walls, ends at least `min_path` moves apart.
+    Hard,
+    /// As Maze-Unique: corridors with exactly one path, of `min_path` to `max_path` moves.
+    Unique,
+    /// Half of each.
+    Mixed,
+}
+
+/// What to do about test puzzles that training puzzles give away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLeak {
+    /// Stop with an error.
+    Refuse,
+    /// Leave the training puzzles out.
+    Drop,
+    /// Train on them all the same, as published results did.
+    Allow,
 }
 
 /// Section `[data]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
+    /// What is trained: `sudoku`, `maze`, `arc`, `killer`, `samurai` or `queens`.
+    pub task: Family,
     /// Kind of source.
     pub source: DataSource,
-    /// `csv`: the training file; `dataset`: the folder.
+    /// `csv`, `text`, `json`: the training puzzles; `dataset`: the folder. ARC without one trains on the demonstrations of
+    /// the evaluation tasks only.
     pub path: String,
-    /// `csv`: the file to evaluate on; empty to hold out `test_examples` of the training file.
+    /// The puzzles to evaluate on; if empty, `csv` and `text` hold out `test_examples` of the training file, `dataset` takes
+    /// the folder `test`. ARC needs one: the evaluation tasks.
     pub test_path: String,
-    /// Rows of a Sudoku box.
+    /// Further training puzzles: Sudoku CSV files of other difficulty, further ARC tasks.
+    pub extra_paths: Vec<String>,
+    /// The share of training rows that comes from each of `extra_paths`, above 0 and together below 1; the rest comes from
+    /// `path`. Without shares, every puzzle of every file is as frequent as any other. Sudoku only.
+    pub extra_shares: Vec<f64>,
+    /// Sudoku: the share of training rows in which a random number of blanks, drawn uniformly, is filled in from the
+    /// solution, anew each time.
+    pub hint_prob: f64,
+    /// Rows of a Sudoku or Killer box.
     pub box_rows: usize,
-    /// Columns of a Sudoku box.
+    /// Columns of a Sudoku or Killer box.
     pub box_cols: usize,
+    /// Rows of a maze, or of the queens' board.
+    pub grid_rows: usize,
+    /// Columns of a maze, or of the queens' board.
+    pub grid_cols: usize,
     /// Puzzles to train on; 0 for all of the file.
     pub train_examples: usize,
     /// Puzzles to evaluate on; 0 for all of the file.
     pub test_examples: usize,
-    /// `generate`: fewest givens; 0 for minimal puzzles.
+    /// `generate`, Sudoku and Samurai: fewest givens; 0 for minimal puzzles.
     pub min_clues: usize,
-    /// `generate`: most givens; 0 for minimal puzzles.
+    /// `generate`, Sudoku and Samurai: most givens; 0 for minimal puzzles.
     pub max_clues: usize,
-    /// `csv`: puzzles rated lower are left out.
+    /// `generate`, mazes: their kind.
+    pub maze_kind: MazeKind,
+    /// `generate`, mazes: fewest moves from start to goal.
+    pub min_path: usize,
+    /// `generate`, mazes with one path: most moves from start to goal.
+    pub max_path: usize,
+    /// `csv`, Sudoku: puzzles of `path` rated lower are left out.
     pub min_rating: u32,
-    /// Seed of generation and of subset draws.
+    /// ARC: augmentations of each task, the task itself not counted.
+    pub augmentations: usize,
+    /// ARC: whether the demonstrations of the evaluation tasks are trained on.
+    pub evaluation_demonstrations: bool,
+    /// ARC: how many augmentations of each test vote, the test itself first; 0 for all.
+    pub votes: usize,
+    /// What to do if training puzzles give test puzzles away: `refuse`, `drop` or `allow`.
+    pub on_leak: OnLeak,
+    /// Seed of generation, of subset draws, and of the list of ARC augmentations.
     pub seed: u64,
-    /// Whether training applies a random symmetry to each puzzle each time.
+    /// Whether training applies a random symmetry to each puzzle each time. ARC always does, as `augmentations` says.
     pub augment: bool,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
+            task: Family::Sudoku,
             source: DataSource::Generate,
             path: String::new(),
             test_path: String::new(),
+            extra_paths: Vec::new(),
+            extra_shares: Vec::new(),
+            hint_prob: 0.0,
             box_rows: 3,
             box_cols: 3,
+            grid_rows: 30,
+            grid_cols: 30,
             train_examples: 1000,
             test_examples: 500,
             min_clues: 0,
             max_clues: 0,
+            maze_kind: MazeKind::Hard,
+            min_path: 109,
+            max_path: 140,
             min_rating: 0,
+            augmentations: 1000,
+            evaluation_demonstrations: true,
+            votes: 0,
+            on_leak: OnLeak::Refuse,
             seed: 42,
             augment: true,
         }
+    }
+}
+
+impl DataConfig {
+    /// The key at fault, its value, and what would be valid. Options that the task would ignore are at fault too.
+    fn validate(&self) -> Result<(), (&'static str, String, String)> {
+        let Self { task, source, .. } = *self;
+        let fail = |key, got: &dyn ToString, expected: &str| Err((key, got.to_string(), expected.to_owned()));
+        let sources = DataSource::of(task);
+        if !sources.contains(&source) {
+            let names: Vec<&str> = sources.iter().map(|source| source.name()).collect();
+            return fail("data.source", &source.name(), &format!("one of {} for {task}", names.join(", ")));
+        }
+        let quoted = |text: &str| format!("{text:?}");
+        let path_is_optional = source == DataSource::Generate || source == DataSource::Json;
+        if self.path.is_empty() && !path_is_optional {
+            return fail("data.path", &"\"\"", "the file or folder with the training puzzles");
+        }
+        if source == DataSource::Generate && !(self.path.is_empty() && self.test_path.is_empty()) {
+            let (key, path) = if self.path.is_empty() {
+                ("data.test_path", &self.test_path)
+            } else {
+                ("data.path", &self.path)
+            };
+            return fail(
+                key,
+                &quoted(path),
+                "no file with data.source = \"generate\"; another source reads one",
+            );
+        }
+        if source == DataSource::Json {
+            if self.test_path.is_empty() {
+                return fail("data.test_path", &"\"\"", "the file or folder with the evaluation tasks");
+            }
+            let trains =
+                !self.path.is_empty() || !self.extra_paths.is_empty() || self.evaluation_demonstrations;
+            if !trains {
+                let expected =
+                    "the training tasks, or data.evaluation_demonstrations = true to train on those alone";
+                return fail("data.path", &"\"\"", expected);
+            }
+        }
+        let extra_is_read = source == DataSource::Json || (task, source) == (Family::Sudoku, DataSource::Csv);
+        if !self.extra_paths.is_empty() && !extra_is_read {
+            let got = format!("{:?}", self.extra_paths);
+            return fail("data.extra_paths", &got, "none but for Sudoku from csv and ARC from json");
+        }
+        let shares = &self.extra_shares;
+        if !shares.is_empty() {
+            let sum: f64 = shares.iter().sum();
+            let in_range = shares.iter().all(|share| *share > 0.0 && *share < 1.0) && sum < 1.0;
+            if task != Family::Sudoku || shares.len() != self.extra_paths.len() || !in_range {
+                let files = self.extra_paths.len();
+                let expected = format!(
+                    "for Sudoku, one share for each of data.extra_paths ({files}), above 0 and together below 1"
+                );
+                return fail("data.extra_shares", &format!("{shares:?}"), &expected);
+            }
+        }
+        if !(0.0..=1.0).contains(&self.hint_prob) || (self.hint_prob > 0.0 && task != Family::Sudoku) {
+            return fail(
+                "data.hint_prob",
+                &self.hint_prob,
+                "a probability from 0 to 1, and 0 but for Sudoku",
+            );
+        }
+        if task == Family::Queens && self.grid_rows != self.grid_cols {
+            return fail(
+                "data.grid_cols",
+                &self.grid_cols,
+                "as many columns as rows (data.grid_rows) for queens",
+            );
+        }
+        if source == DataSource::Generate && self.train_examples == 0 {
+            return fail("data.train_examples", &0, "at least 1 with data.source = \"generate\"");
+        }
+        if source == DataSource::Generate && self.test_examples == 0 {
+            return fail("data.test_examples", &0, "at least 1 with data.source = \"generate\"");
+        }
+        Ok(())
     }
 }
 
@@ -210,6 +385,85 @@ impl From<MatmulPrecision> for hrm_backend::MatmulPrecision {
     }
 }
 
+/// Which update rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// The paper's, see [`AdamConfig::adam_atan2`].
+    AdamAtan2,
+    /// See [`AdamConfig::adam_w`].
+    Adamw,
+    /// See [`MuonConfig`]: for the matrices of the blocks; everything else is updated by AdamW.
+    Muon,
+}
+
+/// An entry of `train.groups`: `{ params = "lm_head.*", lr = 1e-4, weight_decay = 0.0 }`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// Names of parameters as `hrm inspect params` prints them; `*` stands for any text.
+    pub params: String,
+    /// By default that of the recipe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<OptimizerKind>,
+    /// Base learning rate, by default that of the recipe for this optimizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// By default that of the recipe for this optimizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+}
+
+/// Names of the matrices that `train.optimizer = "muon"` means.
+const BLOCK_MATRICES: &str = "*_level.layers.*.weight";
+
+impl TrainConfig {
+    /// The groups that the optimizer works with, in order of precedence; the last one fits every parameter.
+    pub fn param_groups(&self) -> Vec<ParamGroup> {
+        let fallback = match self.optimizer {
+            OptimizerKind::Muon => OptimizerKind::Adamw,
+            kind => kind,
+        };
+        let mut groups: Vec<ParamGroup> = self.groups.iter().map(|group| self.group(group)).collect();
+        let whole = |params: &str, optimizer| GroupConfig {
+            params: params.to_owned(),
+            optimizer: Some(optimizer),
+            lr: None,
+            weight_decay: None,
+        };
+        if self.optimizer == OptimizerKind::Muon {
+            groups.push(self.group(&whole(BLOCK_MATRICES, OptimizerKind::Muon)));
+        }
+        groups.push(self.group(&whole("*", fallback)));
+        groups
+    }
+
+    fn group(&self, group: &GroupConfig) -> ParamGroup {
+        let kind = group.optimizer.unwrap_or(self.optimizer);
+        let adam = AdamConfig {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            weight_decay: group.weight_decay.unwrap_or(self.weight_decay),
+        };
+        let (rule, base) = match kind {
+            OptimizerKind::AdamAtan2 => (Rule::AdamAtan2(adam), self.lr),
+            OptimizerKind::Adamw => (Rule::AdamW(adam), self.lr),
+            OptimizerKind::Muon => {
+                let muon = MuonConfig {
+                    momentum: self.muon_momentum,
+                    ns_steps: self.muon_ns_steps,
+                    weight_decay: group.weight_decay.unwrap_or(self.muon_weight_decay),
+                };
+                (Rule::Muon(muon), self.muon_lr)
+            }
+        };
+        let lr = group.lr.unwrap_or(base);
+        // A base rate of 0 switches training off, whatever the groups say.
+        let lr_scale = if self.lr > 0.0 { lr / self.lr } else { 0.0 };
+        ParamGroup { params: group.params.clone(), rule, lr_scale }
+    }
+}
+
 /// Section `[train]`. Defaults are the paper's for Sudoku-Extreme.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -240,6 +494,18 @@ pub struct TrainConfig {
     pub beta2: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
+    /// How parameters are updated, but for those that `groups` name.
+    pub optimizer: OptimizerKind,
+    /// `muon`: base learning rate of the blocks' matrices.
+    pub muon_lr: f64,
+    /// `muon`: decay of the momentum.
+    pub muon_momentum: f64,
+    /// `muon`: Newton-Schulz iterations.
+    pub muon_ns_steps: usize,
+    /// `muon`: decoupled weight decay of the blocks' matrices.
+    pub muon_weight_decay: f64,
+    /// Parameters that are updated in another way, by name; the first entry that fits counts.
+    pub groups: Vec<GroupConfig>,
     /// Base learning rate of the puzzle embedding.
     pub puzzle_emb_lr: f64,
     /// Weight decay of the puzzle embedding.
@@ -261,6 +527,11 @@ pub struct TrainConfig {
     pub ema: f64,
     /// The step whose weights are the first average; 0 for the initial weights.
     pub ema_start: u64,
+    /// Steps in a row with a loss or gradients that are not finite, each of which is skipped, after which the run stops; 0
+    /// for never.
+    pub max_bad_steps: u64,
+    /// Evaluations in a row that are no better than the best, by `eval.best_metric`, after which the run stops; 0 for never.
+    pub early_stop_patience: u64,
     /// Operands of matrix products on the CPU: exact, or rounded to bfloat16, which is several times faster on
     /// processors with AMX.
     pub matmul_precision: MatmulPrecision,
@@ -305,6 +576,12 @@ impl Default for TrainConfig {
             beta1: 0.9,
             beta2: 0.95,
             weight_decay: 1.0,
+            optimizer: OptimizerKind::AdamAtan2,
+            muon_lr: 0.02,
+            muon_momentum: 0.95,
+            muon_ns_steps: 5,
+            muon_weight_decay: 0.0,
+            groups: Vec::new(),
             puzzle_emb_lr: 7e-5,
             puzzle_emb_weight_decay: 1.0,
             loss: LossKind::Stablemax,
@@ -315,6 +592,8 @@ impl Default for TrainConfig {
             grad_clip: 0.0,
             ema: 0.0,
             ema_start: 0,
+            max_bad_steps: 10,
+            early_stop_patience: 0,
             matmul_precision: MatmulPrecision::F32,
             log_interval: 1,
             checkpoint_interval: 1000,
@@ -335,11 +614,13 @@ pub struct EvalConfig {
     pub batch_size: usize,
     /// Puzzles to evaluate on during training; 0 for all.
     pub limit: usize,
+    /// What makes a checkpoint the best: `exact_accuracy`, `token_accuracy` or `lm_loss` of an evaluation.
+    pub best_metric: BestMetric,
 }
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { interval: 1000, batch_size: 64, limit: 0 }
+        Self { interval: 1000, batch_size: 64, limit: 0, best_metric: BestMetric::ExactAccuracy }
     }
 }
 
@@ -548,19 +829,28 @@ impl ResolvedRecipe {
             ("eval.batch_size", eval.batch_size as u64),
             ("data.box_rows", data.box_rows as u64),
             ("data.box_cols", data.box_cols as u64),
+            ("data.grid_rows", data.grid_rows as u64),
+            ("data.grid_cols", data.grid_cols as u64),
         ] {
             if value == 0 {
                 return error(key, value.to_string(), "at least 1");
             }
         }
-        for (key, value) in [("train.lr", train.lr), ("train.puzzle_emb_lr", train.puzzle_emb_lr)] {
+        for (key, value) in [
+            ("train.lr", train.lr),
+            ("train.puzzle_emb_lr", train.puzzle_emb_lr),
+            ("train.muon_lr", train.muon_lr),
+        ] {
             if !(value >= 0.0 && value.is_finite()) {
                 return error(key, value.to_string(), "a learning rate of 0 or more");
             }
         }
-        for (key, value) in
-            [("train.beta1", train.beta1), ("train.beta2", train.beta2), ("train.ema", train.ema)]
-        {
+        for (key, value) in [
+            ("train.beta1", train.beta1),
+            ("train.beta2", train.beta2),
+            ("train.muon_momentum", train.muon_momentum),
+            ("train.ema", train.ema),
+        ] {
             if !(0.0..1.0).contains(&value) {
                 return error(key, value.to_string(), "a decay from 0 to below 1");
             }
@@ -616,6 +906,10 @@ impl ResolvedRecipe {
             let expected = "0, or a rate in train.ema";
             return error("train.ema_start", train.ema_start.to_string(), expected);
         }
+        if train.early_stop_patience > 0 && eval.interval == 0 {
+            let expected = "0, or an eval.interval: only evaluations can tell";
+            return error("train.early_stop_patience", train.early_stop_patience.to_string(), expected);
+        }
         let curriculum = || format!("{:?}", train.curriculum);
         if !train.curriculum.is_empty() && model.recurrence == RecurrenceKind::Transformer {
             let expected = "[]: model.recurrence = \"transformer\" has no cycles";
@@ -625,12 +919,22 @@ impl ResolvedRecipe {
         if let Some(expected) = curriculum::problem(&train.curriculum, full) {
             return error("train.curriculum", curriculum(), &expected);
         }
+        for group in &train.groups {
+            let lr = group.lr.unwrap_or_default();
+            if !(lr >= 0.0 && lr.is_finite()) {
+                let expected = "a learning rate of 0 or more";
+                return error(
+                    "train.groups",
+                    format!("{{ params = {:?}, lr = {lr} }}", group.params),
+                    expected,
+                );
+            }
+        }
         if train.max_steps == 0 && train.epochs == 0 {
             return error("train.epochs", "0".to_owned(), "at least 1, or train.max_steps");
         }
-        if data.source != DataSource::Generate && data.path.is_empty() {
-            let expected = "the file or folder with the training puzzles";
-            return error("data.path", "\"\"".to_owned(), expected);
+        if let Err((key, got, expected)) = data.validate() {
+            return error(key, got, &expected);
         }
         if let Err(hrm_model::ModelError::Config { field, got, expected }) = model.resolve(2, 1, 1).validate()
         {

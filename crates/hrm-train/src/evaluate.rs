@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use hrm_backend::HrmBackend;
-use hrm_data::dataset::EvalBatches;
+use hrm_data::dataset::Batch;
 use hrm_model::{
     Hrm,
     act::PuzzleBatch,
@@ -13,7 +13,7 @@ use hrm_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    data,
+    data::{self, Evaluation, TaskScores},
     distributed::{CollectiveError, Team},
 };
 
@@ -34,29 +34,33 @@ pub struct EvalReport {
     pub q_halt_accuracy: f64,
     /// Mean number of segments.
     pub mean_steps: f64,
+    /// How good the answers are by the rules of the task, whatever the labels say.
+    #[serde(flatten)]
+    pub task: TaskScores,
     /// Wall-clock seconds.
     pub seconds: f64,
 }
 
-/// Runs `model` for `max_steps` segments on every batch.
+/// Runs `model` for `max_steps` segments on every batch of `puzzles`.
 pub fn evaluate<B: HrmBackend>(
     model: &Hrm<B>,
-    batches: EvalBatches,
+    puzzles: Evaluation,
     loss: LossKind,
     max_steps: usize,
     device: &B::Device,
 ) -> EvalReport {
-    evaluate_in_team(model, batches, loss, max_steps, device, &Team::alone(device.clone()))
+    evaluate_in_team(model, puzzles, loss, max_steps, device, &Team::alone(device.clone()))
         .unwrap_or_else(|error| unreachable!("nobody to lose: {error}"))
 }
 
-/// [`evaluate`] by several workers, each on its rows of every batch. All get the whole report.
+/// [`evaluate`] by several workers, each on its rows of every batch. The answers are gathered, so that all judge them by
+/// the rules of the task and have the whole report.
 ///
 /// # Errors
 /// If a worker is lost.
 pub fn evaluate_in_team<B: HrmBackend>(
     model: &Hrm<B>,
-    batches: EvalBatches,
+    mut puzzles: Evaluation,
     loss: LossKind,
     max_steps: usize,
     device: &B::Device,
@@ -64,33 +68,27 @@ pub fn evaluate_in_team<B: HrmBackend>(
 ) -> Result<EvalReport, CollectiveError> {
     let start = Instant::now();
     let mut sum = Metrics::default();
-    for batch in batches {
-        let own = team.rows(batch.batch.rows);
+    while let Some(rows) = puzzles.next() {
+        let (all, valid) = (rows.batch.rows, rows.valid_rows);
+        let own = team.rows(all);
+        let share = rows.batch.slice(own.clone());
         // The rows that only fill up the last batch do not count.
-        let valid = batch.valid_rows.clamp(own.start, own.end) - own.start;
-        let share = (valid > 0 && max_steps > 0).then(|| {
-            let batch: PuzzleBatch<B> = data::to_device(&batch.batch.slice(own), device);
-            let labels = batch.labels.clone().narrow(0, 0, valid);
-            let mut carry = model.empty_carry(batch.labels.dims()[0]).admit(model, batch);
-            let mut last = None;
-            for _ in 0..max_steps {
-                let (next, output) = model.segment(carry);
-                carry = next;
-                last = Some(output);
+        let own_valid = valid.clamp(own.start, own.end) - own.start;
+        let (metrics, predictions, q_halt) = match own.is_empty() || max_steps == 0 {
+            true => {
+                let none = Tensor::zeros([own.len(), rows.batch.seq_len], device);
+                (Tensor::zeros([Metrics::VALUES], device), none, Tensor::zeros([own.len()], device))
             }
-            let mut output = last.expect("at least one segment");
-            output.logits = output.logits.narrow(0, 0, valid);
-            output.q_halt = output.q_halt.narrow(0, 0, valid);
-            output.q_continue = output.q_continue.narrow(0, 0, valid);
-            let steps = carry.steps.narrow(0, 0, valid);
-            let correctness = Correctness::new(output.predictions(), labels.clone());
-            let act_loss = loss::act_loss(loss, &output, labels, &correctness, None);
-            let all = steps.clone().greater_equal_elem(0);
-            Metrics::tensor(&act_loss, &correctness, output.q_halt, all, steps)
-        });
-        let share = share.unwrap_or_else(|| Tensor::<B, 1>::zeros([Metrics::VALUES], device));
-        let metrics = team.sum(vec![share])?.remove(0);
-        sum += Metrics::from_values(&metrics.into_data().iter::<f64>().collect::<Vec<_>>());
+            false => answer(model, &share, own_valid, loss, max_steps, device),
+        };
+        let parts = vec![metrics, team.in_place(predictions, all), team.in_place(q_halt, all)];
+        let mut parts = team.sum(parts)?.into_iter().map(|part| part.into_data());
+        let mut next = || parts.next().expect("as many sums as summands");
+        sum += Metrics::from_values(&next().iter::<f64>().collect::<Vec<_>>());
+        if max_steps > 0 {
+            let answers = next().iter::<i64>().take(valid * rows.batch.seq_len).map(token).collect::<Vec<_>>();
+            puzzles.judge(&rows, &answers, &next().iter::<f32>().take(valid).collect::<Vec<_>>());
+        }
     }
     let count = sum.count.max(1.0);
     Ok(EvalReport {
@@ -101,6 +99,46 @@ pub fn evaluate_in_team<B: HrmBackend>(
         exact_accuracy: sum.exact_accuracy / count,
         q_halt_accuracy: sum.q_halt_accuracy / count,
         mean_steps: sum.steps / count,
+        task: puzzles.scores(),
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// The metrics of the first `valid` rows after `max_steps` segments, and the answer and `q_halt` of every row.
+///
+/// # Shapes
+/// - output: `[sums]`, `[rows, seq_len]` (tokens as floats), `[rows]`
+fn answer<B: HrmBackend>(
+    model: &Hrm<B>,
+    rows: &Batch,
+    valid: usize,
+    loss: LossKind,
+    max_steps: usize,
+    device: &B::Device,
+) -> (Tensor<B, 1>, Tensor<B, 2>, Tensor<B, 1>) {
+    let batch: PuzzleBatch<B> = data::to_device(rows, device);
+    let labels = batch.labels.clone();
+    let (mut carry, mut output) = model.segment(model.empty_carry(rows.rows).admit(model, batch));
+    for _ in 1..max_steps {
+        (carry, output) = model.segment(carry);
+    }
+    let (predictions, q_halt) = (output.predictions(), output.q_halt.clone());
+    if valid == 0 {
+        return (Tensor::zeros([Metrics::VALUES], device), predictions.float(), q_halt);
+    }
+    output.logits = output.logits.narrow(0, 0, valid);
+    output.q_halt = output.q_halt.narrow(0, 0, valid);
+    output.q_continue = output.q_continue.narrow(0, 0, valid);
+    let labels = labels.narrow(0, 0, valid);
+    let steps = carry.steps.narrow(0, 0, valid);
+    let correctness = Correctness::new(predictions.clone().narrow(0, 0, valid), labels.clone());
+    let act_loss = loss::act_loss(loss, &output, labels, &correctness, None);
+    let all = steps.clone().greater_equal_elem(0);
+    let metrics = Metrics::tensor(&act_loss, &correctness, output.q_halt, all, steps);
+    (metrics, predictions.float(), q_halt)
+}
+
+/// Tokens are below the vocabulary size, which the dataset format bounds by 256.
+fn token(token: i64) -> u8 {
+    u8::try_from(token).unwrap_or(u8::MAX)
 }

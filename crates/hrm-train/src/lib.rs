@@ -14,5 +14,8 @@ pub mod gradients;
 pub mod infer;
 pub mod optim;
 pub mod run;
+pub mod safety;
+pub mod selection;
 pub mod step;
 pub mod trainer;
+pub mod watch;

@@ -184,6 +184,11 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
+    /// Where states of steps that went wrong go.
+    pub fn diagnostics(&self) -> PathBuf {
+        self.path.join("diagnostics")
+    }
+
     /// Appends a row to `metrics.jsonl`, and its numbers to the event file.
     ///
     /// # Errors

@@ -8,13 +8,14 @@ use hrm_backend::HrmAutodiffBackend;
 use hrm_model::{
     Cycles, Hrm, SegmentOutput,
     act::{self, Carry, PuzzleBatch},
+    diagnose::finite,
     loss::{self, Correctness, LossKind, LossSettings, Metrics},
 };
 
 use crate::{
     accumulate,
     gradients::Gradients,
-    optim::{AdamAtan2, SignSgd},
+    optim::{Optimizer, SignSgd},
 };
 
 /// What a step needs besides the model, the carry and the data.
@@ -56,7 +57,7 @@ impl StepSettings {
 pub struct StepOutput<A: HrmAutodiffBackend> {
     /// To be passed to the next step.
     pub carry: Carry<A::InnerBackend>,
-    /// Sums over the batch, see [`Metrics::from_values`], `[9]`.
+    /// Sums over the batch, see [`Metrics::from_values`], `[10]`.
     pub metrics: Tensor<A::InnerBackend, 1>,
     /// Logits and Q values of the segment.
     pub output: SegmentOutput<A::InnerBackend>,
@@ -118,6 +119,8 @@ pub fn gradients<A: HrmAutodiffBackend>(
     let target = q_continue_target.clone().map(Tensor::from_inner);
     let act_loss = loss::act_loss(settings.loss, &output, Tensor::from_inner(labels), &correctness, target);
     let total = act_loss.total(Tensor::from_inner(steps.clone()));
+    // Such a sequence would not recover: its slot takes a new puzzle.
+    let halted = halted.bool_or(finite(act_loss.lm.clone().inner()).bool_not());
     let metrics = Metrics::tensor(
         &act_loss,
         &correctness,
@@ -136,12 +139,12 @@ pub fn gradients<A: HrmAutodiffBackend>(
     )
 }
 
-/// Both optimizers: AdamATan2 on the parameters, sparse SignSGD on the puzzle embedding.
+/// Both optimizers: the dense one on the parameters, sparse SignSGD on the puzzle embedding.
 pub fn apply_gradients<A: HrmAutodiffBackend>(
     mut model: Hrm<A>,
     grads: StepGradients<A>,
     identifiers: Tensor<A::InnerBackend, 1, Int>,
-    adam: &mut AdamAtan2<A::InnerBackend>,
+    optimizer: &mut Optimizer<A::InnerBackend>,
     sign_sgd: SignSgd,
     settings: &StepSettings,
 ) -> Hrm<A> {
@@ -155,7 +158,7 @@ pub fn apply_gradients<A: HrmAutodiffBackend>(
         None => grads.model,
         Some(max_norm) => grads.model.clip(max_norm),
     };
-    adam.step(settings.lr, model, grads)
+    optimizer.step(settings.lr, model, grads)
 }
 
 /// One step: [`gradients`], then [`apply_gradients`].
@@ -164,7 +167,7 @@ pub fn train_step<A: HrmAutodiffBackend>(
     carry: Carry<A::InnerBackend>,
     batch: PuzzleBatch<A::InnerBackend>,
     min_steps: Option<Tensor<A::InnerBackend, 1, Int>>,
-    adam: &mut AdamAtan2<A::InnerBackend>,
+    optimizer: &mut Optimizer<A::InnerBackend>,
     sign_sgd: SignSgd,
     settings: &StepSettings,
 ) -> (Hrm<A>, StepOutput<A>)
@@ -173,6 +176,6 @@ where
 {
     let (output, grads) = gradients(&model, carry, batch, min_steps, settings);
     let identifiers = output.carry.batch.puzzle_identifiers.clone();
-    let model = apply_gradients(model, grads, identifiers, adam, sign_sgd, settings);
+    let model = apply_gradients(model, grads, identifiers, optimizer, sign_sgd, settings);
     (model, output)
 }

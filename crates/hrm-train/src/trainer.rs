@@ -1,5 +1,8 @@
 //! The training loop: data, steps, metrics, evaluation, checkpoints, resumption.
 
+mod pending;
+mod supervision;
+
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
@@ -11,9 +14,9 @@ use std::{
 };
 
 use burn::tensor::{Int, Tensor, TensorData};
-use hrm_backend::{HrmAutodiffBackend, HrmBackend};
-use hrm_data::dataset::{SamplerState, TrainSampler};
-use hrm_model::{Hrm, ModelConfig, ModelError, act::Carry, loss::Metrics};
+use hrm_backend::HrmAutodiffBackend;
+use hrm_data::dataset::{Batch, SamplerState};
+use hrm_model::{Hrm, ModelConfig, ModelError, act::Carry};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -21,15 +24,20 @@ use thiserror::Error;
 
 use crate::{
     checkpoint::{self, CheckpointError, Loaded, Retention, Snapshot},
-    config::{ConfigError, Recipe, ResolvedRecipe},
+    config::{ConfigError, MatmulPrecision, Recipe, ResolvedRecipe},
     curriculum,
-    data::{self, DataError, TaskData},
+    data::{self, DataError, Sampler, TaskData},
     distributed::{CollectiveError, ShareOfStep, Team},
     evaluate::{EvalReport, evaluate, evaluate_in_team},
-    optim::{AdamAtan2, AdamAtan2Config, Ema, Schedule, SignSgd, total_steps, trained_weights},
+    optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
     run::{RunDir, RunError},
+    safety::{self, Guard, Vitals},
     step::{self, StepSettings},
 };
+
+use pending::{Pending, PendingStep};
+use supervision::Evidence;
+pub use supervision::Progress;
 
 /// What to train and where.
 #[derive(Debug)]
@@ -45,8 +53,10 @@ pub struct TrainOptions {
 }
 
 /// What may differ when a run is resumed: values that do not change what the remaining steps compute.
-pub const RESUMABLE_CHANGES: [&str; 9] = [
+pub const RESUMABLE_CHANGES: [&str; 11] = [
     "train.stop_after",
+    "train.max_bad_steps",
+    "train.early_stop_patience",
     "train.log_interval",
     "train.checkpoint_interval",
     "train.keep_checkpoints",
@@ -83,9 +93,17 @@ pub struct StepReport {
     /// For which share the sign of `q_halt` tells exactness.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub q_halt_accuracy: Option<f64>,
+    /// Mean chance of being right that `q_halt` promises.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q_halt: Option<f64>,
     /// Mean number of segments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_steps: Option<f64>,
+    /// Euclidean norm of the gradient, before clipping.
+    pub grad_norm: f64,
+    /// Whether loss or gradient was not finite, so that the step changed nothing.
+    #[serde(skip_serializing_if = "is_false")]
+    pub skipped: bool,
     /// Learning rate.
     pub lr: f64,
     /// Learning rate of the puzzle embedding.
@@ -94,6 +112,10 @@ pub struct StepReport {
     pub examples_per_second: f64,
     /// Seconds since this process started the run.
     pub seconds: f64,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// One row of `metrics.jsonl` about evaluation.
@@ -144,6 +166,8 @@ impl Observer for () {}
 pub enum Ending {
     /// All steps are done.
     Finished,
+    /// Evaluations got no better for `train.early_stop_patience` times.
+    EarlyStopped,
     /// At `train.stop_after`.
     StopAfter,
     /// Someone asked for it.
@@ -196,6 +220,21 @@ pub enum TrainError {
         before: String,
         /// The value asked for.
         now: String,
+    },
+    /// Too many bad steps in a row.
+    #[error("{advice}")]
+    Diverged {
+        /// What happened and what to do.
+        advice: String,
+    },
+    /// The backend does not heed the precision of matrix products.
+    #[error(
+        "train.matmul_precision = \"bf16\": {backend} does not heed it, only the CPU backend does; use \
+         model.forward_dtype = \"bf16\""
+    )]
+    MatmulPrecision {
+        /// The backend.
+        backend: String,
     },
     /// The backend lacks the forward type.
     #[error("model.forward_dtype = {dtype:?}: {backend} cannot compute in it; use f32")]
@@ -278,8 +317,8 @@ fn start<A: HrmAutodiffBackend>(
     Ok((data, run, trainer))
 }
 
-/// Runs some steps of a recipe and throws them away: GPU backends compile and tune their kernels for the recipe's
-/// shapes then, and keep the result on disk for the runs that follow. Gives the seconds of each step, and of one
+/// Runs some steps of a recipe and throws them away: GPU backends then time kernels for the recipe's shapes, and keep on disk
+/// which are fastest, for the runs that follow. Gives the seconds of each step, and of one
 /// evaluated batch at the end.
 ///
 /// # Errors
@@ -302,7 +341,7 @@ pub fn warm_up<A: HrmAutodiffBackend>(
         seconds.push(start.elapsed().as_secs_f64());
     }
     let inner = trainer.model().inner();
-    let batches = data.eval_batches(eval.batch_size, eval.batch_size);
+    let batches = data.evaluation(eval.batch_size, eval.batch_size);
     let report = evaluate(&inner, batches, train.loss, inner.config().halt_max_steps, device);
     seconds.push(report.seconds);
     Ok(seconds)
@@ -354,17 +393,38 @@ fn resume_run<A: HrmAutodiffBackend>(
     Ok((run, trainer))
 }
 
+/// A group that names no parameter is a slip of the pen, not a wish.
+fn check_groups<A: HrmAutodiffBackend>(recipe: &ResolvedRecipe, model: &Hrm<A>) -> Result<(), ConfigError> {
+    let names: Vec<String> = trained_weights(model).into_keys().collect();
+    for group in &recipe.recipe.train.groups {
+        if !names.iter().any(|name| optim::matches(&group.params, name)) {
+            return Err(ConfigError::Value {
+                origin: recipe.origin("train.groups"),
+                key: "train.groups".to_owned(),
+                got: format!("{{ params = {:?} }}", group.params),
+                expected: format!("a pattern that fits a parameter: {}", names.join(", ")),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// The state of a run.
 struct Trainer<A: HrmAutodiffBackend> {
     recipe: ResolvedRecipe,
     /// Model and carry; a step takes them out, so that the optimizer may update in place what nobody else holds.
     state: Option<(Hrm<A>, Carry<A::InnerBackend>)>,
-    adam: AdamAtan2<A::InnerBackend>,
+    optimizer: Optimizer<A::InnerBackend>,
     sign_sgd: SignSgd,
     ema: Option<Ema<A::InnerBackend>>,
     schedule: Schedule,
-    sampler: TrainSampler,
+    sampler: Sampler,
     step: u64,
+    progress: Progress,
+    /// What the last bad step started from, why it was bad, and where its state was saved.
+    evidence: Option<Evidence<A>>,
+    why: String,
+    diagnostics: Option<PathBuf>,
     team: Team<A::InnerBackend>,
     /// Whether the workers have made sure that they train the same.
     agreed: bool,
@@ -377,7 +437,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         device: &A::Device,
         team: &Team<A::InnerBackend>,
     ) -> Result<Self, TrainError> {
-        let metadata = data.train.metadata();
+        let metadata = data.metadata();
         let config = recipe.recipe.model.resolve(
             metadata.vocab_size,
             metadata.seq_len,
@@ -386,8 +446,12 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         if !config.runs_on::<A>(device) {
             return Err(TrainError::Dtype { dtype: config.forward_dtype, backend: A::name(device) });
         }
+        if recipe.recipe.train.matmul_precision == MatmulPrecision::Bf16 && !A::HAS_MATMUL_PRECISION {
+            return Err(TrainError::MatmulPrecision { backend: A::name(device) });
+        }
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let model = config.init(&mut rng, device)?;
+        check_groups(&recipe, &model)?;
         let slots = team.rows(recipe.recipe.train.global_batch_size).len();
         let carry = model.inner().empty_carry(slots);
         let sampler = data.sampler(&recipe.recipe)?;
@@ -404,11 +468,12 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let sampler = data.sampler_from(&recipe.recipe, state.sampler)?;
         let carry = team.own_slots(carry);
         let mut trainer = Self::assemble(recipe, data, (model, carry), sampler, team)?;
-        trainer.adam.moments = moments;
+        trainer.optimizer.moments = moments;
         if let (Some(average), Some(weights)) = (&mut trainer.ema, ema) {
             average.weights = weights;
         }
         trainer.step = state.step;
+        trainer.progress = state.progress;
         Ok(trainer)
     }
 
@@ -416,11 +481,11 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         recipe: ResolvedRecipe,
         data: &TaskData,
         state: (Hrm<A>, Carry<A::InnerBackend>),
-        sampler: TrainSampler,
+        sampler: Sampler,
         team: &Team<A::InnerBackend>,
     ) -> Result<Self, TrainError> {
         let Recipe { train, .. } = &recipe.recipe;
-        let metadata = data.train.metadata();
+        let metadata = data.metadata();
         team.check(train.global_batch_size, train.accumulate, metadata.num_puzzle_identifiers)?;
         let total_steps = match train.max_steps {
             0 => total_steps(
@@ -431,11 +496,6 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             ),
             steps => steps,
         };
-        let adam = AdamAtan2::new(AdamAtan2Config {
-            beta1: train.beta1,
-            beta2: train.beta2,
-            weight_decay: train.weight_decay,
-        });
         Ok(Self {
             sign_sgd: SignSgd { weight_decay: train.puzzle_emb_weight_decay },
             schedule: Schedule {
@@ -446,10 +506,14 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             },
             ema: (train.ema > 0.0).then(|| Ema::new(train.ema, train.ema_start, &state.0)),
             state: Some(state),
-            adam,
+            optimizer: Optimizer::new(train.param_groups()),
             sampler,
             recipe,
             step: 0,
+            progress: Progress::default(),
+            evidence: None,
+            why: String::new(),
+            diagnostics: None,
             team: team.clone(),
             agreed: false,
         })
@@ -477,8 +541,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             parameters: self.model().parameter_table().parameters(),
             total_steps: total,
             first_step: self.step,
-            train_examples: data.train.examples(),
-            test_examples: data.test.examples(),
+            train_examples: data.train_examples(),
+            test_examples: data.test_examples(),
             batch_size: train.global_batch_size,
         };
         observer.on_start(&start);
@@ -501,30 +565,38 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
                 break Ending::Finished;
             }
             // Several workers stop after the same step: when all have read that one was asked to.
-            if if self.team.is_alone() { stop.load(Ordering::SeqCst) } else { pending.stop } {
+            if if self.team.is_alone() { stop.load(Ordering::SeqCst) } else { pending.asked_to_stop() } {
                 break Ending::Interrupted;
             }
             if train.stop_after > 0 && self.step >= train.stop_after {
                 break Ending::StopAfter;
             }
+            if self.has_stalled() {
+                break Ending::EarlyStopped;
+            }
             pending.add(self.one_step(stop)?);
             let step = self.step;
-            if due(train.log_interval, step) || due(train.checkpoint_interval, step) {
-                pending.flush(run, observer)?;
+            let saves = due(train.checkpoint_interval, step);
+            let evaluates = due(eval.interval, step) && step < total;
+            if due(train.log_interval, step) || saves || evaluates || pending.is_bad() {
+                self.report(&mut pending, run, observer)?;
             }
-            if due(eval.interval, step) && step < total {
-                pending.flush(run, observer)?;
-                last_eval = Some(self.evaluate(data, run, observer)?);
+            if evaluates {
+                let report = self.evaluate(data, run, observer)?;
+                saved = self.select(&report, run, observer)?.map(|path| (step, path)).or(saved);
+                last_eval = Some(report);
                 pending.restart_clock();
             }
-            if due(train.checkpoint_interval, step) {
+            if saves && saved.as_ref().is_none_or(|(saved, _)| *saved != step) {
                 saved = Some((step, self.save(run)?));
                 pending.restart_clock();
             }
         };
-        pending.flush(run, observer)?;
+        self.report(&mut pending, run, observer)?;
         if ending == Ending::Finished {
-            last_eval = Some(self.evaluate(data, run, observer)?);
+            let report = self.evaluate(data, run, observer)?;
+            saved = self.select(&report, run, observer)?.map(|path| (self.step, path)).or(saved);
+            last_eval = Some(report);
         }
         let checkpoint = match saved {
             Some((step, path)) if step == self.step => path,
@@ -541,28 +613,30 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         // The whole batch on every worker: drawing is cheap, and the sampler stands at the same place for all.
         let batch = self.sampler.next_batch();
         if !self.agreed {
-            self.team.agree("the recipe", hash(&self.recipe.differences(&ResolvedRecipe::from_recipe(Recipe::default()))))?;
-            self.team.agree("the step", self.step)?;
-            self.team.agree("the training data", hash(&(&batch.inputs, &batch.labels)))?;
-            self.agreed = true;
+            self.agree(&batch)?;
         }
         let batch = data::to_device(&batch.slice(self.team.rows(batch.rows)), &device);
         let min_steps = self.exploration(&device);
         let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
+        let guard = self.guard();
+        let evidence =
+            (guard == Guard::Read).then(|| Evidence { carry: carry.clone(), batch: batch.clone() });
         let (output, grads) = step::gradients(&model, carry, batch, min_steps, &settings);
-        let metrics = match self.team.is_alone() {
-            true => output.metrics,
-            false => {
-                let stop = f32::from(u8::from(stop.load(Ordering::SeqCst)));
-                let options = (&device, output.metrics.dtype());
-                Tensor::cat(vec![output.metrics, Tensor::full([1], stop, options)], 0)
-            }
+        let share = ShareOfStep {
+            metrics: output.metrics,
+            grads,
+            identifiers: output.carry.batch.puzzle_identifiers.clone(),
+            stop: Tensor::full([1], f32::from(u8::from(stop.load(Ordering::SeqCst))), &device),
         };
-        let identifiers = output.carry.batch.puzzle_identifiers.clone();
-        let share = ShareOfStep { metrics, grads, identifiers };
-        let ShareOfStep { metrics, grads, identifiers } = share.sum(&self.team, settings.global_batch)?;
-        let model =
-            step::apply_gradients(model, grads, identifiers, &mut self.adam, self.sign_sgd, &settings);
+        let ShareOfStep { metrics, grads, identifiers, stop } =
+            share.sum(&self.team, settings.global_batch)?;
+        let vitals = Vitals::of(&metrics, &grads);
+        let (model, signs) =
+            safety::guarded(model, &mut self.optimizer, &vitals, guard, |model, optimizer| {
+                step::apply_gradients(model, grads, identifiers, optimizer, self.sign_sgd, &settings)
+            });
+        let skipped = signs.map(|signs| !signs.finite());
+        self.evidence = evidence.filter(|_| skipped == Some(true));
         if let Some(ema) = &mut self.ema {
             ema.update(self.step, &model);
         }
@@ -573,7 +647,20 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             lr: settings.lr,
             puzzle_emb_lr: settings.puzzle_emb_lr,
             metrics,
+            vitals,
+            skipped,
+            stop,
         })
+    }
+
+    /// Makes sure before the first step that all workers train the same; `batch` is the whole one of that step.
+    fn agree(&mut self, batch: &Batch) -> Result<(), TrainError> {
+        let set = self.recipe.differences(&ResolvedRecipe::from_recipe(Recipe::default()));
+        self.team.agree("the recipe", hash(&set))?;
+        self.team.agree("the step", self.step)?;
+        self.team.agree("the training data", hash(&(&batch.inputs, &batch.labels, &batch.puzzle_identifiers)))?;
+        self.agreed = true;
+        Ok(())
     }
 
     /// What the recipe says about the step.
@@ -623,14 +710,20 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     ) -> Result<EvalReport, TrainError> {
         let Recipe { train, eval, .. } = &self.recipe.recipe;
         let inner = self.evaluated_model();
-        let batches = data.eval_batches(eval.batch_size, eval.limit);
+        let batches = data.evaluation(eval.batch_size, eval.limit);
         let device = self.model().device();
         let max_steps = inner.config().halt_max_steps;
         let report = evaluate_in_team(&inner, batches, train.loss, max_steps, &device, &self.team)?;
         let row = EvalRow { step: self.step, eval: report };
         run.metrics(&row)?;
+        let by_rules: String = report
+            .task
+            .rows()
+            .iter()
+            .map(|(name, share)| format!(", {name} {:.2} %", share * 100.0))
+            .collect();
         run.log(&format!(
-            "step {} evaluation: exact {:.2} %, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
+            "step {} evaluation: exact {:.2} %{by_rules}, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
             self.step,
             report.exact_accuracy * 100.0,
             report.token_accuracy * 100.0,
@@ -653,26 +746,33 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     }
 
     fn save(&self, run: &mut RunDir) -> Result<PathBuf, TrainError> {
+        self.save_to(&run.checkpoints(), run)
+    }
+
+    fn save_to(&self, folder: &Path, run: &mut RunDir) -> Result<PathBuf, TrainError> {
         let (model, carry) = self.state();
         // Workers that drifted apart would train on, each another model.
-        self.team.agree("the weights", fingerprint(model))?;
+        if !self.team.is_alone() {
+            self.team.agree("the weights", fingerprint(model))?;
+        }
         let carry = self.team.gather_carry(carry.clone())?;
         if !self.team.leads() {
-            return Ok(run.checkpoints().join(checkpoint::folder_name(self.step)));
+            return Ok(folder.join(checkpoint::folder_name(self.step)));
         }
         let train = &self.recipe.recipe.train;
         let snapshot = Snapshot {
             step: self.step,
             recipe: &self.recipe.to_toml(),
             model,
-            adam: &self.adam,
+            optimizer: &self.optimizer,
             ema: self.ema.as_ref(),
             carry: &carry,
             sampler: self.sampler.state(),
+            progress: &self.progress,
             moments: train.checkpoint_moments,
         };
         let retention = Retention { newest: train.keep_checkpoints, every: train.keep_every };
-        let path = checkpoint::save(&run.checkpoints(), snapshot, retention)?;
+        let path = checkpoint::save(folder, snapshot, retention)?;
         run.log(&format!("step {} checkpoint {}", self.step, path.display()))?;
         Ok(path)
     }
@@ -691,76 +791,4 @@ fn fingerprint<A: HrmAutodiffBackend>(model: &Hrm<A>) -> u64 {
         weight.into_data().as_bytes().hash(&mut hasher);
     }
     hasher.finish()
-}
-
-/// A step whose metrics are still on the device.
-struct PendingStep<B: HrmBackend> {
-    step: u64,
-    epoch: f64,
-    lr: f64,
-    puzzle_emb_lr: f64,
-    metrics: Tensor<B, 1>,
-}
-
-/// Steps to be read back together, so that the device is not waited for at each.
-struct Pending<B: HrmBackend> {
-    batch: usize,
-    steps: Vec<PendingStep<B>>,
-    start: Instant,
-    since: Instant,
-    /// Whether a worker was asked to stop, as far as read back.
-    stop: bool,
-}
-
-impl<B: HrmBackend> Pending<B> {
-    fn new(batch: usize) -> Self {
-        let now = Instant::now();
-        Self { batch, steps: Vec::new(), start: now, since: now, stop: false }
-    }
-
-    fn add(&mut self, step: PendingStep<B>) {
-        self.steps.push(step);
-    }
-
-    /// Leaves out what is not training from the throughput.
-    fn restart_clock(&mut self) {
-        self.since = Instant::now();
-    }
-
-    fn flush(&mut self, run: &mut RunDir, observer: &mut dyn Observer) -> Result<(), RunError> {
-        if self.steps.is_empty() {
-            return Ok(());
-        }
-        let count = self.steps.len();
-        let values = Tensor::cat(self.steps.iter().map(|s| s.metrics.clone()).collect(), 0);
-        let values: Vec<f64> = values.into_data().iter::<f64>().collect();
-        let rate = (count * self.batch) as f64 / self.since.elapsed().as_secs_f64();
-        for (step, values) in self.steps.drain(..).zip(values.chunks(values.len() / count)) {
-            let metrics = Metrics::from_values(values);
-            self.stop |= values.get(Metrics::VALUES).is_some_and(|asked| *asked > 0.0);
-            let per_sequence = |sum: f64| sum / self.batch as f64;
-            let mean = |sum: f64| (metrics.count > 0.0).then(|| sum / metrics.count);
-            let report = StepReport {
-                step: step.step,
-                epoch: step.epoch,
-                loss: per_sequence(metrics.loss),
-                lm_loss: per_sequence(metrics.lm_loss),
-                q_halt_loss: per_sequence(metrics.q_halt_loss),
-                q_continue_loss: per_sequence(metrics.q_continue_loss),
-                count: metrics.count as u64,
-                accuracy: mean(metrics.accuracy),
-                exact_accuracy: mean(metrics.exact_accuracy),
-                q_halt_accuracy: mean(metrics.q_halt_accuracy),
-                mean_steps: mean(metrics.steps),
-                lr: step.lr,
-                puzzle_emb_lr: step.puzzle_emb_lr,
-                examples_per_second: rate,
-                seconds: self.start.elapsed().as_secs_f64(),
-            };
-            run.metrics(&report)?;
-            observer.on_step(&report);
-        }
-        self.since = Instant::now();
-        Ok(())
-    }
 }

@@ -1,7 +1,7 @@
 //! How much the tiny model allocates: counts that do not depend on how busy the machine is, so a fused operator that
 //! falls apart, a weight that is packed again at each use or a graph that leaks shows in CI.
 //!
-//! If a change moves a count on purpose, write the new one here and say why in the commit.
+//! If a change moves a count on purpose, up or down, write the new one here and say why in the commit.
 #![cfg(feature = "flex")]
 
 use std::{
@@ -15,13 +15,13 @@ use burn::{
 };
 use hrm_backend::Cpu;
 use hrm_model::{
-    Hrm, ModelConfig,
+    Cycles, Hrm, ModelConfig,
     act::{Carry, PuzzleBatch},
     loss::LossKind,
 };
 use hrm_train::{
-    optim::{AdamAtan2, AdamAtan2Config, SignSgd},
-    step::{StepSettings, train_step},
+    optim::{AdamConfig, Optimizer, SignSgd},
+    step::{self, StepSettings, train_step},
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -32,6 +32,7 @@ const TENSOR: usize = 2048;
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 static LIVE: AtomicI64 = AtomicI64::new(0);
+static PEAK: AtomicI64 = AtomicI64::new(0);
 
 struct Counting;
 
@@ -45,7 +46,8 @@ unsafe impl GlobalAlloc for Counting {
             COUNT.fetch_add(1, Relaxed);
             BYTES.fetch_add(layout.size() as u64, Relaxed);
         }
-        LIVE.fetch_add(layout.size() as i64, Relaxed);
+        let live = LIVE.fetch_add(layout.size() as i64, Relaxed) + layout.size() as i64;
+        PEAK.fetch_max(live, Relaxed);
         // SAFETY: the caller's promise.
         unsafe { System.alloc(layout) }
     }
@@ -99,10 +101,10 @@ fn allocations_of_a_segment_and_of_a_training_step() {
     let again = counted(segment);
     println!("segment: {ours:?}");
     assert_eq!((ours.tensors, ours.bytes), (again.tensors, again.bytes), "each segment costs the same");
-    assert_at_most("a segment", ours, SEGMENT);
+    assert_as_measured("a segment", ours, SEGMENT);
 
-    let mut adam = AdamAtan2::new(AdamAtan2Config { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
     let settings = StepSettings::new(LossKind::Stablemax, ROWS, 1e-4);
+    let mut adam = Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
     let mut state = Some((model.clone(), inner.empty_carry(ROWS)));
     let mut step = || {
         let (model, carry) = state.take().expect("put back below");
@@ -115,20 +117,35 @@ fn allocations_of_a_segment_and_of_a_training_step() {
     let live = LIVE.load(Relaxed);
     let ours = counted(&mut step);
     println!("training step: {ours:?}");
-    assert_at_most("a training step", ours, TRAINING_STEP);
+    assert_as_measured("a training step", ours, TRAINING_STEP);
     (0..30).for_each(|_| step());
     let growth = LIVE.load(Relaxed) - live;
     assert!(growth.unsigned_abs() < 64 << 10, "31 steps left {growth} bytes behind: a graph leaks");
+
+    // Cycles without a gradient leave no graph: what a step holds at most does not depend on their number.
+    let [shallow, deep] = [1, 8].map(|h_cycles| {
+        let model = model.clone().with_cycles(Cycles { h_cycles, l_cycles: h_cycles });
+        let carry = inner.empty_carry(ROWS);
+        let before = LIVE.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        drop(step::gradients(&model, carry, batch(), None, &settings));
+        PEAK.load(Relaxed) - before
+    });
+    println!("peak of a step: {shallow} bytes with 1 cycle of 1, {deep} with 8 of 8");
+    assert!(deep as f64 <= shallow as f64 * 1.05, "1 cycle: {shallow} bytes, 64 cycles: {deep}");
 }
 
-/// Measured when this was written; 5 % more fails.
+/// Measured when this was written.
 const SEGMENT: Allocated = Allocated { tensors: 104, bytes: 5_481_472 };
 const TRAINING_STEP: Allocated = Allocated { tensors: 377, bytes: 18_747_040 };
 
-fn assert_at_most(what: &str, got: Allocated, expected: Allocated) {
-    let most = |n: u64| n + n / 20;
+/// Counts are the same on every machine. One more tensor in each block is 12 more in a segment; 2 % leave room for one or two
+/// in the whole of it. Fewer fail too: the count here must follow, or the next regression hides behind the old one. Bytes
+/// depend on the processor, by the layout of packed weights, and may only not grow.
+fn assert_as_measured(what: &str, got: Allocated, expected: Allocated) {
     assert!(
-        got.tensors <= most(expected.tensors) && got.bytes <= most(expected.bytes),
-        "{what} allocates {got:?}, before it was {expected:?}"
+        got.tensors.abs_diff(expected.tensors) <= expected.tensors / 50
+            && got.bytes <= expected.bytes + expected.bytes / 20,
+        "{what} allocates {got:?}, before it was {expected:?}: if that is meant, write the new counts here"
     );
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use burn::backend::Autodiff;
+use hrm_data::task::Family;
 use hrm_train::{
     config::{Recipe, ResolvedRecipe},
     trainer::{Ending, TrainOptions, train},
@@ -15,7 +16,6 @@ use hrm_train::{
 
 /// Small enough for a test. What makes a recipe what it is stays: recurrence, positions, halting, optimizers.
 const SHRINK: &[&str] = &[
-    "data.source=generate",
     "data.train_examples=16",
     "data.test_examples=4",
     "model.hidden_size=32",
@@ -28,6 +28,36 @@ const SHRINK: &[&str] = &[
     "train.log_interval=1",
     "eval.batch_size=4",
 ];
+
+/// Data for a test: generated, or for ARC a few tasks written to `dir`.
+fn small_data(task: Family, dir: &Path) -> Vec<String> {
+    let mut sets: Vec<String> =
+        ["data.extra_paths=[]", "data.extra_shares=[]", "data.path=\"\"", "data.test_path=\"\""]
+            .map(str::to_owned)
+            .into();
+    match task {
+        Family::Arc => {
+            let tasks = |offset: usize| {
+                let grid = |n: usize| vec![vec![n % 10, (n + 3) % 10], vec![(n * 7) % 10, 1]];
+                let pair = |n: usize| serde_json::json!({"input": grid(n), "output": grid(n + 1)});
+                let task = |n: usize| {
+                    let pairs: Vec<_> = (0..3).map(|i| pair(offset + 5 * n + i)).collect();
+                    let name = format!("task{}", offset + n);
+                    (name, serde_json::json!({"train": pairs, "test": [pair(offset + 5 * n + 4)]}))
+                };
+                serde_json::Value::Object((0..4).map(task).collect()).to_string()
+            };
+            for (key, offset) in [("path", 0), ("test_path", 100)] {
+                let file = dir.join(key).with_extension("json");
+                fs::write(&file, tasks(offset)).unwrap();
+                sets.push(format!("data.{key}={:?}", file.display().to_string()));
+            }
+            sets.extend(["data.augmentations=3", "data.votes=1", "data.on_leak=allow"].map(str::to_owned));
+        }
+        _ => sets.push("data.source=generate".to_owned()),
+    }
+    sets
+}
 
 fn recipes() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
@@ -45,6 +75,8 @@ fn every_recipe_trains() {
         let name = file.file_name().expect("a name").to_string_lossy().into_owned();
         let as_written = ResolvedRecipe::load(Some(&file), &[]).unwrap_or_else(|e| panic!("{e}")).recipe;
         let mut sets: Vec<String> = SHRINK.iter().map(|s| (*s).to_owned()).collect();
+        let data = tempfile::tempdir().unwrap();
+        sets.extend(small_data(as_written.data.task, data.path()));
         if as_written.model.puzzle_emb_ndim > 0 {
             sets.push("model.puzzle_emb_ndim=32".to_owned());
         }

@@ -38,6 +38,22 @@ const TINY: &[&str] = &[
     "eval.batch_size=10",
 ];
 
+/// Everything that a recipe may turn on and that has a state or depends on the step.
+const EVERYTHING: &[&str] = &[
+    "model.h_cycles=2",
+    "train.accumulate=2",
+    "train.optimizer=muon",
+    "train.lr_schedule=linear",
+    "train.lr_min_ratio=0.1",
+    "train.grad_clip=1",
+    "train.label_smoothing=0.2",
+    "train.halt_loss_weight=0.05",
+    "train.supervision_decay=0.7",
+    "train.curriculum=[{from=0,h_cycles=1,l_cycles=1},{from=0.5,h_cycles=2,l_cycles=2}]",
+    "train.ema=0.9",
+    "train.ema_start=6",
+];
+
 fn recipe(extra: &[&str]) -> ResolvedRecipe {
     let sets: Vec<String> = TINY.iter().chain(extra).map(|s| (*s).to_owned()).collect();
     ResolvedRecipe::load(None, &sets).unwrap()
@@ -82,11 +98,20 @@ fn curve(dir: &Path) -> Vec<Value> {
 
 #[test]
 fn resumed_run_equals_uninterrupted_run() {
+    compare_resumed(&[], &["model.safetensors", "train.safetensors"]);
+}
+
+#[test]
+fn resumed_run_with_everything_equals_uninterrupted_run() {
+    compare_resumed(EVERYTHING, &["model.safetensors", "train.safetensors", "ema.safetensors"]);
+}
+
+fn compare_resumed(extra: &[&str], files: &[&str]) {
     let root = tempfile::tempdir().unwrap();
     let (whole, parts) = (root.path().join("whole"), root.path().join("parts"));
-    assert_eq!(run(&whole, recipe(&[]), false).0.unwrap().ending, Ending::Finished);
+    assert_eq!(run(&whole, recipe(extra), false).0.unwrap().ending, Ending::Finished);
 
-    let stopped = run(&parts, recipe(&["train.stop_after=5"]), false).0.unwrap();
+    let stopped = run(&parts, recipe(&[extra, &["train.stop_after=5"]].concat()), false).0.unwrap();
     assert_eq!((stopped.ending, stopped.step), (Ending::StopAfter, 5));
     let again = saved_recipe(&parts, &["train.stop_after=7".to_owned()]).unwrap();
     assert_eq!(run(&parts, again, true).0.unwrap().step, 7);
@@ -96,7 +121,7 @@ fn resumed_run_equals_uninterrupted_run() {
     let (expected, got) = (curve(&whole), curve(&parts));
     assert_eq!(expected.iter().filter(|row| row["loss"].is_number()).count(), 12);
     assert_eq!(expected, got);
-    for file in ["model.safetensors", "train.safetensors"] {
+    for file in files {
         let read = |run: &Path| fs::read(run.join("checkpoints/step-12").join(file)).unwrap();
         assert!(read(&whole) == read(&parts), "{file} differs after resuming");
     }

@@ -16,7 +16,7 @@ use hrm_testing::{
 };
 use hrm_train::{
     gradients::Gradients,
-    optim::{AdamAtan2, AdamAtan2Config, SignSgd},
+    optim::{AdamConfig, Optimizer, SignSgd},
     step::{self, StepSettings, train_step},
 };
 use rand::{RngExt, SeedableRng};
@@ -143,7 +143,7 @@ fn batch<B: Backend>(rng: &mut ChaCha8Rng) -> PuzzleBatch<B> {
 fn trained<B: HrmBackend>(accumulate: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>, Vec<f64>) {
     let mut model = model::<B>(tiny());
     let mut carry = model.inner().empty_carry(ROWS);
-    let mut adam = AdamAtan2::new(AdamAtan2Config { beta1: 0.9, beta2: 0.95, weight_decay: 0.1 });
+    let mut adam = Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 0.1 });
     let settings = StepSettings {
         accumulate,
         grad_clip: Some(0.1),

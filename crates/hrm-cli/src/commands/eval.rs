@@ -10,12 +10,14 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
-    dataset::Dataset,
-    sudoku::{BuildOptions, Geometry, RecordReader, dataset as build, decode_tokens},
+    dataset::{Dataset, Metadata},
+    maze,
+    sudoku::{BuildOptions, RecordReader, dataset as build},
+    task::{Family, Shape},
 };
 use hrm_model::{Hrm, ModelConfig, loss::LossKind};
 use hrm_train::{
-    data::eval_batches,
+    data::{Evaluation as Puzzles, TaskScores},
     evaluate::{EvalReport, evaluate},
     infer::{InferOptions, Query, Solver},
 };
@@ -44,6 +46,9 @@ pub struct Args {
     /// Puzzles: a dataset folder in the reference's format, or CSV source,question,answer,rating
     #[arg(long, short, value_name = "DIR|CSV")]
     data: PathBuf,
+    /// What the puzzles are, where their size does not tell
+    #[arg(long, value_name = "TASK")]
+    task: Option<Family>,
     /// Only the first N puzzles
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -79,6 +84,7 @@ enum Loss {
 struct Evaluation<'a> {
     file: &'a Path,
     dataset: Arc<Dataset>,
+    shape: Option<Shape>,
     args: &'a Args,
 }
 
@@ -96,9 +102,9 @@ struct Report {
 struct HaltingReport {
     /// Share of puzzles answered as the data say.
     exact_accuracy: f64,
-    /// Share of Sudokus answered with a grid that keeps the rules and the givens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    valid: Option<f64>,
+    /// How good the answers are by the rules of the task.
+    #[serde(flatten)]
+    task: TaskScores,
     /// Mean number of steps.
     mean_steps: f64,
     /// Wall-clock seconds.
@@ -112,9 +118,10 @@ pub fn run(args: Args) -> Result<()> {
     let file = models::file(&args.checkpoint)?;
     let config = Header::read(&file)?.config()?;
     let limit = args.limit.map_or(usize::MAX, |n| n as usize);
-    let dataset = load(&args.data, limit)?;
+    let told = Shape::of(config.seq_len, config.vocab_size, args.task);
+    let (dataset, shape) = load(&args.data, limit, args.task.or(told.map(Shape::family)))?;
     fits(&config, &dataset).with_context(|| format!("{} and {}", file.display(), args.data.display()))?;
-    let report = backend.run(Evaluation { file: &file, dataset: Arc::new(dataset), args: &args })?;
+    let report = backend.run(Evaluation { file: &file, dataset: Arc::new(dataset), shape, args: &args })?;
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report).context("cannot write JSON")?)?;
@@ -124,18 +131,28 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The first `limit` puzzles of a dataset folder or a puzzle file.
-fn load(path: &Path, limit: usize) -> Result<Dataset> {
+/// The first `limit` puzzles of a dataset folder or a puzzle file, and what they are.
+fn load(path: &Path, limit: usize, family: Option<Family>) -> Result<(Dataset, Option<Shape>)> {
     if path.is_dir() {
         let test = path.join("test");
         let folder = if path.join("dataset.json").exists() || !test.exists() { path } else { &test };
         let dataset = Dataset::load(folder)?;
-        return Ok(if limit < dataset.groups() { dataset.head(limit) } else { dataset });
+        let dataset = if limit < dataset.groups() { dataset.head(limit) } else { dataset };
+        let Metadata { seq_len, vocab_size, .. } = *dataset.metadata();
+        return Ok((dataset, Shape::of(seq_len, vocab_size, family)));
+    }
+    if family == Some(Family::Maze) {
+        let mut records = maze::read_records(path)?;
+        records.truncate(limit);
+        let (dataset, _) = maze::from_records(&records, 0).with_context(|| path.display().to_string())?;
+        let shape = records.first().map(|r| Shape::Maze { rows: r.maze.rows(), cols: r.maze.cols() });
+        return Ok((dataset, shape));
     }
     let records = RecordReader::open(path)?.take(limit).collect::<Result<Vec<_>, _>>()?;
     let (dataset, _) = build::from_records(&records, &BuildOptions::default())
         .with_context(|| path.display().to_string())?;
-    Ok(dataset)
+    let shape = records.first().map(|record| Shape::Sudoku(record.puzzle.geometry()));
+    Ok((dataset, shape))
 }
 
 fn fits(config: &ModelConfig, dataset: &Dataset) -> Result<()> {
@@ -171,10 +188,11 @@ impl Job for Evaluation<'_> {
         };
         let max_steps = self.args.max_steps.map(|n| n as usize);
         let steps = max_steps.unwrap_or(model.config().halt_max_steps);
-        let fixed = evaluate(&model, eval_batches(&self.dataset, batch, 0), loss, steps, device);
+        let fixed =
+            evaluate(&model, Puzzles::of_rows(&self.dataset, self.shape, batch, 0), loss, steps, device);
         let halting = if self.args.halting {
             let options = InferOptions { max_steps, ..InferOptions::default() };
-            Some(with_halting(&Solver::new(&model, options)?, &self.dataset, batch)?)
+            Some(with_halting(&Solver::new(&model, options)?, &self.dataset, self.shape, batch)?)
         } else {
             None
         };
@@ -184,43 +202,36 @@ impl Job for Evaluation<'_> {
 
 fn with_halting<B: hrm_backend::HrmBackend>(
     solver: &Solver<'_, B>,
-    dataset: &Dataset,
+    dataset: &Arc<Dataset>,
+    shape: Option<Shape>,
     batch: usize,
 ) -> Result<HaltingReport> {
-    let metadata = dataset.metadata();
-    let is_sudoku = Geometry::from_cells(metadata.seq_len)
-        .is_some_and(|geometry| geometry.side() + 2 == metadata.vocab_size);
-    let ignored = |token: u8| metadata.ignore_label_id == Some(u32::from(token));
-    let (mut examples, mut exact, mut valid, mut steps, mut seconds) = (0, 0, 0, 0, 0.0);
-    for set in dataset.sets() {
-        let all: Vec<usize> = (0..set.examples()).collect();
-        for part in all.chunks(batch) {
-            let queries: Vec<Query> = part
-                .iter()
-                .map(|&example| Query {
-                    tokens: set.input(example).to_vec(),
-                    identifier: set.puzzle_identifiers().get(set.puzzle_of(example)).copied().unwrap_or(0),
-                })
-                .collect();
-            let traces = solver.solve(&queries)?;
-            seconds += traces.iter().map(|trace| trace.elapsed.as_secs_f64()).fold(0.0, f64::max);
-            for (&example, trace) in part.iter().zip(&traces) {
-                examples += 1;
-                steps += trace.steps();
-                let mut cells = set.label(example).iter().zip(trace.answer());
-                exact += usize::from(cells.all(|(label, token)| label == token || ignored(*label)));
-                if is_sudoku {
-                    let puzzle = decode_tokens(set.input(example))?;
-                    let answer = decode_tokens(trace.answer())?;
-                    valid += usize::from(answer.is_solution_of(&puzzle));
-                }
-            }
+    let (mut examples, mut exact, mut steps, mut seconds) = (0, 0, 0, 0.0);
+    let mut puzzles = Puzzles::of_rows(dataset, shape, batch, 0);
+    while let Some(rows) = puzzles.next() {
+        let queries: Vec<Query> = (0..rows.valid_rows)
+            .map(|row| Query {
+                tokens: rows.batch.input(row).iter().map(|&token| token as u8).collect(),
+                identifier: rows.batch.puzzle_identifiers[row] as u32,
+            })
+            .collect();
+        let traces = solver.solve(&queries)?;
+        seconds += traces.iter().map(|trace| trace.elapsed.as_secs_f64()).fold(0.0, f64::max);
+        for (row, trace) in traces.iter().enumerate() {
+            examples += 1;
+            steps += trace.steps();
+            let mut cells = rows.batch.label(row).iter().zip(trace.answer());
+            exact += usize::from(cells.all(|(label, token)| *label < 0 || *label == i32::from(*token)));
         }
+        let answers: Vec<u8> = traces.iter().flat_map(|trace| trace.answer()).copied().collect();
+        let q_halt: Vec<f32> =
+            traces.iter().filter_map(|trace| trace.thoughts.last()).map(|last| last.q_halt).collect();
+        puzzles.judge(&rows, &answers, &q_halt);
     }
     let share = |n: usize| n as f64 / examples.max(1) as f64;
     Ok(HaltingReport {
         exact_accuracy: share(exact),
-        valid: is_sudoku.then(|| share(valid)),
+        task: puzzles.scores(),
         mean_steps: share(steps),
         seconds,
     })
@@ -236,10 +247,14 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
         exact_accuracy,
         q_halt_accuracy,
         mean_steps,
+        task,
         seconds,
     } = report.fixed;
     writeln!(out, "puzzles          {examples}")?;
     writeln!(out, "exact accuracy   {}", percent(exact_accuracy))?;
+    for (name, share) in task.rows() {
+        writeln!(out, "{:<16} {}", name, percent(share))?;
+    }
     writeln!(out, "token accuracy   {}", percent(token_accuracy))?;
     writeln!(out, "q-halt accuracy  {}", percent(q_halt_accuracy))?;
     writeln!(out, "loss             {lm_loss:.4} (cells), {q_halt_loss:.4} (halting)")?;
@@ -248,8 +263,8 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
     if let Some(halting) = &report.halting {
         writeln!(out, "\nwith the model's own halting")?;
         writeln!(out, "exact accuracy   {}", percent(halting.exact_accuracy))?;
-        if let Some(valid) = halting.valid {
-            writeln!(out, "valid answers    {}", percent(valid))?;
+        for (name, share) in halting.task.rows() {
+            writeln!(out, "{:<16} {}", name, percent(share))?;
         }
         writeln!(out, "mean steps       {:.1}", halting.mean_steps)?;
         writeln!(out, "seconds          {:.2}", halting.seconds)?;

@@ -267,8 +267,12 @@ fn way_on(run_dir: &Path) -> String {
 fn report(summary: &TrainSummary, run_dir: &Path) {
     let run = run_dir.display();
     match summary.ending {
-        Ending::Finished => {
-            println!("finished after step {}; checkpoint {}", summary.step, summary.checkpoint.display());
+        Ending::Finished | Ending::EarlyStopped => {
+            let how = match summary.ending {
+                Ending::EarlyStopped => "stopped early, as evaluations got no better,",
+                _ => "finished",
+            };
+            println!("{how} after step {}; checkpoint {}", summary.step, summary.checkpoint.display());
             if let Some(eval) = &summary.eval {
                 println!("{}", held_out(eval));
             }
@@ -282,8 +286,10 @@ fn report(summary: &TrainSummary, run_dir: &Path) {
 }
 
 fn held_out(eval: &EvalReport) -> String {
+    let by_rules: String =
+        eval.task.rows().iter().map(|(name, share)| format!(", {:.2} % {name}", share * 100.0)).collect();
     format!(
-        "held-out: {:.2} % exact, {:.2} % of cells, loss {:.4}, halting right {:.1} % ({} puzzles, {:.1} s)",
+        "held-out: {:.2} % exact{by_rules}, {:.2} % of cells, loss {:.4}, halting right {:.1} % ({} puzzles, {:.1} s)",
         eval.exact_accuracy * 100.0,
         eval.token_accuracy * 100.0,
         eval.lm_loss,

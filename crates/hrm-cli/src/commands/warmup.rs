@@ -1,4 +1,4 @@
-//! `hrm warmup`: kernels compiled and tuned before a run needs them.
+//! `hrm warmup`: kernels tuned before a run needs them.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,14 @@ use hrm_train::{config::ResolvedRecipe, trainer};
 
 use crate::backend::{self, Job};
 
-/// Compile and tune kernels for a recipe before training it
+/// Tune kernels for a recipe before training it
 ///
-/// Runs a few steps of the recipe and one evaluated batch, and throws them away. GPU backends compile each kernel and
-/// try its variants at its first use, for each shape; what they find is kept on disk (the folder `target` of the
-/// project, else the user's cache folder), so that runs that follow start at full speed. On a processor there is
-/// nothing to tune, and the times are only a first look at the speed.
+/// Runs a few steps of the recipe and one evaluated batch, and throws them away. At the first use of a matrix product or a
+/// sum at some shape, GPU backends time several kernels for it; which is fastest is kept on disk (below the folder `target`
+/// of the project that the command is run in, else in the user's cache folder), so that runs that follow start at nearly full
+/// speed. They still compile the kernels they use, which takes seconds; a file `cubecl.toml` in the working folder with
+/// `[compilation]` and `cache = "target"` keeps those too. On a processor there is nothing to tune, and the times are only a
+/// first look at the speed.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -41,7 +41,7 @@ fn datasets_from_files() {
 
     let error = sandbox.hrm("data sudoku --source train.csv --test-source train.csv --out c");
     assert_eq!(error.code, 1);
-    assert_says(&error.stderr, &["equivalent to training puzzles"]);
+    assert_says(&error.stderr, &["equivalent to puzzles of the test set", "--on-leak drop"]);
     assert!(!sandbox.path("c").exists());
     sandbox.write("bad.csv", "question\n11..............\n");
     assert_says(&sandbox.hrm("data sudoku --source bad.csv --out c").error(), &["bad.csv, line 2", "row 1"]);
@@ -54,4 +54,94 @@ fn datasets_from_files() {
     let text =
         sandbox.hrm("data sudoku generate --size 4 --train 5000 --test 1 --clues 16-16 --out c").error();
     assert_says(&text, &["wider range of clues"]);
+}
+
+#[test]
+fn easier_puzzles_hints_and_leaks() {
+    let sandbox = Sandbox::new();
+    sandbox.write("train.csv", format!("question,answer\n{FOUR},{FOUR_SOLVED}\n"));
+    sandbox.write("easy.csv", "question\n1234341221434...\n");
+    let text = sandbox.hrm("data sudoku --source train.csv --extra-source easy.csv --hints 3 --out a").ok();
+    assert_says(&text, &["easy.csv: 1 puzzle", "a/train: 8 examples in 8 groups"]);
+    let args = "data sudoku --source train.csv --extra-source easy.csv --test-source train.csv";
+    let text = sandbox.hrm(&format!("{args} --on-leak drop --out b")).ok();
+    assert_says(&text, &["left out 1 puzzle of the training set", "b/train: 1 example", "b/test: 1 example"]);
+    let run = sandbox.hrm(&format!("{args} --on-leak allow --out c"));
+    assert_says(&run.stderr, &["warning", "equivalent"]);
+    assert_says(&run.ok(), &["c/train: 2 examples"]);
+}
+
+#[test]
+fn mazes_are_generated_imported_and_checked() {
+    let sandbox = Sandbox::new();
+    let text =
+        sandbox.hrm("data maze generate --size 8x6 --min-path 9 --train 12 --test 4 --seed 1 --out a").ok();
+    assert_says(&text, &["12 training mazes", "a/train: 12 examples", "48 tokens each", "a/test.csv.gz"]);
+    let text = sandbox.hrm("data maze --source a/train.csv.gz --test-source a/test.csv.gz --out b").ok();
+    assert_says(&text, &["12 mazes read, 12 kept"]);
+    let tokens = |path: &str| sandbox.read(path);
+    assert_eq!(tokens("a/train/all__labels.npy"), tokens("b/train/all__labels.npy"));
+    // The arrays go in again, with images and a draw.
+    let text =
+        sandbox.hrm("data maze --source a/train --size 8x6 --subsample 5 --augmentations 3 --out c").ok();
+    assert_says(&text, &["12 mazes read, 5 kept", "20 examples in 5 groups"]);
+    let error = sandbox.hrm("data maze --source a/train --out d").error();
+    assert_says(&error, &["expected a dataset of mazes", "48 tokens"]);
+    let error = sandbox.hrm("data maze --source a/train.csv.gz --test-source a/train.csv.gz --out d").error();
+    assert_says(&error, &["12 puzzles of the training set", "turned or mirrored", "--on-leak drop"]);
+    let error = sandbox.hrm("data maze generate --size 4x4 --min-path 40 --out d").error();
+    assert_says(&error, &["--size 4x4", "has no path of 40 moves"]);
+    assert_eq!(sandbox.hrm("data maze generate --size big --out d").code, 2);
+    assert_says(&sandbox.hrm("data maze generate --max-path 9 --out d").error(), &["--kind unique"]);
+    let text = sandbox
+        .hrm(
+            "data maze generate --kind unique --size 9 --min-path 8 --max-path 20 --train 3 --test 0 --out e",
+        )
+        .ok();
+    assert_says(&text, &["e/train: 3 examples"]);
+}
+
+#[test]
+fn arc_tasks_are_reported_and_written() {
+    let sandbox = Sandbox::new();
+    let pair = |a: u8, b: u8| format!(r#"{{"input": [[{a}, {b}]], "output": [[{b}], [{a}]]}}"#);
+    let task = |a: u8| format!(r#"{{"train": [{}, {}], "test": [{}]}}"#, pair(a, 2), pair(a, 5), pair(2, a));
+    sandbox.write("train.json", format!(r#"{{"one": {}, "two": {}}}"#, task(0), task(1)));
+    sandbox.write("eval/three.json", task(3).replace("5", "0"));
+    let args = "data arc --train train.json --eval eval --augmentations 8 --seed 1";
+    let text = sandbox.hrm(&format!("{args} --out a")).ok();
+    assert_says(
+        &text,
+        &[
+            "training     2 tasks, 4 demonstrations, 2 tests",
+            "evaluation   1 task, 2 demonstrations, 1 tests",
+            "27 puzzles",
+            "train        3 groups, 27 puzzles, 72 examples",
+            "test         1 group, 9 puzzles, 9 examples",
+            "a/training.json: 2 tasks",
+        ],
+    );
+    // What was written is read again.
+    let again = "data arc --train a/training.json --eval a/evaluation.json --augmentations 8 --seed 1";
+    let text = sandbox.hrm(&format!("{again} --materialize --out b")).ok();
+    assert_says(&text, &["27 puzzles", "wrote b"]);
+    let names = String::from_utf8(sandbox.read("b/identifiers.json")).unwrap();
+    assert!(names.contains("<blank>") && names.contains("one_t"), "{names}");
+    let text = sandbox.hrm(&format!("{args} --train-on-eval-demonstrations=false")).ok();
+    assert_says(&text, &["train        2 groups, 18 puzzles, 54 examples"]);
+
+    let leak = "data arc --train train.json --eval train.json --eval eval --augmentations 2";
+    assert_says(&sandbox.hrm(leak).error(), &["2 evaluation tasks away", "--on-leak drop"]);
+    let text = sandbox.hrm(&format!("{leak} --on-leak drop")).ok();
+    assert_says(&text, &["one: the same task, the same pairs", "left out 2 training tasks"]);
+    sandbox.write("k_training_challenges.json", format!(r#"{{"one": {}}}"#, task(0)));
+    sandbox.write("k_evaluation_challenges.json", format!(r#"{{"three": {}}}"#, task(3)));
+    let trm = "data arc --rule trm --source k --subsets training,evaluation --augmentations 3";
+    sandbox.hrm(&format!("{trm} --on-leak allow --materialize --out t")).ok();
+    let names = String::from_utf8(sandbox.read("t/identifiers.json")).unwrap();
+    assert!(names.contains("three|||t"), "{names}");
+    assert_says(&sandbox.hrm(&format!("{trm} --test-set tests")).error(), &["--test-set tests"]);
+    assert_says(&sandbox.hrm("data arc").error(), &["--train PATH"]);
+    sandbox.write("bad.json", task(0).replace("[[2], [0]]", "[[2], [11]]"));
+    assert_says(&sandbox.hrm("data arc --train bad.json").error(), &["bad.json", "pair 1", "row 2", "11"]);
 }

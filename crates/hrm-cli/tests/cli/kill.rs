@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 use std::{
-    fs,
+    env, fs,
     path::Path,
     process::{Child, Stdio},
     thread,
@@ -13,11 +13,13 @@ use serde_json::Value;
 
 use crate::sandbox::{Sandbox, TINY_RECIPE, assert_says};
 
-const STEPS: usize = 120;
-const KILLS: u64 = 8;
+/// Kills of a test; `HRM_KILLS=200` for a long one.
+fn kills() -> u64 {
+    env::var("HRM_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12)
+}
 
 /// The rows of training steps, without what the clock says.
-fn curve(run: &Path) -> Vec<Value> {
+pub fn curve(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
     let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a whole line of JSON"));
     rows.filter(|row| row["loss"].is_number())
@@ -54,44 +56,69 @@ fn kill_after(child: &mut Child, run: &Path, rows: usize, moment: Duration) -> b
 
 #[test]
 fn killed_training_resumes_to_the_same_losses() {
+    let kills = kills();
+    let steps = 20 + 7 * kills as usize;
     let sandbox = Sandbox::new();
     // A checkpoint after every step: most of the time goes into writing them, so most kills hit one.
     sandbox.write("tiny.toml", TINY_RECIPE.replace("checkpoint_interval = 4", "checkpoint_interval = 1"));
-    let train = |args: &str| {
-        let args = format!("train {args} --set train.max_steps={STEPS}");
+    let train = |args: &str, threads: u64| {
+        let args = format!("train {args} --set train.max_steps={steps} --set eval.interval=0");
         let mut command = sandbox.command();
         command.args(args.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.env("RAYON_NUM_THREADS", threads.to_string());
         command
     };
-    assert!(train("--config tiny.toml --run-dir whole --quiet").status().expect("starts").success());
+    assert!(train("--config tiny.toml --run-dir whole --quiet", 2).status().expect("starts").success());
 
     let run = sandbox.path("killed");
-    let mut child = train("--config tiny.toml --run-dir killed").spawn().expect("starts");
-    let mut killed = 0;
-    for kill in 0..KILLS {
-        // Moments spread over the time of a step, the same in each run of the test.
-        let moment = Duration::from_micros(kill * 7_919 % 10_000);
-        let at_work = kill_after(&mut child, &run, 4 + kill as usize, moment);
-        killed += usize::from(at_work);
+    let mut child = train("--config tiny.toml --run-dir killed", 1).spawn().expect("starts");
+    let (mut killed, mut in_checkpoint) = (0, 0);
+    for kill in 0..kills {
+        // Moments spread over the time of a step, and every fifth over the start of the program; the same in each
+        // run of the test.
+        let (rows, moment) = match kill % 5 {
+            4 => (0, Duration::from_millis(kill * 7_919 % 300)),
+            rows => (1 + rows as usize, Duration::from_micros(kill * 7_919 % 10_000)),
+        };
+        let at_work = kill_after(&mut child, &run, rows, moment);
+        killed += u64::from(at_work);
+        let names = checkpoints(&run);
+        in_checkpoint += u64::from(names.iter().any(|name| name.ends_with(".partial")));
         // What bears a checkpoint's name is whole.
-        for name in checkpoints(&run).iter().filter(|name| !name.ends_with(".partial")) {
+        let whole: Vec<&String> = names.iter().filter(|name| step_of(name).is_some()).collect();
+        for name in &whole {
             sandbox.hrm(&format!("inspect checkpoint killed/checkpoints/{name}")).ok();
         }
+        // At most the step since the last checkpoint is lost.
+        let newest = whole.iter().filter_map(|name| step_of(name)).max().unwrap_or(0);
+        let done = lines(&run);
+        assert!(newest + 1 >= done, "step {done} was done, the newest checkpoint is of step {newest}");
         if !at_work {
             break;
         }
-        child = train("--resume killed").spawn().expect("starts");
+        // Another number of threads each time.
+        child = train("--resume killed", 1 + kill % 3).spawn().expect("starts");
     }
     child.wait().expect("a child");
-    assert!(killed >= 4, "only {killed} kills hit a training at work");
+    println!(
+        "{killed} of {kills} kills hit a training at work, {in_checkpoint} of them while it wrote a checkpoint"
+    );
+    assert!(killed * 10 >= kills * 9, "only {killed} of {kills} kills hit a training at work");
 
-    let text = sandbox.hrm(&format!("train --resume killed --set train.max_steps={STEPS}")).ok();
-    assert_says(&text, &[&format!("step {STEPS}")]);
+    let text = sandbox
+        .hrm(&format!("train --resume killed --set train.max_steps={steps} --set eval.interval=0"))
+        .ok();
+    assert_says(&text, &[&format!("step {steps}")]);
     let (expected, got) = (curve(&sandbox.path("whole")), curve(&run));
-    assert_eq!(expected.len(), STEPS);
+    assert_eq!(expected.len(), steps);
     assert_eq!(expected, got);
-    let model = format!("checkpoints/step-{STEPS}/model.safetensors");
+    let model = format!("checkpoints/step-{steps}/model.safetensors");
     assert!(sandbox.read(&format!("whole/{model}")) == sandbox.read(&format!("killed/{model}")));
     let left: Vec<String> = checkpoints(&run).into_iter().filter(|name| name.ends_with(".partial")).collect();
     assert!(left.is_empty(), "{left:?} is left over");
+}
+
+/// The step of a checkpoint's name.
+fn step_of(name: &str) -> Option<usize> {
+    name.strip_prefix("step-")?.parse().ok()
 }

@@ -4,8 +4,10 @@
 mod classical;
 mod config;
 mod data;
+mod faults;
 mod kill;
 mod readme;
+mod runs;
 mod sandbox;
 mod solve;
 mod train;

@@ -13,6 +13,25 @@ pub struct Transform {
     colours: [u8; 10],
 }
 
+/// Who names the image of a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// HRM: `ID_t3_0429158376`.
+    #[default]
+    Hrm,
+    /// TRM: `ID|||t3|||0429158376`.
+    Trm,
+}
+
+impl Names {
+    const fn separator(self) -> &'static str {
+        match self {
+            Self::Hrm => "_",
+            Self::Trm => "|||",
+        }
+    }
+}
+
 /// A permutation of colours that is none.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("expected a permutation of the colours 0 to 9 that keeps 0, got {got:?}")]
@@ -78,10 +97,11 @@ impl Transform {
         Self { symmetry: self.symmetry.inverse(), colours }
     }
 
-    /// The name of the image of a task: `ID_t3_0429158376`, as HRM writes it.
-    pub fn name(&self, id: &str) -> String {
+    /// The name of the image of a task.
+    pub fn name(&self, id: &str, names: Names) -> String {
         let colours: String = self.colours.iter().map(|&c| char::from(b'0' + c)).collect();
-        format!("{id}_t{}_{colours}", self.symmetry.id())
+        let separator = names.separator();
+        format!("{id}{separator}t{}{separator}{colours}", self.symmetry.id())
     }
 
     /// The transform in 39 bits.
@@ -102,7 +122,8 @@ impl Transform {
 /// The task and the transform of an augmented name, as HRM (`ID_t3_0429158376`) or TRM (`ID|||t3|||0429158376`) writes it. A
 /// name of another form is the task itself, so that a task's own name may hold underscores.
 pub fn parse_name(name: &str) -> (&str, Transform) {
-    parse_with(name, "_").or_else(|| parse_with(name, "|||")).unwrap_or((name, Transform::IDENTITY))
+    let parse = |names: Names| parse_with(name, names.separator());
+    parse(Names::Hrm).or_else(|| parse(Names::Trm)).unwrap_or((name, Transform::IDENTITY))
 }
 
 fn parse_with<'a>(name: &'a str, separator: &str) -> Option<(&'a str, Transform)> {
@@ -133,7 +154,8 @@ mod tests {
             let (id, transform) = parse_name(case["hrm_name"].as_str().unwrap());
             assert_eq!(parse_name(case["trm_name"].as_str().unwrap()), (id, transform));
             assert_eq!(id, "abcd");
-            assert_eq!(transform.name(id), case["hrm_name"].as_str().unwrap());
+            assert_eq!(transform.name(id, Names::Hrm), case["hrm_name"].as_str().unwrap());
+            assert_eq!(transform.name(id, Names::Trm), case["trm_name"].as_str().unwrap());
             assert_eq!(transform.apply(&grid(&case["grid"])), grid(&case["augmented"]));
             assert_eq!(transform.inverse().apply(&grid(&case["augmented"])), grid(&case["hrm_inverse"]));
         }
@@ -180,8 +202,10 @@ mod tests {
             let grid = Grid::new(2, 5, (0..10).collect()).unwrap();
             prop_assert_eq!(transform.inverse().apply(&transform.apply(&grid)), grid);
             prop_assert_eq!(Transform::unpack(transform.pack()), transform);
-            let full = transform.name(&name);
-            prop_assert_eq!(parse_name(&full), (name.as_str(), transform));
+            for names in [Names::Hrm, Names::Trm] {
+                let full = transform.name(&name, names);
+                prop_assert_eq!(parse_name(&full), (name.as_str(), transform));
+            }
             let _ = parse_name(&name);
         }
     }

@@ -3,6 +3,7 @@
 //! Only the original tasks and one number per augmentation are kept; examples are made when a batch is filled.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,8 +11,9 @@ use std::path::Path;
 use rayon::prelude::*;
 use thiserror::Error;
 
-use super::augment::Transform;
+use super::augment::{Names, Transform};
 use super::canvas::{CANVAS, SEQ_LEN, VOCAB_SIZE, encode};
+use super::sets::save;
 use super::task::{ArcTask, Pair};
 use crate::dataset::{DatasetError, Metadata, Overwrite, npy, save_identifiers};
 use crate::grid::{Dihedral, Grid};
@@ -150,12 +152,16 @@ impl ArcData {
         Some((self.starts.partition_point(|&start| start <= puzzle) - 1, transform))
     }
 
-    /// The name of an identifier, as it stands in `identifiers.json`.
+    /// The name of an identifier, as HRM writes it into `identifiers.json`.
     pub fn name(&self, identifier: u32) -> String {
+        self.named(identifier, Names::Hrm)
+    }
+
+    fn named(&self, identifier: u32, names: Names) -> String {
         match self.puzzle(identifier) {
             None => "<blank>".to_owned(),
             Some((task, Transform::IDENTITY)) => self.tasks[task].id.clone(),
-            Some((task, transform)) => transform.name(&self.tasks[task].id),
+            Some((task, transform)) => transform.name(&self.tasks[task].id, names),
         }
     }
 
@@ -211,18 +217,16 @@ impl ArcData {
     ///
     /// # Errors
     /// [`DatasetError`] if a dataset is there and may not be overwritten, or the file system says so.
-    pub fn materialize(&self, root: &Path, overwrite: Overwrite) -> Result<(), BuildError> {
+    pub fn materialize(&self, root: &Path, names: Names, overwrite: Overwrite) -> Result<(), BuildError> {
         for (name, training) in [("train", true), ("test", false)] {
             let metadata = self.metadata(training);
             if metadata.total_groups > 0 {
                 self.write_set(&root.join(name), &metadata, training, overwrite)?;
             }
         }
-        let names: Vec<String> = (0..self.identifiers() as u32).map(|id| self.name(id)).collect();
+        let names: Vec<String> = (0..self.identifiers() as u32).map(|id| self.named(id, names)).collect();
         save_identifiers(root, &names)?;
-        let tests: serde_json::Map<String, serde_json::Value> =
-            self.evaluation().iter().map(|task| (task.id.clone(), task.to_json())).collect();
-        write_json(&root.join("test_puzzles.json"), &tests)
+        save(&root.join("test_puzzles.json"), self.evaluation())
     }
 
     fn write_set(
@@ -412,6 +416,17 @@ pub struct Leak {
     pub same_content: bool,
 }
 
+impl fmt::Display for Leak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { training, evaluation, same_content } = self;
+        match (same_content, training == evaluation) {
+            (true, true) => write!(f, "{evaluation}: the same task, the same pairs"),
+            (true, false) => write!(f, "{evaluation}: the pairs of training task {training}"),
+            (false, _) => write!(f, "{evaluation}: the name of a training task, other pairs"),
+        }
+    }
+}
+
 /// The evaluation tasks that training tasks give away: by the same name, or by the same pairs (up to symmetry and colours, in
 /// any role).
 pub fn leaks(training: &[ArcTask], evaluation: &[ArcTask]) -> Vec<Leak> {
@@ -478,7 +493,7 @@ fn rename(grid: &Grid, (names, last): &mut ([u8; 10], u8)) -> Grid {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{load, parse_name};
     use super::*;
     use crate::dataset::{Dataset, load_identifiers};
@@ -555,8 +570,8 @@ mod tests {
         let options = ArcOptions { seed: 3, augmentations: 6, ..ArcOptions::default() };
         let data = ArcData::new(vec![task("a", &[1, 2, 3])], vec![task("b", &[4, 5, 0])], options).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        data.materialize(dir.path(), Overwrite::No).unwrap();
-        assert!(data.materialize(dir.path(), Overwrite::No).is_err());
+        data.materialize(dir.path(), Names::Hrm, Overwrite::No).unwrap();
+        assert!(data.materialize(dir.path(), Names::Hrm, Overwrite::No).is_err());
         let (train, test) = (
             Dataset::load(&dir.path().join("train")).unwrap(),
             Dataset::load(&dir.path().join("test")).unwrap(),

@@ -5,12 +5,14 @@ mod augment;
 mod canvas;
 mod data;
 mod sampler;
+mod sets;
 mod task;
 mod vote;
 
-pub use augment::{NameError, Transform, parse_name};
+pub use augment::{NameError, Names, Transform, parse_name};
 pub use canvas::{CANVAS, SEQ_LEN, VOCAB_SIZE, crop, decode, encode};
 pub use data::{ArcData, ArcOptions, BuildError, Leak, leaks};
 pub use sampler::{ArcEvalBatches, ArcSampler};
+pub use sets::{Sets, SplitRule, load_sets, save};
 pub use task::{ArcError, ArcTask, Pair, Side, TaskError, load, load_kaggle};
 pub use vote::{Candidate, Rule, Voting};

@@ -61,6 +61,10 @@ impl ArcSampler {
             let why = "ARC tasks bring their own; set the sampler's augmentation to none".to_owned();
             return Err(SamplerError::Augmentation { why });
         }
+        if config.hints > 0 || !config.mixture.is_empty() {
+            let why = "hints and mixtures are for Sudoku; leave them out for ARC".to_owned();
+            return Err(SamplerError::Augmentation { why });
+        }
         let group = |task: usize| {
             let ids = data.identifiers_of(task);
             (task, ids.start - 1, ids.end - 1, data.training_pairs(task).len())
@@ -98,7 +102,7 @@ impl ArcSampler {
         config: SamplerConfig,
         state: SamplerState,
     ) -> Result<Self, SamplerError> {
-        let mut sampler = Self::new(data, config)?;
+        let mut sampler = Self::new(data, config.clone())?;
         let fail = |field, expected: String, got: String| Err(SamplerError::State { field, expected, got });
         let now = &sampler.state;
         if state.config != config {
@@ -120,6 +124,10 @@ impl ArcSampler {
     /// Where the sampler stands, after the last batch drawn.
     pub fn state(&self) -> SamplerState {
         self.state.clone()
+    }
+
+    const fn config(&self) -> &SamplerConfig {
+        &self.state.config
     }
 
     /// The data drawn from.
@@ -150,7 +158,7 @@ impl ArcSampler {
 
     /// The next batch: always full, never ends.
     pub fn next_batch(&mut self) -> Batch {
-        let SamplerConfig { batch_size, seed, .. } = self.state.config;
+        let SamplerConfig { batch_size, seed, .. } = *self.config();
         loop {
             let (iteration, start) = (self.state.iteration, self.state.position);
             let mut draws = Draws(stream(seed, Purpose::BatchDraw, iteration, start as u64));
@@ -204,6 +212,8 @@ pub struct ArcEvalBatches {
     done: usize,
     total: usize,
     votes: u32,
+    /// Tasks from this one on are left out.
+    end: usize,
 }
 
 impl ArcEvalBatches {
@@ -211,11 +221,29 @@ impl ArcEvalBatches {
     /// each task are asked, the task itself first; all if `None`.
     pub fn new(data: Arc<ArcData>, batch_size: usize, votes: Option<usize>) -> Self {
         let votes = votes.map_or(u32::MAX, |n| u32::try_from(n.max(1)).unwrap_or(u32::MAX));
+        let end = data.tasks().len();
+        let mut batches = Self { batch_size, data, next: (0, 0, 0), done: 0, total: 0, votes, end };
+        batches.count_rows();
+        batches
+    }
+
+    /// The same for the first `tasks` of the evaluation tasks.
+    #[must_use]
+    pub fn limit(mut self, tasks: usize) -> Self {
+        let first = self.data.tasks().len() - self.data.evaluation().len();
+        self.end = first + tasks.min(self.data.evaluation().len());
+        self.count_rows();
+        self
+    }
+
+    /// Counts the rows; batches are no larger than that.
+    fn count_rows(&mut self) {
+        let votes = self.votes as usize;
         let rows = |task: usize| {
-            data.evaluation_pairs(task).len() * data.identifiers_of(task).len().min(votes as usize)
+            self.data.evaluation_pairs(task).len() * self.data.identifiers_of(task).len().min(votes)
         };
-        let total = (0..data.tasks().len()).map(rows).sum();
-        Self { batch_size: batch_size.min(total).max(1), data, next: (0, 0, 0), done: 0, total, votes }
+        self.total = (0..self.end).map(rows).sum();
+        self.batch_size = self.batch_size.min(self.total).max(1);
     }
 
     /// Number of batches from the start to the end.
@@ -231,7 +259,7 @@ impl ArcEvalBatches {
     fn next_row(&mut self) -> Option<(usize, u32, usize)> {
         loop {
             let (task, aug, test) = self.next;
-            if task >= self.data.tasks().len() {
+            if task >= self.end {
                 return None;
             }
             let ids = self.data.identifiers_of(task);
@@ -336,11 +364,11 @@ mod tests {
     fn resumes_exactly_and_refuses_other_states() {
         let data = data();
         let config = SamplerConfig { epochs_per_iteration: 3, ..SamplerConfig::new(6, 5) };
-        let mut sampler = ArcSampler::new(data.clone(), config).unwrap();
+        let mut sampler = ArcSampler::new(data.clone(), config.clone()).unwrap();
         for _ in 0..17 {
             sampler.next_batch();
         }
-        let mut again = ArcSampler::restore(data.clone(), config, sampler.state()).unwrap();
+        let mut again = ArcSampler::restore(data.clone(), config.clone(), sampler.state()).unwrap();
         for _ in 0..9 {
             assert_eq!(again.next_batch(), sampler.next_batch());
         }
@@ -349,10 +377,13 @@ mod tests {
         assert_eq!(single.install(|| again.next_batch()), expected);
         let mut state = sampler.state();
         state.groups = 9;
-        assert!(matches!(ArcSampler::restore(data.clone(), config, state), Err(SamplerError::State { .. })));
+        assert!(matches!(
+            ArcSampler::restore(data.clone(), config.clone(), state),
+            Err(SamplerError::State { .. })
+        ));
         let mut state = sampler.state();
         state.position = 1000;
-        assert!(ArcSampler::restore(data.clone(), config, state).is_err());
+        assert!(ArcSampler::restore(data.clone(), config.clone(), state).is_err());
         let none = |config| ArcSampler::new(data.clone(), config).unwrap_err().to_string();
         assert!(none(SamplerConfig::new(0, 1)).contains("at least 1"));
         assert!(none(SamplerConfig::new(1000, 1)).contains("fills no batch"));

@@ -146,6 +146,12 @@ pub enum ArcError {
         /// What it is.
         got: String,
     },
+    /// A folder without folders.
+    #[error("{}: expected folders of JSON files in it (training, evaluation, ...), got none", path.display())]
+    NoFolders {
+        /// The folder.
+        path: PathBuf,
+    },
     /// No task.
     #[error("{}: expected at least one task, got none", path.display())]
     Empty {
@@ -176,11 +182,26 @@ pub enum ArcError {
 const LIMIT: u64 = 1 << 26;
 
 /// Loads tasks, in the order of their names, from a folder of JSON files (one task each), from a JSON file of one task, or
-/// from a JSON file of tasks by name. Files may be gzipped. Fields other than `train` and `test` are ignored.
+/// from a JSON file of tasks by name. Files may be gzipped. Fields other than `train` and `test` are ignored. A file
+/// `X_challenges.json` takes the outputs of its tests from `X_solutions.json` beside it, if that is there.
 ///
 /// # Errors
 /// [`ArcError`] with the file, the task, the pair and the row.
 pub fn load(path: &Path) -> Result<Vec<ArcTask>, ArcError> {
+    match solutions_beside(path) {
+        Some(solutions) => load_kaggle(path, &solutions),
+        None => load_as_is(path),
+    }
+}
+
+fn solutions_beside(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let name = name.replacen("challenges.json", "solutions.json", 1);
+    let beside = path.with_file_name(name);
+    (beside != path && beside.is_file()).then_some(beside)
+}
+
+fn load_as_is(path: &Path) -> Result<Vec<ArcTask>, ArcError> {
     let io = |source| ArcError::Io { path: path.to_owned(), source };
     let mut tasks = Vec::new();
     if fs::metadata(path).map_err(io)?.is_dir() {
@@ -209,7 +230,7 @@ pub fn load(path: &Path) -> Result<Vec<ArcTask>, ArcError> {
 /// # Errors
 /// As [`load`]; [`ArcError::NoSolution`] if a task has no solutions.
 pub fn load_kaggle(challenges: &Path, solutions: &Path) -> Result<Vec<ArcTask>, ArcError> {
-    let mut tasks = load(challenges)?;
+    let mut tasks = load_as_is(challenges)?;
     let all = read_json(solutions)?;
     for task in &mut tasks {
         let missing = || ArcError::NoSolution { path: solutions.to_owned(), task: task.id.clone() };

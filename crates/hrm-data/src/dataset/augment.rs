@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::format::Metadata;
 use crate::grid::Dihedral;
+use crate::maze::decode_tokens;
 use crate::random::{Purpose, stream};
 use crate::sudoku::{Geometry, Symmetry};
 use crate::task::Task;
@@ -25,6 +26,16 @@ pub enum Augmentation {
     /// Input and label, grids of `rows` x `cols`, go through the same random symmetry of their shape: one of the eight of the
     /// square, or of the four of other rectangles. For mazes.
     Dihedral {
+        /// Rows of the grid.
+        rows: usize,
+        /// Columns of the grid; `rows * cols` must be the dataset's `seq_len`.
+        cols: usize,
+    },
+    /// Mazes of `rows` x `cols`: the maze goes through a random symmetry of its shape, and the label is the canonical path of
+    /// the image. The canonical path depends on the order of directions, so the image of a label is a shortest path but not
+    /// the canonical one: with [`Augmentation::Dihedral`] one maze has up to eight right answers, here it has one. For data
+    /// whose labels are canonical.
+    MazeSymmetry {
         /// Rows of the grid.
         rows: usize,
         /// Columns of the grid; `rows * cols` must be the dataset's `seq_len`.
@@ -53,7 +64,7 @@ impl Augmentation {
                 };
             }
             Self::SamuraiSymmetry => return shape_obstacle(&SamuraiTask, metadata),
-            Self::Dihedral { rows, cols } => {
+            Self::Dihedral { rows, cols } | Self::MazeSymmetry { rows, cols } => {
                 let seq_len = metadata.seq_len;
                 return (rows.checked_mul(cols) != Some(seq_len)).then(|| {
                     let needed = rows.saturating_mul(cols);
@@ -102,6 +113,24 @@ impl Augmentation {
                 let symmetry = Dihedral::random(rows, cols, &mut rng);
                 symmetry.apply_cells((rows, cols), input, input_out, i32::from);
                 symmetry.apply_cells((rows, cols), label, label_out, i32::from);
+            }
+            Self::MazeSymmetry { rows, cols } => {
+                let mut rng = stream(seed, Purpose::Augmentation, epoch, example);
+                let symmetry = Dihedral::random(rows, cols, &mut rng);
+                match decode_tokens(rows, cols, input).map(|maze| maze.transformed(symmetry)) {
+                    Ok(image) => {
+                        widen(image.tokens(), input_out);
+                        // A maze without a path keeps its label, whatever that is.
+                        match image.label() {
+                            Some(canonical) => widen(&canonical, label_out),
+                            None => symmetry.apply_cells((rows, cols), label, label_out, i32::from),
+                        }
+                    }
+                    Err(_) => {
+                        symmetry.apply_cells((rows, cols), input, input_out, i32::from);
+                        symmetry.apply_cells((rows, cols), label, label_out, i32::from);
+                    }
+                }
             }
             Self::KillerSymmetry { geometry } => {
                 let mut rng = stream(seed, Purpose::Augmentation, epoch, example);

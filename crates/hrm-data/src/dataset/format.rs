@@ -534,6 +534,31 @@ impl Dataset {
     }
 }
 
+/// Writes `ROOT/train`, `ROOT/test` (if there is one) and `ROOT/identifiers.json`.
+///
+/// # Errors
+/// [`DatasetError::Exists`] before anything is written if a dataset is there and may not be replaced; otherwise what the
+/// file system says.
+pub fn save_pair(
+    root: &Path,
+    train: &Dataset,
+    test: Option<&Dataset>,
+    overwrite: Overwrite,
+) -> Result<(), DatasetError> {
+    if overwrite == Overwrite::No {
+        for name in ["train", "test"] {
+            if root.join(name).join("dataset.json").exists() {
+                return Err(DatasetError::Exists { path: root.join(name) });
+            }
+        }
+    }
+    train.save(&root.join("train"), overwrite)?;
+    if let Some(test) = test {
+        test.save(&root.join("test"), overwrite)?;
+    }
+    save_identifiers(root, &["<blank>".to_owned()])
+}
+
 fn hint(dir: &Path) -> String {
     if !dir.exists() {
         return "the folder does not exist".to_owned();

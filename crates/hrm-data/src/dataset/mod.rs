@@ -11,8 +11,10 @@ mod sampler;
 
 pub use augment::Augmentation;
 pub use batch::{Batch, EvalBatch, EvalBatches, IGNORE_LABEL};
-pub use format::{Dataset, DatasetError, Metadata, Overwrite, PuzzleSet, load_identifiers, save_identifiers};
-pub use sampler::{SamplerConfig, SamplerError, SamplerState, TrainSampler};
+pub use format::{
+    Dataset, DatasetError, Metadata, Overwrite, PuzzleSet, load_identifiers, save_identifiers, save_pair,
+};
+pub use sampler::{Part, SamplerConfig, SamplerError, SamplerState, TrainSampler};
 
 /// What samplers of other sources share with [`TrainSampler`].
 pub(crate) mod sampling {

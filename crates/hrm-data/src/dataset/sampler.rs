@@ -18,7 +18,7 @@ use super::format::{Dataset, PuzzleSet};
 use crate::random::{self, Purpose, stream};
 
 /// What a [`TrainSampler`] draws.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SamplerConfig {
     /// Rows of a batch.
     pub batch_size: usize,
@@ -29,12 +29,73 @@ pub struct SamplerConfig {
     /// Passes over the groups before a short batch is dropped. More than one lets a batch be larger than the dataset, and
     /// drops fewer examples of a small one.
     pub epochs_per_iteration: usize,
+    /// Rows in a million that come with hints: a number of blank cells, uniform from 1 to all but one, is filled in from the
+    /// label, drawn anew each time. For Sudoku, where token 1 is a blank.
+    #[serde(default)]
+    pub hints: u32,
+    /// Parts of the dataset that are visited more or less often than once an epoch, in the order of its groups, all of which
+    /// they cover. Empty for every group once an epoch.
+    #[serde(default)]
+    pub mixture: Vec<Part>,
+}
+
+/// A number of consecutive groups, of which an epoch visits a number, one after the other in random order: each is visited
+/// as often as any other of its part, give or take one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Groups.
+    pub groups: usize,
+    /// Visits in one epoch.
+    pub visits: usize,
+}
+
+/// Marks the streams of a mixture among those of plain orders, whose second counter is the number of a set.
+const MIXED: u64 = 1 << 32;
+
+impl SamplerConfig {
+    /// No augmentation, no hints, one epoch per iteration, which visits every group once.
+    pub const fn new(batch_size: usize, seed: u64) -> Self {
+        Self {
+            batch_size,
+            seed,
+            augmentation: Augmentation::None,
+            epochs_per_iteration: 1,
+            hints: 0,
+            mixture: Vec::new(),
+        }
+    }
 }
 
 impl SamplerConfig {
-    /// No augmentation, one epoch per iteration.
-    pub const fn new(batch_size: usize, seed: u64) -> Self {
-        Self { batch_size, seed, augmentation: Augmentation::None, epochs_per_iteration: 1 }
+    /// Groups visited in one epoch of a set.
+    fn visits(&self, set: &PuzzleSet) -> usize {
+        match self.mixture.is_empty() {
+            true => set.groups(),
+            false => self.mixture.iter().fold(0, |sum, part| sum.saturating_add(part.visits)),
+        }
+    }
+
+    /// The groups that an epoch of a mixture visits, part by part. The visits of a part go through all of its groups in one
+    /// random order after the other; an epoch takes up where the one before ended.
+    fn mixed_order(&self, epoch: u64) -> Vec<u32> {
+        let mut order = Vec::new();
+        let mut first_group = 0;
+        for (number, part) in (1..).zip(&self.mixture) {
+            let (groups, visits) = (part.groups as u64, part.visits as u64);
+            let mut at = epoch.wrapping_mul(visits);
+            let end = at.wrapping_add(visits);
+            while at < end {
+                let (round, from) = (at / groups, at % groups);
+                let count = (groups - from).min(end - at);
+                let mut rng = stream(self.seed, Purpose::GroupOrder, round, MIXED + number);
+                let all = random::permutation(&mut rng, part.groups);
+                let some = &all[from as usize..(from + count) as usize];
+                order.extend(some.iter().map(|group| first_group + group));
+                at += count;
+            }
+            first_group += part.groups as u32;
+        }
+        order
     }
 }
 
@@ -78,6 +139,26 @@ pub enum SamplerError {
     Augmentation {
         /// What does not fit.
         why: String,
+    },
+    /// Hints where there are no blanks.
+    #[error(
+        "expected at most 1000000 rows in a million with hints, and none with this augmentation ({augmentation}); got {got}"
+    )]
+    Hints {
+        /// Rows in a million.
+        got: u32,
+        /// The augmentation.
+        augmentation: String,
+    },
+    /// Parts that are not those of the dataset.
+    #[error(
+        "expected parts of at least 1 group and 1 visit that cover the {groups} groups of the only set, got {got}"
+    )]
+    Mixture {
+        /// Groups of the dataset.
+        groups: usize,
+        /// The parts.
+        got: String,
     },
     /// A state that belongs to another run.
     #[error("cannot restore the sampler: expected {field} {expected}, the saved state has {got}")]
@@ -134,13 +215,30 @@ impl TrainSampler {
         if let Some(why) = config.augmentation.obstacle(dataset.metadata()) {
             return Err(SamplerError::Augmentation { why });
         }
+        let has_blanks =
+            matches!(config.augmentation, Augmentation::None | Augmentation::SudokuSymmetry { .. });
+        if config.hints > 1_000_000 || (config.hints > 0 && !has_blanks) {
+            let augmentation = format!("{:?}", config.augmentation);
+            return Err(SamplerError::Hints { got: config.hints, augmentation });
+        }
+        let covered: usize = config.mixture.iter().map(|part| part.groups).sum();
+        let is_whole = covered == dataset.groups() && dataset.sets().len() == 1;
+        let has_empty = config.mixture.iter().any(|part| part.groups == 0 || part.visits == 0);
+        if !config.mixture.is_empty() && (!is_whole || has_empty) {
+            let (groups, got) = (dataset.groups(), format!("{:?}", config.mixture));
+            return Err(SamplerError::Mixture { groups, got });
+        }
         for set in dataset.sets() {
-            let (groups, epochs) = (set.groups(), config.epochs_per_iteration);
+            let (groups, epochs) = (config.visits(set), config.epochs_per_iteration);
             if groups.checked_mul(epochs).is_none_or(|visits| visits > u32::MAX as usize) {
                 return Err(SamplerError::TooManyEpochs { groups, epochs });
             }
             let smallest = |group| set.puzzles_of(group).map(|p| set.examples_of(p).len()).min().unwrap_or(0);
-            let examples: usize = (0..set.groups()).map(smallest).sum();
+            let examples: usize = match config.mixture.is_empty() {
+                true => (0..set.groups()).map(smallest).sum(),
+                // At least one for each visit.
+                false => groups,
+            };
             if examples.saturating_mul(config.epochs_per_iteration) < config.batch_size {
                 return Err(SamplerError::TooFewExamples {
                     set: set.name().to_owned(),
@@ -212,7 +310,7 @@ impl TrainSampler {
     pub fn batches_per_iteration(&self) -> usize {
         let config = &self.state.config;
         let batches = |set: &PuzzleSet| {
-            let visits = set.groups() * config.epochs_per_iteration;
+            let visits = config.visits(set) * config.epochs_per_iteration;
             let size = set.examples_of(0).len();
             if (0..set.puzzles()).all(|p| set.examples_of(p).len() == size) {
                 return visits / config.batch_size.div_ceil(size.max(1));
@@ -259,16 +357,27 @@ impl TrainSampler {
     /// The order of the groups is a pure function of (seed, iteration, set).
     fn shuffle_groups(&mut self) {
         let config = &self.state.config;
-        let mut rng = stream(config.seed, Purpose::GroupOrder, self.state.iteration, self.state.set as u64);
-        let groups = self.dataset.sets()[self.state.set].groups();
         self.order.clear();
-        for _ in 0..config.epochs_per_iteration {
-            self.order.extend(random::permutation(&mut rng, groups));
+        if config.mixture.is_empty() {
+            let mut rng =
+                stream(config.seed, Purpose::GroupOrder, self.state.iteration, self.state.set as u64);
+            let groups = self.dataset.sets()[self.state.set].groups();
+            for _ in 0..config.epochs_per_iteration {
+                self.order.extend(random::permutation(&mut rng, groups));
+            }
+            return;
+        }
+        let first = self.state.iteration.wrapping_mul(config.epochs_per_iteration as u64);
+        for epoch in 0..config.epochs_per_iteration {
+            let epoch = first.wrapping_add(epoch as u64);
+            let mut order = config.mixed_order(epoch);
+            random::shuffle(&mut stream(config.seed, Purpose::GroupOrder, epoch, MIXED), &mut order);
+            self.order.extend(order);
         }
     }
 
     fn assemble(&self, picks: &[Pick]) -> Batch {
-        let config = self.state.config;
+        let config = &self.state.config;
         let metadata = self.dataset.metadata();
         let set = &self.dataset.sets()[self.state.set];
         // Examples are numbered through all sets, so that no two of an epoch share a stream.
@@ -280,19 +389,51 @@ impl TrainSampler {
             .par_chunks_exact_mut(batch.seq_len)
             .zip(batch.labels.par_chunks_exact_mut(batch.seq_len));
         rows.zip(picks).with_min_len(32).for_each(|((input, label), pick)| {
-            let epoch = first_epoch.wrapping_add((pick.position / set.groups()) as u64);
-            let coordinate = (config.seed, epoch, (before + pick.example) as u64);
+            let coordinate = match config.mixture.is_empty() {
+                true => {
+                    let epoch = first_epoch.wrapping_add((pick.position / set.groups()) as u64);
+                    (config.seed, epoch, (before + pick.example) as u64)
+                }
+                // An epoch may visit an example twice: the visit is what is new each time.
+                false => (config.seed, self.state.iteration, MIXED << 30 | pick.position as u64),
+            };
             config.augmentation.apply(
                 coordinate,
                 (set.input(pick.example), set.label(pick.example)),
                 (input, &mut *label),
             );
+            if config.hints > 0 {
+                let (seed, a, b) = coordinate;
+                give_hints(&mut stream(seed, Purpose::Hints, a, b), config.hints, input, label);
+            }
             mask_labels(label, metadata.ignore_label_id);
         });
         for (id, pick) in batch.puzzle_identifiers.iter_mut().zip(picks) {
             *id = set.puzzle_identifiers()[pick.puzzle] as i32;
         }
         batch
+    }
+}
+
+/// The token of a blank cell.
+const BLANK: i32 = 1;
+
+/// With `per_million` in a million: fills in a number of blank cells, uniform from 1 to all but one. What is known of a cell
+/// is its label, so the hints are right and a unique solution stays the only one.
+fn give_hints(rng: &mut ChaCha8Rng, per_million: u32, input: &mut [i32], label: &[i32]) {
+    if random::below(rng, 1_000_000) >= per_million {
+        return;
+    }
+    let mut blanks: Vec<usize> =
+        (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
+    let most = blanks.len().saturating_sub(1) as u32;
+    if most == 0 {
+        return;
+    }
+    let count = 1 + random::below(rng, most) as usize;
+    random::shuffle(rng, &mut blanks);
+    for &cell in &blanks[..count] {
+        input[cell] = label[cell];
     }
 }
 

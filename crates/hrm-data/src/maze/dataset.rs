@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rayon::prelude::*;
 use thiserror::Error;
 
-use super::board::{Maze, MazeError};
+use super::board::{Maze, MazeError, PathError, SYMBOLS};
 use super::generator::{GeneratorError, Kind};
 use super::records::{Record, RecordError};
 use crate::dataset::{Dataset, DatasetError, Metadata, PuzzleSet};
@@ -37,6 +37,32 @@ pub enum BuildError {
         expected: (usize, usize),
         /// Rows and columns of this one.
         got: (usize, usize),
+    },
+    /// Tokens that are no maze of the shape.
+    #[error("example {number}: {source}")]
+    Tokens {
+        /// Which example, 1-based.
+        number: usize,
+        /// What is wrong with them.
+        source: MazeError,
+    },
+    /// A label that is no path through its maze.
+    #[error("example {number}: the label is no path through the maze: {source}")]
+    Label {
+        /// Which example, 1-based.
+        number: usize,
+        /// What gives it away.
+        source: PathError,
+    },
+    /// A dataset that is not one of mazes of the shape.
+    #[error("expected a dataset of mazes: {expected}; got {got} tokens each, vocabulary {vocab}")]
+    Shape {
+        /// Tokens and vocabulary of such mazes.
+        expected: String,
+        /// Tokens.
+        got: usize,
+        /// Vocabulary.
+        vocab: usize,
     },
     /// A maze without a path.
     #[error("maze {number} has no stated answer and no path from S to G")]
@@ -73,6 +99,39 @@ pub enum BuildError {
 pub fn decode_tokens(rows: usize, cols: usize, tokens: &[u8]) -> Result<Maze, MazeError> {
     let got = tokens.len();
     Maze::from_tokens(Grid::new(rows, cols, tokens.to_vec()).map_err(|_| MazeError::NotSquare { got })?)
+}
+
+/// The mazes of a dataset, of rows and columns `shape` or as many rows as columns: the first of each group, of which the others
+/// are images, with its label as the answer.
+///
+/// # Errors
+/// [`BuildError`] if these are no mazes of that shape, or labels are no paths.
+pub fn from_dataset(dataset: &Dataset, shape: Option<(usize, usize)>) -> Result<Vec<Record>, BuildError> {
+    let &Metadata { seq_len, vocab_size, .. } = dataset.metadata();
+    let side = seq_len.isqrt();
+    let (rows, cols) = shape.unwrap_or((side, side));
+    if rows.checked_mul(cols) != Some(seq_len) || vocab_size != SYMBOLS.len() + 1 {
+        let tokens = match shape {
+            Some((rows, cols)) => format!("{rows} x {cols} tokens"),
+            None => "a square number of tokens (or rows and columns that are stated)".to_owned(),
+        };
+        let expected = format!("{tokens}, vocabulary {}", SYMBOLS.len() + 1);
+        return Err(BuildError::Shape { expected, got: seq_len, vocab: vocab_size });
+    }
+    let firsts = dataset.sets().iter().flat_map(|set| {
+        (0..set.groups()).map(move |group| (set, set.examples_of(set.puzzles_of(group).start).start))
+    });
+    firsts
+        .map(|(set, example)| {
+            let number = example + 1;
+            let maze = decode_tokens(rows, cols, set.input(example))
+                .map_err(|source| BuildError::Tokens { number, source })?;
+            let answer = set.label(example).to_vec();
+            maze.check(&answer).map_err(|source| BuildError::Label { number, source })?;
+            let rating = maze.distance().map(|moves| moves as f64);
+            Ok(Record { source: format!("{} {number}", set.name()), maze, answer: Some(answer), rating })
+        })
+        .collect()
 }
 
 /// A dataset of exactly these mazes, and how many of them got their canonical label here because they came without an
@@ -303,22 +362,37 @@ mod tests {
             let kind = Kind::Hard { rows, cols, min_distance: 8 };
             let split = generate_split(&GenerateOptions { kind, seed: 2, train: 40, test: 0 }).unwrap();
             let (dataset, _) = from_records(&split.train, 0).unwrap();
-            let augmentation = Augmentation::Dihedral { rows, cols };
-            let config = SamplerConfig { augmentation, ..SamplerConfig::new(40, 9) };
-            let mut sampler = TrainSampler::new(Arc::new(dataset), config).unwrap();
-            let classes: HashSet<Maze> = split.train.iter().map(|r| r.maze.canonical()).collect();
-            let mut images = HashSet::new();
-            for _ in 0..20 {
-                let batch = sampler.next_batch();
-                for row in 0..batch.rows {
-                    let input: Vec<u8> = batch.input(row).iter().map(|&t| t as u8).collect();
-                    let maze = decode_tokens(rows, cols, &input).unwrap();
-                    assert!(maze.check_optimal(batch.label(row)).is_ok());
-                    assert!(classes.contains(&maze.canonical()));
-                    images.insert(maze);
+            let dataset = Arc::new(dataset);
+            for augmentation in
+                [Augmentation::Dihedral { rows, cols }, Augmentation::MazeSymmetry { rows, cols }]
+            {
+                let config = SamplerConfig { augmentation, ..SamplerConfig::new(40, 9) };
+                let mut sampler = TrainSampler::new(Arc::clone(&dataset), config).unwrap();
+                let mut canonical = 0;
+                let classes: HashSet<Maze> = split.train.iter().map(|r| r.maze.canonical()).collect();
+                let mut images = HashSet::new();
+                for _ in 0..20 {
+                    let batch = sampler.next_batch();
+                    for row in 0..batch.rows {
+                        let input: Vec<u8> = batch.input(row).iter().map(|&t| t as u8).collect();
+                        let maze = decode_tokens(rows, cols, &input).unwrap();
+                        assert!(maze.check_optimal(batch.label(row)).is_ok());
+                        let label: Vec<u8> = batch.label(row).iter().map(|&t| t as u8).collect();
+                        canonical += usize::from(maze.label() == Some(label));
+                        assert!(classes.contains(&maze.canonical()));
+                        images.insert(maze);
+                    }
                 }
+                let read =
+                    from_dataset(&from_records(&split.train, 2).unwrap().0, Some((rows, cols))).unwrap();
+                assert!(
+                    read.iter().zip(&split.train).all(|(a, b)| (&a.maze, &a.answer) == (&b.maze, &b.answer))
+                );
+                assert_eq!(read.len(), split.train.len());
+                assert!(images.len() > 40 * if rows == cols { 6 } else { 3 }, "{} images", images.len());
+                let relabelled = matches!(augmentation, Augmentation::MazeSymmetry { .. });
+                assert_eq!(canonical == 40 * 20, relabelled, "{canonical} canonical labels");
             }
-            assert!(images.len() > 40 * if rows == cols { 6 } else { 3 }, "{} images", images.len());
         }
         let (dataset, _) = from_records(
             &[Record { source: String::new(), maze: "SG\n##".parse().unwrap(), answer: None, rating: None }],

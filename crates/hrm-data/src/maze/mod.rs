@@ -9,7 +9,9 @@ mod records;
 pub mod solvers;
 
 pub use board::{Maze, MazeError, PathError, SYMBOLS};
-pub use dataset::{BuildError, GenerateOptions, Split, decode_tokens, from_records, generate_split, leaks};
+pub use dataset::{
+    BuildError, GenerateOptions, Split, decode_tokens, from_dataset, from_records, generate_split, leaks,
+};
 pub use generator::{GeneratorError, HardMazes, Kind, UniqueMazes};
 pub use metrics::{Scores, score};
 pub use records::{Record, RecordError, read_records, read_records_from, write_records};

@@ -1,13 +1,12 @@
 //! Reading maze files: `source,question,answer,rating` CSV, plain or gzip. Spaces are cells, so nothing is trimmed.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::board::{Maze, MazeError, PathError, SYMBOLS, parse_tokens};
-use crate::bounded::{Budget, Metered, Unpacked};
+use crate::table::{self, Layout, Row, Table, TableError};
 
 /// One row of a maze file.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,30 +25,9 @@ pub struct Record {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// The file cannot be opened or read.
-    #[error("cannot read {}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// The file is not CSV, is not UTF-8, or its compression is damaged.
-    #[error("{}: {source}", path.display())]
-    Csv {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong, with its position.
-        source: csv::Error,
-    },
-    /// The header names no maze column.
-    #[error("{}: expected a column named `question`, got columns {}", path.display(), columns.join(", "))]
-    NoQuestion {
-        /// The file.
-        path: PathBuf,
-        /// The columns of its first row.
-        columns: Vec<String>,
-    },
+    /// A file that is no table of mazes.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// A question that is no maze, or an answer with other symbols.
     #[error("{}, line {line}, {field}: {source}", path.display())]
     Maze {
@@ -72,25 +50,21 @@ pub enum RecordError {
         /// What gives it away.
         source: PathError,
     },
-    /// A rating that is no number.
-    #[error("{}, line {line}: expected a number as rating, got {got:?}", path.display())]
-    Rating {
-        /// The file.
-        path: PathBuf,
-        /// Line, 1-based.
-        line: u64,
-        /// The field.
-        got: String,
-    },
 }
+
+const LAYOUT: Layout = Layout {
+    loose: false,
+    is_puzzle: |field| {
+        field.contains('S') && field.contains('G') && field.chars().all(|c| " #SGo\n\r".contains(c))
+    },
+};
 
 /// Reads a maze file; gzip is recognised by its first bytes.
 ///
 /// # Errors
 /// The first [`RecordError`] met.
 pub fn read_records(path: &Path) -> Result<Vec<Record>, RecordError> {
-    let file = File::open(path).map_err(|source| RecordError::Io { path: path.to_owned(), source })?;
-    read_records_from(file, path)
+    read_table(Table::open(path, LAYOUT)?)
 }
 
 /// Reads mazes from any stream; `name` stands for the file in messages.
@@ -100,48 +74,25 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, RecordError> {
 ///
 /// # Errors
 /// The first [`RecordError`] met.
-pub fn read_records_from(reader: impl Read, name: &Path) -> Result<Vec<Record>, RecordError> {
-    let path = || name.to_owned();
-    let mut reader = BufReader::new(reader);
-    let start = reader.fill_buf().map_err(|source| RecordError::Io { path: path(), source })?;
-    let input: Box<dyn Read + '_> = match start.starts_with(&[0x1f, 0x8b]) {
-        true => Box::new(Unpacked::new(reader)),
-        false => Box::new(reader),
-    };
-    let budget = Budget::default();
-    let input = Metered::new(input, &budget);
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(input);
-    let mut columns: Option<Columns> = None;
+pub fn read_records_from(reader: impl Read + Send, name: &Path) -> Result<Vec<Record>, RecordError> {
+    read_table(Table::from_reader(reader, name, LAYOUT)?)
+}
+
+fn read_table(mut table: Table<'_>) -> Result<Vec<Record>, RecordError> {
     let mut records = Vec::new();
-    let mut row = csv::StringRecord::new();
-    while reader.read_record(&mut row).map_err(|source| RecordError::Csv { path: path(), source })? {
-        budget.renew();
-        let found = match columns {
-            Some(found) => found,
-            None => {
-                let (found, is_header) = Columns::find(&row, name)?;
-                columns = Some(found);
-                if is_header {
-                    continue;
-                }
-                found
-            }
-        };
-        records.push(record(&row, found, name)?);
+    while let Some(row) = table.next_row()? {
+        records.push(record(&row)?);
     }
     Ok(records)
 }
 
-/// Writes mazes as CSV in the form of the published sets; [`read_records`] reads it back. Square mazes stand on one line, others
-/// keep their rows.
+/// Writes mazes as CSV in the form of the published sets, gzip if the name ends in `.gz`; [`read_records`] reads it back.
+/// Square mazes stand on one line, others keep their rows.
 ///
 /// # Errors
-/// [`RecordError::Csv`] if it cannot be written.
-pub fn write_records(path: &Path, records: &[Record]) -> Result<(), RecordError> {
-    let fail = |source| RecordError::Csv { path: path.to_owned(), source };
-    let mut writer = csv::Writer::from_path(path).map_err(fail)?;
-    writer.write_record(["source", "question", "answer", "rating"]).map_err(fail)?;
-    for Record { source, maze, answer, rating } in records {
+/// [`TableError::Io`] if it cannot be written.
+pub fn write_records(path: &Path, records: &[Record]) -> Result<(), TableError> {
+    let row = |Record { source, maze, answer, rating }: &Record| {
         let text = |tokens: &[u8]| {
             let row = |cells: &[u8]| {
                 cells.iter().filter_map(|&t| SYMBOLS.get(usize::from(t).wrapping_sub(1))).collect::<String>()
@@ -150,50 +101,16 @@ pub fn write_records(path: &Path, records: &[Record]) -> Result<(), RecordError>
             lines.join(if maze.rows() == maze.cols() { "" } else { "\n" })
         };
         let answer = answer.as_deref().map(text).unwrap_or_default();
-        let rating = rating.map(|rating| rating.to_string()).unwrap_or_default();
-        writer.write_record([source.as_str(), &text(maze.tokens()), &answer, &rating]).map_err(fail)?;
-    }
-    writer.flush().map_err(|source| RecordError::Io { path: path.to_owned(), source })
+        [source.clone(), text(maze.tokens()), answer, table::rating_text(*rating)]
+    };
+    table::write(path, records.iter().map(row))
 }
 
-#[derive(Clone, Copy)]
-struct Columns {
-    source: Option<usize>,
-    question: usize,
-    answer: Option<usize>,
-    rating: Option<usize>,
-}
-
-impl Columns {
-    /// The columns, and whether the row is a header.
-    fn find(row: &csv::StringRecord, file: &Path) -> Result<(Self, bool), RecordError> {
-        let names: Vec<String> =
-            row.iter().map(|n| n.trim().trim_start_matches('\u{feff}').to_ascii_lowercase()).collect();
-        let find = |wanted: &str| names.iter().position(|n| n == wanted);
-        if let Some(question) = find("question") {
-            let (source, answer, rating) = (find("source"), find("answer"), find("rating"));
-            return Ok((Self { source, question, answer, rating }, true));
-        }
-        let is_maze = |field: &str| {
-            field.contains('S') && field.contains('G') && field.chars().all(|c| " #SGo\n\r".contains(c))
-        };
-        match row.iter().position(is_maze) {
-            Some(question) => {
-                let source = question.checked_sub(1);
-                Ok((Self { source, question, answer: Some(question + 1), rating: Some(question + 2) }, false))
-            }
-            None => Err(RecordError::NoQuestion { path: file.to_owned(), columns: names }),
-        }
-    }
-}
-
-fn record(row: &csv::StringRecord, columns: Columns, file: &Path) -> Result<Record, RecordError> {
-    let path = || file.to_owned();
-    let line = row.position().map_or(0, csv::Position::line);
-    let field = |column: Option<usize>| column.and_then(|c| row.get(c)).filter(|f| !f.is_empty());
+fn record(row: &Row<'_>) -> Result<Record, RecordError> {
+    let (path, line) = (|| row.path(), row.line());
     let fail = |field| move |source| RecordError::Maze { path: path(), line, field, source };
-    let maze: Maze = field(Some(columns.question)).unwrap_or_default().parse().map_err(fail("question"))?;
-    let answer = match field(columns.answer) {
+    let maze: Maze = row.question()?.parse().map_err(fail("question"))?;
+    let answer = match row.answer() {
         None => None,
         Some(text) => {
             let tokens = parse_tokens(text, Some((maze.rows(), maze.cols()))).map_err(fail("answer"))?;
@@ -202,14 +119,7 @@ fn record(row: &csv::StringRecord, columns: Columns, file: &Path) -> Result<Reco
             Some(tokens)
         }
     };
-    let rating = match field(columns.rating) {
-        None => None,
-        Some(text) => match text.trim().parse::<f64>() {
-            Ok(rating) if rating.is_finite() => Some(rating),
-            _ => return Err(RecordError::Rating { path: path(), line, got: text.to_owned() }),
-        },
-    };
-    Ok(Record { source: field(columns.source).unwrap_or_default().to_owned(), maze, answer, rating })
+    Ok(Record { source: row.source(), maze, answer, rating: row.rating()? })
 }
 
 #[cfg(test)]
@@ -244,7 +154,7 @@ mod tests {
         assert!(read("").unwrap().is_empty());
         assert_eq!(
             read("a,b\nc,d").unwrap_err(),
-            "in.csv: expected a column named `question`, got columns a, b"
+            "in.csv: expected a column named `question`, `puzzle` or `quizzes`, or a puzzle in the first row; got columns a, b"
         );
         assert_eq!(
             read("question,rating\nS   #   G,hard").unwrap_err(),

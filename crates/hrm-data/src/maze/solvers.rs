@@ -6,9 +6,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::board::{Direction, Maze};
+use crate::names::{self, UnknownName};
 
 /// A classical solver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,14 +27,6 @@ pub enum Method {
     Tremaux,
     /// Fills dead ends until none is left. A step fills a cell.
     DeadEnd,
-}
-
-/// A name that no solver has.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("expected bfs, astar, wall-left, wall-right, tremaux or dead-end, got {got:?}")]
-pub struct NoSuchMethod {
-    /// The name.
-    pub got: String,
 }
 
 impl Method {
@@ -88,13 +80,10 @@ impl fmt::Display for Method {
 }
 
 impl FromStr for Method {
-    type Err = NoSuchMethod;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, NoSuchMethod> {
-        Self::ALL
-            .into_iter()
-            .find(|method| method.name() == name)
-            .ok_or_else(|| NoSuchMethod { got: name.to_owned() })
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        names::find(&Self::ALL, Self::name, name)
     }
 }
 

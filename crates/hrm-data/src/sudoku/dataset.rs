@@ -4,8 +4,8 @@
 //! its materialised augmentations if there are any; all share the blank puzzle identifier.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use thiserror::Error;
 
@@ -15,7 +15,7 @@ use super::generator::Generator;
 use super::records::{Record, RecordError};
 use super::solver::{Solver, Verdict};
 use super::symmetry::Symmetry;
-use crate::dataset::{Dataset, DatasetError, Metadata, Overwrite, PuzzleSet, save_identifiers};
+use crate::dataset::{Dataset, DatasetError, Metadata, PuzzleSet};
 use crate::random::{self, Purpose, stream};
 
 /// Why a Sudoku dataset cannot be built.
@@ -65,7 +65,7 @@ pub enum BuildError {
         min_rating: f64,
     },
     /// More examples than the format can number.
-    #[error("expected at most {limit} examples, got {records} puzzles with {augmentations} augmentations each", limit = i32::MAX)]
+    #[error("expected at most {limit} examples, got {records} puzzles with {augmentations} copies each", limit = i32::MAX)]
     TooMany {
         /// Puzzles.
         records: usize,
@@ -270,6 +270,37 @@ pub fn from_records(records: &[Record], options: &BuildOptions) -> Result<(Datas
     Ok((Dataset::new(metadata, vec![set])?, solved))
 }
 
+/// Easier versions of puzzles: `copies` of each, in which a random number of the blanks, at least one and not all, hold the
+/// solution. Puzzles with less than two blanks have none.
+///
+/// # Errors
+/// [`BuildError::NotProper`] for a puzzle without an answer that is no proper Sudoku.
+pub fn with_hints(records: &[Record], copies: usize, seed: u64) -> Result<Vec<Record>, BuildError> {
+    let mut solver = Solver::new();
+    let mut easier = Vec::new();
+    for (index, record) in records.iter().enumerate() {
+        let solution = match &record.solution {
+            Some(solution) => solution.clone(),
+            None => solve_proper(&mut solver, &record.puzzle, index + 1)?,
+        };
+        let blank: Vec<usize> =
+            (0..solution.cells().len()).filter(|&cell| record.puzzle.cells()[cell] == 0).collect();
+        for copy in 0..if blank.len() < 2 { 0 } else { copies } {
+            let mut rng = stream(seed, Purpose::Materialize, index as u64, u64::MAX - copy as u64);
+            let mut blank = blank.clone();
+            random::shuffle(&mut rng, &mut blank);
+            blank.truncate(1 + random::below(&mut rng, blank.len() as u32 - 1) as usize);
+            let mut puzzle = record.puzzle.clone();
+            for cell in blank {
+                puzzle.cells_mut()[cell] = solution.cells()[cell];
+            }
+            let source = format!("{} with hints", record.source);
+            easier.push(Record { source, puzzle, solution: Some(solution.clone()), rating: None });
+        }
+    }
+    Ok(easier)
+}
+
 fn solve_proper(solver: &mut Solver, puzzle: &Board, number: usize) -> Result<Board, BuildError> {
     let why = match solver.classify(puzzle) {
         Verdict::Unique(solution) => return Ok(solution),
@@ -305,82 +336,117 @@ pub struct Split {
     pub test: Vec<Record>,
 }
 
-/// Puzzles generated between two looks at the quotas.
-const CHUNK: u64 = 256;
+/// The two sides of a split while it is filled.
+pub(super) struct Quotas {
+    train: usize,
+    test: usize,
+    split: Split,
+}
+
+impl Quotas {
+    /// Whether a side has all it wants.
+    pub(super) const fn is_full(&self, for_test: bool) -> bool {
+        if for_test { self.split.test.len() >= self.test } else { self.split.train.len() >= self.train }
+    }
+
+    /// A side for something new: at random by the sizes wanted, but the other one if that is full.
+    pub(super) fn draw(&self, rng: &mut ChaCha8Rng) -> bool {
+        let wanted = self.train.saturating_add(self.test) as u64;
+        !self.is_full(true) && (self.is_full(false) || random::below_u64(rng, wanted) < self.test as u64)
+    }
+}
+
+/// What makes puzzles number 0, 1, 2, ... and how long to go on with it.
+pub(super) struct Source<I, M> {
+    /// Puzzles made between two looks at the quotas.
+    pub(super) chunk: u64,
+    /// Puzzles in a row that are of no use after which there are taken to be no more.
+    pub(super) patience: usize,
+    /// What a thread needs to make puzzles.
+    pub(super) init: I,
+    /// Makes the puzzle of a number.
+    pub(super) make: M,
+}
+
+/// Makes puzzles until both sides are full. `place` says for each, in the order of numbers, what it becomes and whether on the
+/// side of the test; `None` if it is of no use. The result does not depend on the number of threads.
+pub(super) fn deal<S, T: Send>(
+    (train, test): (usize, usize),
+    source: &Source<impl Fn() -> S + Sync + Send, impl Fn(&mut S, u64) -> T + Sync + Send>,
+    mut place: impl FnMut(u64, T, &Quotas) -> Option<(Record, bool)>,
+) -> Result<Split, BuildError> {
+    let mut quotas = Quotas { train, test, split: Split { train: Vec::new(), test: Vec::new() } };
+    let mut misses = 0;
+    let mut start = 0;
+    loop {
+        let made: Vec<(u64, T)> = (start..start + source.chunk)
+            .into_par_iter()
+            .map_init(&source.init, |state, index| (index, (source.make)(state, index)))
+            .collect();
+        start += source.chunk;
+        for (index, made) in made {
+            if quotas.is_full(false) && quotas.is_full(true) {
+                return Ok(quotas.split);
+            }
+            match place(index, made, &quotas) {
+                Some((record, true)) => quotas.split.test.push(record),
+                Some((record, false)) => quotas.split.train.push(record),
+                None => {
+                    misses += 1;
+                    if misses >= source.patience {
+                        return Err(BuildError::Exhausted {
+                            tries: misses,
+                            train: quotas.split.train.len(),
+                            want_train: train,
+                            test: quotas.split.test.len(),
+                            want_test: test,
+                        });
+                    }
+                    continue;
+                }
+            }
+            misses = 0;
+        }
+    }
+}
 
 /// Generates a training and a test set that are disjoint up to symmetry. The same on any number of threads.
 ///
 /// # Errors
 /// [`BuildError::Exhausted`] if there are not enough different puzzles of this kind.
 pub fn generate_split(options: &GenerateOptions) -> Result<Split, BuildError> {
-    let mut generator = Generator::new(options.geometry, options.seed);
-    if let Some((fewest, most)) = options.clues {
+    let &GenerateOptions { geometry, seed, train, test, clues } = options;
+    let mut generator = Generator::new(geometry, seed);
+    if let Some((fewest, most)) = clues {
         generator = generator.with_clues(fewest, most);
     }
-    let wanted = options.train.saturating_add(options.test);
-    let patience = wanted.saturating_mul(20).saturating_add(20_000);
-    let mut split = Split { train: Vec::new(), test: Vec::new() };
+    let source = Source {
+        chunk: 256,
+        patience: train.saturating_add(test).saturating_mul(20).saturating_add(20_000),
+        init: || (generator.clone(), Classifier::new()),
+        make: |(generator, classifier): &mut (Generator, Classifier), index| {
+            let made = generator.generate(index);
+            let key = classifier.key(&made.puzzle);
+            (made, key)
+        },
+    };
     let mut is_test: HashMap<ClassKey, bool> = HashMap::new();
     let mut train_boards: HashSet<Board> = HashSet::new();
-    let mut misses = 0;
-    for chunk in 0u64.. {
-        if split.train.len() >= options.train && split.test.len() >= options.test {
-            break;
+    deal((train, test), &source, |index, (made, key), quotas| {
+        let known = is_test.get(&key).copied();
+        // A class is assigned when it is met first, at random, so that common and rare classes come to both sides.
+        let for_test = known.unwrap_or_else(|| quotas.draw(&mut stream(seed, Purpose::Subsample, index, 1)));
+        let accepted = match for_test {
+            true => known.is_none(),
+            false => !quotas.is_full(false) && train_boards.insert(made.puzzle.clone()),
+        };
+        if !accepted {
+            return None;
         }
-        let made: Vec<_> = (chunk * CHUNK..(chunk + 1) * CHUNK)
-            .into_par_iter()
-            .map_init(
-                || (generator.clone(), Classifier::new()),
-                |(generator, classifier), index| {
-                    let made = generator.generate(index);
-                    let key = classifier.key(&made.puzzle);
-                    (index, made, key)
-                },
-            )
-            .collect();
-        for (index, made, key) in made {
-            let (train_full, test_full) =
-                (split.train.len() >= options.train, split.test.len() >= options.test);
-            if train_full && test_full {
-                break;
-            }
-            let known = is_test.get(&key).copied();
-            // A class is assigned when it is met first, at random, so that common and rare classes come to both sides.
-            let for_test = known.unwrap_or_else(|| {
-                let mut rng = stream(options.seed, Purpose::Subsample, index, 1);
-                !test_full && (train_full || random::below_u64(&mut rng, wanted as u64) < options.test as u64)
-            });
-            let accepted = if for_test {
-                known.is_none()
-            } else {
-                !train_full && train_boards.insert(made.puzzle.clone())
-            };
-            if accepted {
-                is_test.insert(key, for_test);
-                let source = format!("generated {} seed {} number {index}", options.geometry, options.seed);
-                let record =
-                    Record { source, puzzle: made.puzzle, solution: Some(made.solution), rating: None };
-                if for_test {
-                    split.test.push(record)
-                } else {
-                    split.train.push(record)
-                }
-                misses = 0;
-            } else {
-                misses += 1;
-                if misses >= patience {
-                    return Err(BuildError::Exhausted {
-                        tries: misses,
-                        train: split.train.len(),
-                        want_train: options.train,
-                        test: split.test.len(),
-                        want_test: options.test,
-                    });
-                }
-            }
-        }
-    }
-    Ok(split)
+        is_test.insert(key, for_test);
+        let source = format!("generated {geometry} seed {seed} number {index}");
+        Some((Record { source, puzzle: made.puzzle, solution: Some(made.solution), rating: None }, for_test))
+    })
 }
 
 /// The test puzzles that are equivalent to a training puzzle, as (test index, training index), 0-based.
@@ -388,14 +454,39 @@ pub fn leaks<'a>(
     train: impl IntoIterator<Item = &'a Board>,
     test: impl IntoIterator<Item = &'a Board>,
 ) -> Vec<(usize, usize)> {
-    let mut classifier = Classifier::new();
+    let keys = |boards: Vec<&Board>| -> Vec<ClassKey> {
+        let parts = boards.par_chunks(64);
+        let keys = parts.map_init(Classifier::new, |classifier, part| {
+            part.iter().map(|board| classifier.key(board)).collect::<Vec<_>>()
+        });
+        keys.flatten_iter().collect()
+    };
     let mut of_train = HashMap::new();
-    for (index, board) in train.into_iter().enumerate() {
-        of_train.entry(classifier.key(board)).or_insert(index);
+    for (index, key) in keys(train.into_iter().collect()).into_iter().enumerate() {
+        of_train.entry(key).or_insert(index);
     }
-    let test = test.into_iter().enumerate();
-    test.filter_map(|(index, board)| of_train.get(&classifier.key(board)).map(|&found| (index, found)))
-        .collect()
+    let test = keys(test.into_iter().collect()).into_iter().enumerate();
+    test.filter_map(|(index, key)| of_train.get(&key).map(|&found| (index, found))).collect()
+}
+
+/// Nodes of a search for a solution that no file states, after which there is taken to be none to compare.
+const MAX_NODES: u64 = 100_000;
+
+/// The test puzzles whose solution grid is that of a training puzzle up to symmetry, as (test index, training index), 0-based.
+/// Solutions that are not stated are computed. Boards smaller than 9x9 are left out: there are 2 grids of 4x4 and 49 of
+/// 6x6 up to symmetry, so that all sets share them.
+pub fn shared_grids(train: &[Record], test: &[Record]) -> Vec<(usize, usize)> {
+    let grids = |records: &[Record]| -> (Vec<usize>, Vec<Board>) {
+        let mut solver = Solver::with_node_limit(MAX_NODES);
+        let mut grid = |record: &Record| match &record.solution {
+            Some(solution) => Some(solution.clone()),
+            None => solver.search(&record.puzzle, 1).first,
+        };
+        let large = records.iter().enumerate().filter(|(_, record)| record.puzzle.side() >= 9);
+        large.filter_map(|(index, record)| Some((index, grid(record)?))).unzip()
+    };
+    let ((of_train, train), (of_test, test)) = (grids(train), grids(test));
+    leaks(&train, &test).into_iter().map(|(test, train)| (of_test[test], of_train[train])).collect()
 }
 
 /// Checks that no test puzzle is equivalent to a training puzzle.
@@ -412,34 +503,12 @@ pub fn check_disjoint(train: &[Record], test: &[Record]) -> Result<(), BuildErro
     }
 }
 
-/// Writes `ROOT/train`, `ROOT/test` (if there is one) and `ROOT/identifiers.json`.
-///
-/// # Errors
-/// [`DatasetError::Exists`] before anything is written if a dataset is there and may not be replaced; otherwise what the
-/// file system says.
-pub fn save_pair(
-    root: &Path,
-    train: &Dataset,
-    test: Option<&Dataset>,
-    overwrite: Overwrite,
-) -> Result<(), DatasetError> {
-    if overwrite == Overwrite::No {
-        for name in ["train", "test"] {
-            if root.join(name).join("dataset.json").exists() {
-                return Err(DatasetError::Exists { path: root.join(name) });
-            }
-        }
-    }
-    train.save(&root.join("train"), overwrite)?;
-    if let Some(test) = test {
-        test.save(&root.join("test"), overwrite)?;
-    }
-    save_identifiers(root, &["<blank>".to_owned()])
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::dataset::{Overwrite, save_pair};
     use crate::sudoku::records::RecordReader;
     use std::io::Cursor;
 

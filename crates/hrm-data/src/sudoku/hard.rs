@@ -9,11 +9,10 @@ use std::collections::{HashMap, HashSet};
 
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
 use super::board::{Board, Geometry};
 use super::canonical::{ClassKey, Classifier};
-use super::dataset::{BuildError, Split};
+use super::dataset::{BuildError, Source, Split, deal};
 use super::generator::{Generated, Generator};
 use super::rating::{mean_guesses, rating};
 use super::records::Record;
@@ -123,9 +122,6 @@ pub struct HardOptions {
     pub min_rating: u64,
 }
 
-/// Walks between two looks at the quotas.
-const CHUNK: u64 = 128;
-
 /// Walks in a row without a puzzle that can be kept after which there are taken to be none.
 const PATIENCE: usize = 5_000;
 
@@ -135,69 +131,38 @@ const PATIENCE: usize = 5_000;
 /// # Errors
 /// [`BuildError::Exhausted`] if 5,000 walks in a row give no puzzle of the rating asked for.
 pub fn generate_split(options: &HardOptions) -> Result<Split, BuildError> {
-    let generator = HardGenerator::new(options.seed, options.steps);
-    let wanted = options.train.saturating_add(options.test);
-    let mut split = Split { train: Vec::new(), test: Vec::new() };
+    let &HardOptions { seed, train, test, steps, min_rating } = options;
+    let generator = HardGenerator::new(seed, steps);
+    let source = Source {
+        chunk: 128,
+        patience: PATIENCE,
+        init: || (generator.clone(), Classifier::new()),
+        make: |(generator, classifier): &mut (HardGenerator, Classifier), index| {
+            let made = generator.generate(index);
+            let hard = made.rating >= min_rating;
+            let keys = hard.then(|| (classifier.key(&made.puzzle), classifier.key(&made.solution)));
+            (made, keys)
+        },
+    };
     let mut puzzles: HashSet<ClassKey> = HashSet::new();
     let mut solution_is_test: HashMap<ClassKey, bool> = HashMap::new();
-    let mut misses = 0;
-    for chunk in 0u64.. {
-        if split.train.len() >= options.train && split.test.len() >= options.test {
-            break;
+    deal((train, test), &source, |index, (made, keys), quotas| {
+        let (puzzle, solution) = keys?;
+        // Both sides are drawn at random, walk by walk; a solution that is known stays on its side.
+        let known = solution_is_test.get(&solution).copied();
+        let for_test = known.unwrap_or_else(|| quotas.draw(&mut stream(seed, Purpose::Subsample, index, 2)));
+        if quotas.is_full(for_test) || !puzzles.insert(puzzle) {
+            return None;
         }
-        let made: Vec<_> = (chunk * CHUNK..(chunk + 1) * CHUNK)
-            .into_par_iter()
-            .map_init(
-                || (generator.clone(), Classifier::new()),
-                |(generator, classifier), index| {
-                    let made = generator.generate(index);
-                    let hard = made.rating >= options.min_rating;
-                    let keys = hard.then(|| (classifier.key(&made.puzzle), classifier.key(&made.solution)));
-                    (index, made, keys)
-                },
-            )
-            .collect();
-        for (index, made, keys) in made {
-            let (train_full, test_full) =
-                (split.train.len() >= options.train, split.test.len() >= options.test);
-            if train_full && test_full {
-                break;
-            }
-            // Both sides of the split are drawn at random, walk by walk; a solution that is known stays on its side.
-            let place = keys.and_then(|(puzzle, solution)| {
-                let for_test = solution_is_test.get(&solution).copied().unwrap_or_else(|| {
-                    let mut rng = stream(options.seed, Purpose::Subsample, index, 2);
-                    let draw = random::below_u64(&mut rng, wanted as u64) < options.test as u64;
-                    !test_full && (train_full || draw)
-                });
-                let full = if for_test { test_full } else { train_full };
-                (!full && puzzles.insert(puzzle)).then_some((solution, for_test))
-            });
-            let Some((solution_key, for_test)) = place else {
-                misses += 1;
-                if misses >= PATIENCE {
-                    return Err(BuildError::Exhausted {
-                        tries: misses,
-                        train: split.train.len(),
-                        want_train: options.train,
-                        test: split.test.len(),
-                        want_test: options.test,
-                    });
-                }
-                continue;
-            };
-            misses = 0;
-            solution_is_test.insert(solution_key, for_test);
-            let record = Record {
-                source: format!("clue-swap walk seed {} number {index}", options.seed),
-                puzzle: made.puzzle,
-                solution: Some(made.solution),
-                rating: Some(made.rating as f64),
-            };
-            if for_test { split.test.push(record) } else { split.train.push(record) }
-        }
-    }
-    Ok(split)
+        solution_is_test.insert(solution, for_test);
+        let record = Record {
+            source: format!("clue-swap walk seed {seed} number {index}"),
+            puzzle: made.puzzle,
+            solution: Some(made.solution),
+            rating: Some(made.rating as f64),
+        };
+        Some((record, for_test))
+    })
 }
 
 #[cfg(test)]

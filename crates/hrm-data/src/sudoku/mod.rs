@@ -25,5 +25,5 @@ pub use hard::{Hard, HardGenerator, HardOptions};
 pub use parse::Notation;
 pub use rating::{DifficultyTable, difficulty, mean_guesses, rating};
 pub use records::{Record, RecordError, RecordReader, read_records, write_records};
-pub use solver::{ConstraintGraph, Limits, Method, NoSuchMethod, Search, Solver, Stop, Trace, Verdict, Work};
+pub use solver::{ConstraintGraph, Limits, Method, Search, Solver, Stop, Trace, Verdict, Work};
 pub use symmetry::{Symmetry, SymmetryError};

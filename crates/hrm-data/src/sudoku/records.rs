@@ -1,17 +1,14 @@
 //! Reading puzzle files: `source,question,answer,rating` CSV (plain or gzip), with or without a header, or simply
 //! one puzzle a line.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use thiserror::Error;
 
 use super::board::{Board, BoardError};
 use super::parse::Notation;
-use crate::bounded::{Budget, Metered, Unpacked};
+use crate::table::{self, Layout, Row, Table, TableError};
 
 /// One row of a puzzle file.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,42 +27,9 @@ pub struct Record {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// The file cannot be opened, read or written.
-    #[error("cannot read or write {}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// The file is not CSV, is not UTF-8, or its compression is damaged.
-    #[error("{}: {source}", path.display())]
-    Csv {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong, with its position.
-        source: csv::Error,
-    },
-    /// The header names no puzzle column.
-    #[error("{}: expected a column named `question`, `puzzle` or `quizzes`, or a puzzle in the first row; got columns {}", path.display(), columns.join(", "))]
-    NoPuzzleColumn {
-        /// The file.
-        path: PathBuf,
-        /// The columns of its first row.
-        columns: Vec<String>,
-    },
-    /// A row without the puzzle's field.
-    #[error("{}, line {line}: expected at least {expected} fields, got {got}", path.display())]
-    MissingField {
-        /// The file.
-        path: PathBuf,
-        /// Line, 1-based.
-        line: u64,
-        /// Fields needed.
-        expected: usize,
-        /// Fields found.
-        got: usize,
-    },
+    /// A file that is no table of puzzles.
+    #[error(transparent)]
+    Table(#[from] TableError),
     /// A puzzle or answer that is no board, or breaks the rules.
     #[error("{}, line {line}, {field}: {source}", path.display())]
     Board {
@@ -88,16 +52,6 @@ pub enum RecordError {
         /// What gives it away.
         why: String,
     },
-    /// A rating that is no number.
-    #[error("{}, line {line}: expected a number as rating, got {got:?}", path.display())]
-    Rating {
-        /// The file.
-        path: PathBuf,
-        /// Line, 1-based.
-        line: u64,
-        /// The field.
-        got: String,
-    },
 }
 
 /// Reads every row of a file; see [`RecordReader`].
@@ -111,30 +65,17 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, RecordError> {
 /// Writes `source,question,answer,rating` with a header, gzip if the name ends in `.gz`. The bytes depend on the records only.
 ///
 /// # Errors
-/// [`RecordError::Io`] if the file cannot be written.
-pub fn write_records(path: &Path, records: &[Record]) -> Result<(), RecordError> {
-    let fail = |source| RecordError::Io { path: path.to_owned(), source };
-    let file = BufWriter::new(File::create(path).map_err(fail)?);
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        let mut file = GzEncoder::new(file, Compression::best());
-        write_rows(&mut file, records).map_err(fail)?;
-        file.finish().and_then(|mut file| file.flush()).map_err(fail)
-    } else {
-        let mut file = file;
-        write_rows(&mut file, records).and_then(|()| file.flush()).map_err(fail)
-    }
+/// [`TableError::Io`] if the file cannot be written.
+pub fn write_records(path: &Path, records: &[Record]) -> Result<(), TableError> {
+    let row = |record: &Record| {
+        let answer = record.solution.as_ref().map(Board::to_line).unwrap_or_default();
+        [record.source.clone(), record.puzzle.to_line(), answer, table::rating_text(record.rating)]
+    };
+    table::write(path, records.iter().map(row))
 }
 
-fn write_rows(writer: &mut impl Write, records: &[Record]) -> io::Result<()> {
-    let mut writer = csv::Writer::from_writer(writer);
-    writer.write_record(["source", "question", "answer", "rating"])?;
-    for record in records {
-        let answer = record.solution.as_ref().map(Board::to_line).unwrap_or_default();
-        let rating = record.rating.map(|rating| rating.to_string()).unwrap_or_default();
-        writer.write_record([&record.source, &record.puzzle.to_line(), &answer, &rating])?;
-    }
-    writer.flush()
-}
+const LAYOUT: Layout =
+    Layout { loose: true, is_puzzle: |field| field.len() >= 16 && field.parse::<Board>().is_ok() };
 
 /// Reads a puzzle file row by row, in memory independent of its length.
 ///
@@ -142,36 +83,14 @@ fn write_rows(writer: &mut impl Write, records: &[Record]) -> io::Result<()> {
 /// `difficulty` or any name ending in `_rating`; `source` or `id`) or, without one, by what stands in the first row:
 /// the first field that is a board is the puzzle, the next field the answer, the one after that the rating. Lines that
 /// start with `#` are comments. Every puzzle is checked against the rules and every answer against its puzzle.
-#[derive(Debug)]
 pub struct RecordReader {
-    path: PathBuf,
-    reader: csv::Reader<Input>,
-    columns: Option<Columns>,
-    row: csv::StringRecord,
-    budget: Budget,
+    table: Table<'static>,
     failed: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Columns {
-    source: Option<usize>,
-    puzzle: usize,
-    answer: Option<usize>,
-    rating: Option<usize>,
-}
-
-/// A plain or gzip stream.
-struct Input(Box<dyn Read + Send>);
-
-impl Read for Input {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl std::fmt::Debug for Input {
+impl std::fmt::Debug for RecordReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Input")
+        f.debug_struct("RecordReader").field("failed", &self.failed).finish_non_exhaustive()
     }
 }
 
@@ -179,143 +98,49 @@ impl RecordReader {
     /// Opens a file; gzip is recognised by its first bytes.
     ///
     /// # Errors
-    /// [`RecordError::Io`] if the file cannot be opened.
+    /// [`TableError::Io`] if the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        let fail = |source| RecordError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(fail)?;
-        if file.metadata().map_err(fail)?.is_dir() {
-            return Err(fail(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                "expected a file, got a directory",
-            )));
-        }
-        Self::from_reader(file, path)
+        Ok(Self { table: Table::open(path, LAYOUT)?, failed: false })
     }
 
     /// Reads from any stream; `name` stands for the file in messages.
     ///
     /// # Errors
-    /// [`RecordError::Io`] if the first bytes cannot be read.
+    /// [`TableError::Io`] if the first bytes cannot be read.
     pub fn from_reader(reader: impl Read + Send + 'static, name: &Path) -> Result<Self, RecordError> {
-        let path = name.to_owned();
-        let mut reader = BufReader::new(reader);
-        let start = reader.fill_buf().map_err(|source| RecordError::Io { path: path.clone(), source })?;
-        let input: Box<dyn Read + Send> =
-            if start.starts_with(&[0x1f, 0x8b]) { Box::new(Unpacked::new(reader)) } else { Box::new(reader) };
-        let budget = Budget::default();
-        let input = Box::new(Metered::new(input, &budget));
-        let reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .trim(csv::Trim::All)
-            .comment(Some(b'#'))
-            .from_reader(Input(input));
-        Ok(Self { path, reader, columns: None, row: csv::StringRecord::new(), budget, failed: false })
+        Ok(Self { table: Table::from_reader(reader, name, LAYOUT)?, failed: false })
     }
+}
 
-    fn next_record(&mut self) -> Result<Option<Record>, RecordError> {
-        let csv_error = |source| RecordError::Csv { path: self.path.clone(), source };
-        if !self.reader.read_record(&mut self.row).map_err(csv_error)? {
-            return Ok(None);
-        }
-        self.budget.renew();
-        let columns = match self.columns {
-            Some(columns) => columns,
-            None => {
-                let (columns, is_header) = self.find_columns()?;
-                self.columns = Some(columns);
-                if is_header {
-                    return self.next_record();
-                }
-                columns
+fn record(row: &Row<'_>) -> Result<Record, RecordError> {
+    let (path, line) = (|| row.path(), row.line());
+    let board_error = |field| move |source| RecordError::Board { path: path(), line, field, source };
+    let puzzle: Board = row.question()?.parse().map_err(board_error("question"))?;
+    puzzle.validate().map_err(board_error("question"))?;
+    let solution = match row.answer() {
+        None => None,
+        Some(text) => {
+            let answer =
+                Board::parse(text, Notation::Auto, Some(puzzle.geometry())).map_err(board_error("answer"))?;
+            answer.validate().map_err(board_error("answer"))?;
+            if let Some(why) = wrong(&puzzle, &answer) {
+                return Err(RecordError::WrongAnswer { path: path(), line, why });
             }
-        };
-        self.record(columns).map(Some)
-    }
+            Some(answer)
+        }
+    };
+    Ok(Record { source: row.source(), puzzle, solution, rating: row.rating()? })
+}
 
-    /// Finds the columns in the first row, and whether it is a header.
-    fn find_columns(&self) -> Result<(Columns, bool), RecordError> {
-        let is_board = |field: &str| field.len() >= 16 && field.parse::<Board>().is_ok();
-        let by_position = |puzzle: usize| Columns {
-            source: (puzzle > 0).then(|| puzzle - 1),
-            puzzle,
-            answer: Some(puzzle + 1),
-            rating: Some(puzzle + 2),
-        };
-        if let Some(puzzle) = self.row.iter().position(is_board) {
-            return Ok((by_position(puzzle), false));
-        }
-        let names: Vec<String> =
-            self.row.iter().map(|n| n.trim_start_matches('\u{feff}').to_ascii_lowercase()).collect();
-        let find = |wanted: &[&str]| names.iter().position(|n| wanted.contains(&n.as_str()));
-        if let Some(puzzle) = find(&["question", "puzzle", "quizzes"]) {
-            let columns = Columns {
-                source: find(&["source", "id"]),
-                puzzle,
-                answer: find(&["answer", "solution", "solutions"]),
-                rating: find(&["rating", "difficulty"])
-                    .or_else(|| names.iter().position(|n| n.ends_with("_rating"))),
-            };
-            return Ok((columns, true));
-        }
-        // No header and no board: a header would have names only. A row with a long field that is no name is a
-        // malformed puzzle, and its own error says more.
-        if let Some(puzzle) =
-            self.row.iter().position(|f| f.chars().any(|c| !c.is_ascii_alphabetic() && c != '_'))
-        {
-            return Ok((by_position(puzzle), false));
-        }
-        Err(RecordError::NoPuzzleColumn { path: self.path.clone(), columns: names })
+/// Why a board that keeps the rules does not solve a puzzle.
+fn wrong(puzzle: &Board, answer: &Board) -> Option<String> {
+    if !answer.is_full() {
+        return Some("it has blank cells".to_owned());
     }
-
-    fn record(&self, columns: Columns) -> Result<Record, RecordError> {
-        let path = || self.path.clone();
-        let line = self.row.position().map_or(0, csv::Position::line);
-        let field = |column: Option<usize>| column.and_then(|c| self.row.get(c)).filter(|f| !f.is_empty());
-        let Some(text) = field(Some(columns.puzzle)) else {
-            let (expected, got) = (columns.puzzle + 1, self.row.len());
-            return Err(RecordError::MissingField { path: path(), line, expected, got });
-        };
-        let board_error = |field| move |source| RecordError::Board { path: path(), line, field, source };
-        let puzzle: Board = text.parse().map_err(board_error("question"))?;
-        puzzle.validate().map_err(board_error("question"))?;
-        let solution = match field(columns.answer) {
-            None => None,
-            Some(text) => {
-                let answer = Board::parse(text, Notation::Auto, Some(puzzle.geometry()))
-                    .map_err(board_error("answer"))?;
-                answer.validate().map_err(board_error("answer"))?;
-                let why = if !answer.is_full() {
-                    "it has blank cells".to_owned()
-                } else if let Some(cell) = (0..answer.cells().len())
-                    .find(|&c| !matches!(puzzle.cells()[c], 0) && puzzle.cells()[c] != answer.cells()[c])
-                {
-                    let (row, column) = (cell / answer.side() + 1, cell % answer.side() + 1);
-                    format!(
-                        "the given {} in row {row}, column {column} became {}",
-                        puzzle.cells()[cell],
-                        answer.cells()[cell]
-                    )
-                } else {
-                    String::new()
-                };
-                if !why.is_empty() {
-                    return Err(RecordError::WrongAnswer { path: path(), line, why });
-                }
-                Some(answer)
-            }
-        };
-        let rating = match field(columns.rating) {
-            None => None,
-            Some(text) => match text.parse::<f64>() {
-                Ok(rating) if rating.is_finite() => Some(rating),
-                _ => {
-                    return Err(RecordError::Rating { path: path(), line, got: text.to_owned() });
-                }
-            },
-        };
-        Ok(Record { source: field(columns.source).unwrap_or_default().to_owned(), puzzle, solution, rating })
-    }
+    let (givens, cells) = (puzzle.cells(), answer.cells());
+    let cell = (0..cells.len()).find(|&cell| givens[cell] != 0 && givens[cell] != cells[cell])?;
+    let (row, column) = (cell / answer.side() + 1, cell % answer.side() + 1);
+    Some(format!("the given {} in row {row}, column {column} became {}", givens[cell], cells[cell]))
 }
 
 impl Iterator for RecordReader {
@@ -325,7 +150,10 @@ impl Iterator for RecordReader {
         if self.failed {
             return None;
         }
-        let next = self.next_record().transpose();
+        let next = match self.table.next_row() {
+            Ok(row) => row.map(|row| record(&row)),
+            Err(error) => Some(Err(error.into())),
+        };
         self.failed = matches!(next, Some(Err(_)) | None);
         next
     }
@@ -334,8 +162,10 @@ impl Iterator for RecordReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
     use proptest::prelude::*;
-    use std::io::Cursor;
+    use std::io::{Cursor, Write as _};
 
     const Q: &str = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79";
     const A: &str = "534678912672195348198342567859761423426853791713924856961537284287419635345286179";

@@ -25,13 +25,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod any;
 mod puzzles;
 pub mod queens;
+mod split;
 
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
-pub use puzzles::{Mazes, Sudoku};
+pub(crate) use puzzles::MAX_NODES;
+
+pub use any::{AnyTask, Family, Shape};
+pub use puzzles::{MazeTaskError, Mazes, Sudoku, SudokuError};
+pub use split::{Split, SplitError, split};
 
 use crate::dataset::{Augmentation, Dataset, DatasetError, Metadata, PuzzleSet};
 use crate::random::{Purpose, stream};
@@ -79,6 +85,28 @@ pub trait Task {
         Augmentation::None
     }
 
+    /// The puzzle of a text.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    fn parse(&self, text: &str) -> Result<Self::Puzzle, Self::Error>;
+
+    /// The text form of a puzzle, on one line: undoes [`Task::parse`].
+    fn line(&self, puzzle: &Self::Puzzle) -> String;
+
+    /// The text form of a puzzle with an answer in it, on one line; what cannot be written in it is left as in the puzzle.
+    fn answer_line(&self, puzzle: &Self::Puzzle, answer: &[u8]) -> String;
+
+    /// What an exact search finds within a bounded amount of work. Where several answers are right but one is meant (the
+    /// canonical path of a maze), that one counts as the only one.
+    fn solutions(&self, puzzle: &Self::Puzzle) -> Solutions<Self::Solution>;
+
+    /// What puzzles share that are images of each other under the symmetries of the task, and no others: for splits without
+    /// leaks. By default the tokens, which only equal puzzles share.
+    fn class(&self, puzzle: &Self::Puzzle) -> Vec<u8> {
+        self.encode(puzzle)
+    }
+
     /// Whether an answer solves the puzzle; any right answer, not only the label.
     ///
     /// # Errors
@@ -92,6 +120,55 @@ pub trait Task {
     fn picture(&self, puzzle: &Self::Puzzle, answer: Option<&[u8]>, label: Option<&[u8]>) -> Picture {
         let _ = label;
         Picture::of_text(&self.render(puzzle, answer, Style::Plain))
+    }
+}
+
+/// What a search for the solutions of a puzzle found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Solutions<S> {
+    /// There is none.
+    None,
+    /// There is exactly one.
+    Unique(S),
+    /// There are several; two of them.
+    Several(S, S),
+    /// The search gave up before it knew.
+    Unknown,
+}
+
+impl<S> Solutions<S> {
+    /// The same with each solution turned into something else.
+    pub fn map<T>(self, image: impl Fn(S) -> T) -> Solutions<T> {
+        match self {
+            Self::None => Solutions::None,
+            Self::Unique(only) => Solutions::Unique(image(only)),
+            Self::Several(one, other) => Solutions::Several(image(one), image(other)),
+            Self::Unknown => Solutions::Unknown,
+        }
+    }
+
+    /// The only solution, or why there is none, in words that follow "the puzzle".
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn unique(self) -> Result<S, &'static str> {
+        match self {
+            Self::Unique(only) => Ok(only),
+            Self::None => Err("has no solution"),
+            Self::Several(..) => Err("has more than one solution"),
+            Self::Unknown => Err("is too open to be solved exactly"),
+        }
+    }
+}
+
+impl<S> From<crate::variants::Search<S>> for Solutions<S> {
+    fn from(search: crate::variants::Search<S>) -> Self {
+        match (search.is_unique(), search.first, search.second) {
+            (Some(true), Some(only), _) => Self::Unique(only),
+            (Some(false), Some(one), Some(other)) => Self::Several(one, other),
+            (Some(false), None, _) => Self::None,
+            _ => Self::Unknown,
+        }
     }
 }
 
@@ -184,11 +261,11 @@ pub fn dataset<T: Task>(
     let seq_len = task.seq_len();
     let images = copies.saturating_add(1);
     let rows = examples.len().checked_mul(images).filter(|&rows| (1..=i32::MAX as usize).contains(&rows));
-    let Some(rows) = rows else {
+    if rows.is_none() {
         let expected = format!("1 to {} examples", i32::MAX);
         let got = format!("{} in {images} images each", examples.len());
         return Err(DatasetError::Inconsistent { set: "all".to_owned(), array: "inputs", expected, got });
-    };
+    }
     let (mut inputs, mut labels) = (Vec::new(), Vec::new());
     for (index, (puzzle, solution)) in examples.iter().enumerate() {
         let (input, label) = (task.encode(puzzle), task.encode_solution(puzzle, solution));
@@ -207,17 +284,41 @@ pub fn dataset<T: Task>(
             labels.extend(symmetry.apply(&label));
         }
     }
+    assemble((seq_len, task.vocab_size()), inputs, labels, images)
+}
+
+/// A dataset of rows of tokens, each a puzzle of its own.
+///
+/// # Errors
+/// [`DatasetError`] if there are no rows, or some have another length than the task's.
+pub fn dataset_of_rows(
+    task: &AnyTask,
+    inputs: &[Vec<u8>],
+    labels: &[Vec<u8>],
+) -> Result<Dataset, DatasetError> {
+    assemble((task.seq_len(), task.vocab_size()), inputs.concat(), labels.concat(), 1)
+}
+
+/// Rows as a dataset: each `images` of them are one puzzle and its images.
+fn assemble(
+    (seq_len, vocab_size): (usize, usize),
+    inputs: Vec<u8>,
+    labels: Vec<u8>,
+    images: usize,
+) -> Result<Dataset, DatasetError> {
+    let rows = inputs.len() / seq_len.max(1);
+    let examples = rows / images;
     let offsets = |n: usize, step: usize| (0..=n).map(|i| (i * step) as u32).collect();
-    let (puzzles, groups) = (offsets(rows, 1), offsets(examples.len(), images));
+    let (puzzles, groups) = (offsets(rows, 1), offsets(examples, images));
     let set = PuzzleSet::new("all", seq_len, inputs, labels, vec![0; rows], puzzles, groups)?;
     let metadata = Metadata {
         pad_id: 0,
         ignore_label_id: Some(0),
         blank_identifier_id: 0,
-        vocab_size: task.vocab_size(),
+        vocab_size,
         seq_len,
         num_puzzle_identifiers: 1,
-        total_groups: examples.len(),
+        total_groups: examples,
         mean_puzzle_examples: 1.0,
         total_puzzles: Some(rows),
         sets: vec!["all".to_owned()],

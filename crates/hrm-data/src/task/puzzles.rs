@@ -2,12 +2,15 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{Task, TokenSymmetry};
+use super::{Solutions, Task, TokenSymmetry};
 use crate::dataset::Augmentation;
 use crate::grid::Dihedral;
 use crate::maze::{self, Maze, MazeError, PathError};
 use crate::render::{self, Picture, Style};
-use crate::sudoku::{self, Board, BoardError, Geometry, Symmetry};
+use crate::sudoku::{self, Board, BoardError, ClassKey, Classifier, Geometry, Solver, Symmetry, Verdict};
+
+/// Search states after which an exact search gives up: only large and very open boards take more.
+pub(crate) const MAX_NODES: u64 = 300_000;
 
 /// Sudoku of one shape.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +59,34 @@ impl Task for Sudoku {
 
     fn augmentation(&self) -> Augmentation {
         Augmentation::SudokuSymmetry { geometry: self.geometry }
+    }
+
+    fn parse(&self, text: &str) -> Result<Board, SudokuError> {
+        Ok(text.parse()?)
+    }
+
+    fn line(&self, puzzle: &Board) -> String {
+        puzzle.to_line()
+    }
+
+    fn answer_line(&self, puzzle: &Board, answer: &[u8]) -> String {
+        self.decode(answer).as_ref().unwrap_or(puzzle).to_line()
+    }
+
+    fn solutions(&self, puzzle: &Board) -> Solutions<Board> {
+        match Solver::with_node_limit(MAX_NODES).classify(puzzle) {
+            Verdict::Unique(solution) => Solutions::Unique(solution),
+            Verdict::Multiple(one, other) => Solutions::Several(one, other),
+            Verdict::None => Solutions::None,
+            Verdict::Unknown => Solutions::Unknown,
+        }
+    }
+
+    fn class(&self, puzzle: &Board) -> Vec<u8> {
+        match Classifier::new().key(puzzle) {
+            ClassKey::Exact(cells) => cells.into_vec(),
+            ClassKey::Fingerprint(fingerprint) => fingerprint.0.to_le_bytes().to_vec(),
+        }
     }
 
     fn verify(&self, puzzle: &Board, answer: &[u8]) -> Result<(), SudokuError> {
@@ -145,7 +176,27 @@ impl Task for Mazes {
     }
 
     fn augmentation(&self) -> Augmentation {
-        Augmentation::Dihedral { rows: self.rows, cols: self.cols }
+        Augmentation::MazeSymmetry { rows: self.rows, cols: self.cols }
+    }
+
+    fn parse(&self, text: &str) -> Result<Maze, MazeTaskError> {
+        Ok(text.parse()?)
+    }
+
+    fn line(&self, puzzle: &Maze) -> String {
+        text_line(puzzle.cols(), puzzle.rows(), puzzle.tokens())
+    }
+
+    fn answer_line(&self, puzzle: &Maze, answer: &[u8]) -> String {
+        text_line(puzzle.cols(), puzzle.rows(), answer)
+    }
+
+    fn solutions(&self, puzzle: &Maze) -> Solutions<Vec<usize>> {
+        puzzle.shortest_path().map_or(Solutions::None, Solutions::Unique)
+    }
+
+    fn class(&self, puzzle: &Maze) -> Vec<u8> {
+        puzzle.canonical().tokens().to_vec()
     }
 
     fn verify(&self, puzzle: &Maze, answer: &[u8]) -> Result<(), MazeTaskError> {
@@ -160,6 +211,15 @@ impl Task for Mazes {
     fn picture(&self, puzzle: &Maze, answer: Option<&[u8]>, _: Option<&[u8]>) -> Picture {
         render::maze_picture(puzzle, answer.unwrap_or_default())
     }
+}
+
+/// Cells as characters, `?` for tokens that stand for nothing: square mazes without line ends, others with them, as mazes are
+/// read.
+fn text_line(cols: usize, rows: usize, tokens: &[u8]) -> String {
+    let symbol = |token: &u8| maze::SYMBOLS.get(usize::from(*token).wrapping_sub(1)).copied().unwrap_or('?');
+    let lines: Vec<String> =
+        tokens.chunks(cols.max(1)).map(|row| row.iter().map(symbol).collect::<String>()).collect();
+    lines.join(if rows == cols { "" } else { "\n" })
 }
 
 /// A random symmetry of a grid of `rows` x `cols`.

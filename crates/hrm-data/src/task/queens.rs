@@ -2,14 +2,17 @@
 //! two attack each other.
 //!
 //! This file is all there is to it. To add a puzzle: say what a puzzle and a solution are, turn both into tokens (0 is
-//! padding), turn tokens back, name the symmetries, judge an answer, draw it.
+//! padding) and text, turn those back, name the symmetries, search for solutions, judge an answer, draw it.
+//!
+//! As text, a board is `.` for an empty cell and `Q` for a queen, row by row, on one line or on several.
 
 use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
 use super::puzzles::dihedral_symmetry;
-use super::{Task, TokenSymmetry};
+use super::{Solutions, Task, TokenSymmetry};
 use crate::dataset::Augmentation;
+use crate::grid::Dihedral;
 use crate::random::{self, Purpose, stream};
 use crate::render::Style;
 
@@ -52,6 +55,20 @@ pub enum QueensError {
         col: usize,
         /// The token.
         got: u8,
+    },
+    /// A text of other characters.
+    #[error("character {at}: expected `Q` for a queen or `.`, got {got:?}")]
+    Character {
+        /// Which one, spaces and line ends left out.
+        at: usize,
+        /// What stands there.
+        got: char,
+    },
+    /// A text of so many cells that they make no square.
+    #[error("expected a square board of 4x4 to 24x24, all its cells as `.` and `Q`; got {got} cells")]
+    NoSquare {
+        /// Cells of the text.
+        got: usize,
     },
     /// More than one queen, or in an answer none, in a row.
     #[error("row {row}: expected {expected}, got {got} queens")]
@@ -112,16 +129,38 @@ impl Queens {
         (puzzle, solution)
     }
 
+    /// Rows and columns of the board.
+    pub const fn side(&self) -> usize {
+        self.side
+    }
+
+    /// The puzzle on the board of a text.
+    ///
+    /// # Errors
+    /// [`QueensError::NoSquare`] if it has no number of cells that makes a board.
+    pub fn of_text(text: &str) -> Result<Self, QueensError> {
+        let got = text.chars().filter(|c| !c.is_whitespace()).count();
+        let side = got.isqrt();
+        Self::new(side).ok().filter(|_| side * side == got).ok_or(QueensError::NoSquare { got })
+    }
+
     /// Number of ways to complete a placement, counted up to `limit`.
     pub fn completions(&self, puzzle: &Placement, limit: u64) -> u64 {
+        let mut found = 0;
+        self.complete_with(puzzle, &mut |_| {
+            found += 1;
+            found < limit
+        });
+        found
+    }
+
+    /// Shows every completion until `go_on` says to stop.
+    fn complete_with(&self, puzzle: &Placement, go_on: &mut impl FnMut(&Placement) -> bool) {
         let mut board = puzzle.clone();
         board.resize(self.side, None);
-        if attack(&board).is_some() {
-            return 0;
+        if attack(&board).is_none() {
+            complete(&mut board, go_on);
         }
-        let mut found = 0;
-        complete(&mut board, limit, &mut found);
-        found
     }
 }
 
@@ -160,24 +199,25 @@ fn place(board: &mut Placement, row: usize, orders: &[Vec<u32>], budget: &mut u3
     false
 }
 
-fn complete(board: &mut Placement, limit: u64, found: &mut u64) {
+/// Whether to go on.
+fn complete(board: &mut Placement, go_on: &mut impl FnMut(&Placement) -> bool) -> bool {
     // The free row with the fewest places comes first.
     let side = board.len() as u8;
     let places = |row: usize| (0..side).filter(|&col| safe(board, row, col)).collect::<Vec<u8>>();
     let free = (0..board.len()).filter(|&row| board[row].is_none());
     let Some((row, places)) = free.map(|row| (row, places(row))).min_by_key(|(_, places)| places.len())
     else {
-        *found += 1;
-        return;
+        return go_on(board);
     };
     for col in places {
         board[row] = Some(col);
-        complete(board, limit, found);
+        let more = complete(board, go_on);
         board[row] = None;
-        if *found >= limit {
-            return;
+        if !more {
+            return false;
         }
     }
+    true
 }
 
 impl Task for Queens {
@@ -225,6 +265,47 @@ impl Task for Queens {
             }
         };
         input.chunks_exact(self.side).enumerate().map(row).collect()
+    }
+
+    fn parse(&self, text: &str) -> Result<Placement, QueensError> {
+        let symbols = text.chars().filter(|c| !c.is_whitespace()).enumerate();
+        let token = |(at, symbol)| match symbol {
+            'Q' | 'q' => Ok(QUEEN),
+            '.' => Ok(EMPTY),
+            got => Err(QueensError::Character { at: at + 1, got }),
+        };
+        self.decode(&symbols.map(token).collect::<Result<Vec<u8>, _>>()?)
+    }
+
+    fn line(&self, puzzle: &Placement) -> String {
+        self.answer_line(puzzle, &self.encode(puzzle))
+    }
+
+    fn answer_line(&self, _: &Placement, answer: &[u8]) -> String {
+        answer.iter().map(|&token| if token == QUEEN { 'Q' } else { '.' }).collect()
+    }
+
+    fn solutions(&self, puzzle: &Placement) -> Solutions<Placement> {
+        let mut found = Vec::new();
+        self.complete_with(puzzle, &mut |board| {
+            found.push(board.clone());
+            found.len() < 2
+        });
+        match (found.pop(), found.pop()) {
+            (None, _) => Solutions::None,
+            (Some(only), None) => Solutions::Unique(only),
+            (Some(other), Some(one)) => Solutions::Several(one, other),
+        }
+    }
+
+    fn class(&self, puzzle: &Placement) -> Vec<u8> {
+        let tokens = self.encode(puzzle);
+        let image = |symmetry: Dihedral| {
+            let mut image = vec![0; tokens.len()];
+            symmetry.apply_cells((self.side, self.side), &tokens, &mut image, |token| token);
+            image
+        };
+        Dihedral::ALL.map(image).into_iter().min().unwrap_or(tokens)
     }
 
     fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {

@@ -9,7 +9,11 @@ mod transformer;
 use burn::tensor::{Tensor, backend::Backend};
 use hrm_backend::HrmBackend;
 
-use crate::{Hrm, RecurrenceKind, State, layers::RotaryTables};
+use crate::{
+    Hrm, RecurrenceKind, State,
+    diagnose::Probe,
+    layers::{ReasoningModule, RotaryTables},
+};
 
 pub use hierarchical::Hierarchical;
 pub use tiny::Tiny;
@@ -41,12 +45,18 @@ pub struct Cell<'a, B: Backend> {
     /// `[batch, total_len, hidden]`
     pub(crate) input: Tensor<B, 3>,
     pub(crate) rotary: Option<RotaryTables<B>>,
+    probe: Option<&'a Probe>,
 }
 
 impl<'a, B: HrmBackend> Cell<'a, B> {
     /// A cell for the segments of one input.
     pub(crate) fn new(model: &'a Hrm<B>, input: Tensor<B, 3>) -> Self {
-        Self { model, input, rotary: model.rotary() }
+        Self { model, input, rotary: model.rotary(), probe: None }
+    }
+
+    /// The same, watched by a probe.
+    pub(crate) fn probed(model: &'a Hrm<B>, input: Tensor<B, 3>, probe: &'a Probe) -> Self {
+        Self { probe: Some(probe), ..Self::new(model, input) }
     }
 
     /// High-level and low-level cycles.
@@ -57,17 +67,34 @@ impl<'a, B: HrmBackend> Cell<'a, B> {
     /// A new `z_l` from `z_l`, `z_h` and the input.
     pub fn update_l(&self, state: &State<B>) -> Tensor<B, 3> {
         let injection = state.z_h.clone() + self.input.clone();
-        self.model.l_level.forward(state.z_l.clone(), injection, self.rotary.as_ref())
+        self.run("L_level", &self.model.l_level, state.z_l.clone(), injection)
     }
 
     /// A new `z_h` from `z_h` and `z_l`.
     pub fn update_h(&self, state: &State<B>) -> Tensor<B, 3> {
-        let module = self.model.h_level.as_ref().unwrap_or(&self.model.l_level);
-        module.forward(state.z_h.clone(), state.z_l.clone(), self.rotary.as_ref())
+        let (level, module) = match &self.model.h_level {
+            Some(module) => ("H_level", module),
+            None => ("L_level", &self.model.l_level),
+        };
+        self.run(level, module, state.z_h.clone(), state.z_l.clone())
     }
 
     /// A new `z_h` from `z_h` and the input.
     pub fn update_alone(&self, state: &State<B>) -> Tensor<B, 3> {
-        self.model.l_level.forward(state.z_h.clone(), self.input.clone(), self.rotary.as_ref())
+        self.run("L_level", &self.model.l_level, state.z_h.clone(), self.input.clone())
+    }
+
+    fn run(
+        &self,
+        level: &str,
+        module: &ReasoningModule<B>,
+        z: Tensor<B, 3>,
+        injection: Tensor<B, 3>,
+    ) -> Tensor<B, 3> {
+        let rotary = self.rotary.as_ref();
+        match self.probe {
+            None => module.forward(z, injection, rotary),
+            Some(probe) => probe.forward(level, module, z + injection, rotary),
+        }
     }
 }

@@ -13,6 +13,8 @@ pub struct ShareOfStep<A: HrmAutodiffBackend> {
     pub grads: StepGradients<A>,
     /// The identifier of each row, `[batch]`.
     pub identifiers: Tensor<A::InnerBackend, 1, Int>,
+    /// Whether someone asked this worker to stop, as 0 or 1, `[1]`.
+    pub stop: Tensor<A::InnerBackend, 1>,
 }
 
 impl<A: HrmAutodiffBackend> ShareOfStep<A> {
@@ -25,9 +27,9 @@ impl<A: HrmAutodiffBackend> ShareOfStep<A> {
         if team.is_alone() {
             return Ok(self);
         }
-        let Self { metrics, grads, identifiers } = self;
+        let Self { metrics, grads, identifiers, stop } = self;
         let (names, mut tensors): (Vec<_>, Vec<_>) = grads.model.0.into_iter().unzip();
-        tensors.push(metrics);
+        tensors.extend([metrics, stop]);
         let width = grads.puzzle_rows.as_ref().map(|rows| rows.dims()[1]);
         if let Some(rows) = grads.puzzle_rows {
             tensors.push(team.in_place(rows, global_batch));
@@ -36,11 +38,11 @@ impl<A: HrmAutodiffBackend> ShareOfStep<A> {
         let mut sums = team.sum(tensors)?.into_iter();
         let model = Gradients(names.into_iter().zip(sums.by_ref()).collect());
         let mut next = || sums.next().expect("as many sums as summands");
-        let metrics = next();
+        let (metrics, stop) = (next(), next());
         let (puzzle_rows, identifiers) = match width {
             Some(width) => (Some(next().reshape([global_batch, width])), next().int()),
             None => (None, identifiers),
         };
-        Ok(Self { metrics, grads: StepGradients { model, puzzle_rows }, identifiers })
+        Ok(Self { metrics, grads: StepGradients { model, puzzle_rows }, identifiers, stop })
     }
 }

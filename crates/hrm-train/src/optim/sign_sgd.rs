@@ -1,4 +1,5 @@
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor};
+use hrm_backend::{HrmBackend, ops};
 use serde::{Deserialize, Serialize};
 
 /// Sign SGD for the puzzle embedding: only the rows that a batch used move or decay.
@@ -14,7 +15,7 @@ impl SignSgd {
     ///
     /// # Shapes
     /// - `table`, output: `[identifiers, ndim]`; `identifiers`: `[batch]`; `grads`: `[batch, ndim]`
-    pub fn step<B: Backend>(
+    pub fn step<B: HrmBackend>(
         &self,
         lr: f64,
         table: Tensor<B, 2>,
@@ -30,7 +31,7 @@ impl SignSgd {
             .expand(shape)
             .equal(identifiers.clone().unsqueeze_dim::<2>(0).expand(shape))
             .float();
-        let summed = same.clone().matmul(grads);
+        let summed = ops::product(same.clone(), grads);
         // Every duplicate computes the same new row; only the first one writes it.
         let earlier = same * Tensor::<B, 2>::ones(shape, &device).tril(-1);
         let is_first = earlier.sum_dim(1).equal_elem(0.0).float(); // [batch, 1]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::dataset::{EvalBatches, IGNORE_LABEL, Metadata};
+use crate::sudoku::Board;
 use crate::sudoku::{Generator, Geometry, decode_tokens, encode_tokens};
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -188,14 +189,15 @@ fn repeated_epochs_fill_a_batch_larger_than_the_set() {
         error.to_string(),
         "set \"all\" fills no batch: 3 examples per epoch x 1 epochs per iteration, batch size 7; use a batch size of at most 3, or at least 3 epochs per iteration"
     );
-    let mut sampler = TrainSampler::new(singles(3), config).unwrap();
+    let mut sampler = TrainSampler::new(singles(3), config.clone()).unwrap();
     for _ in 0..5 {
         let batch = sampler.next_batch();
         let count = |token| batch.inputs.iter().filter(|&&t| t == token).count();
         assert!((1..=3).all(|t| count(t) >= 2), "two whole epochs and one row");
     }
     assert!(TrainSampler::new(singles(3), SamplerConfig::new(0, 1)).is_err());
-    let endless = TrainSampler::new(singles(3), SamplerConfig { epochs_per_iteration: usize::MAX, ..config });
+    let endless =
+        TrainSampler::new(singles(3), SamplerConfig { epochs_per_iteration: usize::MAX, ..config.clone() });
     assert!(matches!(endless, Err(SamplerError::TooManyEpochs { groups: 3, .. })));
     let enormous = SamplerConfig::new(usize::MAX, 1);
     assert!(matches!(TrainSampler::new(singles(3), enormous), Err(SamplerError::TooFewExamples { .. })));
@@ -224,11 +226,11 @@ fn a_restored_sampler_continues_exactly() {
     let dataset = sudoku(7);
     let augmentation = Augmentation::SudokuSymmetry { geometry: Geometry::S9 };
     let config = SamplerConfig { augmentation, epochs_per_iteration: 2, ..SamplerConfig::new(4, 9) };
-    let mut sampler = TrainSampler::new(dataset.clone(), config).unwrap();
+    let mut sampler = TrainSampler::new(dataset.clone(), config.clone()).unwrap();
     for taken in 0..10 {
         let json = serde_json::to_string(&sampler.state()).unwrap();
         let state: SamplerState = serde_json::from_str(&json).unwrap();
-        let mut restored = TrainSampler::restore(dataset.clone(), config, state).unwrap();
+        let mut restored = TrainSampler::restore(dataset.clone(), config.clone(), state).unwrap();
         let mut original = sampler.clone();
         for _ in 0..8 {
             assert_eq!(restored.next_batch(), original.next_batch(), "restored after {taken} batches");
@@ -236,17 +238,17 @@ fn a_restored_sampler_continues_exactly() {
         sampler.next_batch();
     }
     let state = sampler.state();
-    let other = SamplerConfig { seed: 10, ..config };
+    let other = SamplerConfig { seed: 10, ..config.clone() };
     assert!(matches!(
         TrainSampler::restore(dataset.clone(), other, state.clone()),
         Err(SamplerError::State { .. })
     ));
     assert!(matches!(
-        TrainSampler::restore(sudoku(8), config, state.clone()),
+        TrainSampler::restore(sudoku(8), config.clone(), state.clone()),
         Err(SamplerError::State { .. })
     ));
     let beyond = SamplerState { position: 99, ..state.clone() };
-    assert!(TrainSampler::restore(dataset.clone(), config, beyond).is_err());
+    assert!(TrainSampler::restore(dataset.clone(), config.clone(), beyond).is_err());
     assert!(TrainSampler::restore(dataset, config, SamplerState { set: 1, ..state }).is_err());
 }
 
@@ -255,7 +257,7 @@ fn augmented_rows_are_images_of_their_examples() {
     let dataset = sudoku(5);
     let augmentation = Augmentation::SudokuSymmetry { geometry: Geometry::S9 };
     let config = SamplerConfig { augmentation, ..SamplerConfig::new(5, 2) };
-    let mut sampler = TrainSampler::new(dataset.clone(), config).unwrap();
+    let mut sampler = TrainSampler::new(dataset.clone(), config.clone()).unwrap();
     let mut classifier = crate::sudoku::canonical::Classifier::new();
     let set = &dataset.sets()[0];
     let classes: HashSet<_> = (0..5).map(|e| classifier.key(&decode_tokens(set.input(e)).unwrap())).collect();
@@ -286,10 +288,111 @@ fn batches_do_not_depend_on_the_number_of_threads() {
     let config = SamplerConfig { augmentation, epochs_per_iteration: 20, ..SamplerConfig::new(384, 3) };
     let draw = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let mut sampler = TrainSampler::new(dataset.clone(), config).unwrap();
+        let mut sampler = TrainSampler::new(dataset.clone(), config.clone()).unwrap();
         pool.install(|| (0..4).map(|_| sampler.next_batch()).collect::<Vec<_>>())
     };
     assert_eq!(draw(1), draw(4));
+}
+
+/// Rows of 32 batches, as boards: input and label.
+fn boards(dataset: &Arc<Dataset>, config: &SamplerConfig) -> Vec<(Board, Board)> {
+    let mut sampler = TrainSampler::new(dataset.clone(), config.clone()).unwrap();
+    let board = |tokens: &[i32]| decode_tokens(&tokens.iter().map(|&t| t as u8).collect::<Vec<_>>()).unwrap();
+    let batches = (0..32).map(|_| sampler.next_batch());
+    batches
+        .flat_map(|b| (0..b.rows).map(|r| (board(b.input(r)), board(b.label(r)))).collect::<Vec<_>>())
+        .collect()
+}
+
+#[test]
+fn hints_come_from_the_solution() {
+    let dataset = sudoku(6);
+    let givens: HashSet<usize> =
+        (0..6).map(|e| decode_tokens(dataset.sets()[0].input(e)).unwrap().clues()).collect();
+    let augmentation = Augmentation::SudokuSymmetry { geometry: Geometry::S9 };
+    let plain = SamplerConfig { augmentation, epochs_per_iteration: 8, ..SamplerConfig::new(16, 9) };
+    let config = SamplerConfig { hints: 400_000, ..plain.clone() };
+    let (with, without) = (boards(&dataset, &config), boards(&dataset, &plain));
+    let mut hinted = 0;
+    let mut counts = HashSet::new();
+    for ((puzzle, solution), (as_given, same)) in with.iter().zip(&without) {
+        // Everything else is drawn as without hints.
+        assert_eq!(solution, same);
+        assert!(solution.is_solution_of(puzzle), "a hint contradicts the solution");
+        let kept = as_given.cells().iter().zip(puzzle.cells()).all(|(a, b)| *a == 0 || a == b);
+        assert!(kept && puzzle.clues() < 81, "a given is gone, or no blank is left");
+        assert!(givens.contains(&as_given.clues()));
+        if puzzle.clues() > as_given.clues() {
+            hinted += 1;
+            counts.insert(puzzle.clues() - as_given.clues());
+        }
+    }
+    // 512 rows: 204.8 expected, standard deviation 11.
+    assert!((150..260).contains(&hinted), "{hinted} of {} with hints", with.len());
+    assert!(counts.len() > 30 && counts.contains(&1) | counts.contains(&2), "{counts:?}");
+    assert!(boards(&dataset, &SamplerConfig { hints: 1_000_000, ..plain.clone() }).iter().all(
+        |(puzzle, _)| !givens.contains(&puzzle.clues()) || puzzle.clues() > *givens.iter().min().unwrap()
+    ));
+    let too_many = SamplerConfig { hints: 1_000_001, ..plain };
+    assert!(TrainSampler::new(dataset.clone(), too_many).is_err());
+    let of_mazes = Augmentation::MazeSymmetry { rows: 9, cols: 9 };
+    let error = TrainSampler::new(dataset, SamplerConfig { augmentation: of_mazes, ..config }).unwrap_err();
+    assert!(error.to_string().contains("none with this augmentation"), "{error}");
+}
+
+#[test]
+fn mixtures_keep_their_shares() {
+    let dataset = singles(10);
+    // Six groups once an epoch, three of which two are visited, one that comes four times.
+    let part = |groups, visits| Part { groups, visits };
+    let mixture = vec![part(6, 6), part(3, 2), part(1, 4)];
+    let config = SamplerConfig { mixture, ..SamplerConfig::new(12, 5) };
+    let mut sampler = TrainSampler::new(dataset.clone(), config.clone()).unwrap();
+    assert_eq!((sampler.batches_per_iteration(), sampler.batches_per_epoch()), (1, 1.0));
+    let mut visits = [0; 10];
+    let mut orders = HashSet::new();
+    for _ in 0..30 {
+        let batch = sampler.next_batch();
+        orders.insert(batch.inputs.clone());
+        let seen: Vec<usize> = (0..batch.rows).map(|row| batch.input(row)[0] as usize - 1).collect();
+        let of = |range: std::ops::Range<usize>| seen.iter().filter(|group| range.contains(group)).count();
+        assert_eq!((of(0..6), of(6..9), of(9..10)), (6, 2, 4));
+        seen.iter().for_each(|&group| visits[group] += 1);
+    }
+    assert_eq!(visits, [30, 30, 30, 30, 30, 30, 20, 20, 20, 120]);
+    assert_eq!(orders.len(), 30, "a new order in every epoch");
+    for wrong in [vec![part(6, 6)], vec![part(10, 0)], vec![part(10, 1), part(0, 1)]] {
+        let wrong = SamplerConfig { mixture: wrong, ..SamplerConfig::new(1, 5) };
+        assert!(matches!(TrainSampler::new(dataset.clone(), wrong), Err(SamplerError::Mixture { .. })));
+    }
+}
+
+#[test]
+fn hints_and_mixtures_go_on_exactly_on_any_number_of_threads() {
+    let dataset = sudoku(9);
+    let mixture = vec![Part { groups: 4, visits: 4 }, Part { groups: 5, visits: 7 }];
+    let augmentation = Augmentation::SudokuSymmetry { geometry: Geometry::S9 };
+    let config = SamplerConfig {
+        augmentation,
+        hints: 500_000,
+        mixture,
+        epochs_per_iteration: 13,
+        ..SamplerConfig::new(40, 9)
+    };
+    let mut sampler = TrainSampler::new(dataset.clone(), config.clone()).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+    let mut images = HashSet::new();
+    for _ in 0..8 {
+        let json = serde_json::to_string(&sampler.state()).unwrap();
+        let state: SamplerState = serde_json::from_str(&json).unwrap();
+        let mut restored = TrainSampler::restore(dataset.clone(), config.clone(), state).unwrap();
+        let batch = sampler.next_batch();
+        assert_eq!(pool.install(|| restored.next_batch()), batch);
+        // A part that is visited more than once an epoch shows another image each time.
+        assert!((0..40).all(|row| images.insert(batch.input(row).to_vec())));
+    }
+    let other = SamplerConfig { hints: 1, ..config };
+    assert!(TrainSampler::restore(dataset, other, sampler.state()).is_err());
 }
 
 #[test]

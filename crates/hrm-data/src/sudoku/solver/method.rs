@@ -4,11 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::general::General;
 use super::trace::{Action, Trace, Tracer, Why};
 use super::{Run, Search, Solver, coloring, dlx};
+use crate::names::{self, UnknownName};
 use crate::sudoku::board::Board;
 
 /// A classical solver. All three find the same solutions; they differ in how they get there and in what they count.
@@ -23,14 +23,6 @@ pub enum Method {
     /// Graph colouring by DSATUR (Brélaz, 1979) with backtracking: cells are vertices, values colours. A node is a vertex
     /// coloured (or the root), a guess a vertex with several colours left.
     Coloring,
-}
-
-/// A name that no solver has.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("expected a solver named dfs, dlx or coloring, got {got:?}")]
-pub struct NoSuchMethod {
-    /// The name.
-    pub got: String,
 }
 
 /// When a search ends at the latest.
@@ -112,12 +104,9 @@ impl fmt::Display for Method {
 }
 
 impl FromStr for Method {
-    type Err = NoSuchMethod;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, NoSuchMethod> {
-        Self::ALL
-            .into_iter()
-            .find(|method| method.name() == name)
-            .ok_or_else(|| NoSuchMethod { got: name.to_owned() })
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        names::find(&Self::ALL, Self::name, name)
     }
 }

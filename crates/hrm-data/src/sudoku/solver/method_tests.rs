@@ -124,7 +124,7 @@ fn names_round_trip() {
         assert_eq!(serde_json::to_value(method).unwrap(), method.name());
     }
     let error = "dsatur".parse::<Method>().unwrap_err().to_string();
-    assert_eq!(error, "expected a solver named dfs, dlx or coloring, got \"dsatur\"");
+    assert_eq!(error, "expected dfs, dlx or coloring, got \"dsatur\"");
 }
 
 #[test]

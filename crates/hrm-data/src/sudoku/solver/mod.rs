@@ -14,7 +14,7 @@ mod nine;
 mod trace;
 
 pub use coloring::ConstraintGraph;
-pub use method::{Limits, Method, NoSuchMethod};
+pub use method::{Limits, Method};
 pub use trace::{Action, Step, Trace, Why};
 
 use rand_chacha::ChaCha8Rng;

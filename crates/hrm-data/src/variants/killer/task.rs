@@ -21,7 +21,7 @@ use crate::grid::Dihedral;
 use crate::random;
 use crate::render::{self, Picture, Style};
 use crate::sudoku::{Board, BoardError, Geometry};
-use crate::task::{Task, TokenSymmetry};
+use crate::task::{MAX_NODES, Solutions, Task, TokenSymmetry};
 
 /// Killer Sudoku of one shape as a [`Task`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +233,27 @@ impl Task for KillerTask {
 
     fn augmentation(&self) -> Augmentation {
         Augmentation::KillerSymmetry { geometry: self.geometry }
+    }
+
+    fn parse(&self, text: &str) -> Result<Killer, KillerTaskError> {
+        Ok(text.parse()?)
+    }
+
+    fn line(&self, puzzle: &Killer) -> String {
+        puzzle.to_line()
+    }
+
+    /// The board alone: cages have no digits.
+    fn answer_line(&self, puzzle: &Killer, answer: &[u8]) -> String {
+        self.answer(answer).map_or_else(|_| puzzle.to_line(), |board| board.to_line())
+    }
+
+    fn solutions(&self, puzzle: &Killer) -> Solutions<Board> {
+        puzzle.search(2, MAX_NODES).into()
+    }
+
+    fn class(&self, puzzle: &Killer) -> Vec<u8> {
+        self.encode(&puzzle.canonical())
     }
 
     /// Only the digits of the answer are looked at: `[side * side]` or `[3 * side * side]` tokens.

@@ -9,7 +9,7 @@ use crate::dataset::Augmentation;
 use crate::grid::Dihedral;
 use crate::random;
 use crate::render::{self, Picture, Style};
-use crate::task::{Task, TokenSymmetry};
+use crate::task::{MAX_NODES, Solutions, Task, TokenSymmetry};
 
 /// The token of cells outside of the boards.
 pub const OUTSIDE: u8 = 11;
@@ -131,6 +131,25 @@ impl Task for SamuraiTask {
     }
 
     /// What the answer says outside of the boards does not matter.
+    fn parse(&self, text: &str) -> Result<Samurai, SamuraiTaskError> {
+        Ok(text.parse()?)
+    }
+
+    fn line(&self, puzzle: &Samurai) -> String {
+        puzzle.to_line()
+    }
+
+    fn answer_line(&self, puzzle: &Samurai, answer: &[u8]) -> String {
+        answer_of(answer).as_ref().unwrap_or(puzzle).to_line()
+    }
+
+    fn solutions(&self, puzzle: &Samurai) -> Solutions<Samurai> {
+        if puzzle.validate().is_err() {
+            return Solutions::None;
+        }
+        puzzle.search(2, MAX_NODES).into()
+    }
+
     fn verify(&self, puzzle: &Samurai, answer: &[u8]) -> Result<(), SamuraiTaskError> {
         let answer = answer_of(answer)?;
         for (cell, (&expected, &got)) in puzzle.cells().iter().zip(answer.cells()).enumerate() {

@@ -1,7 +1,7 @@
 //! `hrm data canonical|check|render`: puzzles as they are, whatever their model.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     fs,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -12,7 +12,11 @@ use hrm_data::{
     arc,
     maze::{self, Maze},
     render::{self, Picture},
-    sudoku::{Board, Canonicalizer, Geometry, Record, RecordReader, dataset::leaks, difficulty},
+    sudoku::{
+        Board, Canonicalizer, Geometry, Record, RecordReader,
+        dataset::{leaks, shared_grids},
+        difficulty,
+    },
 };
 
 use crate::terminal::{self, count};
@@ -67,8 +71,8 @@ fn canonical(board: &Board, by_size: &mut HashMap<Geometry, Canonicalizer>) -> R
 
 /// Check that no test puzzle is equivalent to a training puzzle
 ///
-/// Reports equivalent puzzles and, for Sudoku, solution grids that are shared up to symmetry. Exit code 1 if a test puzzle
-/// is equivalent to a training puzzle.
+/// Reports equivalent puzzles and, for Sudoku of 9x9 and more, solution grids that are shared up to symmetry. Exit code 1 if
+/// anything is shared.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -96,7 +100,7 @@ impl Check {
         };
         if found > 0 {
             bail!(
-                "{} and {} leak: {} of the test set also to be trained on; take them out, or choose other files",
+                "{} and {} leak: {} of the test set known from training; take them out, or choose other files",
                 self.train.display(),
                 self.test.display(),
                 count(found, "puzzle")
@@ -108,18 +112,12 @@ impl Check {
     fn sudoku(&self) -> Result<usize> {
         let (train, test) = (read_sudoku(&self.train)?, read_sudoku(&self.test)?);
         let boards = |records: &[Record]| records.iter().map(|r| r.puzzle.clone()).collect::<Vec<_>>();
-        let (of_train, of_test) = (boards(&train), boards(&test));
-        let found = leaks(&of_train, &of_test);
+        let found = leaks(&boards(&train), &boards(&test));
         report("equivalent puzzles", &found, train.len(), test.len());
-        let solutions =
-            |records: Vec<Record>| records.into_iter().filter_map(|r| r.solution).collect::<Vec<_>>();
-        let (of_train, of_test) = (solutions(train), solutions(test));
-        if of_train.is_empty() || of_test.is_empty() {
-            println!("solution grids: the files state none, nothing to compare");
-        } else {
-            report("shared solution grids", &leaks(&of_train, &of_test), of_train.len(), of_test.len());
-        }
-        Ok(found.len())
+        let grids = shared_grids(&train, &test);
+        report("shared solution grids", &grids, train.len(), test.len());
+        let leaking: HashSet<usize> = found.iter().chain(&grids).map(|leak| leak.0).collect();
+        Ok(leaking.len())
     }
 
     fn mazes(&self) -> Result<usize> {
@@ -136,9 +134,7 @@ impl Check {
         let (train, test) = (arc::load(&self.train)?, arc::load(&self.test)?);
         let found = arc::leaks(&train, &test);
         println!("{} training tasks, {} test tasks: {} shared", train.len(), test.len(), found.len());
-        for leak in found.iter().take(5) {
-            println!("  {leak:?}");
-        }
+        super::arc::print_leaks(&found);
         Ok(found.len())
     }
 }

@@ -1,0 +1,193 @@
+//! `hrm data maze`
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use hrm_data::{
+    dataset::Dataset,
+    maze::{
+        self, GenerateOptions, Kind, Maze, Record, from_dataset, from_records, generate_split, write_records,
+    },
+    random::{Purpose, permutation, stream},
+};
+
+use super::{OnLeak, Output, at, given, rectangle};
+use crate::terminal::count;
+
+/// Build a maze dataset from a CSV file or the arrays of the original, or generate one
+///
+/// Writes DIR/train and DIR/test in the format of the reference implementation, which its Python code reads as well, and
+/// generated mazes also as DIR/train.csv.gz and DIR/test.csv.gz.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
+Examples:
+  hrm data maze --source maze-30x30-hard-1k-train.csv.gz --test-source test.csv.gz --out data/maze-hard
+  hrm data maze --source maze-30x30-hard-1k/train --augmentations 7 --out data/maze-aug
+  hrm data maze generate --train 1000 --test 1000 --out data/maze-hard
+  hrm data maze generate --kind unique --size 21x21 --min-path 60 --max-path 100 --out data/maze-21"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    generate: Option<Generate>,
+    #[command(flatten)]
+    files: Files,
+}
+
+/// Datasets from files.
+#[derive(Debug, clap::Args)]
+struct Files {
+    /// Mazes to train on: CSV source,question,answer,rating, also gzipped, or a folder with dataset.json and its arrays
+    #[arg(long, value_name = "FILE|DIR", required = true)]
+    source: Option<PathBuf>,
+    /// Mazes to test on; without it only DIR/train is written
+    #[arg(long, value_name = "FILE|DIR")]
+    test_source: Option<PathBuf>,
+    /// Keep this many training mazes, drawn at random
+    #[arg(long, value_name = "N")]
+    subsample: Option<usize>,
+    /// Rows and columns of mazes in a folder [default: as many rows as columns]
+    #[arg(long, value_name = "ROWSxCOLS", value_parser = rectangle)]
+    size: Option<(usize, usize)>,
+    /// Turned and mirrored copies written beside each training maze, at most 7 (3 if it is no square); this program's own
+    /// training makes them on the fly
+    #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
+    augmentations: usize,
+    /// If training mazes are test mazes, turned or mirrored
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnLeak::Refuse)]
+    on_leak: OnLeak,
+    /// Folder to write
+    #[arg(long, short, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Ways to make mazes.
+#[derive(Debug, clap::Subcommand)]
+enum Generate {
+    /// Make mazes; none is another one turned or mirrored
+    #[command(after_long_help = "\
+Examples:
+  hrm data maze generate --train 1000 --test 1000 --out data/maze-hard           Maze-Hard, a minute or two
+  hrm data maze generate --kind unique --train 1000 --test 1000 --out data/maze-unique
+  hrm data maze generate --size 10x16 --min-path 25 --out data/maze-10x16")]
+    Generate {
+        /// What mazes
+        #[arg(long, value_enum, default_value_t = What::Hard)]
+        kind: What,
+        /// Rows and columns
+        #[arg(long, value_name = "ROWSxCOLS", default_value = "30x30", value_parser = rectangle)]
+        size: (usize, usize),
+        /// Fewest moves from start to goal [default: 109 (hard) or 100 (unique)]
+        #[arg(long, value_name = "N")]
+        min_path: Option<usize>,
+        /// With --kind unique: most moves from start to goal [default: 140]
+        #[arg(long, value_name = "N")]
+        max_path: Option<usize>,
+        /// Training mazes
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        train: usize,
+        /// Test mazes
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        test: usize,
+        /// Turned and mirrored copies written beside each training maze
+        #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
+        augmentations: usize,
+        /// Folder to write
+        #[arg(long, short, value_name = "DIR")]
+        out: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// A kind of maze.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// Maze-Hard: each cell is wall with a probability drawn from 0.3 to 0.5 for each maze; start and goal far apart
+    Hard,
+    /// Maze-Unique: corridors carved depth-first, with exactly one path
+    Unique,
+}
+
+/// Runs the command.
+pub fn run(Args { generate, files }: Args) -> Result<()> {
+    let Some(Generate::Generate { kind, size, min_path, max_path, train, test, augmentations, out, output }) =
+        generate
+    else {
+        return run_files(files);
+    };
+    let (rows, cols) = size;
+    let kind = match (kind, max_path) {
+        (What::Hard, None) => Kind::Hard { rows, cols, min_distance: min_path.unwrap_or(109) },
+        (What::Hard, Some(_)) => {
+            bail!("--max-path: only mazes of --kind unique have a longest path to limit")
+        }
+        (What::Unique, _) => {
+            Kind::Unique { rows, cols, shortest: min_path.unwrap_or(100), longest: max_path.unwrap_or(140) }
+        }
+    };
+    output.check(&out)?;
+    let start = Instant::now();
+    let split = generate_split(&GenerateOptions { kind, seed: output.seed, train, test })
+        .with_context(|| format!("--size {rows}x{cols}"))?;
+    println!(
+        "generated {} and {} of {rows}x{cols} in {:.1} s; none is another one turned or mirrored",
+        count(split.train.len(), "training maze"),
+        count(split.test.len(), "test maze"),
+        start.elapsed().as_secs_f64()
+    );
+    save(&output, &out, &split.train, &split.test, augmentations)?;
+    output.save_tables(&out, [&split.train, &split.test], write_records)
+}
+
+fn run_files(args: Files) -> Result<()> {
+    // clap sees to it that both are there; it has no way to say so in the type.
+    let (source, out) = (given(args.source, "--source FILE")?, given(args.out, "--out DIR")?);
+    args.output.check(&out)?;
+    let mut train = read(&source, args.size)?;
+    let read_count = train.len();
+    if let Some(size) = args.subsample {
+        let mut rng = stream(args.output.seed, Purpose::Subsample, 0, 0);
+        let mut kept = permutation(&mut rng, train.len());
+        kept.truncate(size);
+        kept.sort_unstable();
+        train = kept.into_iter().map(|index| train[index as usize].clone()).collect();
+    }
+    println!("{}: {} read, {} kept", source.display(), count(read_count, "maze"), train.len());
+    let test = match &args.test_source {
+        None => Vec::new(),
+        Some(path) => read(path, args.size)?,
+    };
+    let mazes = |records: &[Record]| records.iter().map(|record| record.maze.clone()).collect::<Vec<Maze>>();
+    let found = maze::leaks(&mazes(&test), &mazes(&train));
+    args.on_leak.settle(&mut train, &found, "mazes of the test set, turned or mirrored")?;
+    save(&args.output, &out, &train, &test, args.augmentations).with_context(at(&source))
+}
+
+/// The mazes of a table, or of a folder of arrays.
+pub fn read(path: &Path, size: Option<(usize, usize)>) -> Result<Vec<Record>> {
+    let records = if path.is_dir() {
+        from_dataset(&Dataset::load(path)?, size).with_context(at(path))?
+    } else {
+        maze::read_records(path)?
+    };
+    if records.is_empty() {
+        bail!("{}: no maze in it; expected CSV with a column `question`", path.display());
+    }
+    Ok(records)
+}
+
+fn save(output: &Output, out: &Path, train: &[Record], test: &[Record], copies: usize) -> Result<()> {
+    let (train, labelled) = from_records(train, copies)?;
+    let test = if test.is_empty() { None } else { Some(from_records(test, 0)?.0) };
+    if labelled > 0 {
+        println!("{} without an answer got the canonical path", count(labelled, "maze"));
+    }
+    output.save(out, &train, test.as_ref())
+}

@@ -1,0 +1,181 @@
+//! `hrm data`: datasets in the reference's format, and puzzles as they are, whatever their model.
+
+mod arc;
+mod download;
+mod maze;
+mod puzzles;
+mod sudoku;
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, bail};
+use hrm_data::{
+    TableError,
+    dataset::{Dataset, Overwrite, save_pair},
+};
+
+use crate::terminal::count;
+
+/// Subcommands of `hrm data`.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    Sudoku(Box<sudoku::Args>),
+    Maze(Box<maze::Args>),
+    Arc(Box<arc::Args>),
+    Check(puzzles::Check),
+    Canonical(puzzles::Canonical),
+    Difficulty(puzzles::Difficulty),
+    Render(puzzles::Render),
+    Download(download::Args),
+}
+
+/// Runs the command.
+pub fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Sudoku(args) => sudoku::run(*args),
+        Command::Maze(args) => maze::run(*args),
+        Command::Arc(args) => arc::run(&args),
+        Command::Check(args) => args.run(),
+        Command::Canonical(args) => args.run(),
+        Command::Difficulty(args) => args.run(),
+        Command::Render(args) => args.run(),
+        Command::Download(args) => download::run(&args),
+    }
+}
+
+/// Training puzzles that give test puzzles away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OnLeak {
+    /// Write nothing and say what leaks
+    Refuse,
+    /// Leave these training puzzles out
+    Drop,
+    /// Train on them all the same
+    Allow,
+}
+
+impl OnLeak {
+    /// Deals with `leaks`, pairs of a training and a test index: leaves training puzzles out, or refuses with `what` is wrong.
+    fn settle<T>(self, train: &mut Vec<T>, leaks: &[(usize, usize)], what: &str) -> Result<()> {
+        let Some((of_train, of_test)) = leaks.first() else { return Ok(()) };
+        let (of_train, of_test) = (of_train + 1, of_test + 1);
+        let found = format!(
+            "{} of the training set: {what} (training {of_train} and test {of_test} for one)",
+            count(leaks.len(), "puzzle")
+        );
+        match self {
+            Self::Refuse => bail!(
+                "{found}: an evaluation would not be held out; `--on-leak drop` leaves these training puzzles out, `--on-leak allow` keeps them"
+            ),
+            Self::Drop => {
+                let mut index = 0;
+                train.retain(|_| {
+                    index += 1;
+                    leaks.binary_search_by_key(&(index - 1), |leak| leak.0).is_err()
+                });
+                println!("left out {found}");
+            }
+            Self::Allow => eprintln!("warning: {found}"),
+        }
+        Ok(())
+    }
+}
+
+/// Where a dataset goes.
+#[derive(Debug, clap::Args)]
+struct Output {
+    /// Seed of all random choices
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    seed: u64,
+    /// Write into a folder that is not empty, replacing a dataset in it
+    #[arg(long)]
+    force: bool,
+}
+
+impl Output {
+    /// Refuses a folder with anything in it, before any work is done.
+    fn check(&self, out: &Path) -> Result<()> {
+        if out.is_file() {
+            bail!("--out {}: expected a folder, this is a file", out.display());
+        }
+        let mut entries = fs::read_dir(out).into_iter().flatten();
+        if entries.next().is_some() && !self.force {
+            bail!(
+                "--out {}: the folder is not empty; choose another, or write into it with --force",
+                out.display()
+            );
+        }
+        Ok(())
+    }
+
+    const fn overwrite(&self) -> Overwrite {
+        if self.force { Overwrite::Yes } else { Overwrite::No }
+    }
+
+    fn save(&self, out: &Path, train: &Dataset, test: Option<&Dataset>) -> Result<()> {
+        save_pair(out, train, test, self.overwrite())?;
+        for (name, dataset) in [("train", Some(train)), ("test", test)] {
+            let Some(dataset) = dataset else { continue };
+            let metadata = dataset.metadata();
+            println!(
+                "wrote {}: {} in {}, {} tokens each, vocabulary {}",
+                out.join(name).display(),
+                count(dataset.examples(), "example"),
+                count(dataset.groups(), "group"),
+                metadata.seq_len,
+                metadata.vocab_size
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes `DIR/train.csv.gz` and `DIR/test.csv.gz` beside a dataset.
+    fn save_tables<R>(
+        &self,
+        out: &Path,
+        [train, test]: [&[R]; 2],
+        write: fn(&Path, &[R]) -> Result<(), TableError>,
+    ) -> Result<()> {
+        for (name, records) in [("train.csv.gz", train), ("test.csv.gz", test)] {
+            if !records.is_empty() {
+                let path = out.join(name);
+                write(&path, records)?;
+                println!("wrote {}", path.display());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a source is, for messages.
+fn at(path: &Path) -> impl FnOnce() -> String + '_ {
+    || path.display().to_string()
+}
+
+/// `30x30`, or just `30`.
+fn rectangle(text: &str) -> Result<(usize, usize), String> {
+    let (rows, cols) = text.split_once('x').unwrap_or((text, text));
+    let number = |text: &str| text.trim().parse::<usize>();
+    match (number(rows), number(cols)) {
+        (Ok(rows), Ok(cols)) => Ok((rows, cols)),
+        _ => Err("expected rows and columns, for example 30x30".to_owned()),
+    }
+}
+
+/// `24-36`, or just `30`.
+fn range(text: &str) -> Result<(usize, usize), String> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let number =
+        |text: &str| text.trim().parse::<usize>().map_err(|_| "expected a range such as 24-36".to_owned());
+    let (from, to) = (number(from)?, number(to)?);
+    if from > to {
+        Err(format!("expected a range from few to many, got {from}-{to}"))
+    } else {
+        Ok((from, to))
+    }
+}
+
+/// The paths that a user gave, or clap's word that there are some.
+fn given<T>(value: Option<T>, option: &str) -> Result<T> {
+    value.with_context(|| format!("expected {option}, or `generate`; see --help"))
+}

@@ -1,0 +1,230 @@
+//! `hrm data sudoku`
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use hrm_data::sudoku::{
+    Board, BuildOptions, Geometry, Record, RecordReader,
+    dataset::{self as build, GenerateOptions, generate_split},
+    hard::{self, HardOptions},
+    write_records,
+};
+
+use super::{OnLeak, Output, at, given, range};
+use crate::terminal::count;
+
+/// Build a Sudoku dataset from puzzle files, or generate one
+///
+/// Writes DIR/train and DIR/test in the format of the reference implementation, which its Python code reads as well.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "\
+Examples:
+  hrm data sudoku --source train.csv --test-source test.csv.gz --subsample 1000 --out data/sudoku-1k
+  hrm data sudoku --source hard.csv --extra-source easy.csv --hints 3 --out data/sudoku-mixed
+  hrm data sudoku generate --size 4x4 --train 1000 --test 500 --clues 4-8 --out data/sudoku-4x4"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    generate: Option<Generate>,
+    #[command(flatten)]
+    files: Files,
+}
+
+/// Datasets from files.
+#[derive(Debug, clap::Args)]
+struct Files {
+    /// Puzzles to train on: CSV source,question,answer,rating or one puzzle a line, also gzipped; or the word
+    /// `generate` to make them
+    #[arg(long, value_name = "FILE", required = true)]
+    source: Option<PathBuf>,
+    /// Further puzzles to train on, easier ones for example; all of them, whatever their rating (repeatable)
+    #[arg(long, value_name = "FILE")]
+    extra_source: Vec<PathBuf>,
+    /// Puzzles to test on; without it only DIR/train is written
+    #[arg(long, value_name = "FILE")]
+    test_source: Option<PathBuf>,
+    /// Keep this many puzzles of the source, drawn at random
+    #[arg(long, value_name = "N")]
+    subsample: Option<usize>,
+    /// Keep puzzles of the source with at least this rating
+    #[arg(long, value_name = "X")]
+    min_rating: Option<f64>,
+    /// Augmented copies written beside each training puzzle (this program's own training augments on the fly)
+    #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
+    augmentations: usize,
+    /// Easier copies of each training puzzle: a random number of its blanks hold the solution
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    hints: usize,
+    /// If training puzzles are equivalent to test puzzles, or (9x9 and larger) share a solution grid with one
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnLeak::Refuse)]
+    on_leak: OnLeak,
+    /// Folder to write
+    #[arg(long, short, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    wanted: Wanted,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What to make.
+#[derive(Debug, clap::Args)]
+struct Wanted {
+    /// Size of the boards to generate: 4x4, 6x6, 9x9, 16x16, ...
+    #[arg(long, value_name = "SIZE", default_value = "9x9", value_parser = size)]
+    size: Geometry,
+    /// Training puzzles to generate
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    train: usize,
+    /// Test puzzles to generate
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    test: usize,
+    /// Range of the number of givens, for example 24-36 [default: as few as possible]
+    #[arg(long, value_name = "FROM-TO", value_parser = range)]
+    clues: Option<(usize, usize)>,
+    /// 9x9 puzzles that are hard for backtracking solvers, by walks that swap givens; also writes DIR/train.csv.gz and
+    /// DIR/test.csv.gz with ratings
+    #[arg(long, conflicts_with_all = ["clues"])]
+    hard: bool,
+    /// With --hard: guesses that a puzzle takes at least
+    #[arg(long, value_name = "N", default_value_t = 6, requires = "hard")]
+    min_guesses: u64,
+    /// With --hard: moves of each walk; more make harder puzzles
+    #[arg(long, value_name = "N", default_value_t = 300, requires = "hard")]
+    walk: usize,
+}
+
+/// Ways to make puzzles.
+#[derive(Debug, clap::Subcommand)]
+enum Generate {
+    /// Make puzzles with exactly one solution; no test puzzle is equivalent to a training puzzle
+    #[command(after_long_help = "\
+Example:
+  hrm data sudoku generate --size 6x6 --train 1000 --test 500 --clues 10-18 --out data/sudoku-6x6
+  hrm data sudoku generate --hard --train 1000 --test 1000 --seed 1 --out data/sudoku-hard")]
+    Generate {
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Augmented copies written beside each training puzzle
+        #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
+        augmentations: usize,
+        /// Easier copies of each training puzzle: a random number of its blanks hold the solution
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        hints: usize,
+        /// Folder to write
+        #[arg(long, short, value_name = "DIR")]
+        out: PathBuf,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Runs the command.
+pub fn run(Args { generate, files }: Args) -> Result<()> {
+    match generate {
+        Some(Generate::Generate { wanted, augmentations, hints, out, output }) => {
+            run_generate(wanted, (augmentations, hints), &out, &output)
+        }
+        None => run_files(files),
+    }
+}
+
+fn run_files(args: Files) -> Result<()> {
+    // clap sees to it that both are there; it has no way to say so in the type.
+    let (source, out) = (given(args.source, "--source FILE")?, given(args.out, "--out DIR")?);
+    if source.as_os_str() == "generate" {
+        return run_generate(args.wanted, (args.augmentations, args.hints), &out, &args.output);
+    }
+    args.output.check(&out)?;
+    let options = BuildOptions {
+        seed: args.output.seed,
+        subsample: args.subsample,
+        min_rating: args.min_rating,
+        augmentations: args.augmentations,
+    };
+    let (mut train, report) = build::select_records(RecordReader::open(&source)?, &options)?;
+    for path in &args.extra_source {
+        let before = train.len();
+        for record in RecordReader::open(path)? {
+            train.push(record?);
+        }
+        println!("{}: {}", path.display(), count(train.len() - before, "puzzle"));
+    }
+    let test: Option<Vec<Record>> =
+        args.test_source.as_deref().map(|path| RecordReader::open(path)?.collect()).transpose()?;
+    if let Some(test) = &test {
+        let puzzles = |records: &[Record]| records.iter().map(|r| r.puzzle.clone()).collect::<Vec<Board>>();
+        let found = build::leaks(&puzzles(test), &puzzles(&train));
+        args.on_leak.settle(&mut train, &found, "equivalent to puzzles of the test set")?;
+        let found = build::shared_grids(test, &train);
+        args.on_leak.settle(&mut train, &found, "with the solution grid of a test puzzle, up to symmetry")?;
+    }
+    let hinted = build::with_hints(&train, args.hints, options.seed).with_context(at(&source))?;
+    train.extend(hinted);
+    let (data, solved) = build::from_records(&train, &options).with_context(at(&source))?;
+    println!(
+        "{}: {} read, {} below the minimum rating, {} kept, {solved} solved here",
+        source.display(),
+        report.read,
+        report.below_rating,
+        report.kept
+    );
+    let test = match (&test, &args.test_source) {
+        (Some(test), Some(path)) => {
+            Some(build::from_records(test, &BuildOptions::default()).with_context(at(path))?.0)
+        }
+        _ => None,
+    };
+    args.output.save(&out, &data, test.as_ref())
+}
+
+fn run_generate(
+    wanted: Wanted,
+    (augmentations, hints): (usize, usize),
+    out: &Path,
+    output: &Output,
+) -> Result<()> {
+    let Wanted { size, train, test, clues, hard, min_guesses, walk } = wanted;
+    output.check(out)?;
+    let (start, seed) = (Instant::now(), output.seed);
+    let split = if hard {
+        if size != Geometry::S9 {
+            bail!("--hard makes 9x9 puzzles, got --size {size}");
+        }
+        hard::generate_split(&HardOptions { seed, train, test, steps: walk, min_rating: min_guesses })?
+    } else {
+        generate_split(&GenerateOptions { geometry: size, seed, train, test, clues })?
+    };
+    println!(
+        "generated {} and {} of {size} in {:.1} s; no two test puzzles are equivalent, none to a training puzzle",
+        count(split.train.len(), "training puzzle"),
+        count(split.test.len(), "test puzzle"),
+        start.elapsed().as_secs_f64()
+    );
+    let options = BuildOptions { seed, augmentations, ..BuildOptions::default() };
+    let hinted = build::with_hints(&split.train, hints, seed)?;
+    let (train, _) = build::from_records(&[split.train.as_slice(), &hinted].concat(), &options)?;
+    let test = if split.test.is_empty() {
+        None
+    } else {
+        Some(build::from_records(&split.test, &BuildOptions::default())?.0)
+    };
+    output.save(out, &train, test.as_ref())?;
+    if hard {
+        output.save_tables(out, [&split.train, &split.test], write_records)?;
+    }
+    Ok(())
+}
+
+/// `9x9`, or just `9`.
+fn size(text: &str) -> Result<Geometry, String> {
+    match super::rectangle(text)? {
+        (rows, cols) if rows == cols => Geometry::from_side(rows).map_err(|e| e.to_string()),
+        _ => Err("expected as many rows as columns, for example 9x9".to_owned()),
+    }
+}

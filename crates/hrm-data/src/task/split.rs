@@ -1,0 +1,100 @@
+//! Training and test puzzles of any task, disjoint up to symmetry.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+
+use rayon::prelude::*;
+use thiserror::Error;
+
+/// Puzzles with their solutions, for training and for testing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split<E> {
+    /// For training.
+    pub train: Vec<E>,
+    /// For testing.
+    pub test: Vec<E>,
+}
+
+/// Why there is no such split.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "found no new puzzle in {tries} tries, with {found} of {wanted} found; ask for fewer, larger or more open puzzles"
+)]
+pub struct SplitError {
+    /// Puzzles in a row that were known.
+    pub tries: u64,
+    /// Puzzles found.
+    pub found: usize,
+    /// Puzzles wanted.
+    pub wanted: usize,
+}
+
+/// Puzzles made between two looks at the quotas.
+const WAVE: u64 = 256;
+
+/// Generates puzzles number 0, 1, 2, ... and keeps those whose `class` is new, until there are enough: no two of them, on
+/// either side, have the same class (the smallest image under the symmetries of the task, say). They are dealt out evenly. The
+/// same on any number of threads.
+///
+/// # Errors
+/// [`SplitError`] if nothing new is found for long.
+pub fn split<E: Send, C: Hash + Eq + Send>(
+    generate: impl Fn(u64) -> E + Sync,
+    class: impl Fn(&E) -> C + Sync,
+    train: usize,
+    test: usize,
+) -> Result<Split<E>, SplitError> {
+    let wanted = train.saturating_add(test);
+    let patience = (wanted as u64).saturating_mul(20).saturating_add(4 * WAVE);
+    let mut split = Split { train: Vec::new(), test: Vec::new() };
+    let (mut known, mut misses) = (HashSet::new(), 0);
+    for wave in 0u64.. {
+        let found = split.train.len() + split.test.len();
+        if found == wanted {
+            break;
+        }
+        if misses >= patience {
+            return Err(SplitError { tries: misses, found, wanted });
+        }
+        let made: Vec<(C, E)> = (wave * WAVE..(wave + 1) * WAVE)
+            .into_par_iter()
+            .map(|index| generate(index))
+            .map(|example| (class(&example), example))
+            .collect();
+        for (class, example) in made {
+            if split.train.len() + split.test.len() == wanted {
+                break;
+            }
+            if !known.insert(class) {
+                misses += 1;
+                continue;
+            }
+            misses = 0;
+            // Whoever is further from the share that he should have.
+            let (of_train, of_test) = (split.train.len() as u128, split.test.len() as u128);
+            if of_train * test as u128 <= of_test * train as u128 && split.train.len() < train {
+                split.train.push(example);
+            } else {
+                split.test.push(example);
+            }
+        }
+    }
+    Ok(split)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_are_disjoint_and_filled() {
+        for (train, test) in [(30, 10), (0, 5), (7, 0), (1, 1)] {
+            let made = split(|index| index / 3, |value| *value, train, test).unwrap();
+            assert_eq!((made.train.len(), made.test.len()), (train, test));
+            let all: HashSet<u64> = made.train.iter().chain(&made.test).copied().collect();
+            assert_eq!(all.len(), train + test);
+        }
+        let error = split(|index| index % 4, |value| *value, 4, 1).unwrap_err();
+        assert_eq!((error.found, error.wanted), (4, 5));
+    }
+}

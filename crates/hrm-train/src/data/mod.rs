@@ -1,0 +1,195 @@
+//! The edge between plain data and tensors, and the data of a recipe, whatever its task.
+
+mod evaluation;
+mod load;
+
+use std::sync::Arc;
+
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+use hrm_data::{
+    arc::{ArcData, ArcSampler},
+    dataset::{
+        Augmentation, Batch, Dataset, Metadata, Part, SamplerConfig, SamplerError, SamplerState, TrainSampler,
+    },
+    task::Shape,
+};
+use hrm_model::act::PuzzleBatch;
+
+pub use evaluation::{ArcScores, Evaluation, TaskScores};
+pub use load::{DataError, load};
+
+use crate::config::Recipe;
+
+/// A batch on a device.
+pub fn to_device<B: Backend>(batch: &Batch, device: &B::Device) -> PuzzleBatch<B> {
+    let tokens = |values: &[i32]| {
+        TensorData::new(values.to_vec(), [batch.rows, batch.seq_len]).convert::<B::IntElem>()
+    };
+    let identifiers = TensorData::new(batch.puzzle_identifiers.clone(), [batch.rows]).convert::<B::IntElem>();
+    PuzzleBatch {
+        inputs: Tensor::from_data(tokens(&batch.inputs), device),
+        labels: Tensor::from_data(tokens(&batch.labels), device),
+        puzzle_identifiers: Tensor::from_data(identifiers, device),
+    }
+}
+
+/// The training and held-out puzzles of a recipe.
+#[derive(Debug, Clone)]
+pub struct TaskData {
+    /// What the puzzles are.
+    pub shape: Shape,
+    source: Source,
+}
+
+/// Where batches come from.
+#[derive(Debug, Clone)]
+enum Source {
+    /// Rows of tokens in memory.
+    Rows(Rows),
+    /// ARC tasks, whose augmentations are made when they are asked for.
+    Arc {
+        data: Arc<ArcData>,
+        /// Augmentations of each test that vote; `None` for all.
+        votes: Option<usize>,
+    },
+}
+
+#[derive(Debug, Clone)]
+struct Rows {
+    train: Arc<Dataset>,
+    test: Arc<Dataset>,
+    augmentation: Augmentation,
+    /// Rows in a million with hints.
+    hints: u32,
+    /// How often the parts of the training set are visited.
+    mixture: Vec<Part>,
+}
+
+impl TaskData {
+    /// Sizes of the training set. Where files are mixed, `total_groups` counts the visits of an epoch: one of each puzzle of
+    /// the first file, and what goes with them.
+    pub fn metadata(&self) -> Metadata {
+        match &self.source {
+            Source::Rows(rows) => {
+                let metadata = rows.train.metadata().clone();
+                let visits: usize = rows.mixture.iter().map(|part| part.visits).sum();
+                let total_groups = if visits == 0 { metadata.total_groups } else { visits };
+                Metadata { total_groups, ..metadata }
+            }
+            Source::Arc { data, .. } => data.metadata(true),
+        }
+    }
+
+    /// Examples to train on: puzzles, or pairs of ARC tasks, augmentations not counted.
+    pub fn train_examples(&self) -> usize {
+        match &self.source {
+            Source::Rows(rows) => rows.train.examples(),
+            Source::Arc { data, .. } => {
+                (0..data.tasks().len()).map(|task| data.training_pairs(task).len()).sum()
+            }
+        }
+    }
+
+    /// Examples to evaluate on: puzzles, or tests of ARC tasks, augmentations not counted.
+    pub fn test_examples(&self) -> usize {
+        match &self.source {
+            Source::Rows(rows) => rows.test.examples(),
+            Source::Arc { data, .. } => data.evaluation().iter().map(|task| task.test.len()).sum(),
+        }
+    }
+
+    /// The sampler of a fresh run.
+    ///
+    /// # Errors
+    /// If the data cannot fill a batch.
+    pub fn sampler(&self, recipe: &Recipe) -> Result<Sampler, DataError> {
+        let config = self.sampler_config(recipe);
+        Ok(match &self.source {
+            Source::Rows(rows) => Sampler::Rows(TrainSampler::new(Arc::clone(&rows.train), config)?),
+            Source::Arc { data, .. } => Sampler::Arc(ArcSampler::new(Arc::clone(data), config)?),
+        })
+    }
+
+    /// A sampler that goes on where another stopped.
+    ///
+    /// # Errors
+    /// If the state is that of other data.
+    pub fn sampler_from(&self, recipe: &Recipe, state: SamplerState) -> Result<Sampler, DataError> {
+        let config = self.sampler_config(recipe);
+        let restored: Result<Sampler, SamplerError> = match &self.source {
+            Source::Rows(rows) => {
+                TrainSampler::restore(Arc::clone(&rows.train), config, state).map(Sampler::Rows)
+            }
+            Source::Arc { data, .. } => {
+                ArcSampler::restore(Arc::clone(data), config, state).map(Sampler::Arc)
+            }
+        };
+        Ok(restored?)
+    }
+
+    /// Sequential batches of the held-out puzzles, at most `limit` of them (0 for all), and the judge of their answers. Of
+    /// ARC, `limit` counts tasks.
+    pub fn evaluation(&self, batch_size: usize, limit: usize) -> Evaluation {
+        match &self.source {
+            Source::Rows(rows) => Evaluation::of_rows(&rows.test, Some(self.shape), batch_size, limit),
+            Source::Arc { data, votes } => Evaluation::of_arc(data, *votes, batch_size, limit),
+        }
+    }
+
+    fn sampler_config(&self, recipe: &Recipe) -> SamplerConfig {
+        let batch_size = recipe.train.global_batch_size;
+        // A small set is gone through several times per iteration, so that batches may straddle its end and
+        // no more than an eighth of it is dropped with the short last batch.
+        let examples = match &self.source {
+            Source::Rows(_) => self.metadata().total_groups,
+            Source::Arc { .. } => self.train_examples(),
+        };
+        let epochs_per_iteration = (8 * batch_size).div_ceil(examples.max(1));
+        let config =
+            SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(batch_size, recipe.train.seed) };
+        match &self.source {
+            Source::Rows(Rows { augmentation, hints, mixture, .. }) => SamplerConfig {
+                augmentation: *augmentation,
+                hints: *hints,
+                mixture: mixture.clone(),
+                ..config
+            },
+            Source::Arc { .. } => config,
+        }
+    }
+}
+
+/// Draws training batches of any task, endlessly.
+#[derive(Debug, Clone)]
+pub enum Sampler {
+    /// From rows of tokens.
+    Rows(TrainSampler),
+    /// From ARC tasks.
+    Arc(ArcSampler),
+}
+
+impl Sampler {
+    /// The next batch: always full, never ends.
+    pub fn next_batch(&mut self) -> Batch {
+        match self {
+            Self::Rows(sampler) => sampler.next_batch(),
+            Self::Arc(sampler) => sampler.next_batch(),
+        }
+    }
+
+    /// Where the sampler stands, after the last batch drawn.
+    pub fn state(&self) -> SamplerState {
+        match self {
+            Self::Rows(sampler) => sampler.state(),
+            Self::Arc(sampler) => sampler.state(),
+        }
+    }
+
+    /// Batches of one pass over the training puzzles.
+    pub fn batches_per_epoch(&self) -> f64 {
+        match self {
+            Self::Rows(sampler) => sampler.batches_per_epoch(),
+            Self::Arc(sampler) => sampler.batches_per_epoch(),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What the trainer does with what it reads: rows of metrics, bad steps, warnings, the best checkpoint.
+
+use std::path::PathBuf;
+
+use hrm_backend::HrmAutodiffBackend;
+use hrm_model::act::{Carry, PuzzleBatch};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Observer, TrainError, Trainer,
+    pending::{Done, Pending},
+};
+use crate::{
+    checkpoint::{self, Best},
+    config::Recipe,
+    evaluate::EvalReport,
+    run::RunDir,
+    safety::{self, Guard, Skipped},
+    selection::Selection,
+    watch::{Warning, Watch},
+};
+
+/// What a run has learned about itself; part of a checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// Bad steps.
+    pub skipped: Skipped,
+    /// The best evaluation.
+    pub selection: Selection,
+    /// What is watched.
+    pub watch: Watch,
+}
+
+/// What a bad step started from.
+pub(super) struct Evidence<A: HrmAutodiffBackend> {
+    pub carry: Carry<A::InnerBackend>,
+    pub batch: PuzzleBatch<A::InnerBackend>,
+}
+
+impl<A: HrmAutodiffBackend> Trainer<A> {
+    /// How the next step is guarded, see [`safety`].
+    pub(super) fn guard(&self) -> Guard {
+        if A::ASYNCHRONOUS && self.progress.skipped.in_a_row == 0 { Guard::Mask } else { Guard::Read }
+    }
+
+    /// Reads what has been computed and writes it down.
+    pub(super) fn report(
+        &mut self,
+        pending: &mut Pending<A::InnerBackend>,
+        run: &mut RunDir,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let batch = self.recipe.recipe.train.global_batch_size;
+        for done in pending.read() {
+            run.metrics(&done.report)?;
+            observer.on_step(&done.report);
+            let good = !done.report.skipped;
+            self.progress.skipped.count(good);
+            if good {
+                let config = self.model().config().clone();
+                let warnings = self.progress.watch.step(done.report.step, &done.metrics, batch, &config);
+                for warning in warnings {
+                    warn(&warning, run, observer)?;
+                }
+            } else {
+                self.bad_step(&done, run, observer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bad_step(
+        &mut self,
+        done: &Done,
+        run: &mut RunDir,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let Skipped { total, in_a_row } = self.progress.skipped;
+        let step = done.report.step;
+        if !done.known {
+            // The mask kept the moments; the count of updates is the program's.
+            self.optimizer.take_back_update();
+        }
+        if in_a_row == 1 {
+            let inner = self.model().inner();
+            let carry = match self.evidence.take() {
+                Some(Evidence { carry, batch }) => carry.admit(&inner, batch),
+                None => self.state().1.clone(),
+            };
+            self.why = safety::explain(inner.first_non_finite(&carry), &done.signs);
+            let path = self.save_to(&run.diagnostics(), run)?;
+            let message = format!(
+                "warning: step {step} was skipped ({total} so far): {}; state in {}",
+                self.why,
+                path.display()
+            );
+            run.log(&message)?;
+            observer.on_message(&message);
+            self.diagnostics = Some(path);
+        }
+        let most = self.recipe.recipe.train.max_bad_steps;
+        if most > 0 && in_a_row >= most {
+            let advice = safety::advice(in_a_row, step, &self.why, self.diagnostics.as_ref());
+            return Err(TrainError::Diverged { advice });
+        }
+        Ok(())
+    }
+
+    /// Takes in an evaluation: a checkpoint if it is the best so far, which is given, and a warning if the model overfits.
+    pub(super) fn select(
+        &mut self,
+        report: &EvalReport,
+        run: &mut RunDir,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<PathBuf>, TrainError> {
+        let Recipe { eval, .. } = &self.recipe.recipe;
+        let metric = eval.best_metric;
+        let step = self.step;
+        if let Some(warning) = self.progress.watch.evaluation(step, report.lm_loss, report.exact_accuracy) {
+            warn(&warning, run, observer)?;
+        }
+        if !self.progress.selection.judge(metric, report) {
+            return Ok(None);
+        }
+        let path = self.save(run)?;
+        let best = Best { step, metric: metric.name().to_owned(), value: metric.of(report) };
+        if self.team.leads() {
+            checkpoint::mark_best(&run.checkpoints(), &best)?;
+        }
+        Ok(Some(path))
+    }
+
+    /// Whether too many evaluations in a row were no better than the best.
+    pub(super) fn has_stalled(&self) -> bool {
+        let patience = self.recipe.recipe.train.early_stop_patience;
+        patience > 0 && self.progress.selection.since_best >= patience
+    }
+}
+
+fn warn(warning: &Warning, run: &mut RunDir, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    run.metrics(warning)?;
+    let line = format!("warning: step {}: {}", warning.step, warning.message);
+    run.log(&line)?;
+    observer.on_message(&line);
+    Ok(())
+}

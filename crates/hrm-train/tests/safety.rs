@@ -1,0 +1,309 @@
+//! A loss or gradient that is not finite: the step changes nothing, is counted and explained, and too many end the run.
+
+use std::collections::BTreeMap;
+
+use burn::{
+    backend::Autodiff,
+    tensor::{Tensor, TensorData, backend::Backend},
+};
+use hrm_backend::HrmBackend;
+use hrm_model::{
+    Hrm, ModelConfig,
+    act::{Carry, PuzzleBatch},
+    diagnose::NonFinite,
+    loss::LossKind,
+    weights::StateDict,
+};
+use hrm_testing::{for_each_backend, parity::tensor_values};
+use hrm_train::{
+    optim::{AdamConfig, Optimizer, SignSgd},
+    safety::{Guard, Vitals, guarded},
+    step::{self, StepSettings},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+for_each_backend!(a_bad_step_changes_nothing, culprits_are_named);
+
+const ROWS: usize = 4;
+const SEQ: usize = 16;
+
+fn model<B: HrmBackend>() -> Hrm<Autodiff<B>> {
+    let config = ModelConfig {
+        num_puzzle_identifiers: 3,
+        halt_max_steps: 4,
+        ..ModelConfig::new(6, SEQ).with_hidden_size(32).with_num_heads(2).with_layers(1, 1)
+    };
+    config.init(&mut ChaCha8Rng::seed_from_u64(3), &B::Device::default()).expect("a valid config")
+}
+
+fn batch<B: Backend>(seed: u64) -> PuzzleBatch<B> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let device = B::Device::default();
+    let mut tokens = || {
+        let values: Vec<i32> = (0..ROWS * SEQ).map(|_| rng.random_range(1..6)).collect();
+        Tensor::from_data(TensorData::new(values, [ROWS, SEQ]), &device)
+    };
+    let (inputs, labels) = (tokens(), tokens());
+    PuzzleBatch { inputs, labels, puzzle_identifiers: Tensor::from_ints([0, 1, 2, 1], &device) }
+}
+
+/// One slot of the carry is spoiled.
+fn spoiled<B: Backend>(mut carry: Carry<B>) -> Carry<B> {
+    let nan = Tensor::full([1, 1, 1], f32::NAN, &B::Device::default());
+    carry.state.z_h = carry.state.z_h.slice_assign([2..3, 5..6, 7..8], nan);
+    carry
+}
+
+fn values<B: HrmBackend>(model: &Hrm<Autodiff<B>>, optimizer: &Optimizer<B>) -> BTreeMap<String, Vec<f64>> {
+    let weights = model.state_dict().into_iter().map(|(name, data)| (name, data.iter::<f64>().collect()));
+    let moments = optimizer.moments.iter().flat_map(|(name, moments)| {
+        let kinds = [("m", Some(&moments.m)), ("v", moments.v.as_ref())];
+        kinds.into_iter().filter_map(move |(kind, tensor)| {
+            Some((format!("{kind} {name}"), tensor_values(tensor?.clone())))
+        })
+    });
+    weights.chain(moments).collect()
+}
+
+fn a_bad_step_changes_nothing<B: HrmBackend>() {
+    let mut ends = Vec::new();
+    for guard in [Guard::Read, Guard::Mask] {
+        let mut model = model::<B>();
+        let mut optimizer = Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 0.1 });
+        let mut carry = model.inner().empty_carry(ROWS);
+        let settings = StepSettings::new(LossKind::Stablemax, ROWS, 1e-3);
+        let mut before = values(&model, &optimizer);
+        for step in 0..4 {
+            let bad = step == 2;
+            if bad {
+                carry = spoiled(carry);
+            }
+            let (output, grads) = step::gradients(&model, carry, batch::<B>(step), None, &settings);
+            let vitals = Vitals::of(&output.metrics, &grads);
+            assert_eq!(vitals.read().finite(), !bad, "step {step}: {:?}", vitals.read());
+            let identifiers = output.carry.batch.puzzle_identifiers.clone();
+            let (new, signs) = guarded(model, &mut optimizer, &vitals, guard, |model, optimizer| {
+                let sign_sgd = SignSgd { weight_decay: 0.1 };
+                step::apply_gradients(model, grads, identifiers, optimizer, sign_sgd, &settings)
+            });
+            model = new;
+            assert_eq!(signs.map(|signs| signs.finite()), (guard == Guard::Read).then_some(!bad));
+            let after = values(&model, &optimizer);
+            if bad {
+                assert_eq!(before, after, "{guard:?}: weights, puzzle embedding and moments are as before");
+                let halted = output.carry.halted.clone().int().into_data().iter::<i64>().collect::<Vec<_>>();
+                assert_eq!(halted, [0, 0, 1, 0], "the spoiled slot takes a new puzzle, the others go on");
+            } else {
+                assert_ne!(before["puzzle_emb.weights"], after["puzzle_emb.weights"], "step {step}");
+                assert_ne!(before["lm_head.weight"], after["lm_head.weight"], "step {step}");
+            }
+            if bad && guard == Guard::Mask {
+                optimizer.take_back_update();
+            }
+            (before, carry) = (after, output.carry);
+        }
+        assert!(
+            optimizer.moments.values().all(|moments| moments.step == 3),
+            "{guard:?}: the bad step does not count"
+        );
+        ends.push(before);
+    }
+    assert_eq!(ends[0], ends[1], "both ways of guarding do the same");
+}
+
+fn culprits_are_named<B: HrmBackend>() {
+    let device = B::Device::default();
+    let model = model::<B>().inner();
+    let carry = Carry { batch: batch(1), ..model.empty_carry(ROWS) };
+    assert_eq!(model.first_non_finite(&carry), None);
+    assert_eq!(model.first_non_finite(&spoiled(carry.clone())), Some(NonFinite::State));
+
+    let with = |name: &str, change: &dyn Fn(f32) -> f32| {
+        let mut dict: StateDict = model.state_dict();
+        let data = dict.remove(name).expect("a weight");
+        let shape = data.shape.clone();
+        let values: Vec<f32> = data.iter::<f32>().map(change).collect();
+        dict.insert(name.to_owned(), TensorData::new(values, shape));
+        Hrm::<B>::untrained(model.config(), &device).load_state_dict(dict).expect("the same shapes")
+    };
+    let name = "L_level.layers.0.mlp.down_proj.weight";
+    let broken = with(name, &|_| f32::NAN);
+    assert_eq!(broken.first_non_finite(&carry), Some(NonFinite::Weight(name.to_owned())));
+    // Finite, but too large to multiply with: L, L, then H for the first time.
+    let broken = with("H_level.layers.0.mlp.down_proj.weight", &|w| w.signum() * 3e38);
+    let expected = NonFinite::Activation { layer: "H_level.layers.0".to_owned(), update: Some(3) };
+    assert_eq!(broken.first_non_finite(&carry), Some(expected));
+    let broken = with("lm_head.weight", &|w| w.signum() * 3e38);
+    let expected = NonFinite::Activation { layer: "lm_head".to_owned(), update: None };
+    assert_eq!(broken.first_non_finite(&carry), Some(expected));
+}
+
+#[cfg(feature = "flex")]
+mod runs {
+    use std::{
+        fs,
+        path::Path,
+        sync::{Arc, atomic::AtomicBool},
+    };
+
+    use burn::backend::Autodiff;
+    use hrm_backend::Cpu;
+    use hrm_model::{Hrm, weights};
+    use hrm_train::{
+        checkpoint,
+        config::ResolvedRecipe,
+        trainer::{Ending, Observer, TrainError, TrainOptions, TrainSummary, saved_recipe, train},
+    };
+    use serde_json::Value;
+    use sha2::{Digest, Sha256};
+
+    const TINY: &[&str] = &[
+        "data.box_rows=2",
+        "data.box_cols=2",
+        "data.train_examples=40",
+        "data.test_examples=10",
+        "data.min_clues=5",
+        "data.max_clues=8",
+        "model.hidden_size=32",
+        "model.num_heads=2",
+        "model.h_layers=1",
+        "model.l_layers=1",
+        "model.puzzle_emb_ndim=0",
+        "model.halt_max_steps=4",
+        "train.global_batch_size=8",
+        "train.max_steps=12",
+        "train.lr=1e-3",
+        "train.lr_warmup_steps=1",
+        "train.checkpoint_interval=3",
+        "eval.interval=4",
+        "eval.batch_size=10",
+    ];
+
+    fn recipe(extra: &[&str]) -> ResolvedRecipe {
+        let sets: Vec<String> = TINY.iter().chain(extra).map(|s| (*s).to_owned()).collect();
+        ResolvedRecipe::load(None, &sets).unwrap()
+    }
+
+    #[derive(Default)]
+    struct Messages(Vec<String>);
+
+    impl Observer for Messages {
+        fn on_message(&mut self, message: &str) {
+            self.0.push(message.to_owned());
+        }
+    }
+
+    fn run(
+        dir: &Path,
+        recipe: ResolvedRecipe,
+        resume: bool,
+    ) -> (Result<TrainSummary, TrainError>, Vec<String>) {
+        let options =
+            TrainOptions { recipe, run_dir: dir.to_owned(), resume, stop: Arc::new(AtomicBool::new(false)) };
+        let mut messages = Messages::default();
+        let result = train::<Autodiff<Cpu>>(options, &Default::default(), &mut messages);
+        (result, messages.0)
+    }
+
+    /// Replaces a file of a checkpoint and its checksum.
+    fn tamper(checkpoint: &Path, file: &str, change: impl FnOnce(&Path)) {
+        let path = checkpoint.join(file);
+        change(&path);
+        let sum: String =
+            Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let state = checkpoint.join("state.json");
+        let mut json: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
+        json["sha256"][file] = sum.into();
+        fs::write(&state, serde_json::to_vec(&json).unwrap()).unwrap();
+    }
+
+    fn spoil(path: &Path, name: &str, elements: usize) {
+        let (mut dict, metadata) = weights::read_safetensors(path).unwrap();
+        let data = dict.remove(name).unwrap();
+        let shape = data.shape.clone();
+        let mut values: Vec<f32> = data.iter::<f32>().collect();
+        values[..elements].fill(f32::NAN);
+        dict.insert(name.to_owned(), burn::tensor::TensorData::new(values, shape));
+        weights::write_safetensors(path, &dict, metadata).unwrap();
+    }
+
+    fn rows(dir: &Path) -> Vec<Value> {
+        let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn skipped(dir: &Path) -> Vec<u64> {
+        rows(dir).iter().filter(|row| row["skipped"] == true).filter_map(|row| row["step"].as_u64()).collect()
+    }
+
+    #[test]
+    fn a_run_that_cannot_go_on_stops_and_says_why() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("run");
+        run(&dir, recipe(&["train.stop_after=3"]), false).0.unwrap();
+        let name = "L_level.layers.0.mlp.down_proj.weight";
+        tamper(&dir.join("checkpoints/step-3"), "model.safetensors", |path| spoil(path, name, 1));
+
+        let again = saved_recipe(&dir, &["train.max_bad_steps=3".to_owned()]).unwrap();
+        let (result, messages) = run(&dir, again, true);
+        let error = result.unwrap_err();
+        assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+        let told = error.to_string();
+        for part in ["3 steps in a row, up to step 6", name, "train.lr", "hrm inspect checkpoint"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert_eq!(skipped(&dir), [4, 5, 6]);
+        let warnings: Vec<_> =
+            messages.iter().filter(|m| m.starts_with("warning: step 4 was skipped")).collect();
+        assert_eq!(warnings.len(), 1, "told once, not at each step: {messages:?}");
+        assert!(warnings[0].contains(name));
+        let log = fs::read_to_string(dir.join("train.log")).unwrap();
+        assert!(log.contains("step 4 was skipped") && log.contains("stopped by an error"), "{log}");
+        // What went wrong can be looked at, and the state before it is where it was.
+        let device = Default::default();
+        let state: Hrm<Cpu> = checkpoint::load_model(&dir.join("diagnostics/step-4"), &device).unwrap();
+        assert!(state.state_dict()[name].iter::<f32>().any(f32::is_nan));
+        assert!(dir.join("checkpoints/step-3").is_dir() && !dir.join("checkpoints/step-6").exists());
+    }
+
+    #[test]
+    fn a_run_goes_on_after_a_bad_step() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("run");
+        run(&dir, recipe(&["train.stop_after=3"]), false).0.unwrap();
+        tamper(&dir.join("checkpoints/step-3"), "train.safetensors", |path| {
+            let (mut dict, metadata) = weights::read_safetensors(path).unwrap();
+            // No slot halts before the spoiled state is used.
+            let zeros = burn::tensor::TensorData::new(vec![0_i64; 8], [8]);
+            dict.insert("carry.halted".to_owned(), zeros);
+            weights::write_safetensors(path, &dict, metadata).unwrap();
+            spoil(path, "carry.z_h", 5);
+        });
+        let (result, messages) = run(&dir, saved_recipe(&dir, &[]).unwrap(), true);
+        assert_eq!(result.unwrap().ending, Ending::Finished);
+        assert_eq!(skipped(&dir), [4], "{messages:?}");
+        assert!(messages.iter().any(|m| m.contains("the carried state is not finite")), "{messages:?}");
+        let state = fs::read(dir.join("checkpoints/step-12/state.json")).unwrap();
+        let state: Value = serde_json::from_slice(&state).unwrap();
+        assert_eq!(state["progress"]["skipped"]["total"], 1);
+        assert_eq!(state["updates"]["lm_head.weight"], 11, "a skipped step is no update");
+        assert!(rows(&dir).iter().any(|row| row["grad_norm"].as_f64().is_some_and(|norm| norm > 0.0)));
+    }
+
+    #[test]
+    fn training_stops_when_evaluations_get_no_better() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("run");
+        // Nothing is learned: the first evaluation stays the best.
+        let still = ["train.lr=0", "train.max_steps=40", "train.early_stop_patience=2"];
+        let summary = run(&dir, recipe(&still), false).0.unwrap();
+        assert_eq!((summary.ending, summary.step), (Ending::EarlyStopped, 12));
+        assert_eq!(checkpoint::best(&dir.join("checkpoints")).unwrap().step, 4);
+        assert!(dir.join("checkpoints/step-4").is_dir(), "the best checkpoint is kept");
+        // It stays stopped, unless it is told to be more patient.
+        let resumed = |set: &str| run(&dir, saved_recipe(&dir, &[set.to_owned()]).unwrap(), true).0.unwrap();
+        assert_eq!(resumed("train.log_interval=1").step, 12);
+        assert_eq!(resumed("train.early_stop_patience=3").step, 16);
+    }
+}
