@@ -73,18 +73,7 @@ impl Args {
         if backend == Name::Cuda && !self.devices.is_empty() {
             return Ok(Role::Threads { devices: self.devices.clone() });
         }
-        #[cfg(feature = "mpi")]
-        return Ok(Role::Launcher { workers });
-        #[cfg(not(feature = "mpi"))]
-        bail!(
-            "{workers} workers need the feature mpi, which this binary lacks; install Open MPI and libclang (Debian: \
-             apt-get install openmpi-bin libopenmpi-dev libclang-dev) and build with it: cargo run -p hrm-cli \
-             --features mpi -- train ... --workers {workers}{}",
-            match backend {
-                Name::Cuda => "; or, for the GPUs of one machine, with nccl: --no-default-features --features nccl",
-                _ => "",
-            }
-        );
+        several(workers, backend)
     }
 
     #[cfg(feature = "mpi")]
@@ -108,6 +97,24 @@ impl Args {
             ),
         }
     }
+}
+
+#[cfg(feature = "mpi")]
+fn several(workers: usize, _: Name) -> Result<Role> {
+    Ok(Role::Launcher { workers })
+}
+
+#[cfg(not(feature = "mpi"))]
+fn several(workers: usize, backend: Name) -> Result<Role> {
+    bail!(
+        "{workers} workers need the feature mpi, which this binary lacks; install Open MPI and libclang (Debian: apt-get \
+         install openmpi-bin libopenmpi-dev libclang-dev) and build with it: cargo run -p hrm-cli --features mpi -- train \
+         ... --workers {workers}{}",
+        match backend {
+            Name::Cuda => "; or, for the GPUs of one machine, with nccl: --no-default-features --features nccl",
+            _ => "",
+        }
+    )
 }
 
 #[cfg(feature = "nccl")]

@@ -68,27 +68,30 @@ pub fn evaluate_in_team<B: HrmBackend>(
 ) -> Result<EvalReport, CollectiveError> {
     let start = Instant::now();
     let mut sum = Metrics::default();
-    while let Some(rows) = puzzles.next() {
+    while max_steps > 0
+        && let Some(rows) = puzzles.next()
+    {
         let (all, valid) = (rows.batch.rows, rows.valid_rows);
         let own = team.rows(all);
-        let share = rows.batch.slice(own.clone());
         // The rows that only fill up the last batch do not count.
         let own_valid = valid.clamp(own.start, own.end) - own.start;
-        let (metrics, predictions, q_halt) = match own.is_empty() || max_steps == 0 {
-            true => {
-                let none = Tensor::zeros([own.len(), rows.batch.seq_len], device);
-                (Tensor::zeros([Metrics::VALUES], device), none, Tensor::zeros([own.len()], device))
+        let cells = rows.batch.seq_len;
+        let parts = match own.is_empty() {
+            true => [Metrics::VALUES, all * cells, all].map(|len| Tensor::zeros([len], device)),
+            false => {
+                let share = rows.batch.slice(own);
+                let (metrics, predictions, q_halt) =
+                    answer(model, &share, own_valid, loss, max_steps, device);
+                [metrics, team.in_place(predictions, all), team.in_place(q_halt, all)]
             }
-            false => answer(model, &share, own_valid, loss, max_steps, device),
         };
-        let parts = vec![metrics, team.in_place(predictions, all), team.in_place(q_halt, all)];
-        let mut parts = team.sum(parts)?.into_iter().map(|part| part.into_data());
-        let mut next = || parts.next().expect("as many sums as summands");
-        sum += Metrics::from_values(&next().iter::<f64>().collect::<Vec<_>>());
-        if max_steps > 0 {
-            let answers = next().iter::<i64>().take(valid * rows.batch.seq_len).map(token).collect::<Vec<_>>();
-            puzzles.judge(&rows, &answers, &next().iter::<f32>().take(valid).collect::<Vec<_>>());
-        }
+        let sums = team.sum(parts.into())?;
+        let mut sums = sums.into_iter().map(|sum| sum.into_data().iter::<f64>().collect::<Vec<_>>());
+        let mut next = || sums.next().expect("as many sums as summands");
+        sum += Metrics::from_values(&next());
+        let answers: Vec<u8> = next()[..valid * cells].iter().map(|value| token(*value as i64)).collect();
+        let q_halt: Vec<f32> = next()[..valid].iter().map(|value| *value as f32).collect();
+        puzzles.judge(&rows, &answers, &q_halt);
     }
     let count = sum.count.max(1.0);
     Ok(EvalReport {

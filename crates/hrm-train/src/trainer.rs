@@ -565,7 +565,11 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
                 break Ending::Finished;
             }
             // Several workers stop after the same step: when all have read that one was asked to.
-            if if self.team.is_alone() { stop.load(Ordering::SeqCst) } else { pending.asked_to_stop() } {
+            let asked_to_stop = match self.team.is_alone() {
+                true => stop.load(Ordering::SeqCst),
+                false => pending.asked_to_stop(),
+            };
+            if asked_to_stop {
                 break Ending::Interrupted;
             }
             if train.stop_after > 0 && self.step >= train.stop_after {

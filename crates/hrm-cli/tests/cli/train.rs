@@ -154,3 +154,20 @@ fn evaluation_of_what_does_not_fit() {
         sandbox.hrm("eval --checkpoint model.safetensors --data good.csv --loss softmax --max-steps 2").ok();
     assert_says(&text, &["puzzles          2", "mean steps       2.0"]);
 }
+
+/// With the feature, `tests/workers.rs` has more.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn several_workers_need_a_feature() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tiny.toml", TINY_RECIPE);
+    let error = sandbox.hrm("train --config tiny.toml --workers 2").error();
+    assert_says(&error, &["2 workers need the feature mpi", "--features mpi", "openmpi-bin"]);
+    let error = sandbox.hrm("train --config tiny.toml --backend cpu --devices 0,1").error();
+    assert_says(&error, &["the backend flex has one device", "--workers N"]);
+    let error = sandbox.hrm("train --config tiny.toml --devices 1,1").error();
+    assert_says(&error, &["--devices names 1 twice"]);
+    let started = sandbox.command().env("OMPI_COMM_WORLD_SIZE", "2").args(["train", "--config", "tiny.toml"]).output();
+    assert_says(&crate::sandbox::Run::from(started.expect("starts")).error(), &["mpirun has started 2 processes", "--features mpi"]);
+    assert!(!sandbox.path("runs").exists(), "nothing was started");
+}

@@ -98,16 +98,11 @@ impl<B: Backend> Team<B> {
     /// # Shapes
     /// - `rows`: `[self.rows(batch), ...]`; output: `[batch * ...]`
     pub fn in_place<const D: usize>(&self, rows: Tensor<B, D>, batch: usize) -> Tensor<B, 1> {
-        if self.is_alone() {
-            let count = rows.shape().num_elements();
-            return rows.cast(DType::F32).reshape([count]);
-        }
         let own = self.rows(batch);
-        let count = rows.shape().num_elements();
-        let width = count / own.len().max(1);
+        let width: usize = rows.dims()[1..].iter().product();
+        let rows = rows.cast(DType::F32).reshape([own.len() * width]);
         let zeros =
-            |rows: usize| (rows > 0).then(|| Tensor::<B, 1>::zeros([rows * width], (&self.device, DType::F32)));
-        let rows = rows.cast(DType::F32).reshape([count]);
+            |rows: usize| (rows > 0).then(|| Tensor::zeros([rows * width], (&self.device, DType::F32)));
         let parts = [zeros(own.start), Some(rows), zeros(batch - own.end)];
         Tensor::cat(parts.into_iter().flatten().collect(), 0)
     }
@@ -176,16 +171,6 @@ impl<B: Backend> Team<B> {
         let pieces: Vec<f64> = sum.into_data().iter::<f64>().collect();
         let number = |pieces: &[f64]| pieces.iter().rev().fold(0, |bits, piece| bits << 16 | *piece as u64);
         Ok(pieces.chunks(count.max(1)).map(|worker| worker.chunks(4).map(number).collect()).collect())
-    }
-
-    /// Some numbers of every worker, exactly: one list per worker. All workers give as many.
-    ///
-    /// # Errors
-    /// If a worker is lost.
-    pub fn gather_numbers(&self, numbers: &[f64]) -> Result<Vec<Vec<f64>>, CollectiveError> {
-        let bits: Vec<u64> = numbers.iter().map(|number| number.to_bits()).collect();
-        let all = self.gather_bits(&bits)?;
-        Ok(all.into_iter().map(|worker| worker.into_iter().map(f64::from_bits).collect()).collect())
     }
 
     /// Checks that all workers have the same value of something.
