@@ -18,6 +18,9 @@ const DOWNLOADS_LLVM: &str = "tracel-llvm-bundler";
 /// The tests with numbers of the original.
 const PARITY_TESTS: &str = "--test parity --test components";
 
+/// The crates whose tests are generic over the backend.
+const GENERIC: &str = "-p hrm-backend -p hrm-model -p hrm-train";
+
 /// One step: a name and what it does.
 struct Step {
     name: String,
@@ -59,7 +62,9 @@ pub fn run(all_backends: bool) -> Result<()> {
     let vulkan_driver = all_backends.then(software_vulkan).transpose()?;
     let mpi = find_open_mpi() || (all_backends && install_open_mpi()?);
     if !mpi {
-        println!("without the tests of several workers over MPI: {OPEN_MPI} are not installed (--all-backends does)");
+        println!(
+            "without the tests of several workers over MPI: {OPEN_MPI} are not installed (--all-backends does)"
+        );
     }
     let steps = steps(vulkan_driver.as_deref(), mpi);
     let mut done: Vec<(&str, Duration)> = Vec::new();
@@ -129,11 +134,15 @@ fn steps(vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Step> {
             Cmd::cargo("test --package hrm-cli --features mpi --bin hrm --test workers"),
         ));
     }
+    // What `gpu-check` builds, so that a machine with a GPU finds nothing to mend first.
+    steps.push(Step::run(
+        "check cuda with fusion: tests and benches",
+        Cmd::cargo(&format!("check {GENERIC} -p hrm-benches --features cuda,fusion --tests --bins")),
+    ));
     if let Some(driver) = vulkan_driver {
         // The crates whose tests are generic over the backend; the program itself would take as long again to build.
-        let tests =
-            "test -p hrm-backend -p hrm-model -p hrm-train --features ndarray,vulkan --tests -- --nocapture";
-        let mut cmd = Cmd::cargo(tests)
+        let tests = format!("test {GENERIC} --features ndarray,vulkan --tests --no-fail-fast -- --nocapture");
+        let mut cmd = Cmd::cargo(&tests)
             .env("VK_DRIVER_FILES", driver.display().to_string())
             .env("VK_ICD_FILENAMES", driver.display().to_string());
         if parity.is_dir() {
@@ -171,7 +180,8 @@ fn find_open_mpi() -> bool {
     };
     let libclang = std::fs::read_dir("/usr/lib").is_ok_and(|folders| {
         folders.flatten().any(|folder| {
-            folder.file_name().to_string_lossy().starts_with("llvm-") && folder.path().join("lib/libclang.so").exists()
+            folder.file_name().to_string_lossy().starts_with("llvm-")
+                && folder.path().join("lib/libclang.so").exists()
         })
     });
     on_path("mpirun") && on_path("mpicc") && (libclang || std::env::var_os("LIBCLANG_PATH").is_some())
@@ -182,7 +192,9 @@ fn install_open_mpi() -> Result<bool> {
     let apt = |args: &str| Cmd::new("apt-get").args(args.split_whitespace()).run();
     apt("update -q")
         .and_then(|()| apt("install -q -y --no-install-recommends openmpi-bin libopenmpi-dev libclang-dev"))
-        .with_context(|| format!("--all-backends needs Debian's {OPEN_MPI} (or another system's): install them"))?;
+        .with_context(|| {
+            format!("--all-backends needs Debian's {OPEN_MPI} (or another system's): install them")
+        })?;
     Ok(find_open_mpi())
 }
 

@@ -1,7 +1,10 @@
 //! The one place that names backends: which are compiled in, and running a job on the one asked for.
 
 use anyhow::{Result, bail};
-use burn::{backend::Autodiff, tensor::backend::{BackendTypes, Device}};
+use burn::{
+    backend::Autodiff,
+    tensor::backend::{BackendTypes, Device},
+};
 use clap::ValueEnum;
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
 

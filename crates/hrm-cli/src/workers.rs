@@ -111,7 +111,8 @@ fn several(workers: usize, backend: Name) -> Result<Role> {
          install openmpi-bin libopenmpi-dev libclang-dev) and build with it: cargo run -p hrm-cli --features mpi -- train \
          ... --workers {workers}{}",
         match backend {
-            Name::Cuda => "; or, for the GPUs of one machine, with nccl: --no-default-features --features nccl",
+            Name::Cuda =>
+                "; or, for the GPUs of one machine, with nccl: --no-default-features --features nccl",
             _ => "",
         }
     )
@@ -273,7 +274,9 @@ pub mod processes {
         match collective {
             Some(CollectiveError::NotStarted { .. }) => return ExitCode::FAILURE,
             Some(
-                CollectiveError::Differ { .. } | CollectiveError::Batch { .. } | CollectiveError::Identifiers { .. },
+                CollectiveError::Differ { .. }
+                | CollectiveError::Batch { .. }
+                | CollectiveError::Identifiers { .. },
             ) if !leads => return ExitCode::FAILURE,
             _ => {}
         }
@@ -341,7 +344,8 @@ pub mod processes {
 
     /// How to go on after a failure.
     fn way_on(run_dir: &Path, workers: usize) -> String {
-        let newest = hrm_train::checkpoint::list(&run_dir.join("checkpoints")).ok().and_then(|mut all| all.pop());
+        let newest =
+            hrm_train::checkpoint::list(&run_dir.join("checkpoints")).ok().and_then(|mut all| all.pop());
         let run = run_dir.display();
         match newest {
             Some((step, _)) => format!(
@@ -424,10 +428,7 @@ pub mod processes {
             let mut out = Vec::new();
             let said = pass_on(text.as_bytes(), &mut out).unwrap();
             assert_eq!(String::from_utf8(out).unwrap(), "step 1\nstep 2\n");
-            assert_eq!(
-                killed(&said[0]).as_deref(),
-                Some("worker 2 on here was ended by signal 9 (Killed)")
-            );
+            assert_eq!(killed(&said[0]).as_deref(), Some("worker 2 on here was ended by signal 9 (Killed)"));
             assert_eq!(killed("MPI_ABORT was invoked on rank 0"), None);
         }
     }

@@ -222,13 +222,13 @@ fn a_killed_worker_ends_the_run_and_any_number_goes_on() {
         assert!(error.contains("hrm train --resume run"), "{error}");
 
         let goal = step + 3;
-        let said = sandbox
-            .ok(&format!("--resume run --set train.stop_after={goal} --workers {resume_with}"));
+        let said = sandbox.ok(&format!("--resume run --set train.stop_after={goal} --workers {resume_with}"));
         assert!(said.contains(&format!("stopped after step {goal}")), "{said}");
         // Nothing is missing and nothing is there twice.
         let text = fs::read_to_string(sandbox.path("run/metrics.jsonl")).unwrap();
         let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let steps: Vec<u64> = rows.filter(|row| row["loss"].is_number()).map(|row| row["step"].as_u64().unwrap()).collect();
+        let steps: Vec<u64> =
+            rows.filter(|row| row["loss"].is_number()).map(|row| row["step"].as_u64().unwrap()).collect();
         assert_eq!(steps, (1..=goal).collect::<Vec<_>>());
     }
 }

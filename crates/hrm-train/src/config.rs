@@ -8,7 +8,7 @@ use std::{
 
 use hrm_data::task::Family;
 use hrm_model::{
-    Cycles, ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind,
+    Cycles, ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind,
     loss::{LossKind, LossSettings},
 };
 use serde::{Deserialize, Serialize};
@@ -295,12 +295,16 @@ pub struct ModelSection {
     pub puzzle_emb_len: usize,
     /// A SwiGLU over the sequence axis in place of attention.
     pub mlp_t: bool,
+    /// Between the projections of a feed-forward layer: `swiglu`, or `normed_swiglu` (SiC).
+    pub gated_unit: GatedUnit,
     /// Positions.
     pub pos_encodings: PositionEncoding,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
     /// Added to the mean square in RMSNorm.
     pub rms_norm_eps: f64,
+    /// Where the states of a new sequence start: `fixed` or `random`.
+    pub init_state: InitState,
     /// Segments after which every sequence halts.
     pub halt_max_steps: usize,
     /// Probability of a random minimum number of segments.
@@ -326,9 +330,11 @@ impl Default for ModelSection {
             puzzle_emb_ndim: config.puzzle_emb_ndim,
             puzzle_emb_len: config.puzzle_emb_len,
             mlp_t: config.mlp_t,
+            gated_unit: config.gated_unit,
             pos_encodings: config.pos_encodings,
             rope_theta: config.rope_theta,
             rms_norm_eps: config.rms_norm_eps,
+            init_state: config.init_state,
             halt_max_steps: config.halt_max_steps,
             halt_exploration_prob: config.halt_exploration_prob,
             no_act_continue: config.no_act_continue,
@@ -355,9 +361,11 @@ impl ModelSection {
             puzzle_emb_ndim: self.puzzle_emb_ndim,
             puzzle_emb_len: self.puzzle_emb_len,
             mlp_t: self.mlp_t,
+            gated_unit: self.gated_unit,
             pos_encodings: self.pos_encodings,
             rope_theta: self.rope_theta,
             rms_norm_eps: self.rms_norm_eps,
+            init_state: self.init_state,
             halt_max_steps: self.halt_max_steps,
             halt_exploration_prob: self.halt_exploration_prob,
             no_act_continue: self.no_act_continue,
@@ -480,6 +488,9 @@ pub struct TrainConfig {
     pub max_steps: u64,
     /// Stop cleanly, with a checkpoint, after this step; 0 for not at all. The schedule is unaffected.
     pub stop_after: u64,
+    /// Whether every puzzle runs `model.halt_max_steps` segments in training, whatever the model prefers: no adaptive
+    /// computation.
+    pub fixed_steps: bool,
     /// Base learning rate.
     pub lr: f64,
     /// How the learning rate goes on after the warm-up: `cosine`, `linear` or `constant`.
@@ -521,6 +532,11 @@ pub struct TrainConfig {
     /// Depth by the progress of training: `[{ from = 0.0, h_cycles = 1, l_cycles = 2 }, ...]`; empty for the model's
     /// depth throughout. The last stage has the model's cycles.
     pub curriculum: Vec<Stage>,
+    /// Standard deviation of the noise in the state before each segment (EqR); 0 for none.
+    pub state_noise: f64,
+    /// Chains from different initial states for each puzzle, of which the one with the lowest loss is trained (winner takes
+    /// all, SiC); 1 for none of that.
+    pub chains: usize,
     /// Largest global gradient norm; 0 for no clipping.
     pub grad_clip: f64,
     /// Rate of the moving average of the weights that evaluation uses, for example 0.999; 0 for none.
@@ -569,6 +585,7 @@ impl Default for TrainConfig {
             epochs: 20_000,
             max_steps: 0,
             stop_after: 0,
+            fixed_steps: false,
             lr: 7e-5,
             lr_schedule: Decay::Cosine,
             lr_min_ratio: 1.0,
@@ -589,6 +606,8 @@ impl Default for TrainConfig {
             halt_loss_weight: 0.5,
             supervision_decay: 1.0,
             curriculum: Vec::new(),
+            state_noise: 0.0,
+            chains: 1,
             grad_clip: 0.0,
             ema: 0.0,
             ema_start: 0,
@@ -614,7 +633,8 @@ pub struct EvalConfig {
     pub batch_size: usize,
     /// Puzzles to evaluate on during training; 0 for all.
     pub limit: usize,
-    /// What makes a checkpoint the best: `exact_accuracy`, `token_accuracy` or `lm_loss` of an evaluation.
+    /// What makes a checkpoint the best: `exact_accuracy`, `token_accuracy` or `lm_loss` of an evaluation, `any_optimal` for
+    /// mazes, `valid` for puzzles with rules, `pass_2` for ARC.
     pub best_metric: BestMetric,
 }
 
@@ -824,6 +844,7 @@ impl ResolvedRecipe {
         for (key, value) in [
             ("train.global_batch_size", train.global_batch_size as u64),
             ("train.accumulate", train.accumulate as u64),
+            ("train.chains", train.chains as u64),
             ("train.log_interval", train.log_interval),
             ("train.keep_checkpoints", train.keep_checkpoints as u64),
             ("eval.batch_size", eval.batch_size as u64),
@@ -895,6 +916,13 @@ impl ResolvedRecipe {
                 "above 0, at most 1",
             );
         }
+        if train.chains > 64 {
+            return error("train.chains", train.chains.to_string(), "1 to 64 chains for each puzzle");
+        }
+        if !(train.state_noise >= 0.0 && train.state_noise.is_finite()) {
+            let expected = "a standard deviation of 0 or more";
+            return error("train.state_noise", train.state_noise.to_string(), expected);
+        }
         if !(train.grad_clip >= 0.0 && train.grad_clip.is_finite()) {
             return error(
                 "train.grad_clip",
@@ -905,6 +933,11 @@ impl ResolvedRecipe {
         if train.ema_start > 0 && train.ema == 0.0 {
             let expected = "0, or a rate in train.ema";
             return error("train.ema_start", train.ema_start.to_string(), expected);
+        }
+        if !eval.best_metric.is_of(data.task) {
+            let expected = "a score of the task: exact_accuracy, token_accuracy or lm_loss; any_optimal for mazes, valid for \
+                            other puzzles with rules, pass_2 for ARC";
+            return error("eval.best_metric", format!("{:?}", eval.best_metric.name()), expected);
         }
         if train.early_stop_patience > 0 && eval.interval == 0 {
             let expected = "0, or an eval.interval: only evaluations can tell";
@@ -1101,6 +1134,24 @@ mod tests {
         assert!(told("", &["train.loss=hinge"]).contains("train.loss"));
         assert!(told("", &["train.seed=-1"]).contains("train.seed"));
         assert!(told("", &["model.num_heads=7"]).contains("a divisor of hidden_size (512)"));
+        for (set, part) in [
+            ("train.accumulate=5", "a divisor of train.global_batch_size (384)"),
+            ("train.lr_schedule=linear", "less than 1"),
+            ("train.lr_schedule=exponential", "train.lr_schedule"),
+            ("train.label_smoothing=1", "below 1"),
+            ("train.halt_loss_weight=-1", "0 or more"),
+            ("train.supervision_decay=0", "above 0"),
+            ("train.ema_start=5", "a rate in train.ema"),
+            ("train.curriculum=[{from=0,h_cycles=1,l_cycles=1}]", "h_cycles = 2"),
+            ("train.curriculum=[{from=0,h_cycles=2}]", "train.curriculum"),
+            ("eval.best_metric=any_optimal", "mazes"),
+        ] {
+            assert!(told("", &[set]).contains(part), "{set}: {}", told("", &[set]));
+        }
+        let constant = told("", &["train.lr_schedule=constant", "train.lr_min_ratio=0.5"]);
+        assert!(constant.contains("does not go down"), "{constant}");
+        let never = told("", &["train.early_stop_patience=3", "eval.interval=0"]);
+        assert!(never.contains("eval.interval"), "{never}");
         assert!(told("[train\n", &[]).contains("recipe.toml"));
     }
 }

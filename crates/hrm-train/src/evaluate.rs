@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use hrm_backend::HrmBackend;
 use hrm_data::dataset::Batch;
 use hrm_model::{
-    Hrm,
+    Hrm, InitState,
     act::PuzzleBatch,
     loss::{self, Correctness, LossKind, Metrics},
 };
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     data::{self, Evaluation, TaskScores},
     distributed::{CollectiveError, Team},
+    noise::{Key, Noise},
 };
 
 /// How good a model is on a set of puzzles.
@@ -67,6 +68,7 @@ pub fn evaluate_in_team<B: HrmBackend>(
     team: &Team<B>,
 ) -> Result<EvalReport, CollectiveError> {
     let start = Instant::now();
+    let noise = (model.config().init_state == InitState::Random).then(|| Noise::new(model, 0));
     let mut sum = Metrics::default();
     while max_steps > 0
         && let Some(rows) = puzzles.next()
@@ -81,7 +83,7 @@ pub fn evaluate_in_team<B: HrmBackend>(
             false => {
                 let share = rows.batch.slice(own);
                 let (metrics, predictions, q_halt) =
-                    answer(model, &share, own_valid, loss, max_steps, device);
+                    answer(model, &share, own_valid, noise.as_ref(), loss, max_steps, device);
                 [metrics, team.in_place(predictions, all), team.in_place(q_halt, all)]
             }
         };
@@ -115,13 +117,23 @@ fn answer<B: HrmBackend>(
     model: &Hrm<B>,
     rows: &Batch,
     valid: usize,
+    noise: Option<&Noise<B>>,
     loss: LossKind,
     max_steps: usize,
     device: &B::Device,
 ) -> (Tensor<B, 1>, Tensor<B, 2>, Tensor<B, 1>) {
     let batch: PuzzleBatch<B> = data::to_device(rows, device);
     let labels = batch.labels.clone();
-    let (mut carry, mut output) = model.segment(model.empty_carry(rows.rows).admit(model, batch));
+    let carry = model.empty_carry(rows.rows);
+    // The initial state of the first attempt of inference, the same for all puzzles.
+    let carry = match noise {
+        None => carry.admit(model, batch),
+        Some(noise) => {
+            let keys = vec![Key { chain: 0, step: 0 }; rows.rows];
+            carry.admit_from(noise.initial_states(model, &keys, 1), batch)
+        }
+    };
+    let (mut carry, mut output) = model.segment(carry);
     for _ in 1..max_steps {
         (carry, output) = model.segment(carry);
     }

@@ -4,7 +4,8 @@
 //! - `metrics.jsonl`: every measurement, and the same for TensorBoard in `events.out.tfevents.*`;
 //! - `train.log`: what happened, to read;
 //! - `curves.svg` and `curves.png`: the measurements as pictures, drawn when a process ends;
-//! - `checkpoints`: see [`crate::checkpoint`].
+//! - `checkpoints`: see [`crate::checkpoint`];
+//! - `diagnostics`: the state of steps that went wrong, see [`crate::safety`].
 
 pub mod curves;
 pub mod environment;
@@ -25,7 +26,7 @@ use thiserror::Error;
 
 use self::{
     curves::CurveOptions,
-    environment::{Session, SessionEnd},
+    environment::{Session, SessionEnd, peak_memory},
     events::EventWriter,
     history::History,
 };
@@ -149,7 +150,7 @@ impl RunDir {
         let Some(open) = &mut self.open else { return Ok(()) };
         if let Some(session) = open.sessions.last_mut() {
             let time = timestamp(SystemTime::now());
-            session.ended = Some(SessionEnd { time, step, how: how.to_owned() });
+            session.ended = Some(SessionEnd { time, step, how: how.to_owned(), peak_memory: peak_memory() });
         }
         self.write_sessions()?;
         self.draw_curves()

@@ -1,5 +1,6 @@
 //! Which checkpoint is the best, and when to stop looking for a better one.
 
+use hrm_data::task::Family;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluate::EvalReport;
@@ -14,6 +15,13 @@ pub enum BestMetric {
     TokenAccuracy,
     /// A lower cross-entropy.
     LmLoss,
+    /// Mazes: more shortest paths, canonical or not.
+    AnyOptimal,
+    /// Puzzles with rules: more answers that keep them.
+    Valid,
+    /// ARC: more tasks solved by one of two answers, by HRM's rule.
+    #[serde(rename = "pass_2")]
+    Pass2,
 }
 
 impl BestMetric {
@@ -23,22 +31,38 @@ impl BestMetric {
             Self::ExactAccuracy => "exact_accuracy",
             Self::TokenAccuracy => "token_accuracy",
             Self::LmLoss => "lm_loss",
+            Self::AnyOptimal => "any_optimal",
+            Self::Valid => "valid",
+            Self::Pass2 => "pass_2",
         }
     }
 
-    /// Its value in an evaluation.
+    /// Its value in an evaluation; not a number where the task has no such score, which recipes are checked for.
     pub fn of(self, report: &EvalReport) -> f64 {
         match self {
             Self::ExactAccuracy => report.exact_accuracy,
             Self::TokenAccuracy => report.token_accuracy,
             Self::LmLoss => report.lm_loss,
+            Self::AnyOptimal => report.task.any_optimal.unwrap_or(f64::NAN),
+            Self::Valid => report.task.valid.unwrap_or(f64::NAN),
+            Self::Pass2 => report.task.arc.map_or(f64::NAN, |arc| arc.pass_2_hrm),
+        }
+    }
+
+    /// Whether evaluations of a task have it.
+    pub fn is_of(self, task: Family) -> bool {
+        match self {
+            Self::ExactAccuracy | Self::TokenAccuracy | Self::LmLoss => true,
+            Self::AnyOptimal => task == Family::Maze,
+            Self::Valid => !matches!(task, Family::Maze | Family::Arc),
+            Self::Pass2 => task == Family::Arc,
         }
     }
 
     fn better(self, new: f64, old: f64) -> bool {
         match self {
             Self::LmLoss => new < old,
-            Self::ExactAccuracy | Self::TokenAccuracy => new > old,
+            _ => new > old,
         }
     }
 }

@@ -16,19 +16,24 @@ use std::{
 use burn::tensor::{Int, Tensor, TensorData};
 use hrm_backend::HrmAutodiffBackend;
 use hrm_data::dataset::{Batch, SamplerState};
-use hrm_model::{Hrm, ModelConfig, ModelError, act::Carry};
+use hrm_model::{
+    Hrm, InitState, ModelConfig, ModelError,
+    act::{Carry, PuzzleBatch},
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
+    chains,
     checkpoint::{self, CheckpointError, Loaded, Retention, Snapshot},
     config::{ConfigError, MatmulPrecision, Recipe, ResolvedRecipe},
     curriculum,
     data::{self, DataError, Sampler, TaskData},
     distributed::{CollectiveError, ShareOfStep, Team},
     evaluate::{EvalReport, evaluate, evaluate_in_team},
+    noise::{Key, Noise},
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
     run::{RunDir, RunError},
     safety::{self, Guard, Vitals},
@@ -418,6 +423,8 @@ struct Trainer<A: HrmAutodiffBackend> {
     sign_sgd: SignSgd,
     ema: Option<Ema<A::InnerBackend>>,
     schedule: Schedule,
+    /// Where random states come from, if the recipe wants any.
+    noise: Option<Noise<A::InnerBackend>>,
     sampler: Sampler,
     step: u64,
     progress: Progress,
@@ -452,7 +459,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let model = config.init(&mut rng, device)?;
         check_groups(&recipe, &model)?;
-        let slots = team.rows(recipe.recipe.train.global_batch_size).len();
+        let slots = team.rows(recipe.recipe.train.global_batch_size).len() * recipe.recipe.train.chains;
         let carry = model.inner().empty_carry(slots);
         let sampler = data.sampler(&recipe.recipe)?;
         Self::assemble(recipe, data, (model, carry), sampler, team)
@@ -505,6 +512,10 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
                 min_ratio: train.lr_min_ratio,
             },
             ema: (train.ema > 0.0).then(|| Ema::new(train.ema, train.ema_start, &state.0)),
+            noise: (train.state_noise > 0.0
+                || train.chains > 1
+                || state.0.config().init_state == InitState::Random)
+                .then(|| Noise::new(&state.0.inner(), train.seed)),
             state: Some(state),
             optimizer: Optimizer::new(train.param_groups()),
             sampler,
@@ -619,9 +630,14 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         if !self.agreed {
             self.agree(&batch)?;
         }
-        let batch = data::to_device(&batch.slice(self.team.rows(batch.rows)), &device);
-        let min_steps = self.exploration(&device);
+        let batch = batch.slice(self.team.rows(batch.rows));
+        let batch = chains::spread(data::to_device(&batch, &device), settings.chains);
+        let min_steps = self.exploration(&device).map(|steps| chains::spread_steps(steps, settings.chains));
         let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
+        let carry = match &self.noise {
+            None => carry,
+            Some(noise) => self.start_at_random(noise, &model.inner(), carry, batch.clone()),
+        };
         let guard = self.guard();
         let evidence =
             (guard == Guard::Read).then(|| Evidence { carry: carry.clone(), batch: batch.clone() });
@@ -633,7 +649,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             stop: Tensor::full([1], f32::from(u8::from(stop.load(Ordering::SeqCst))), &device),
         };
         let ShareOfStep { metrics, grads, identifiers, stop } =
-            share.sum(&self.team, settings.global_batch)?;
+            share.sum(&self.team, settings.global_batch * settings.chains)?;
         let vitals = Vitals::of(&metrics, &grads);
         let (model, signs) =
             safety::guarded(model, &mut self.optimizer, &vitals, guard, |model, optimizer| {
@@ -662,9 +678,30 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let set = self.recipe.differences(&ResolvedRecipe::from_recipe(Recipe::default()));
         self.team.agree("the recipe", hash(&set))?;
         self.team.agree("the step", self.step)?;
-        self.team.agree("the training data", hash(&(&batch.inputs, &batch.labels, &batch.puzzle_identifiers)))?;
+        self.team
+            .agree("the training data", hash(&(&batch.inputs, &batch.labels, &batch.puzzle_identifiers)))?;
         self.agreed = true;
         Ok(())
+    }
+
+    /// Gives halted slots their puzzles and initial states, and all slots the noise of the step: a function of the seed, the
+    /// step and the slot.
+    fn start_at_random(
+        &self,
+        noise: &Noise<A::InnerBackend>,
+        model: &Hrm<A::InnerBackend>,
+        carry: Carry<A::InnerBackend>,
+        batch: PuzzleBatch<A::InnerBackend>,
+    ) -> Carry<A::InnerBackend> {
+        let Recipe { train, .. } = &self.recipe.recipe;
+        let [slots] = carry.halted.dims();
+        let own = self.team.rows(train.global_batch_size * train.chains);
+        let keys: Vec<Key> = own.map(|slot| Key { chain: slot as u64, step: self.step }).collect();
+        let carry = carry.admit_from(noise.initial_states(model, &keys, train.chains), batch);
+        let state = noise.add_to(carry.state, &keys, &vec![train.state_noise as f32; slots]);
+        // They are running now: the step admits nobody else.
+        let halted = Tensor::<A::InnerBackend, 1, Int>::zeros([slots], &model.device()).bool();
+        Carry { state, halted, ..carry }
     }
 
     /// What the recipe says about the step.
@@ -674,6 +711,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             loss: train.loss_settings(),
             global_batch: train.global_batch_size,
             accumulate: train.accumulate,
+            chains: train.chains,
             cycles: curriculum::cycles(&train.curriculum, self.step, self.schedule.total_steps),
             grad_clip: (train.grad_clip > 0.0).then_some(train.grad_clip),
             lr: self.schedule.rate(train.lr, self.step),
@@ -687,17 +725,22 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         device: &<A::InnerBackend as burn::tensor::backend::BackendTypes>::Device,
     ) -> Option<Tensor<A::InnerBackend, 1, Int>> {
         let config = self.model().config();
-        if config.halt_exploration_prob == 0.0 || config.halt_max_steps < 2 {
+        let Recipe { train, .. } = &self.recipe.recipe;
+        let explores_ever = config.halt_exploration_prob > 0.0 || train.fixed_steps;
+        if !explores_ever || config.halt_max_steps < 2 {
             return None;
         }
-        let Recipe { train, .. } = &self.recipe.recipe;
         let mut rng = ChaCha8Rng::seed_from_u64(train.seed);
         rng.set_stream(self.step);
         let draws: Vec<i32> = (0..train.global_batch_size)
             .map(|_| {
                 let explores = rng.random_bool(config.halt_exploration_prob);
                 let steps = rng.random_range(2..=config.halt_max_steps as i32);
-                if explores { steps } else { 0 }
+                match (train.fixed_steps, explores) {
+                    (true, _) => config.halt_max_steps as i32,
+                    (false, true) => steps,
+                    (false, false) => 0,
+                }
             })
             .collect();
         let own = &draws[self.team.rows(train.global_batch_size)];

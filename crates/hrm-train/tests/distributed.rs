@@ -67,16 +67,9 @@ fn dataset(root: &Path) {
         };
         let offsets = |step: usize| (0..=puzzles).map(|p| (p * step) as u32).collect::<Vec<u32>>();
         let ids = (0..puzzles).map(|p| p as u32 + 1).collect();
-        let set = PuzzleSet::new(
-            "all",
-            SEQ_LEN,
-            rows(false),
-            rows(true),
-            ids,
-            offsets(examples_each),
-            offsets(1),
-        )
-        .unwrap();
+        let set =
+            PuzzleSet::new("all", SEQ_LEN, rows(false), rows(true), ids, offsets(examples_each), offsets(1))
+                .unwrap();
         let metadata = Metadata {
             pad_id: 0,
             ignore_label_id: Some(0),
@@ -105,7 +98,8 @@ struct Threads {
 
 impl Threads {
     fn all(workers: usize) -> Vec<Self> {
-        let (barrier, values) = (Arc::new(Barrier::new(workers)), Arc::new(Mutex::new(vec![vec![]; workers])));
+        let (barrier, values) =
+            (Arc::new(Barrier::new(workers)), Arc::new(Mutex::new(vec![vec![]; workers])));
         (0..workers)
             .map(|worker| Self { worker, barrier: Arc::clone(&barrier), values: Arc::clone(&values) })
             .collect()
@@ -199,7 +193,8 @@ impl Run {
         }
         for file in ["model", "ema", "train"] {
             let read = |name: &str| {
-                let path = self.dir(name).join("checkpoints/step-20").join(file).with_extension("safetensors");
+                let path =
+                    self.dir(name).join("checkpoints/step-20").join(file).with_extension("safetensors");
                 read_safetensors(&path).unwrap().0
             };
             let (tensors, others) = (read(one), read(other));
@@ -311,14 +306,22 @@ fn workers_that_cannot_train_together_say_so() {
     let told = |result: &Result<TrainSummary, TrainError>| result.as_ref().unwrap_err().to_string();
 
     let uneven = run.fresh("uneven", 3, &[]);
-    assert!(told(&uneven[0]).contains("train.global_batch_size = 8 cannot be shared by 3 workers"), "{}", told(&uneven[0]));
+    assert!(
+        told(&uneven[0]).contains("train.global_batch_size = 8 cannot be shared by 3 workers"),
+        "{}",
+        told(&uneven[0])
+    );
 
     let different = Run::train(2, |worker| {
         let seed = format!("train.seed={worker}");
         options(run.recipe(&[&seed]), &run.dir("different"), false)
     });
     for result in &different {
-        assert!(told(result).starts_with("worker 1 does not agree with worker 0 about the recipe"), "{}", told(result));
+        assert!(
+            told(result).starts_with("worker 1 does not agree with worker 0 about the recipe"),
+            "{}",
+            told(result)
+        );
     }
 
     // Only worker 0 writes, so only worker 0 finds the folder occupied; the other does not wait for it.

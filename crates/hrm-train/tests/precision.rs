@@ -28,7 +28,8 @@ const TINY: &[&str] = &[
     "model.h_layers=1",
     "model.l_layers=1",
     "model.puzzle_emb_ndim=0",
-    "model.halt_max_steps=2",
+    // One segment a puzzle: both see the same puzzles, whatever the Q values say.
+    "model.halt_max_steps=1",
     "train.global_batch_size=16",
     "train.max_steps=100",
     "train.lr=2e-3",

@@ -161,6 +161,9 @@ fn show_checkpoint(out: &mut impl Write, path: &Path) -> Result<()> {
         if let Some(step) = state["step"].as_u64() {
             writeln!(out, "step        {step}")?;
         }
+        if let Some(skipped) = state["progress"]["skipped"]["total"].as_u64().filter(|skipped| *skipped > 0) {
+            writeln!(out, "skipped     {skipped} steps that were not finite")?;
+        }
         checkpoint::verify(folder)?;
         writeln!(out, "checksums   every file is as it was written")?;
         for name in ["train.safetensors", "state.json"] {

@@ -24,13 +24,13 @@ use hrm_train::{
 };
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
+#[cfg(feature = "nccl")]
+use crate::workers::threads;
 use crate::{
     backend::{self, Job},
     terminal::bytes,
     workers::{self, Role},
 };
-#[cfg(feature = "nccl")]
-use crate::workers::threads;
 #[cfg(feature = "mpi")]
 use {
     crate::workers::processes,

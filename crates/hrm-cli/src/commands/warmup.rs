@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use burn::tensor::backend::BackendTypes;
 use hrm_backend::HrmAutodiffBackend;
-use hrm_train::{config::ResolvedRecipe, trainer};
+use hrm_train::{config::ResolvedRecipe, run::environment::peak_memory, trainer};
 
-use crate::backend::{self, Job};
+use crate::{
+    backend::{self, Job},
+    terminal::bytes,
+};
 
 /// Tune kernels for a recipe before training it
 ///
@@ -16,7 +19,7 @@ use crate::backend::{self, Job};
 /// of the project that the command is run in, else in the user's cache folder), so that runs that follow start at nearly full
 /// speed. They still compile the kernels they use, which takes seconds; a file `cubecl.toml` in the working folder with
 /// `[compilation]` and `cache = "target"` keeps those too. On a processor there is nothing to tune, and the times are only a
-/// first look at the speed.
+/// first look at the speed and at the memory that a step takes.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -49,6 +52,9 @@ pub fn run(args: Args) -> Result<()> {
         println!("step {:<3} {seconds:9.3} s  {:9.1} sequences/s", index + 1, batch as f64 / seconds);
     }
     println!("evaluation {evaluation:7.3} s for one batch");
+    if let Some(peak) = peak_memory() {
+        println!("peak memory of the process {}", bytes(peak));
+    }
     Ok(())
 }
 

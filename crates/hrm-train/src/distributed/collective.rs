@@ -70,7 +70,8 @@ pub enum CollectiveError {
     /// Workers that were not started alike.
     #[error(
         "{} not agree with worker 0 about {what}; start all workers with the same program, recipe, data and checkpoints \
-         on one kind of machine", workers_do(workers)
+         on one kind of machine",
+        workers_do(workers)
     )]
     Differ {
         /// What differs.
@@ -81,7 +82,8 @@ pub enum CollectiveError {
     /// A worker that no longer takes part.
     #[error(
         "worker {worker} waited {seconds} s for {}: killed, stuck or cut off; the run goes on from its newest checkpoint \
-         with any number of workers (--resume)", names(lost)
+         with any number of workers (--resume)",
+        names(lost)
     )]
     Lost {
         /// The worker that waited.

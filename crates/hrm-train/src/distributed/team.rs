@@ -163,7 +163,8 @@ impl<B: Backend> Team<B> {
             return Ok(vec![numbers.to_vec()]);
         }
         // 16 bits at a time: integers that fp32 holds, in any order of summation.
-        let pieces = numbers.iter().flat_map(|number| (0..4).map(move |i| (number >> (16 * i) & 0xffff) as f32));
+        let pieces =
+            numbers.iter().flat_map(|number| (0..4).map(move |i| (number >> (16 * i) & 0xffff) as f32));
         let pieces: Vec<f32> = pieces.collect();
         let count = pieces.len();
         let rows = Tensor::<B, 1>::from_data(TensorData::new(pieces, [count]), (&self.device, DType::F32));

@@ -68,6 +68,9 @@ pub struct SessionEnd {
     pub step: u64,
     /// `Finished`, `StopAfter`, `Interrupted`, or the error.
     pub how: String,
+    /// The most bytes of memory that the process held, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
 }
 
 impl Default for Session {
@@ -134,8 +137,17 @@ impl Session {
 
 /// Bytes of memory that this process holds now, where the system tells (Linux).
 pub fn resident_memory() -> Option<u64> {
+    status("VmRSS:")
+}
+
+/// The most bytes of memory that this process has held, where the system tells (Linux).
+pub fn peak_memory() -> Option<u64> {
+    status("VmHWM:")
+}
+
+fn status(field: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }

@@ -71,7 +71,8 @@ impl<B: HrmBackend> Pending<B> {
         if self.steps.is_empty() {
             return Vec::new();
         }
-        let parts = self.steps.iter().flat_map(|s| [s.metrics.clone(), s.vitals.values.clone(), s.stop.clone()]);
+        let parts =
+            self.steps.iter().flat_map(|s| [s.metrics.clone(), s.vitals.values.clone(), s.stop.clone()]);
         let values: Vec<f64> = Tensor::cat(parts.collect(), 0).into_data().iter::<f64>().collect();
         let rate = (self.steps.len() * self.batch) as f64 / self.since.elapsed().as_secs_f64();
         let mut values = values.as_slice();
