@@ -62,7 +62,7 @@ impl Args {
                 backend.feature()
             );
         }
-        if let Some(processes) = started_by_mpirun() {
+        if let Some(processes) = started_by_mpirun().filter(|processes| *processes > 1) {
             return self.role_of_process(processes, run_dir);
         }
         let workers = self.workers.map_or(self.devices.len(), usize::from);
@@ -89,13 +89,10 @@ impl Args {
 
     #[cfg(not(feature = "mpi"))]
     fn role_of_process(&self, processes: usize, _: Option<&Path>) -> Result<Role> {
-        match processes {
-            1 => Ok(Role::Alone { device: self.devices.first().copied() }),
-            _ => bail!(
-                "mpirun has started {processes} processes, but this binary lacks the feature mpi and each would train \
-                 alone; build with --features mpi"
-            ),
-        }
+        bail!(
+            "mpirun has started {processes} processes, but this binary lacks the feature mpi and each would train alone; \
+             build with --features mpi"
+        )
     }
 }
 
@@ -278,6 +275,10 @@ pub mod processes {
                 | CollectiveError::Batch { .. }
                 | CollectiveError::Identifiers { .. },
             ) if !leads => return ExitCode::FAILURE,
+            // Worker 0 finds the same, writes it into the run's log and ends everybody: time for that.
+            Some(CollectiveError::Lost { lost, .. }) if !leads && !lost.contains(&0) => {
+                thread::sleep(Duration::from_secs(10));
+            }
             _ => {}
         }
         crate::terminal::report_error(&crate::message(error));
@@ -310,7 +311,7 @@ pub mod processes {
         unsafe {
             command.pre_exec(|| {
                 // A killed launcher leaves no workers behind.
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong);
                 Ok(())
             });
         }
