@@ -65,8 +65,7 @@ fn dataset(root: &Path) {
         let offsets = |step: usize| (0..=puzzles).map(|p| (p * step) as u32).collect::<Vec<u32>>();
         let ids = (0..puzzles).map(|p| p as u32 + 1).collect();
         let set =
-            PuzzleSet::new("all", SEQ_LEN, inputs, labels, ids, offsets(examples_each), offsets(1))
-                .unwrap();
+            PuzzleSet::new("all", SEQ_LEN, inputs, labels, ids, offsets(examples_each), offsets(1)).unwrap();
         let metadata = Metadata {
             pad_id: 0,
             ignore_label_id: Some(0),
