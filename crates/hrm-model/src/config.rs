@@ -32,6 +32,17 @@ pub enum RecurrenceKind {
     Transformer,
 }
 
+/// What stands between the projections of a feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GatedUnit {
+    /// `silu(gate) * up`.
+    #[default]
+    Swiglu,
+    /// `sigmoid(gate) * rms_norm(gate * up)` (SiC, arXiv 2601.19085).
+    NormedSwiglu,
+}
+
 /// The float type of activations. Weights are always fp32 and are cast in the layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForwardDtype {
@@ -97,6 +108,9 @@ pub struct ModelConfig {
     /// A SwiGLU over the sequence axis in place of attention (TRM's MLP variant).
     #[serde(default)]
     pub mlp_t: bool,
+    /// The gated unit of every feed-forward layer.
+    #[serde(default)]
+    pub gated_unit: GatedUnit,
     /// Positions.
     #[serde(default = "defaults::pos_encodings")]
     pub pos_encodings: PositionEncoding,
@@ -179,6 +193,7 @@ impl ModelConfig {
             puzzle_emb_ndim: defaults::hidden_size(),
             puzzle_emb_len: 0,
             mlp_t: false,
+            gated_unit: GatedUnit::Swiglu,
             pos_encodings: defaults::pos_encodings(),
             rope_theta: defaults::rope_theta(),
             rms_norm_eps: defaults::rms_norm_eps(),

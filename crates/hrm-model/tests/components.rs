@@ -4,13 +4,13 @@
 use burn::{
     backend::Autodiff,
     module::Param,
-    tensor::{DType, Int, Tensor, backend::Backend},
+    tensor::{DType, Int, Tensor, TensorData, backend::Backend},
 };
 use hrm_backend::{HrmAutodiffBackend, HrmBackend, ops, plain};
 use hrm_model::{
     ModelConfig,
     init::{Initializer, lecun_std, param},
-    layers::{Attention, Block, Linear, RotaryTables, SwiGlu},
+    layers::{Attention, Block, Linear, RotaryTables, SwiGlu, normed_swiglu},
     loss::{self, LossKind},
 };
 use hrm_testing::{
@@ -24,6 +24,7 @@ for_each_backend!(
     parity_softmax,
     parity_rms_norm,
     parity_swiglu,
+    normed_swiglu_is_its_formula,
     parity_rope,
     parity_attention,
     parity_block,
@@ -154,6 +155,25 @@ fn grad_of<A: HrmAutodiffBackend, const D: usize>(tensor: &Tensor<A, D>, grads: 
     tensor_values(tensor.grad(grads).expect("has a gradient"))
 }
 
+/// The formula of SiC in f64 on the host.
+fn normed_swiglu_is_its_formula<B: HrmBackend>() {
+    let (rows, inter, eps) = (3, 8, 1e-5);
+    let values: Vec<f32> = (0..rows * 2 * inter).map(|i| ((i * 29 % 47) as f32 / 10.0 - 2.3) * 1.7).collect();
+    let input =
+        Tensor::<B, 2>::from_data(TensorData::new(values.clone(), [rows, 2 * inter]), &B::Device::default());
+    let got = tensor_values(normed_swiglu(input, eps));
+    for (row, values) in values.chunks(2 * inter).enumerate() {
+        let gate: Vec<f64> = values[..inter].iter().map(|&v| f64::from(v)).collect();
+        let product: Vec<f64> = gate.iter().zip(&values[inter..]).map(|(g, &u)| g * f64::from(u)).collect();
+        let rms = (product.iter().map(|p| p * p).sum::<f64>() / inter as f64 + eps).sqrt();
+        for column in 0..inter {
+            let expected = product[column] / rms / (1.0 + (-gate[column]).exp());
+            let got = got[row * inter + column];
+            assert!((got - expected).abs() < 1e-5, "row {row}, column {column}: {got}, expected {expected}");
+        }
+    }
+}
+
 fn parity_swiglu<B: HrmBackend>() {
     let Some((fixture, _)) = parity::components() else {
         return;
@@ -161,8 +181,9 @@ fn parity_swiglu<B: HrmBackend>() {
     let device = B::Device::default();
     let mut check = line::<B>("swiglu");
 
-    let [hidden, inter] = fixture.shape("swiglu.down_proj.weight");
-    let mut layer: SwiGlu<Autodiff<B>> = SwiGlu::new(&mut Initializer::zeros(), hidden, inter, &device);
+    let [hidden, _] = fixture.shape("swiglu.down_proj.weight");
+    let mut layer: SwiGlu<Autodiff<B>> =
+        SwiGlu::new(&ModelConfig::new(2, 1), hidden, &mut Initializer::zeros(), &device);
     layer.gate_up_proj = linear(&fixture, "swiglu.gate_up_proj.weight", &device);
     layer.down_proj = linear(&fixture, "swiglu.down_proj.weight", &device);
     let x = rows::<Autodiff<B>>(&fixture, "swiglu.x", &device).require_grad();

@@ -8,7 +8,7 @@ use std::{
 
 use hrm_data::task::Family;
 use hrm_model::{
-    Cycles, ForwardDtype, ModelConfig, PositionEncoding, RecurrenceKind,
+    Cycles, ForwardDtype, GatedUnit, ModelConfig, PositionEncoding, RecurrenceKind,
     loss::{LossKind, LossSettings},
 };
 use serde::{Deserialize, Serialize};
@@ -295,6 +295,8 @@ pub struct ModelSection {
     pub puzzle_emb_len: usize,
     /// A SwiGLU over the sequence axis in place of attention.
     pub mlp_t: bool,
+    /// Between the projections of a feed-forward layer: `swiglu`, or `normed_swiglu` (SiC).
+    pub gated_unit: GatedUnit,
     /// Positions.
     pub pos_encodings: PositionEncoding,
     /// Base of the rotary frequencies.
@@ -326,6 +328,7 @@ impl Default for ModelSection {
             puzzle_emb_ndim: config.puzzle_emb_ndim,
             puzzle_emb_len: config.puzzle_emb_len,
             mlp_t: config.mlp_t,
+            gated_unit: config.gated_unit,
             pos_encodings: config.pos_encodings,
             rope_theta: config.rope_theta,
             rms_norm_eps: config.rms_norm_eps,
@@ -355,6 +358,7 @@ impl ModelSection {
             puzzle_emb_ndim: self.puzzle_emb_ndim,
             puzzle_emb_len: self.puzzle_emb_len,
             mlp_t: self.mlp_t,
+            gated_unit: self.gated_unit,
             pos_encodings: self.pos_encodings,
             rope_theta: self.rope_theta,
             rms_norm_eps: self.rms_norm_eps,

@@ -25,6 +25,7 @@ const SHRINK: &[&str] = &[
     "train.global_batch_size=4",
     "train.max_steps=2",
     "train.lr_warmup_steps=1",
+    "train.ema_start=0",
     "train.log_interval=1",
     "eval.batch_size=4",
 ];

@@ -27,8 +27,8 @@ impl<B: Backend> Block<B> {
         let len = config.total_len();
         Self {
             self_attn: (!mlp_t).then(|| Attention::new(init, hidden, num_heads, device)),
-            mlp_t: mlp_t.then(|| SwiGlu::new(init, len, config.swiglu_width(len), device)),
-            mlp: SwiGlu::new(init, hidden, config.intermediate_size(), device),
+            mlp_t: mlp_t.then(|| SwiGlu::new(config, len, init, device)),
+            mlp: SwiGlu::new(config, hidden, init, device),
             eps: config.rms_norm_eps,
         }
     }

@@ -1,37 +1,63 @@
 use burn::{
     module::Module,
-    tensor::{Tensor, backend::Backend},
+    tensor::{DType, Tensor, backend::Backend},
 };
-use hrm_backend::{HrmBackend, ops};
+use hrm_backend::{HrmBackend, functions, ops};
 
-use crate::init::Initializer;
+use crate::{GatedUnit, ModelConfig, init::Initializer};
 
 use super::Linear;
 
-/// Gated feed-forward layer (Shazeer 2020, arXiv 2002.05202): `down(silu(gate(x)) * up(x))`.
+/// Gated feed-forward layer (Shazeer 2020, arXiv 2002.05202): `down(silu(gate(x)) * up(x))`, or with another
+/// [`GatedUnit`] between the projections.
 #[derive(Module, Debug)]
 pub struct SwiGlu<B: Backend> {
     /// `[2 * inter, hidden]`: gate, then up.
     pub gate_up_proj: Linear<B>,
     /// `[hidden, inter]`
     pub down_proj: Linear<B>,
+    #[module(skip)]
+    unit: GatedUnit,
+    eps: f64,
 }
 
 impl<B: Backend> SwiGlu<B> {
-    /// `inter` is the width between the projections.
-    pub fn new(init: &mut Initializer<'_>, hidden: usize, inter: usize, device: &B::Device) -> Self {
+    /// A layer on vectors of `width`.
+    pub fn new(config: &ModelConfig, width: usize, init: &mut Initializer<'_>, device: &B::Device) -> Self {
+        let inter = config.swiglu_width(width);
         Self {
-            gate_up_proj: Linear::new(init, hidden, 2 * inter, device),
-            down_proj: Linear::new(init, inter, hidden, device),
+            gate_up_proj: Linear::new(init, width, 2 * inter, device),
+            down_proj: Linear::new(init, inter, width, device),
+            unit: config.gated_unit,
+            eps: config.rms_norm_eps,
         }
     }
 }
 
 impl<B: HrmBackend> SwiGlu<B> {
     /// # Shapes
-    /// - `x`, output: `[rows, hidden]`
+    /// - `x`, output: `[rows, width]`
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let weight = self.gate_up_proj.weight.val().cast(x.dtype());
-        self.down_proj.forward(ops::linear_swiglu(x, weight))
+        self.down_proj.forward(match self.unit {
+            GatedUnit::Swiglu => {
+                let weight = self.gate_up_proj.weight.val().cast(x.dtype());
+                ops::linear_swiglu(x, weight)
+            }
+            GatedUnit::NormedSwiglu => normed_swiglu(self.gate_up_proj.forward(x), self.eps),
+        })
     }
+}
+
+/// `sigmoid(gate) * rms_norm(gate * up)` (SiC, arXiv 2601.19085), in fp32; gate is the first half of the last axis.
+///
+/// # Shapes
+/// - `gate_up`: `[rows, 2 * inter]`; output: `[rows, inter]`
+pub fn normed_swiglu<B: HrmBackend>(gate_up: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
+    let dtype = gate_up.dtype();
+    let inter = gate_up.dims()[1] / 2;
+    let gate_up = gate_up.cast(DType::F32);
+    let (gate, up) = (gate_up.clone().narrow(1, 0, inter), gate_up.narrow(1, inter, inter));
+    let product = gate.clone() * up;
+    let inv_rms = (product.clone().square().mean_dim(1) + eps).sqrt().recip();
+    (functions::sigmoid(gate) * (product * inv_rms)).cast(dtype)
 }
