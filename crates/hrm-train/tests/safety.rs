@@ -249,7 +249,8 @@ mod runs {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("run");
         // Nothing is learned: the first evaluation stays the best.
-        let still = ["train.lr=0", "train.max_steps=40", "train.early_stop_patience=2"];
+        let still =
+            ["train.lr=0", "train.puzzle_emb_lr=0", "train.max_steps=40", "train.early_stop_patience=2"];
         let summary = run(&dir, recipe(&still), false).0.unwrap();
         assert_eq!((summary.ending, summary.step), (Ending::EarlyStopped, 12));
         assert_eq!(checkpoint::best(&dir.join("checkpoints")).unwrap().step, 4);
