@@ -18,6 +18,9 @@ const DOWNLOADS_LLVM: &str = "tracel-llvm-bundler";
 /// The tests with numbers of the original.
 const PARITY_TESTS: &str = "--test parity --test components";
 
+/// The crates whose tests are generic over the backend.
+const GENERIC: &str = "-p hrm-backend -p hrm-model -p hrm-train";
+
 /// One step: a name and what it does.
 struct Step {
     name: String,
@@ -118,11 +121,15 @@ fn steps(vulkan_driver: Option<&Path>) -> Vec<Step> {
             Cmd::cargo(&format!("check --package hrm-cli --no-default-features --features {backend}")),
         ));
     }
+    // What `gpu-check` builds, so that a machine with a GPU finds nothing to mend first.
+    steps.push(Step::run(
+        "check cuda with fusion: tests and benches",
+        Cmd::cargo(&format!("check {GENERIC} -p hrm-benches --features cuda,fusion --tests --bins")),
+    ));
     if let Some(driver) = vulkan_driver {
         // The crates whose tests are generic over the backend; the program itself would take as long again to build.
-        let tests =
-            "test -p hrm-backend -p hrm-model -p hrm-train --features ndarray,vulkan --tests -- --nocapture";
-        let mut cmd = Cmd::cargo(tests)
+        let tests = format!("test {GENERIC} --features ndarray,vulkan --tests --no-fail-fast -- --nocapture");
+        let mut cmd = Cmd::cargo(&tests)
             .env("VK_DRIVER_FILES", driver.display().to_string())
             .env("VK_ICD_FILENAMES", driver.display().to_string());
         if parity.is_dir() {

@@ -3,6 +3,7 @@
 mod backend;
 mod cli;
 mod commands;
+mod infer;
 mod models;
 mod puzzles;
 mod terminal;

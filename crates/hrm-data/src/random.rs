@@ -24,6 +24,10 @@ pub enum Purpose {
     Materialize = 5,
     /// One generated puzzle.
     Generate = 6,
+    /// The symmetries under which a model looks at a puzzle again.
+    View = 8,
+    /// Noise in the state of a model.
+    StateNoise = 9,
     /// Blanks of one example that are filled in, in one epoch.
     Hints = 7,
     /// Anything a caller needs outside of this crate.

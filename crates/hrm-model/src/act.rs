@@ -89,8 +89,13 @@ impl<B: Backend> Carry<B> {
     /// Gives every halted slot its row of `batch`, the initial state and step 0. Rows offered to running
     /// slots are discarded.
     pub fn admit(self, model: &Hrm<B>, batch: PuzzleBatch<B>) -> Self {
+        let [slots] = self.halted.dims();
+        self.admit_from(model.initial_state(slots), batch)
+    }
+
+    /// As [`admit`](Self::admit), from other initial states, one for each slot.
+    pub fn admit_from(self, initial: State<B>, batch: PuzzleBatch<B>) -> Self {
         let halted = self.halted;
-        let initial = model.initial_state(halted.dims()[0]);
         let replace_state = |z: Tensor<B, 3>, initial: Tensor<B, 3>| {
             let mask = halted.clone().reshape([-1, 1, 1]).expand(z.shape());
             z.mask_where(mask, initial)

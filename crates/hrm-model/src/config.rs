@@ -43,6 +43,18 @@ pub enum GatedUnit {
     NormedSwiglu,
 }
 
+/// Where the states of a new sequence start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitState {
+    /// At two fixed vectors, saved with the weights (HRM, TRM).
+    #[default]
+    Fixed,
+    /// At random values, other ones for each sequence (EqR, arXiv 2605.21488). Whoever runs the model draws them; a
+    /// model left alone starts at its fixed vectors.
+    Random,
+}
+
 /// The float type of activations. Weights are always fp32 and are cast in the layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForwardDtype {
@@ -120,6 +132,9 @@ pub struct ModelConfig {
     /// Added to the mean square in RMSNorm.
     #[serde(default = "defaults::rms_norm_eps")]
     pub rms_norm_eps: f64,
+    /// Where the states of a new sequence start.
+    #[serde(default)]
+    pub init_state: InitState,
     /// Segments after which every sequence halts.
     #[serde(default = "defaults::halt_max_steps")]
     pub halt_max_steps: usize,
@@ -197,6 +212,7 @@ impl ModelConfig {
             pos_encodings: defaults::pos_encodings(),
             rope_theta: defaults::rope_theta(),
             rms_norm_eps: defaults::rms_norm_eps(),
+            init_state: InitState::Fixed,
             halt_max_steps: defaults::halt_max_steps(),
             halt_exploration_prob: defaults::halt_exploration_prob(),
             no_act_continue: false,

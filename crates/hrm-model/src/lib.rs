@@ -45,7 +45,7 @@ pub use burn;
 /// The backends: [`hrm_backend::Cpu`] and the bound [`hrm_backend::HrmBackend`].
 pub use hrm_backend;
 
-pub use config::{ForwardDtype, GatedUnit, ModelConfig, PositionEncoding, RecurrenceKind};
+pub use config::{ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind};
 pub use error::ModelError;
 pub use hrm::{Cycles, Hrm, SegmentOutput, State};
 pub use puzzle_embedding::PuzzleEmbedding;

@@ -176,6 +176,19 @@ pub struct ActLoss<B: Backend> {
 }
 
 impl<B: Backend> ActLoss<B> {
+    /// The same loss with a weight for each sequence, `[batch]`.
+    #[must_use]
+    pub fn weighted(self, weights: &Tensor<B, 1>) -> Self {
+        let weigh = |part: Tensor<B, 1>| part * weights.clone();
+        Self {
+            lm: weigh(self.lm),
+            smoothed_lm: self.smoothed_lm.map(weigh),
+            q_halt: weigh(self.q_halt),
+            q_continue: self.q_continue.map(weigh),
+            ..self
+        }
+    }
+
     /// What is minimised, after division by the global batch: the sum over the batch of
     /// `lm + halt_weight (q_halt + q_continue)`, with smoothed labels and weights of segments as the settings say, `[1]`.
     ///

@@ -8,7 +8,7 @@ use std::{
 
 use hrm_data::task::Family;
 use hrm_model::{
-    Cycles, ForwardDtype, GatedUnit, ModelConfig, PositionEncoding, RecurrenceKind,
+    Cycles, ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind,
     loss::{LossKind, LossSettings},
 };
 use serde::{Deserialize, Serialize};
@@ -303,6 +303,8 @@ pub struct ModelSection {
     pub rope_theta: f64,
     /// Added to the mean square in RMSNorm.
     pub rms_norm_eps: f64,
+    /// Where the states of a new sequence start: `fixed` or `random`.
+    pub init_state: InitState,
     /// Segments after which every sequence halts.
     pub halt_max_steps: usize,
     /// Probability of a random minimum number of segments.
@@ -332,6 +334,7 @@ impl Default for ModelSection {
             pos_encodings: config.pos_encodings,
             rope_theta: config.rope_theta,
             rms_norm_eps: config.rms_norm_eps,
+            init_state: config.init_state,
             halt_max_steps: config.halt_max_steps,
             halt_exploration_prob: config.halt_exploration_prob,
             no_act_continue: config.no_act_continue,
@@ -362,6 +365,7 @@ impl ModelSection {
             pos_encodings: self.pos_encodings,
             rope_theta: self.rope_theta,
             rms_norm_eps: self.rms_norm_eps,
+            init_state: self.init_state,
             halt_max_steps: self.halt_max_steps,
             halt_exploration_prob: self.halt_exploration_prob,
             no_act_continue: self.no_act_continue,
@@ -484,6 +488,9 @@ pub struct TrainConfig {
     pub max_steps: u64,
     /// Stop cleanly, with a checkpoint, after this step; 0 for not at all. The schedule is unaffected.
     pub stop_after: u64,
+    /// Whether every puzzle runs `model.halt_max_steps` segments in training, whatever the model prefers: no adaptive
+    /// computation.
+    pub fixed_steps: bool,
     /// Base learning rate.
     pub lr: f64,
     /// How the learning rate goes on after the warm-up: `cosine`, `linear` or `constant`.
@@ -525,6 +532,11 @@ pub struct TrainConfig {
     /// Depth by the progress of training: `[{ from = 0.0, h_cycles = 1, l_cycles = 2 }, ...]`; empty for the model's
     /// depth throughout. The last stage has the model's cycles.
     pub curriculum: Vec<Stage>,
+    /// Standard deviation of the noise in the state before each segment (EqR); 0 for none.
+    pub state_noise: f64,
+    /// Chains from different initial states for each puzzle, of which the one with the lowest loss is trained (winner takes
+    /// all, SiC); 1 for none of that.
+    pub chains: usize,
     /// Largest global gradient norm; 0 for no clipping.
     pub grad_clip: f64,
     /// Rate of the moving average of the weights that evaluation uses, for example 0.999; 0 for none.
@@ -573,6 +585,7 @@ impl Default for TrainConfig {
             epochs: 20_000,
             max_steps: 0,
             stop_after: 0,
+            fixed_steps: false,
             lr: 7e-5,
             lr_schedule: Decay::Cosine,
             lr_min_ratio: 1.0,
@@ -593,6 +606,8 @@ impl Default for TrainConfig {
             halt_loss_weight: 0.5,
             supervision_decay: 1.0,
             curriculum: Vec::new(),
+            state_noise: 0.0,
+            chains: 1,
             grad_clip: 0.0,
             ema: 0.0,
             ema_start: 0,
@@ -829,6 +844,7 @@ impl ResolvedRecipe {
         for (key, value) in [
             ("train.global_batch_size", train.global_batch_size as u64),
             ("train.accumulate", train.accumulate as u64),
+            ("train.chains", train.chains as u64),
             ("train.log_interval", train.log_interval),
             ("train.keep_checkpoints", train.keep_checkpoints as u64),
             ("eval.batch_size", eval.batch_size as u64),
@@ -899,6 +915,13 @@ impl ResolvedRecipe {
                 train.supervision_decay.to_string(),
                 "above 0, at most 1",
             );
+        }
+        if train.chains > 64 {
+            return error("train.chains", train.chains.to_string(), "1 to 64 chains for each puzzle");
+        }
+        if !(train.state_noise >= 0.0 && train.state_noise.is_finite()) {
+            let expected = "a standard deviation of 0 or more";
+            return error("train.state_noise", train.state_noise.to_string(), expected);
         }
         if !(train.grad_clip >= 0.0 && train.grad_clip.is_finite()) {
             return error(

@@ -4,13 +4,16 @@ use std::time::Instant;
 
 use hrm_backend::HrmBackend;
 use hrm_model::{
-    Hrm,
+    Hrm, InitState,
     act::PuzzleBatch,
     loss::{self, Correctness, LossKind, Metrics},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::data::{self, Evaluation, TaskScores};
+use crate::{
+    data::{self, Evaluation, TaskScores},
+    noise::{Key, Noise},
+};
 
 /// How good a model is on a set of puzzles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -45,12 +48,21 @@ pub fn evaluate<B: HrmBackend>(
     device: &B::Device,
 ) -> EvalReport {
     let start = Instant::now();
+    let noise = (model.config().init_state == InitState::Random).then(|| Noise::new(model, 0));
     let mut sum = Metrics::default();
     while let Some(rows) = puzzles.next() {
         let valid = rows.valid_rows;
         let batch: PuzzleBatch<B> = data::to_device(&rows.batch, device);
         let labels = batch.labels.clone();
-        let mut carry = model.empty_carry(rows.batch.rows).admit(model, batch);
+        let carry = model.empty_carry(rows.batch.rows);
+        // The initial state of the first attempt of inference, the same for all puzzles.
+        let mut carry = match &noise {
+            None => carry.admit(model, batch),
+            Some(noise) => {
+                let keys = vec![Key { chain: 0, step: 0 }; rows.batch.rows];
+                carry.admit_from(noise.initial_states(model, &keys, 1), batch)
+            }
+        };
         let mut last = None;
         for _ in 0..max_steps {
             let (next, output) = model.segment(carry);

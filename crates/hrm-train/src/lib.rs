@@ -4,6 +4,7 @@
 //! [`evaluate::evaluate`] and [`infer`] use what came out.
 
 mod accumulate;
+pub mod chains;
 pub mod checkpoint;
 pub mod config;
 pub mod curriculum;
@@ -11,6 +12,7 @@ pub mod data;
 pub mod evaluate;
 pub mod gradients;
 pub mod infer;
+pub mod noise;
 pub mod optim;
 pub mod run;
 pub mod safety;

@@ -13,7 +13,7 @@ use hrm_model::{
 };
 
 use crate::{
-    accumulate,
+    accumulate, chains,
     gradients::Gradients,
     optim::{Optimizer, SignSgd},
 };
@@ -27,6 +27,8 @@ pub struct StepSettings {
     pub global_batch: usize,
     /// Parts that the batch is computed in, one after the other; the step is that of the whole.
     pub accumulate: usize,
+    /// Chains for each puzzle, side by side in the carry, of which the best is trained; 1 for no chains.
+    pub chains: usize,
     /// How deep the segments of this step are; `None` for as deep as the model is.
     pub cycles: Option<Cycles>,
     /// Largest global gradient norm; `None` for no clipping.
@@ -44,6 +46,7 @@ impl StepSettings {
             loss: loss.into(),
             global_batch,
             accumulate: 1,
+            chains: 1,
             cycles: None,
             grad_clip: None,
             lr,
@@ -118,6 +121,16 @@ pub fn gradients<A: HrmAutodiffBackend>(
     let correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
     let target = q_continue_target.clone().map(Tensor::from_inner);
     let act_loss = loss::act_loss(settings.loss, &output, Tensor::from_inner(labels), &correctness, target);
+    let (act_loss, state, halted, counted) =
+        match chains::winners(act_loss.lm.clone().inner(), settings.chains) {
+            None => (act_loss, state, halted.clone(), halted),
+            Some(winners) => {
+                let halted = winners.share(halted);
+                let counted = halted.clone().bool_and(winners.mask.clone().greater_elem(0.5));
+                let act_loss = act_loss.weighted(&Tensor::from_inner(winners.mask.clone()));
+                (act_loss, winners.share_state(state), halted, counted)
+            }
+        };
     let total = act_loss.total(Tensor::from_inner(steps.clone()));
     // Such a sequence would not recover: its slot takes a new puzzle.
     let halted = halted.bool_or(finite(act_loss.lm.clone().inner()).bool_not());
@@ -125,7 +138,7 @@ pub fn gradients<A: HrmAutodiffBackend>(
         &act_loss,
         &correctness,
         output.q_halt,
-        Tensor::from_inner(halted.clone()),
+        Tensor::from_inner(counted),
         Tensor::from_inner(steps.clone()),
     )
     .inner();

@@ -15,18 +15,23 @@ use std::{
 use burn::tensor::{Int, Tensor, TensorData};
 use hrm_backend::HrmAutodiffBackend;
 use hrm_data::dataset::SamplerState;
-use hrm_model::{Hrm, ModelConfig, ModelError, act::Carry};
+use hrm_model::{
+    Hrm, InitState, ModelConfig, ModelError,
+    act::{Carry, PuzzleBatch},
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
+    chains,
     checkpoint::{self, CheckpointError, Loaded, Retention, Snapshot},
     config::{ConfigError, MatmulPrecision, Recipe, ResolvedRecipe},
     curriculum,
     data::{self, DataError, Sampler, TaskData},
     evaluate::{EvalReport, evaluate},
+    noise::{Key, Noise},
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
     run::{RunDir, RunError},
     safety::{self, Guard, Vitals},
@@ -372,6 +377,8 @@ struct Trainer<A: HrmAutodiffBackend> {
     sign_sgd: SignSgd,
     ema: Option<Ema<A::InnerBackend>>,
     schedule: Schedule,
+    /// Where random states come from, if the recipe wants any.
+    noise: Option<Noise<A::InnerBackend>>,
     sampler: Sampler,
     step: u64,
     progress: Progress,
@@ -398,7 +405,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let model = config.init(&mut rng, device)?;
         check_groups(&recipe, &model)?;
-        let carry = model.inner().empty_carry(recipe.recipe.train.global_batch_size);
+        let carry =
+            model.inner().empty_carry(recipe.recipe.train.global_batch_size * recipe.recipe.train.chains);
         let sampler = data.sampler(&recipe.recipe)?;
         Ok(Self::assemble(recipe, data, (model, carry), sampler))
     }
@@ -446,6 +454,10 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
                 min_ratio: train.lr_min_ratio,
             },
             ema: (train.ema > 0.0).then(|| Ema::new(train.ema, train.ema_start, &state.0)),
+            noise: (train.state_noise > 0.0
+                || train.chains > 1
+                || state.0.config().init_state == InitState::Random)
+                .then(|| Noise::new(&state.0.inner(), train.seed)),
             state: Some(state),
             optimizer: Optimizer::new(train.param_groups()),
             sampler,
@@ -548,9 +560,13 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         self.step += 1;
         let settings = self.settings();
         let device = self.model().device();
-        let batch = data::to_device(&self.sampler.next_batch(), &device);
-        let min_steps = self.exploration(&device);
+        let batch = chains::spread(data::to_device(&self.sampler.next_batch(), &device), settings.chains);
+        let min_steps = self.exploration(&device).map(|steps| chains::spread_steps(steps, settings.chains));
         let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
+        let carry = match &self.noise {
+            None => carry,
+            Some(noise) => self.start_at_random(noise, &model.inner(), carry, batch.clone()),
+        };
         let guard = self.guard();
         let evidence =
             (guard == Guard::Read).then(|| Evidence { carry: carry.clone(), batch: batch.clone() });
@@ -578,6 +594,25 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         }
     }
 
+    /// Gives halted slots their puzzles and initial states, and all slots the noise of the step: a function of the seed, the
+    /// step and the slot.
+    fn start_at_random(
+        &self,
+        noise: &Noise<A::InnerBackend>,
+        model: &Hrm<A::InnerBackend>,
+        carry: Carry<A::InnerBackend>,
+        batch: PuzzleBatch<A::InnerBackend>,
+    ) -> Carry<A::InnerBackend> {
+        let Recipe { train, .. } = &self.recipe.recipe;
+        let [slots] = carry.halted.dims();
+        let keys: Vec<Key> = (0..slots as u64).map(|chain| Key { chain, step: self.step }).collect();
+        let carry = carry.admit_from(noise.initial_states(model, &keys, train.chains), batch);
+        let state = noise.add_to(carry.state, &keys, &vec![train.state_noise as f32; slots]);
+        // They are running now: the step admits nobody else.
+        let halted = Tensor::<A::InnerBackend, 1, Int>::zeros([slots], &model.device()).bool();
+        Carry { state, halted, ..carry }
+    }
+
     /// What the recipe says about the step.
     fn settings(&self) -> StepSettings {
         let Recipe { train, .. } = &self.recipe.recipe;
@@ -585,6 +620,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             loss: train.loss_settings(),
             global_batch: train.global_batch_size,
             accumulate: train.accumulate,
+            chains: train.chains,
             cycles: curriculum::cycles(&train.curriculum, self.step, self.schedule.total_steps),
             grad_clip: (train.grad_clip > 0.0).then_some(train.grad_clip),
             lr: self.schedule.rate(train.lr, self.step),
@@ -598,17 +634,22 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         device: &<A::InnerBackend as burn::tensor::backend::BackendTypes>::Device,
     ) -> Option<Tensor<A::InnerBackend, 1, Int>> {
         let config = self.model().config();
-        if config.halt_exploration_prob == 0.0 || config.halt_max_steps < 2 {
+        let Recipe { train, .. } = &self.recipe.recipe;
+        let explores_ever = config.halt_exploration_prob > 0.0 || train.fixed_steps;
+        if !explores_ever || config.halt_max_steps < 2 {
             return None;
         }
-        let Recipe { train, .. } = &self.recipe.recipe;
         let mut rng = ChaCha8Rng::seed_from_u64(train.seed);
         rng.set_stream(self.step);
         let draws: Vec<i32> = (0..train.global_batch_size)
             .map(|_| {
                 let explores = rng.random_bool(config.halt_exploration_prob);
                 let steps = rng.random_range(2..=config.halt_max_steps as i32);
-                if explores { steps } else { 0 }
+                match (train.fixed_steps, explores) {
+                    (true, _) => config.halt_max_steps as i32,
+                    (false, true) => steps,
+                    (false, false) => 0,
+                }
             })
             .collect();
         let draws = TensorData::new(draws, [train.global_batch_size])

@@ -55,6 +55,10 @@ fn small_data(task: Family, dir: &Path) -> Vec<String> {
             }
             sets.extend(["data.augmentations=3", "data.votes=1", "data.on_leak=allow"].map(str::to_owned));
         }
+        Family::Maze => {
+            let small = ["source=generate", "grid_rows=8", "grid_cols=8", "min_path=6", "max_path=30"];
+            sets.extend(small.map(|set| format!("data.{set}")));
+        }
         _ => sets.push("data.source=generate".to_owned()),
     }
     sets
@@ -94,6 +98,10 @@ fn every_recipe_trains() {
         assert_eq!((summary.step, summary.ending), (2, Ending::Finished), "{name}");
         let eval = summary.eval.expect("evaluated at the end");
         assert_eq!(eval.examples, 4, "{name}");
+        let by_rules = eval.task.rows();
+        let measures = if as_written.data.task == Family::Arc { 4 } else { 1 };
+        assert_eq!(by_rules.len(), measures, "{name}: {by_rules:?}");
+        assert!(by_rules.iter().all(|(_, share)| (0.0..=1.0).contains(share)), "{name}: {by_rules:?}");
         assert!(eval.lm_loss.is_finite() && eval.lm_loss > 0.0, "{name}: {eval:?}");
         let averaged = summary.checkpoint.join("ema.safetensors").exists();
         assert_eq!(averaged, as_written.train.ema > 0.0, "{name}: averaged weights");

@@ -7,6 +7,7 @@ use std::{fs, path::Path};
 
 use hrm_train::{
     checkpoint::{self, Best},
+    config::ResolvedRecipe,
     trainer::{Ending, TrainError, TrainSummary, saved_recipe},
 };
 use serde_json::Value;
@@ -17,6 +18,9 @@ use common::{recipe, run};
 const EVERYTHING: &[&str] = &[
     "model.h_cycles=2",
     "train.accumulate=2",
+    "train.chains=2",
+    "train.state_noise=0.1",
+    "model.init_state=random",
     "train.optimizer=muon",
     "train.lr_schedule=linear",
     "train.lr_min_ratio=0.1",

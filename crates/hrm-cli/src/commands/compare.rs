@@ -9,7 +9,7 @@ use hrm_data::maze::{
     Maze,
     solvers::{Method, Outcome},
 };
-use hrm_train::infer::{InferOptions, Query, Solver};
+use hrm_train::infer::{self, InferOptions, Query, Solver};
 
 use crate::{
     backend::{self, Job},
@@ -127,17 +127,16 @@ impl Job for ModelRow<'_> {
 
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Row> {
         let model = models::load::<A::InnerBackend>(&self.file, device)?;
-        let options = InferOptions { max_steps: self.max_steps, ..InferOptions::default() };
-        let solver = Solver::new(&model, options)?;
+        let options = InferOptions { max_steps: self.max_steps, batch: BATCH, ..InferOptions::default() };
+        let puzzles = infer::of_shape(None, 1, 0);
+        let solver = Solver::new(&[&model], puzzles.as_ref(), options)?;
         let (mut reached, mut shortest, mut steps) = (0, 0, 0);
         let start = Instant::now();
-        for mazes in self.mazes.chunks(BATCH) {
-            let queries: Vec<Query> = mazes.iter().map(|maze| maze.tokens().to_vec().into()).collect();
-            for (trace, maze) in solver.solve(&queries)?.iter().zip(mazes) {
-                steps += trace.steps();
-                reached += usize::from(maze.check(trace.answer()).is_ok());
-                shortest += usize::from(maze.check_optimal(trace.answer()).is_ok());
-            }
+        let queries: Vec<Query> = self.mazes.iter().map(|maze| maze.tokens().to_vec().into()).collect();
+        for (answer, maze) in solver.solve(&queries)?.iter().zip(self.mazes) {
+            steps += answer.trace.steps;
+            reached += usize::from(maze.check(&answer.tokens).is_ok());
+            shortest += usize::from(maze.check_optimal(&answer.tokens).is_ok());
         }
         let mean = |sum: f64| sum / self.mazes.len() as f64;
         Ok(Row {

@@ -1,6 +1,7 @@
 //! `hrm eval`: how good a model is on a set of puzzles.
 
 use std::{
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,37 +13,46 @@ use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
     dataset::{Dataset, Metadata},
     maze,
+    render::{self, Chart, Picture, Scale, Series, charts},
     sudoku::{BuildOptions, RecordReader, dataset as build},
     task::{Family, Shape},
 };
 use hrm_model::{Hrm, ModelConfig, loss::LossKind};
 use hrm_train::{
-    data::{Evaluation as Puzzles, TaskScores},
+    data::Evaluation as Puzzles,
     evaluate::{EvalReport, evaluate},
-    infer::{InferOptions, Query, Solver},
+    infer::{self, Axis, Curve, CurveLimits, InferOptions, InferenceReport, Rows, Selection, Solver},
 };
 use serde::Serialize;
 
 use crate::{
     backend::{self, Job},
+    infer::InferArgs,
     models::{self, Header},
+    terminal::count,
 };
 
 /// Measure a model on held-out puzzles
 ///
 /// Every puzzle gets the same number of steps and the last one counts, as in the paper. With --halting, puzzles also
-/// run as `hrm solve` runs them: each until the model halts it.
+/// run as `hrm solve` runs them: each until the model halts it. With --vote, --restarts, --ensemble or --verify, only such
+/// a run is measured. --curve shows what steps, votes and restarts are worth, each alone.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4
   hrm eval --checkpoint checkpoints/sudoku-9x9 --data test.csv.gz --limit 1000 --json
+  hrm eval --checkpoint runs/big --data test.csv.gz --restarts 32 --verify --fallback exact
+  hrm eval --checkpoint runs/big --data test.csv.gz --limit 500 --curve=docs/curve --max-steps 64 --vote 16
 
---data DIR takes DIR/test if it is there.")]
+--data DIR takes DIR/test if it is there.
+
+--curve[=PREFIX] prints a table and writes PREFIX.json, PREFIX.svg and PREFIX.png. It goes up to --max-steps (by default
+four times the model's), --vote and --restarts (by default 8 each); 1 leaves an axis out.")]
 pub struct Args {
     /// Model: a .safetensors file, a checkpoint folder, or a run folder
-    #[arg(long, short, value_name = "DIR|FILE")]
-    checkpoint: PathBuf,
+    #[arg(long, short, value_name = "DIR|FILE", required_unless_present = "ensemble")]
+    checkpoint: Option<PathBuf>,
     /// Puzzles: a dataset folder in the reference's format, or CSV source,question,answer,rating
     #[arg(long, short, value_name = "DIR|CSV")]
     data: PathBuf,
@@ -52,18 +62,20 @@ pub struct Args {
     /// Only the first N puzzles
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Puzzles that go through the model together
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: u32,
-    /// Steps for each puzzle [default: the model's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_steps: Option<u32>,
+    #[command(flatten)]
+    infer: InferArgs,
     /// Cross-entropy to report
     #[arg(long, value_enum, default_value_t = Loss::Stablemax)]
     loss: Loss,
     /// Also measure with the model's own halting
     #[arg(long)]
     halting: bool,
+    /// Measure accuracy against compute instead
+    #[arg(long, value_name = "PREFIX", num_args = 0..=1, require_equals = true, default_missing_value = "curve")]
+    curve: Option<PathBuf>,
+    /// Let --curve replace files
+    #[arg(long, requires = "curve")]
+    force: bool,
     /// Where to compute [default: the fastest that is compiled in]
     #[arg(long, value_enum, value_name = "B")]
     backend: Option<backend::Name>,
@@ -82,7 +94,7 @@ enum Loss {
 }
 
 struct Evaluation<'a> {
-    file: &'a Path,
+    files: &'a [PathBuf],
     dataset: Arc<Dataset>,
     shape: Option<Shape>,
     args: &'a Args,
@@ -91,42 +103,54 @@ struct Evaluation<'a> {
 /// What is printed.
 #[derive(Debug, Serialize)]
 struct Report {
-    #[serde(flatten)]
-    fixed: EvalReport,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    fixed: Option<EvalReport>,
+    /// With the model's own halting.
     #[serde(skip_serializing_if = "Option::is_none")]
-    halting: Option<HaltingReport>,
+    halting: Option<InferenceReport>,
+    /// With votes, restarts, several checkpoints or verification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inference: Option<InferenceReport>,
 }
 
-/// With the model's own halting.
-#[derive(Debug, Serialize)]
-struct HaltingReport {
-    /// Share of puzzles answered as the data say.
-    exact_accuracy: f64,
-    /// How good the answers are by the rules of the task.
-    #[serde(flatten)]
-    task: TaskScores,
-    /// Mean number of steps.
-    mean_steps: f64,
-    /// Wall-clock seconds.
-    seconds: f64,
+/// What an evaluation gives.
+enum Outcome {
+    Report(Report),
+    Curve(Curve),
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
     let backend = backend::Name::or_best(args.backend)?;
     args.precision.apply();
-    let file = models::file(&args.checkpoint)?;
-    let config = Header::read(&file)?.config()?;
+    let files = args.infer.checkpoints(args.checkpoint.as_deref())?;
+    let Some(file) = files.first() else { bail!("expected a checkpoint") };
+    let config = Header::read(file)?.config()?;
+    let pictures = args.curve.as_deref().map(|prefix| CurveFiles::new(prefix, args.force)).transpose()?;
     let limit = args.limit.map_or(usize::MAX, |n| n as usize);
     let told = Shape::of(config.seq_len, config.vocab_size, args.task);
     let (dataset, shape) = load(&args.data, limit, args.task.or(told.map(Shape::family)))?;
     fits(&config, &dataset).with_context(|| format!("{} and {}", file.display(), args.data.display()))?;
-    let report = backend.run(Evaluation { file: &file, dataset: Arc::new(dataset), shape, args: &args })?;
+    let dataset = Arc::new(dataset);
+    let outcome = backend.run(Evaluation { files: &files, dataset, shape, args: &args })?;
     let mut out = io::stdout().lock();
-    if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report).context("cannot write JSON")?)?;
-    } else {
-        print(&mut out, &report)?;
+    let json = match &outcome {
+        Outcome::Report(report) => serde_json::to_string_pretty(report),
+        Outcome::Curve(curve) => serde_json::to_string_pretty(curve),
+    }
+    .context("cannot write JSON")?;
+    if let (Outcome::Curve(curve), Some(files)) = (&outcome, &pictures) {
+        files.write(&json, &curve_picture(curve))?;
+    }
+    match &outcome {
+        _ if args.json => writeln!(out, "{json}")?,
+        Outcome::Report(report) => print(&mut out, report)?,
+        Outcome::Curve(curve) => {
+            print_curve(&mut out, curve)?;
+            if let Some(files) = &pictures {
+                writeln!(out, "\nwrote {files}")?;
+            }
+        }
     }
     Ok(())
 }
@@ -177,97 +201,220 @@ fn fits(config: &ModelConfig, dataset: &Dataset) -> Result<()> {
 }
 
 impl Job for Evaluation<'_> {
-    type Output = Report;
+    type Output = Outcome;
 
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Report> {
-        let model: Hrm<<A as AutodiffBackend>::InnerBackend> = models::load(self.file, device)?;
-        let batch = self.args.batch as usize;
-        let loss = match self.args.loss {
-            Loss::Stablemax => LossKind::Stablemax,
-            Loss::Softmax => LossKind::Softmax,
+    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Outcome> {
+        let Self { files, dataset, shape, args } = self;
+        let loaded = files
+            .iter()
+            .map(|file| models::load(file, device))
+            .collect::<Result<Vec<Hrm<<A as AutodiffBackend>::InnerBackend>>>>()?;
+        let models: Vec<&Hrm<_>> = loaded.iter().collect();
+        let Some(model) = models.first() else { bail!("expected a checkpoint") };
+        let options = args.infer.options();
+        let trained_steps = model.config().halt_max_steps;
+        if args.curve.is_some() {
+            let or = |asked: usize, default: usize| if asked > 1 { asked } else { default };
+            let limits = CurveLimits {
+                steps: options.max_steps.unwrap_or(4 * trained_steps),
+                votes: or(options.votes, 8),
+                restarts: or(options.restarts, 8),
+            };
+            // The axis of steps goes further than the others, which run as the model was trained.
+            let options = InferOptions { max_steps: None, ..options };
+            let puzzles = infer::of_shape(shape, limits.votes, options.seed);
+            let rows = Rows::of_dataset(&dataset);
+            return Ok(Outcome::Curve(infer::curve(&models, puzzles.as_ref(), options, limits, &rows)?));
+        }
+        let puzzles = infer::of_shape(shape, options.votes, options.seed);
+        let measured = |wanted: bool| -> Result<Option<InferenceReport>> {
+            if !wanted {
+                return Ok(None);
+            }
+            let solver = Solver::new(&models, puzzles.as_ref(), options)?;
+            Ok(Some(infer::measure(&solver, puzzles.as_ref(), &Rows::of_dataset(&dataset))?))
         };
-        let max_steps = self.args.max_steps.map(|n| n as usize);
-        let steps = max_steps.unwrap_or(model.config().halt_max_steps);
-        let fixed =
-            evaluate(&model, Puzzles::of_rows(&self.dataset, self.shape, batch, 0), loss, steps, device);
-        let halting = if self.args.halting {
-            let options = InferOptions { max_steps, ..InferOptions::default() };
-            Some(with_halting(&Solver::new(&model, options)?, &self.dataset, self.shape, batch)?)
-        } else {
-            None
-        };
-        Ok(Report { fixed, halting })
+        let scales = args.infer.scales();
+        let fixed = (!scales).then(|| {
+            let loss = match args.loss {
+                Loss::Stablemax => LossKind::Stablemax,
+                Loss::Softmax => LossKind::Softmax,
+            };
+            let steps = options.max_steps.unwrap_or(trained_steps);
+            evaluate(model, Puzzles::of_rows(&dataset, shape, options.batch, 0), loss, steps, device)
+        });
+        let (halting, inference) = (measured(args.halting && !scales)?, measured(scales)?);
+        Ok(Outcome::Report(Report { fixed, halting, inference }))
     }
 }
 
-fn with_halting<B: hrm_backend::HrmBackend>(
-    solver: &Solver<'_, B>,
-    dataset: &Arc<Dataset>,
-    shape: Option<Shape>,
-    batch: usize,
-) -> Result<HaltingReport> {
-    let (mut examples, mut exact, mut steps, mut seconds) = (0, 0, 0, 0.0);
-    let mut puzzles = Puzzles::of_rows(dataset, shape, batch, 0);
-    while let Some(rows) = puzzles.next() {
-        let queries: Vec<Query> = (0..rows.valid_rows)
-            .map(|row| Query {
-                tokens: rows.batch.input(row).iter().map(|&token| token as u8).collect(),
-                identifier: rows.batch.puzzle_identifiers[row] as u32,
-            })
-            .collect();
-        let traces = solver.solve(&queries)?;
-        seconds += traces.iter().map(|trace| trace.elapsed.as_secs_f64()).fold(0.0, f64::max);
-        for (row, trace) in traces.iter().enumerate() {
-            examples += 1;
-            steps += trace.steps();
-            let mut cells = rows.batch.label(row).iter().zip(trace.answer());
-            exact += usize::from(cells.all(|(label, token)| *label < 0 || *label == i32::from(*token)));
-        }
-        let answers: Vec<u8> = traces.iter().flat_map(|trace| trace.answer()).copied().collect();
-        let q_halt: Vec<f32> =
-            traces.iter().filter_map(|trace| trace.thoughts.last()).map(|last| last.q_halt).collect();
-        puzzles.judge(&rows, &answers, &q_halt);
-    }
-    let share = |n: usize| n as f64 / examples.max(1) as f64;
-    Ok(HaltingReport {
-        exact_accuracy: share(exact),
-        task: puzzles.scores(),
-        mean_steps: share(steps),
-        seconds,
-    })
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
 }
 
 fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-    let EvalReport {
-        examples,
-        lm_loss,
-        q_halt_loss,
-        token_accuracy,
-        exact_accuracy,
-        q_halt_accuracy,
-        mean_steps,
-        task,
-        seconds,
-    } = report.fixed;
-    writeln!(out, "puzzles          {examples}")?;
-    writeln!(out, "exact accuracy   {}", percent(exact_accuracy))?;
-    for (name, share) in task.rows() {
-        writeln!(out, "{:<16} {}", name, percent(share))?;
+    if let Some(fixed) = &report.fixed {
+        let EvalReport {
+            examples,
+            lm_loss,
+            q_halt_loss,
+            token_accuracy,
+            exact_accuracy,
+            q_halt_accuracy,
+            mean_steps,
+            task,
+            seconds,
+        } = fixed;
+        writeln!(out, "puzzles          {examples}")?;
+        writeln!(out, "exact accuracy   {}", percent(*exact_accuracy))?;
+        for (name, share) in task.rows() {
+            writeln!(out, "{name:<16} {}", percent(share))?;
+        }
+        writeln!(out, "token accuracy   {}", percent(*token_accuracy))?;
+        writeln!(out, "q-halt accuracy  {}", percent(*q_halt_accuracy))?;
+        writeln!(out, "loss             {lm_loss:.4} (cells), {q_halt_loss:.4} (halting)")?;
+        writeln!(out, "mean steps       {mean_steps:.1}")?;
+        writeln!(out, "seconds          {seconds:.2}")?;
     }
-    writeln!(out, "token accuracy   {}", percent(token_accuracy))?;
-    writeln!(out, "q-halt accuracy  {}", percent(q_halt_accuracy))?;
-    writeln!(out, "loss             {lm_loss:.4} (cells), {q_halt_loss:.4} (halting)")?;
-    writeln!(out, "mean steps       {mean_steps:.1}")?;
-    writeln!(out, "seconds          {seconds:.2}")?;
     if let Some(halting) = &report.halting {
         writeln!(out, "\nwith the model's own halting")?;
-        writeln!(out, "exact accuracy   {}", percent(halting.exact_accuracy))?;
-        for (name, share) in halting.task.rows() {
-            writeln!(out, "{:<16} {}", name, percent(share))?;
+        print_inference(out, halting)?;
+    }
+    if let Some(inference) = &report.inference {
+        writeln!(out, "puzzles          {}", inference.examples)?;
+        print_inference(out, inference)?;
+        writeln!(out, "answers          {}", inference.sources)?;
+        if inference.sources.searched > 0 {
+            let per_search = |guesses: u64| guesses as f64 / inference.sources.searched as f64;
+            writeln!(
+                out,
+                "guesses          {:.2} a search, without the model's beliefs {:.2}",
+                per_search(inference.guesses),
+                per_search(inference.guesses_without_model)
+            )?;
         }
-        writeln!(out, "mean steps       {:.1}", halting.mean_steps)?;
-        writeln!(out, "seconds          {:.2}", halting.seconds)?;
     }
     Ok(())
+}
+
+fn print_inference(out: &mut impl Write, report: &InferenceReport) -> io::Result<()> {
+    writeln!(out, "exact accuracy   {}", percent(report.exact_accuracy))?;
+    if let Some(valid) = report.valid {
+        writeln!(out, "valid answers    {}", percent(valid))?;
+    }
+    writeln!(out, "mean steps       {:.1}", report.mean_steps)?;
+    if report.mean_attempts > 1.0 {
+        writeln!(
+            out,
+            "mean work        {:.1} steps in {:.1} attempts",
+            report.mean_segments, report.mean_attempts
+        )?;
+    }
+    writeln!(out, "seconds          {:.2}", report.seconds)
+}
+
+/// Where a curve goes.
+struct CurveFiles {
+    json: PathBuf,
+    svg: PathBuf,
+    png: PathBuf,
+}
+
+impl CurveFiles {
+    /// Files that may be written, checked before the long work.
+    fn new(prefix: &Path, force: bool) -> Result<Self> {
+        let with = |ending: &str| {
+            let mut name = prefix.as_os_str().to_owned();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        let files = Self { json: with(".json"), svg: with(".svg"), png: with(".png") };
+        for path in [&files.json, &files.svg, &files.png] {
+            models::may_write(path, force)?;
+        }
+        Ok(files)
+    }
+
+    fn write(&self, json: &str, picture: &Picture) -> Result<()> {
+        let png = picture.png(2.0)?;
+        for (path, bytes) in
+            [(&self.json, json.as_bytes()), (&self.svg, picture.svg().as_bytes()), (&self.png, &png)]
+        {
+            fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for CurveFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {}, {}", self.json.display(), self.svg.display(), self.png.display())
+    }
+}
+
+const fn rule_name(rule: Selection) -> &'static str {
+    match rule {
+        Selection::Votes => "by votes",
+        Selection::BestQ => "by q",
+        Selection::FirstToHalt => "first to halt",
+    }
+}
+
+fn series_name(axis: Axis, select: Option<Selection>) -> String {
+    match select {
+        Some(rule) => format!("{} {}", axis.name(), rule_name(rule)),
+        None => axis.name().to_owned(),
+    }
+}
+
+fn print_curve(out: &mut impl Write, curve: &Curve) -> io::Result<()> {
+    writeln!(out, "{}, {:.1} s", count(curve.examples, "puzzle"), curve.seconds)?;
+    for series in &curve.series {
+        writeln!(out, "\n{}", series_name(series.axis, series.select))?;
+        writeln!(
+            out,
+            "{:>6} {:>14} {:>9} {:>9} {:>9}",
+            "at", "steps a puzzle", "exact", "valid", "any right"
+        )?;
+        for point in &series.points {
+            writeln!(
+                out,
+                "{:>6} {:>14.1} {:>9} {:>9} {:>9}",
+                point.at,
+                point.segments,
+                percent(point.exact),
+                point.valid.map_or_else(|| "-".to_owned(), percent),
+                percent(point.any)
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Two panels over the steps that a puzzle takes: what is chosen, and what verification would find.
+fn curve_picture(curve: &Curve) -> Picture {
+    let panel = |title: &str, value: fn(&infer::CurvePoint) -> f64| Chart {
+        title: title.to_owned(),
+        x: render::Axis {
+            label: "steps a puzzle".to_owned(),
+            scale: Scale::Log,
+            range: None,
+            percent: false,
+        },
+        y: render::Axis { label: String::new(), scale: Scale::Linear, range: None, percent: true },
+        series: curve
+            .series
+            .iter()
+            .zip(Series::COLOURS)
+            .map(|(series, colour)| Series {
+                name: series_name(series.axis, series.select),
+                colour,
+                trace: render::Trace::Marked,
+                points: series.points.iter().map(|point| (point.segments, value(point))).collect(),
+            })
+            .collect(),
+    };
+    let exact = panel("right answers chosen", |point| point.valid.unwrap_or(point.exact));
+    let any = panel("any answer right (with --verify)", |point| point.any);
+    charts(&format!("accuracy against compute, {}", count(curve.examples, "puzzle")), &[exact, any], 2)
 }

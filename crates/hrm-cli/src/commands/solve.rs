@@ -1,33 +1,32 @@
 //! `hrm solve`: watch a model work on Sudokus.
 
 use std::{
-    collections::HashMap,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::backend::BackendTypes;
+use burn::tensor::backend::{Backend, BackendTypes};
 use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
     render::{self, Style},
     sudoku::{Board, Geometry, decode_tokens, encode_tokens},
+    task::Shape,
 };
 use hrm_model::Hrm;
-use hrm_train::infer::{InferOptions, Query, Solver, Trace};
+use hrm_train::infer::{self, Answer, InferOptions, Query, Solver, Sources};
 use serde::Serialize;
 
 use crate::{
     backend::{self, Job},
     commands::classical::{self, MazeSource, Output},
+    infer::{InferArgs, origin},
     models::{self, Header},
     puzzles::{self, Entry, Puzzle, Source},
     terminal::{self, Panel, count, side_by_side},
 };
 
-/// Puzzles that go through the model together.
-const BATCH: usize = 64;
 /// Boards drawn for one puzzle, the puzzle itself not counted.
 const MAX_BOARDS: usize = 5;
 
@@ -44,6 +43,8 @@ Examples:
   hrm solve --file puzzles.csv                  one line for each puzzle and a summary
   echo 1....3...2....4. | hrm solve - --json
   hrm solve --checkpoint runs/sudoku-9x9-cpu    the newest checkpoint of a run
+  hrm solve --file hard.csv --max-steps 64 --vote 9
+  hrm solve --file hard.csv --restarts 32 --noise 0.3 --verify --fallback exact
   hrm solve --with dlx --trace                  a classical solver, step by step
   hrm solve --task maze --with bfs --file mazes.csv
 
@@ -51,8 +52,13 @@ With --json, one object is printed:
   model, backend   which were used (the models are a list, one for each size)
   puzzles          a list: place, puzzle, solution, valid, wrong_cells (null if unknown), matches_answer (if the file
                    states one), halted, steps, milliseconds, q_halt and q_continue (probabilities, one a step),
+                   source (neural: the first attempt; voted: a vote, another view or checkpoint; restarted: an attempt
+                   with noise; searched: the classical solver), attempts, segments (steps of all attempts), votes
+                   (attempts that agree), guesses and guesses_without_model (of the search, else null),
                    error (why the model did not see it, else null)
-  summary          puzzles, solved, wrong, rejected")]
+  summary          puzzles, solved, wrong, rejected, sources (of the solved ones), segments, guesses,
+                   guesses_without_model
+milliseconds is a puzzle's share of the time that its batch took.")]
 pub struct Args {
     /// A puzzle, row by row, `.` or 0 for a blank; `-` reads puzzles from standard input, one a line
     #[arg(value_name = "PUZZLE")]
@@ -65,7 +71,8 @@ pub struct Args {
     task: Task,
     /// Answer with a classical solver instead of a model, and report its work. Sudoku: dfs, dlx, coloring. Mazes: bfs,
     /// astar, wall-left, wall-right, tremaux, dead-end
-    #[arg(long, value_name = "METHOD", conflicts_with_all = ["checkpoint", "max_steps", "backend"])]
+    #[arg(long, value_name = "METHOD", conflicts_with_all = ["checkpoint", "ensemble", "max_steps", "all_steps", "vote",
+        "restarts", "verify", "backend"])]
     with: Option<String>,
     /// With --with: also print every step
     #[arg(long, requires = "with")]
@@ -73,9 +80,8 @@ pub struct Args {
     /// Model to use: a .safetensors file, a checkpoint folder, or a run folder
     #[arg(long, short, value_name = "DIR|FILE")]
     checkpoint: Option<PathBuf>,
-    /// Steps of thinking at most [default: the model's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_steps: Option<u32>,
+    #[command(flatten)]
+    infer: InferArgs,
     /// Where to compute [default: the fastest that is compiled in]
     #[arg(long, value_enum, value_name = "B")]
     backend: Option<backend::Name>,
@@ -109,28 +115,17 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let backend = backend::Name::or_best(args.backend)?;
     args.precision.apply();
-    let given = args.checkpoint.as_deref().map(given_model).transpose()?;
+    let given = given_models(&args.infer.checkpoints(args.checkpoint.as_deref())?)?;
     let source = source(args.puzzle, args.file);
     let built_in = match &given {
-        Some((_, geometry)) => *geometry,
+        Some(models) => models.geometry,
         None if models::bundled(Geometry::S9).is_some() => Geometry::S9,
         None => Geometry::S4,
     };
     let mut entries = puzzles::read(&source, built_in)?;
-    let plan: Vec<Option<PathBuf>> = entries
-        .iter_mut()
-        .map(|entry| {
-            let geometry = entry.puzzle.as_ref().ok()?.board.geometry();
-            match model_for(geometry, given.as_ref()) {
-                Ok(path) => Some(path),
-                Err(reason) => {
-                    entry.puzzle = Err(reason);
-                    None
-                }
-            }
-        })
-        .collect();
+    let plan = Plan::new(&mut entries, given);
 
+    let in_full = entries.len() == 1 || args.verbose;
     let out = io::stdout().lock();
     let mut reporter: Box<dyn Reporter> = if args.json {
         Box::new(JsonReporter::new(out, &plan, backend))
@@ -138,8 +133,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Box::new(TextReporter {
             out,
             style: terminal::stdout_style(args.plain),
-            in_full: entries.len() == 1 || args.verbose,
+            in_full,
             several: entries.len() > 1,
+            scales: args.infer.scales(),
             backend,
             tally: Tally::default(),
         })
@@ -147,10 +143,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let job = SolveJob {
         entries: &entries,
         plan: &plan,
-        options: InferOptions { max_steps: args.max_steps.map(|n| n as usize), ..InferOptions::default() },
+        options: InferOptions { keep_thoughts: args.json || in_full, ..args.infer.options() },
         reporter: reporter.as_mut(),
     };
-    if plan.iter().any(Option::is_some) {
+    if plan.group_of.iter().any(Option::is_some) {
         backend.run(job)?;
     } else {
         // No puzzle is left to solve: no model is loaded, no device started.
@@ -193,29 +189,80 @@ fn source(puzzle: Option<String>, file: Option<PathBuf>) -> Source {
     }
 }
 
-/// The file of `--checkpoint` and the size of puzzle that it is for.
-fn given_model(path: &Path) -> Result<(PathBuf, Geometry)> {
-    let file = models::file(path)?;
-    let config = Header::read(&file)?.config()?;
-    let geometry = models::sudoku_geometry(&config).with_context(|| file.display().to_string())?;
-    Ok((file, geometry))
+/// Checkpoints that work together on puzzles of one size.
+struct Models {
+    files: Vec<PathBuf>,
+    geometry: Geometry,
 }
 
-fn model_for(geometry: Geometry, given: Option<&(PathBuf, Geometry)>) -> Result<PathBuf, String> {
-    match given {
-        Some((path, size)) if *size == geometry => Ok(path.clone()),
-        Some((path, size)) => {
-            Err(format!("the model {} is for {size} puzzles, this one is {geometry}", path.display()))
+/// The checkpoints given on the command line; `None` if none is.
+fn given_models(files: &[PathBuf]) -> Result<Option<Models>> {
+    let mut geometry = None;
+    for file in files {
+        let found = models::sudoku_geometry(&Header::read(file)?.config()?)
+            .with_context(|| file.display().to_string())?;
+        match geometry {
+            Some(first) if first != found => {
+                bail!(
+                    "--ensemble: {} is for {found} puzzles, the first checkpoint for {first}",
+                    file.display()
+                )
+            }
+            _ => geometry = Some(found),
         }
-        None => models::bundled(geometry).ok_or_else(|| models::no_bundled_model(geometry)),
+    }
+    Ok(geometry.map(|geometry| Models { files: files.to_vec(), geometry }))
+}
+
+/// Which checkpoints work on which puzzle.
+struct Plan {
+    groups: Vec<Models>,
+    /// The group of each entry that is a puzzle with a model.
+    group_of: Vec<Option<usize>>,
+}
+
+impl Plan {
+    /// Puzzles without a model become entries that say so.
+    fn new(entries: &mut [Entry], given: Option<Models>) -> Self {
+        let bundled = given.is_none();
+        let mut plan = Self { groups: given.into_iter().collect(), group_of: Vec::new() };
+        for entry in entries {
+            let geometry = entry.puzzle.as_ref().ok().map(|puzzle| puzzle.board.geometry());
+            let group = geometry.map(|geometry| plan.group(geometry, bundled));
+            plan.group_of.push(match group {
+                Some(Ok(group)) => Some(group),
+                Some(Err(reason)) => {
+                    entry.puzzle = Err(reason);
+                    None
+                }
+                None => None,
+            });
+        }
+        plan
+    }
+
+    fn group(&mut self, geometry: Geometry, bundled: bool) -> Result<usize, String> {
+        if let Some(found) = self.groups.iter().position(|models| models.geometry == geometry) {
+            return Ok(found);
+        }
+        match self.groups.first() {
+            Some(Models { files, geometry: size }) if !bundled => {
+                let path = files.first().map(|file| file.display().to_string()).unwrap_or_default();
+                Err(format!("the model {path} is for {size} puzzles, this one is {geometry}"))
+            }
+            _ => {
+                let file = models::bundled(geometry).ok_or_else(|| models::no_bundled_model(geometry))?;
+                self.groups.push(Models { files: vec![file], geometry });
+                Ok(self.groups.len() - 1)
+            }
+        }
     }
 }
 
-/// Solves what is left to solve, in batches, and reports every entry in order.
+/// Solves what is left to solve and reports every entry in order.
 struct SolveJob<'a> {
     entries: &'a [Entry],
-    /// The model of each entry that has one.
-    plan: &'a [Option<PathBuf>],
+    plan: &'a Plan,
     options: InferOptions,
     reporter: &'a mut (dyn Reporter + 'a),
 }
@@ -223,51 +270,61 @@ struct SolveJob<'a> {
 impl Job for SolveJob<'_> {
     type Output = ();
 
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<()> {
-        let mut loaded: HashMap<&Path, Hrm<A::InnerBackend>> = HashMap::new();
-        let mut start = 0;
-        while start < self.entries.len() {
-            // A batch: the next entries of one size, those that were rejected in between included.
-            let model = self.plan[start..].iter().flatten().next();
-            let mut size = 0;
-            let end = self.plan[start..]
+    fn run<A: HrmAutodiffBackend>(mut self, device: &<A as BackendTypes>::Device) -> Result<()> {
+        let mut infos: Vec<ModelInfo<'_>> = Vec::new();
+        let mut answers: Vec<Option<Answer>> = vec![None; self.entries.len()];
+        let mut reported = 0;
+        // One group of models after the other; what is next in the order of the entries is reported at once.
+        for (group, Models { files, geometry }) in self.plan.groups.iter().enumerate() {
+            let loaded = files
                 .iter()
-                .position(|path| {
-                    size += usize::from(path.is_some());
-                    size > BATCH || path.as_ref().is_some_and(|path| Some(path) != model)
+                .map(|file| models::load(file, device))
+                .collect::<Result<Vec<Hrm<A::InnerBackend>>>>()?;
+            let models: Vec<&Hrm<A::InnerBackend>> = loaded.iter().collect();
+            infos.push(ModelInfo::new(files, &models, self.options));
+            let shape = Some(Shape::Sudoku(*geometry));
+            let puzzles = infer::of_shape(shape, self.options.votes, self.options.seed);
+            let solver = Solver::new(&models, puzzles.as_ref(), self.options)?;
+            let (places, queries): (Vec<usize>, Vec<Query>) = self
+                .entries
+                .iter()
+                .enumerate()
+                .filter(|(place, _)| self.plan.group_of[*place] == Some(group))
+                .filter_map(|(place, entry)| {
+                    Some((place, encode_tokens(&entry.puzzle.as_ref().ok()?.board).into()))
                 })
-                .map_or(self.entries.len(), |len| start + len);
-            let batch: Vec<(usize, &Puzzle)> = (start..end)
-                .filter_map(|index| Some((index, self.entries[index].puzzle.as_ref().ok()?)))
-                .collect();
-            let mut traces = HashMap::new();
-            let mut info = None;
-            if let Some(path) = model {
-                if !loaded.contains_key(path.as_path()) {
-                    loaded.insert(path, models::load(path, device)?);
+                .unzip();
+            let mut failure = None;
+            solver.solve_each(&queries, |query, answer| {
+                answers[places[query]] = Some(answer);
+                if failure.is_none() {
+                    failure = self.report(&mut answers, &mut reported, &infos).err();
                 }
-                let model = &loaded[path.as_path()];
-                let solver = Solver::new(model, self.options)?;
-                info = Some(ModelInfo {
-                    path,
-                    parameters: model.parameter_table().parameters(),
-                    max_steps: self.options.max_steps.unwrap_or(model.config().halt_max_steps),
-                });
-                let queries: Vec<Query> = batch.iter().map(|(_, p)| encode_tokens(&p.board).into()).collect();
-                let solved = solver.solve(&queries)?;
-                traces.extend(batch.iter().map(|(index, _)| *index).zip(solved));
-            }
-            for index in start..end {
-                let entry = &self.entries[index];
-                match (&entry.puzzle, traces.remove(&index), &info) {
-                    (Ok(puzzle), Some(trace), Some(info)) => {
-                        self.reporter.solved(entry, puzzle, &Attempt::new(puzzle, &trace)?, info)?;
-                    }
-                    (Err(reason), ..) => self.reporter.rejected(entry, reason)?,
-                    (Ok(_), ..) => {}
+            })?;
+            failure.map_or(Ok(()), Err)?;
+        }
+        self.report(&mut answers, &mut reported, &infos)
+    }
+}
+
+impl SolveJob<'_> {
+    /// Reports the entries from the first unreported one to the next that still has to be solved.
+    fn report(
+        &mut self,
+        answers: &mut [Option<Answer>],
+        reported: &mut usize,
+        infos: &[ModelInfo<'_>],
+    ) -> Result<()> {
+        while let Some(entry) = self.entries.get(*reported) {
+            match (&entry.puzzle, self.plan.group_of[*reported]) {
+                (Ok(puzzle), Some(group)) => {
+                    let Some(answer) = answers[*reported].take() else { break };
+                    self.reporter.solved(entry, puzzle, &Attempt::new(puzzle, answer)?, &infos[group])?;
                 }
+                (Err(reason), _) => self.reporter.rejected(entry, reason)?,
+                (Ok(_), None) => {}
             }
-            start = end;
+            *reported += 1;
         }
         Ok(())
     }
@@ -284,20 +341,35 @@ impl SolveJob<'_> {
     }
 }
 
-/// What to say about a model.
+/// What to say about the models of a puzzle.
 struct ModelInfo<'a> {
-    path: &'a Path,
+    files: &'a [PathBuf],
     parameters: usize,
     max_steps: usize,
 }
 
-/// A trace as boards.
+impl<'a> ModelInfo<'a> {
+    fn new<B: Backend>(files: &'a [PathBuf], models: &[&Hrm<B>], options: InferOptions) -> Self {
+        let trained = models.iter().map(|model| model.config().halt_max_steps).max();
+        Self {
+            files,
+            parameters: models.iter().map(|model| model.parameter_table().parameters()).sum(),
+            max_steps: options.max_steps.or(trained).unwrap_or_default(),
+        }
+    }
+}
+
+/// An answer as boards.
 struct Attempt {
+    /// The steps of the attempt that was chosen.
     steps: Vec<Step>,
-    halted: bool,
-    milliseconds: f64,
+    /// The answer, which after a search is not what the last step gave.
+    board: Board,
+    /// Cells of it that differ from the solution, if that is known.
+    wrong: Option<usize>,
     valid: bool,
     matches_answer: Option<bool>,
+    answer: Answer,
 }
 
 struct Step {
@@ -309,33 +381,37 @@ struct Step {
 }
 
 impl Attempt {
-    fn new(puzzle: &Puzzle, trace: &Trace) -> Result<Self> {
-        let steps = trace
+    fn new(puzzle: &Puzzle, answer: Answer) -> Result<Self> {
+        let wrong = |board: &Board| puzzle.solution.as_ref().map(|solution| differences(solution, board));
+        let steps = answer
+            .trace
             .thoughts
             .iter()
             .map(|thought| {
                 let board = decode_tokens(&thought.tokens)?;
-                let wrong = puzzle.solution.as_ref().map(|solution| differences(solution, &board));
                 Ok(Step {
+                    wrong: wrong(&board),
                     board,
                     q_halt: thought.halt_probability(),
                     q_continue: thought.continue_probability(),
-                    wrong,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let last = steps.last().map(|step| &step.board);
+        let board = decode_tokens(&answer.tokens)?;
         Ok(Self {
-            valid: last.is_some_and(|board| board.is_solution_of(&puzzle.board)),
-            matches_answer: puzzle.answer.as_ref().map(|answer| Some(answer) == last),
-            halted: trace.halted,
-            milliseconds: trace.elapsed.as_secs_f64() * 1e3,
+            valid: board.is_solution_of(&puzzle.board),
+            matches_answer: puzzle.answer.as_ref().map(|answer| *answer == board),
+            wrong: wrong(&board),
             steps,
+            board,
+            answer,
         })
     }
 
-    fn last(&self) -> Option<&Step> {
-        self.steps.last()
+    /// The time in the model and in the search.
+    fn milliseconds(&self) -> f64 {
+        let search = self.answer.search.map(|search| search.time).unwrap_or_default();
+        (self.answer.time + search).as_secs_f64() * 1e3
     }
 }
 
@@ -350,8 +426,15 @@ struct Tally {
     solved: usize,
     wrong: usize,
     rejected: usize,
+    /// Of the solved ones.
+    sources: Sources,
+    segments: usize,
+    guesses: u64,
+    guesses_without_model: u64,
     #[serde(skip)]
     steps: usize,
+    #[serde(skip)]
+    milliseconds: f64,
     #[serde(skip)]
     answers: usize,
     #[serde(skip)]
@@ -363,10 +446,17 @@ impl Tally {
         self.puzzles += 1;
         if attempt.valid {
             self.solved += 1;
+            self.sources.add(attempt.answer.source);
         } else {
             self.wrong += 1;
         }
-        self.steps += attempt.steps.len();
+        self.steps += attempt.answer.trace.steps;
+        self.segments += attempt.answer.segments;
+        self.milliseconds += attempt.milliseconds();
+        if let Some(search) = attempt.answer.search {
+            self.guesses += search.guesses;
+            self.guesses_without_model += search.guesses_without.unwrap_or_default();
+        }
         self.answers += usize::from(attempt.matches_answer.is_some());
         self.answers_matched += usize::from(attempt.matches_answer == Some(true));
     }
@@ -395,6 +485,8 @@ struct TextReporter<W> {
     style: Style,
     in_full: bool,
     several: bool,
+    /// Whether how an answer came about is worth telling.
+    scales: bool,
     backend: backend::Name,
     tally: Tally,
 }
@@ -437,8 +529,23 @@ impl<W: Write> Reporter for TextReporter<W> {
             )?;
             if attempted > 0 {
                 let share = 100.0 * tally.solved as f64 / attempted as f64;
-                let steps = tally.steps as f64 / attempted as f64;
-                writeln!(self.out, "{share:.1} % of those attempted, {steps:.1} steps on average")?;
+                let mean = |sum: f64| sum / attempted as f64;
+                writeln!(
+                    self.out,
+                    "{share:.1} % of those attempted, {:.1} steps and {:.1} ms on average",
+                    mean(if self.scales { tally.segments } else { tally.steps } as f64),
+                    mean(tally.milliseconds)
+                )?;
+                if self.scales {
+                    writeln!(self.out, "solved: {}", tally.sources)?;
+                }
+                if tally.sources.searched > 0 {
+                    writeln!(
+                        self.out,
+                        "search: {} guesses, without the model's beliefs {}",
+                        tally.guesses, tally.guesses_without_model
+                    )?;
+                }
             }
             if tally.answers > 0 {
                 writeln!(
@@ -455,24 +562,26 @@ impl<W: Write> Reporter for TextReporter<W> {
 
 impl<W: Write> TextReporter<W> {
     fn in_a_line(&mut self, entry: &Entry, puzzle: &Puzzle, attempt: &Attempt) -> Result<()> {
-        let Some(last) = attempt.last() else { return Ok(()) };
-        let verdict = match (attempt.valid, last.wrong) {
+        let verdict = match (attempt.valid, attempt.wrong) {
             (true, _) => "solved".to_owned(),
             (false, Some(n)) => format!("wrong ({})", count(n, "cell")),
             (false, None) => "wrong".to_owned(),
         };
-        let answer = match attempt.matches_answer {
+        let stated = match attempt.matches_answer {
             Some(false) => ", not the stated answer",
             _ => "",
         };
+        let how = match self.scales {
+            true => origin(&attempt.answer),
+            false => count(attempt.answer.trace.steps, "step"),
+        };
         writeln!(
             self.out,
-            "{}  {} -> {}  {verdict}, {}, {:.1} ms{answer}",
+            "{}  {} -> {}  {verdict}, {how}, {:.1} ms{stated}",
             entry.place,
             puzzle.board.to_line(),
-            last.board.to_line(),
-            count(attempt.steps.len(), "step"),
-            attempt.milliseconds
+            attempt.board.to_line(),
+            attempt.milliseconds()
         )?;
         Ok(())
     }
@@ -491,29 +600,37 @@ impl<W: Write> TextReporter<W> {
         writeln!(self.out, "{}", side_by_side(&panels))?;
         writeln!(self.out, "{}", legend(self.style))?;
         self.table(puzzle, attempt)?;
-        let Some(last) = attempt.last() else { return Ok(()) };
-        writeln!(self.out, "\nsolution  {}", last.board.to_line())?;
+        writeln!(self.out, "\nsolution  {}", attempt.board.to_line())?;
         let givens = count(puzzle.board.clues(), "given");
         if attempt.valid {
             writeln!(self.out, "valid     yes: keeps the rules of Sudoku and the {givens}")?;
         } else {
-            let wrong = last
+            let wrong = attempt
                 .wrong
                 .map_or_else(String::new, |n| format!("; {} differ from the solution", count(n, "cell")));
-            writeln!(self.out, "valid     NO: {}{wrong}", why_invalid(&puzzle.board, &last.board))?;
+            writeln!(self.out, "valid     NO: {}{wrong}", why_invalid(&puzzle.board, &attempt.board))?;
         }
         match attempt.matches_answer {
             Some(true) => writeln!(self.out, "answer    the one that the file states")?,
             Some(false) => writeln!(self.out, "answer    NOT the one that the file states")?,
             None => {}
         }
-        let ending = if attempt.halted { "halted by itself" } else { "stopped at the last step" };
-        writeln!(self.out, "steps     {} of at most {}, {ending}", attempt.steps.len(), model.max_steps)?;
-        writeln!(self.out, "time      {:.1} ms on {}", attempt.milliseconds, self.backend.feature())?;
+        let steps = attempt.answer.trace.steps;
+        let ending = match (attempt.answer.trace.halted, attempt.answer.verified) {
+            (true, _) => "halted by itself",
+            (false, Some(true)) if steps < model.max_steps => "stopped because the answer keeps the rules",
+            _ => "stopped at the last step",
+        };
+        writeln!(self.out, "steps     {steps} of at most {}, {ending}", model.max_steps)?;
+        if self.scales {
+            writeln!(self.out, "answer    {}", origin(&attempt.answer))?;
+        }
+        writeln!(self.out, "time      {:.1} ms on {}", attempt.milliseconds(), self.backend.feature())?;
+        let files: Vec<String> = model.files.iter().map(|file| models::shown(file)).collect();
         writeln!(
             self.out,
             "model     {} ({} parameters)",
-            models::shown(model.path),
+            files.join(", "),
             hrm_model::summary::thousands(model.parameters)
         )?;
         if self.several {
@@ -540,6 +657,12 @@ impl<W: Write> TextReporter<W> {
             });
             previous = board;
         }
+        if attempt.answer.search.is_some() {
+            panels.push(Panel {
+                title: format!("searched: {} new", differences(previous, &attempt.board)),
+                body: draw(Some(previous), &attempt.board),
+            });
+        }
         panels
     }
 
@@ -548,7 +671,7 @@ impl<W: Write> TextReporter<W> {
         let mut previous = &puzzle.board;
         for (index, step) in attempt.steps.iter().enumerate() {
             let wrong = step.wrong.map_or_else(|| "?".to_owned(), |n| n.to_string());
-            let stops = attempt.halted && index + 1 == attempt.steps.len();
+            let stops = attempt.answer.trace.halted && index + 1 == attempt.steps.len();
             writeln!(
                 self.out,
                 "{:>4}{:>10}{wrong:>8}{:>9.3}{:>13.3}{}",
@@ -632,12 +755,18 @@ struct JsonPuzzle {
     milliseconds: f64,
     q_halt: Vec<f32>,
     q_continue: Vec<f32>,
+    source: Option<infer::Source>,
+    attempts: usize,
+    segments: usize,
+    votes: usize,
+    guesses: Option<u64>,
+    guesses_without_model: Option<u64>,
     error: Option<String>,
 }
 
 impl<W: Write> JsonReporter<W> {
-    fn new(out: W, plan: &[Option<PathBuf>], backend: backend::Name) -> Self {
-        let mut models: Vec<PathBuf> = plan.iter().flatten().cloned().collect();
+    fn new(out: W, plan: &Plan, backend: backend::Name) -> Self {
+        let mut models: Vec<PathBuf> = plan.groups.iter().flat_map(|group| group.files.clone()).collect();
         models.sort();
         models.dedup();
         Self {
@@ -669,13 +798,19 @@ impl<W: Write> Reporter for JsonReporter<W> {
         self.report.puzzles.push(JsonPuzzle {
             place: entry.place.clone(),
             puzzle: puzzle.board.to_line(),
-            solution: attempt.last().map(|step| step.board.to_line()),
+            solution: Some(attempt.board.to_line()),
             valid: attempt.valid,
-            wrong_cells: attempt.last().and_then(|step| step.wrong),
+            wrong_cells: attempt.wrong,
             matches_answer: attempt.matches_answer,
-            halted: attempt.halted,
-            steps: attempt.steps.len(),
-            milliseconds: (attempt.milliseconds * 1e3).round() / 1e3,
+            halted: attempt.answer.trace.halted,
+            steps: attempt.answer.trace.steps,
+            milliseconds: (attempt.milliseconds() * 1e3).round() / 1e3,
+            source: Some(attempt.answer.source),
+            attempts: attempt.answer.attempts,
+            segments: attempt.answer.segments,
+            votes: attempt.answer.votes,
+            guesses: attempt.answer.search.map(|search| search.guesses),
+            guesses_without_model: attempt.answer.search.and_then(|search| search.guesses_without),
             q_halt: attempt.steps.iter().map(|step| step.q_halt).collect(),
             q_continue: attempt.steps.iter().map(|step| step.q_continue).collect(),
             error: None,

@@ -50,6 +50,44 @@ fn a_wrong_answer_is_told_and_fails() {
 }
 
 #[test]
+fn what_the_model_cannot_is_searched() {
+    let sandbox = Sandbox::new();
+    for name in ["a", "b"] {
+        sandbox.model(&format!("{name}.safetensors"), 4);
+    }
+    sandbox.write("puzzles.txt", format!("{FOUR}\n{FOUR}\n1234............\n"));
+    let options = "--vote 3 --restarts 2 --noise 0.5 --verify --fallback exact";
+    let run =
+        sandbox.hrm(&format!("solve --file puzzles.txt --ensemble a.safetensors,b.safetensors {options}"));
+    assert_eq!(run.code, 1, "one puzzle has several solutions");
+    assert_says(&run.stdout, &["line 1", "searched: 12 attempts, 36 steps in all, then", "solved: 0 neural"]);
+    let run = sandbox.hrm(&format!("solve {FOUR} --checkpoint a.safetensors {options} --json"));
+    assert_eq!(run.code, 0);
+    let report = run.json();
+    let puzzle = &report["puzzles"][0];
+    assert_eq!((&puzzle["solution"], &puzzle["source"]), (&FOUR_SOLVED.into(), &"searched".into()));
+    assert_eq!((&puzzle["attempts"], &puzzle["segments"]), (&6.into(), &18.into()));
+    assert!(puzzle["guesses"].is_number() && puzzle["guesses_without_model"].is_number());
+    assert_eq!(report["summary"]["sources"]["searched"], 1);
+    let text = sandbox.hrm(&format!("solve {FOUR} --checkpoint a.safetensors {options} --plain")).ok();
+    assert_says(&text, &["searched: ", "valid     yes", "answer    searched: 6 attempts"]);
+
+    let voted = sandbox.hrm(&format!("solve {FOUR} --checkpoint a.safetensors --vote 5 --json")).json();
+    assert_eq!(
+        (&voted["puzzles"][0]["source"], &voted["puzzles"][0]["attempts"]),
+        (&"voted".into(), &5.into())
+    );
+    let refused = |args: &str| sandbox.hrm(&format!("solve {FOUR} --checkpoint a.safetensors {args}"));
+    assert_says(&refused("--restarts 4 --noise 0").error(), &["4 restarts without noise"]);
+    assert_says(&refused("--fallback exact").stderr, &["--verify"]);
+    assert_says(&refused("--vote 0").stderr, &["--vote"]);
+    assert_says(&refused("--ensemble b.safetensors").stderr, &["--checkpoint", "--ensemble"]);
+    sandbox.model("nine.safetensors", 9);
+    let run = sandbox.hrm(&format!("solve {FOUR} --ensemble a.safetensors,nine.safetensors"));
+    assert_says(&run.error(), &["nine.safetensors", "9x9", "4x4"]);
+}
+
+#[test]
 fn puzzles_that_make_no_sense_are_told_before_the_model_runs() {
     // No model is there: none is needed.
     let sandbox = Sandbox::new();

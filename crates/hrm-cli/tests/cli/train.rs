@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::sandbox::{FOUR, Sandbox, TINY_RECIPE, assert_says, snapshot};
+use crate::sandbox::{FOUR, FOUR_SOLVED, Sandbox, TINY_RECIPE, assert_says, snapshot};
 
 #[test]
 fn train_stop_resume_evaluate_solve() {
@@ -153,4 +153,32 @@ fn evaluation_of_what_does_not_fit() {
     let text =
         sandbox.hrm("eval --checkpoint model.safetensors --data good.csv --loss softmax --max-steps 2").ok();
     assert_says(&text, &["puzzles          2", "mean steps       2.0"]);
+}
+
+#[test]
+fn evaluation_with_more_work() {
+    let sandbox = Sandbox::new();
+    sandbox.model("model.safetensors", 4);
+    sandbox.write("good.csv", format!("question,answer\n{FOUR},{FOUR_SOLVED}\n{FOUR},{FOUR_SOLVED}\n"));
+    let eval =
+        |args: &str| sandbox.hrm(&format!("eval --checkpoint model.safetensors --data good.csv {args}"));
+    let report = eval("--vote 3 --verify --fallback exact --json").json();
+    let inference = &report["inference"];
+    assert_eq!((&inference["valid"], &inference["exact_accuracy"]), (&1.0.into(), &1.0.into()));
+    assert_eq!((&inference["sources"]["searched"], &inference["mean_attempts"]), (&2.into(), &3.0.into()));
+    assert_says(&eval("--vote 3").ok(), &["mean work        9.0 steps in 3.0 attempts", "0 neural, 2 voted"]);
+
+    let text = eval("--curve=out/curve --max-steps 6 --vote 4 --restarts 2 --noise 0.5").ok();
+    assert_says(
+        &text,
+        &["steps until halt", "votes by votes", "restarts by q", "any right", "out/curve.json"],
+    );
+    let curve: serde_json::Value = serde_json::from_slice(&sandbox.read("out/curve.json")).expect("JSON");
+    let at = |series: usize| -> Vec<u64> {
+        let points = curve["series"][series]["points"].as_array().expect("points");
+        points.iter().filter_map(|point| point["at"].as_u64()).collect()
+    };
+    assert_eq!((at(0), at(2), at(3)), (vec![1, 2, 4, 6], vec![1, 2, 4], vec![1, 2]));
+    assert_eq!(curve["series"][2]["points"][2]["segments"], 12.0);
+    assert_says(&eval("--curve=out/curve").error(), &["curve.json exists", "--force"]);
 }

@@ -71,7 +71,7 @@ impl SamplerConfig {
     fn visits(&self, set: &PuzzleSet) -> usize {
         match self.mixture.is_empty() {
             true => set.groups(),
-            false => self.mixture.iter().fold(0, |sum, part| sum.saturating_add(part.visits)),
+            false => self.mixture.iter().fold(0usize, |sum, part| sum.saturating_add(part.visits)),
         }
     }
 
@@ -400,7 +400,7 @@ impl TrainSampler {
             config.augmentation.apply(
                 coordinate,
                 (set.input(pick.example), set.label(pick.example)),
-                (input, &mut *label),
+                (&mut *input, &mut *label),
             );
             if config.hints > 0 {
                 let (seed, a, b) = coordinate;

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::queens::Queens;
-use super::{Mazes, Solutions, Sudoku, Task, TokenSymmetry};
+use super::{Beliefs, Exact, Mazes, Solutions, Sudoku, Task, TokenSymmetry};
 use crate::arc;
 use crate::dataset::Augmentation;
 use crate::maze;
@@ -268,6 +268,19 @@ impl AnyTask {
         self.0.solutions_(input)
     }
 
+    /// A right answer by exact search, guided by beliefs; [`Task::search`].
+    ///
+    /// # Errors
+    /// If the input is no puzzle.
+    pub fn search(
+        &self,
+        input: &[u8],
+        beliefs: Option<&Beliefs>,
+        max_nodes: u64,
+    ) -> Result<Option<Exact>, String> {
+        self.0.search_(input, beliefs, max_nodes)
+    }
+
     /// Whether an answer solves the puzzle of the input tokens; [`Task::verify`].
     ///
     /// # Errors
@@ -310,6 +323,12 @@ trait Rows {
     fn answer_line_(&self, input: &[u8], answer: &[u8]) -> Result<String, String>;
     fn class_(&self, input: &[u8]) -> Result<Vec<u8>, String>;
     fn solutions_(&self, input: &[u8]) -> Result<Solutions<Vec<u8>>, String>;
+    fn search_(
+        &self,
+        input: &[u8],
+        beliefs: Option<&Beliefs>,
+        max_nodes: u64,
+    ) -> Result<Option<Exact>, String>;
     fn verify_(&self, input: &[u8], answer: &[u8]) -> Result<(), String>;
     fn render_(&self, input: &[u8], answer: Option<&[u8]>, style: Style) -> Result<String, String>;
     fn picture_(&self, input: &[u8], answer: Option<&[u8]>, label: Option<&[u8]>) -> Result<Picture, String>;
@@ -361,6 +380,16 @@ impl<T: Task> Rows for T {
     fn solutions_(&self, input: &[u8]) -> Result<Solutions<Vec<u8>>, String> {
         let puzzle = puzzle(self, input)?;
         Ok(self.solutions(&puzzle).map(|solution| self.encode_solution(&puzzle, &solution)))
+    }
+
+    fn search_(
+        &self,
+        input: &[u8],
+        beliefs: Option<&Beliefs>,
+        max_nodes: u64,
+    ) -> Result<Option<Exact>, String> {
+        let puzzle = self.decode(input).map_err(|e| e.to_string())?;
+        Ok(self.search(&puzzle, beliefs, max_nodes))
     }
 
     fn verify_(&self, input: &[u8], answer: &[u8]) -> Result<(), String> {

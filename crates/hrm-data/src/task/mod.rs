@@ -113,6 +113,20 @@ pub trait Task {
     /// What is wrong with it.
     fn verify(&self, puzzle: &Self::Puzzle, answer: &[u8]) -> Result<(), Self::Error>;
 
+    /// A right answer by exact search, trying first what `beliefs` think most likely; what it finds does not depend on them
+    /// where there is one answer, the effort does. `None` if there is no answer, or none within `max_nodes` search states.
+    ///
+    /// By default what [`Task::solutions`] finds, without beliefs and without counting the work.
+    fn search(&self, puzzle: &Self::Puzzle, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
+        let _ = (beliefs, max_nodes);
+        match self.solutions(puzzle) {
+            Solutions::Unique(one) | Solutions::Several(one, _) => {
+                Some(Exact { answer: self.encode_solution(puzzle, &one), guesses: 0, nodes: 0 })
+            }
+            Solutions::None | Solutions::Unknown => None,
+        }
+    }
+
     /// The puzzle, with an answer if there is one, as text.
     fn render(&self, puzzle: &Self::Puzzle, answer: Option<&[u8]>, style: Style) -> String;
 
@@ -120,6 +134,46 @@ pub trait Task {
     fn picture(&self, puzzle: &Self::Puzzle, answer: Option<&[u8]>, label: Option<&[u8]>) -> Picture {
         let _ = label;
         Picture::of_text(&self.render(puzzle, answer, Style::Plain))
+    }
+}
+
+/// A right answer, and what finding it took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exact {
+    /// The answer. `[seq_len]`
+    pub answer: Vec<u8>,
+    /// How often the search had to choose without knowing.
+    pub guesses: u64,
+    /// Search states.
+    pub nodes: u64,
+}
+
+/// How likely a model thinks each token in each cell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beliefs {
+    vocab_size: usize,
+    /// `[seq_len * vocab_size]`
+    weights: Vec<f32>,
+}
+
+impl Beliefs {
+    /// Beliefs from the weights of the tokens of the first cell, of the second, and so on. `[seq_len * vocab_size]`
+    pub fn new(vocab_size: usize, weights: Vec<f32>) -> Self {
+        Self { vocab_size, weights }
+    }
+
+    /// The weight of a token in a cell; 0 outside of the sequence or the vocabulary.
+    pub fn weight(&self, cell: usize, token: u8) -> f32 {
+        let token = usize::from(token);
+        let inside = token < self.vocab_size;
+        self.weights.get(cell * self.vocab_size + token).filter(|_| inside).copied().unwrap_or(0.0)
+    }
+
+    /// Adds other beliefs about the same sequence; beliefs of another shape are left out.
+    pub fn add(&mut self, other: &Self) {
+        if (self.vocab_size, self.weights.len()) == (other.vocab_size, other.weights.len()) {
+            self.weights.iter_mut().zip(&other.weights).for_each(|(sum, weight)| *sum += weight);
+        }
     }
 }
 
@@ -227,6 +281,9 @@ impl TokenSymmetry {
         {
             return Err(SymmetryError::Tokens { tokens: tokens.len(), got: tokens.to_vec() });
         }
+        if tokens.iter().enumerate().all(|(token, &image)| token == usize::from(image)) {
+            return Ok(Self { sources, tokens: None });
+        }
         let mut images = Box::new([0; 256]);
         for (token, image) in images.iter_mut().enumerate() {
             *image = tokens.get(token).copied().unwrap_or(token as u8);
@@ -244,6 +301,40 @@ impl TokenSymmetry {
             None => self.sources.iter().map(token).collect(),
             Some(images) => self.sources.iter().map(|s| images[usize::from(token(s))]).collect(),
         }
+    }
+
+    /// The symmetry that undoes this one.
+    #[must_use]
+    pub fn inverse(&self) -> Self {
+        let mut sources = vec![0; self.sources.len()];
+        for (target, &source) in self.sources.iter().enumerate() {
+            sources[source as usize] = target as u32;
+        }
+        let tokens = self.tokens.as_ref().map(|images| {
+            let mut inverse = Box::new([0; 256]);
+            for (token, &image) in images.iter().enumerate() {
+                inverse[usize::from(image)] = token as u8;
+            }
+            inverse
+        });
+        Self { sources, tokens }
+    }
+
+    /// The image of beliefs; those about a sequence of another length stay as they are.
+    pub fn apply_beliefs(&self, beliefs: &Beliefs) -> Beliefs {
+        let vocab_size = beliefs.vocab_size;
+        if beliefs.weights.len() != self.sources.len() * vocab_size {
+            return beliefs.clone();
+        }
+        let image = |token: usize| self.tokens.as_ref().map_or(token, |images| usize::from(images[token]));
+        let mut weights = vec![0.0; beliefs.weights.len()];
+        for (target, &source) in self.sources.iter().enumerate() {
+            for token in 0..vocab_size {
+                weights[target * vocab_size + image(token)] =
+                    beliefs.weights[source as usize * vocab_size + token];
+            }
+        }
+        Beliefs { vocab_size, weights }
     }
 }
 
@@ -361,6 +452,13 @@ mod tests {
         let symmetry = TokenSymmetry::new(vec![2, 0, 1], &[0, 2, 1]).unwrap();
         assert_eq!(symmetry.apply(&[0, 1, 5]), [5, 0, 2]);
         assert_eq!(symmetry.apply(&[1]), [1]);
+        assert_eq!(symmetry.inverse().apply(&[5, 0, 2]), [0, 1, 5]);
+        // What is believed of a cell and a token is believed of their images.
+        let beliefs = Beliefs::new(3, vec![0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]);
+        let image = symmetry.apply_beliefs(&beliefs);
+        assert_eq!((image.weight(0, 2), image.weight(0, 1), image.weight(1, 0)), (0.8, 0.9, 0.1));
+        assert_eq!(symmetry.inverse().apply_beliefs(&image), beliefs);
+        assert_eq!((beliefs.weight(0, 3), beliefs.weight(3, 0)), (0.0, 0.0));
         assert_eq!(TokenSymmetry::identity(2).apply(&[7, 8]), [7, 8]);
         assert!(TokenSymmetry::new(vec![0, 0], &[]).is_err());
         assert!(TokenSymmetry::new(vec![0, 2], &[]).is_err());

@@ -2,12 +2,14 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{Solutions, Task, TokenSymmetry};
+use super::{Beliefs, Exact, Solutions, Task, TokenSymmetry};
 use crate::dataset::Augmentation;
 use crate::grid::Dihedral;
 use crate::maze::{self, Maze, MazeError, PathError};
 use crate::render::{self, Picture, Style};
-use crate::sudoku::{self, Board, BoardError, ClassKey, Classifier, Geometry, Solver, Symmetry, Verdict};
+use crate::sudoku::{
+    self, Board, BoardError, ClassKey, Classifier, Geometry, Search, Solver, Symmetry, Verdict,
+};
 
 /// Search states after which an exact search gives up: only large and very open boards take more.
 pub(crate) const MAX_NODES: u64 = 300_000;
@@ -96,6 +98,21 @@ impl Task for Sudoku {
             true => Ok(()),
             false => Err(SudokuError::NoSolution),
         }
+    }
+
+    fn search(&self, puzzle: &Board, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
+        let mut solver = Solver::with_node_limit(max_nodes);
+        let Search { first, work, .. } = match beliefs {
+            None => solver.search(puzzle, 1),
+            Some(beliefs) => {
+                solver.search_preferring(puzzle, 1, &|cell, value| beliefs.weight(cell, value + 1))
+            }
+        };
+        first.map(|board| Exact {
+            answer: sudoku::encode_tokens(&board),
+            guesses: work.guesses,
+            nodes: work.nodes,
+        })
     }
 
     fn render(&self, puzzle: &Board, answer: Option<&[u8]>, style: Style) -> String {
@@ -202,6 +219,12 @@ impl Task for Mazes {
     fn verify(&self, puzzle: &Maze, answer: &[u8]) -> Result<(), MazeTaskError> {
         puzzle.check_optimal(answer)?;
         Ok(())
+    }
+
+    /// By breadth-first search, which never guesses; a node is a cell looked at.
+    fn search(&self, puzzle: &Maze, _: Option<&Beliefs>, _: u64) -> Option<Exact> {
+        let run = maze::solvers::Method::Bfs.solve(puzzle);
+        Some(Exact { answer: puzzle.mark(&run.path?), guesses: 0, nodes: run.steps as u64 })
     }
 
     fn render(&self, puzzle: &Maze, answer: Option<&[u8]>, style: Style) -> String {

@@ -29,7 +29,7 @@ pub struct SplitError {
     pub wanted: usize,
 }
 
-/// Puzzles made between two looks at the quotas.
+/// Puzzles made between two looks at the quotas, at most.
 const WAVE: u64 = 256;
 
 /// Generates puzzles number 0, 1, 2, ... and keeps those whose `class` is new, until there are enough: no two of them, on
@@ -48,7 +48,8 @@ pub fn split<E: Send, C: Hash + Eq + Send>(
     let patience = (wanted as u64).saturating_mul(20).saturating_add(4 * WAVE);
     let mut split = Split { train: Vec::new(), test: Vec::new() };
     let (mut known, mut misses) = (HashSet::new(), 0);
-    for wave in 0u64.. {
+    let mut next = 0u64;
+    loop {
         let found = split.train.len() + split.test.len();
         if found == wanted {
             break;
@@ -56,11 +57,13 @@ pub fn split<E: Send, C: Hash + Eq + Send>(
         if misses >= patience {
             return Err(SplitError { tries: misses, found, wanted });
         }
-        let made: Vec<(C, E)> = (wave * WAVE..(wave + 1) * WAVE)
+        let end = next + ((wanted - found) as u64).clamp(16, WAVE);
+        let made: Vec<(C, E)> = (next..end)
             .into_par_iter()
             .map(|index| generate(index))
             .map(|example| (class(&example), example))
             .collect();
+        next = end;
         for (class, example) in made {
             if split.train.len() + split.test.len() == wanted {
                 break;

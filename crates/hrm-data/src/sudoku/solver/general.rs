@@ -106,6 +106,10 @@ impl General {
         if let Some(rng) = &mut run.rng {
             random::shuffle(*rng, &mut options);
         }
+        if let Some(preference) = run.preference {
+            let weight = |&(cell, bit): &(u16, u32)| preference(usize::from(cell), value(bit));
+            options.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+        }
         let why = match branch {
             Branch::Cell(_) => Why::OneOfValues(options.len()),
             Branch::Places { unit, .. } => Why::OneOfPlaces(self.name(unit), options.len()),

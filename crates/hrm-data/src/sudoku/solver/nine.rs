@@ -175,7 +175,11 @@ fn search_anywhere(cells: &[u8], except: Option<(usize, u8)>, run: &mut Run<'_>)
         if let Some(pairs) = state.propagate() {
             match state.choose(pairs) {
                 None => run.found(|| state.solution()),
-                Some((digit, band, cell)) => {
+                Some(guess) => {
+                    let (digit, band, cell) = match run.preference {
+                        None => guess,
+                        Some(preference) => state.preferred(guess, preference),
+                    };
                     run.work.guesses += 1;
                     if !run.enter() {
                         return;
@@ -413,6 +417,26 @@ impl State {
         let band = (0..3).find(|&band| self.open[band] != 0)?;
         let cell = self.open[band].trailing_zeros() as usize;
         (0..9).find(|&d| self.cand[d][band] & 1 << cell != 0).map(|d| (d, band, cell))
+    }
+
+    /// Of the possibilities that a guess is between, the most preferred: another digit for the cell, or another place in the
+    /// row where the cell has more than two candidates but the digit has two places.
+    fn preferred(
+        &self,
+        (digit, band, cell): (usize, usize, usize),
+        preference: &dyn Fn(usize, u8) -> f32,
+    ) -> (usize, usize, usize) {
+        let weight =
+            |&(digit, band, cell): &(usize, usize, usize)| preference(27 * band + cell, digit as u8 + 1);
+        let row = self.cand[digit][band] & 511 << (cell / 9 * 9) & self.open[band];
+        let candidates = (0..9).filter(|&d| self.cand[d][band] & 1 << cell != 0);
+        let mut options: Vec<(usize, usize, usize)> = match (candidates.clone().count(), row.count_ones()) {
+            (3.., 2) => (0..27).filter(|c| row & 1 << c != 0).map(|c| (digit, band, c)).collect(),
+            _ => candidates.map(|d| (d, band, cell)).collect(),
+        };
+        // A stable order: of equal ones the first, so that the result does not depend on how sorting is done.
+        options.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+        options.first().copied().unwrap_or((digit, band, cell))
     }
 
     /// Of the cells with two candidates, the one whose digits can stand in the most other cells among its peers, those with

@@ -220,3 +220,34 @@ fn files_are_solved_to_their_stated_answers_sampled() {
 fn files_are_solved_to_their_stated_answers_in_full() {
     solve_files(1);
 }
+
+#[test]
+fn a_preference_changes_the_effort_and_nothing_else() {
+    let mut solver = Solver::new();
+    for geometry in [Geometry::S6, Geometry::S9, Geometry::S16] {
+        let clues = match geometry.side() {
+            6 => 8,
+            9 => 24,
+            _ => 140,
+        };
+        let (mut with, mut against) = (0, 0);
+        for seed in 0..10 {
+            let grid = full_grid(geometry, seed);
+            let puzzle = thinned(&grid, clues, seed);
+            // One that knows the answer never guesses wrong: each guess is one node more.
+            let cells = grid.cells().to_vec();
+            let knows = |cell: usize, value: u8| f32::from(u8::from(cells[cell] == value));
+            let search = solver.search_preferring(&puzzle, 1, &knows);
+            assert_eq!(search.first.as_ref(), Some(&grid));
+            assert_eq!(search.work.nodes, search.work.guesses + 1);
+            with += search.work.guesses;
+            // One that is always wrong still finds all there is.
+            let search = solver.search_preferring(&puzzle, 200, &|cell, value| -knows(cell, value));
+            let plain = solver.search(&puzzle, 200);
+            assert_eq!((search.solutions, search.stop), (plain.solutions, plain.stop));
+            assert!(search.first.is_some_and(|board| board.is_solution_of(&puzzle)));
+            against += search.work.guesses;
+        }
+        assert!(with > 0 && against > with, "{geometry}: {with} {against}");
+    }
+}

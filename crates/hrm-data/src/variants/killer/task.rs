@@ -21,7 +21,8 @@ use crate::grid::Dihedral;
 use crate::random;
 use crate::render::{self, Picture, Style};
 use crate::sudoku::{Board, BoardError, Geometry};
-use crate::task::{MAX_NODES, Solutions, Task, TokenSymmetry};
+use crate::task::{Beliefs, Exact, MAX_NODES, Solutions, Task, TokenSymmetry};
+use crate::variants::Search;
 
 /// Killer Sudoku of one shape as a [`Task`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +255,13 @@ impl Task for KillerTask {
 
     fn class(&self, puzzle: &Killer) -> Vec<u8> {
         self.encode(&puzzle.canonical())
+    }
+
+    /// The search of the variant takes no beliefs.
+    fn search(&self, puzzle: &Killer, _: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
+        let Search { first, work, .. } = puzzle.search(1, max_nodes);
+        let answer = self.encode_solution(puzzle, &first?);
+        Some(Exact { answer, guesses: work.guesses, nodes: work.nodes })
     }
 
     /// Only the digits of the answer are looked at: `[side * side]` or `[3 * side * side]` tokens.

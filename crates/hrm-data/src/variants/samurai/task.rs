@@ -9,7 +9,8 @@ use crate::dataset::Augmentation;
 use crate::grid::Dihedral;
 use crate::random;
 use crate::render::{self, Picture, Style};
-use crate::task::{MAX_NODES, Solutions, Task, TokenSymmetry};
+use crate::task::{Beliefs, Exact, MAX_NODES, Solutions, Task, TokenSymmetry};
+use crate::variants::Search;
 
 /// The token of cells outside of the boards.
 pub const OUTSIDE: u8 = 11;
@@ -148,6 +149,13 @@ impl Task for SamuraiTask {
             return Solutions::None;
         }
         puzzle.search(2, MAX_NODES).into()
+    }
+
+    /// The search of the variant takes no beliefs.
+    fn search(&self, puzzle: &Samurai, _: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
+        let Search { first, work, .. } = puzzle.search(1, max_nodes);
+        let answer = self.encode_solution(puzzle, &first?);
+        Some(Exact { answer, guesses: work.guesses, nodes: work.nodes })
     }
 
     fn verify(&self, puzzle: &Samurai, answer: &[u8]) -> Result<(), SamuraiTaskError> {

@@ -1,0 +1,144 @@
+//! Options of inference that `hrm solve` and `hrm eval` share, and how an answer's origin is told.
+
+use std::path::{Path, PathBuf};
+
+use crate::terminal::count;
+use anyhow::Result;
+use hrm_train::infer::{Answer, Halting, InferOptions, NoiseAt, Selection, Source};
+
+/// How to infer.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Inference")]
+pub struct InferArgs {
+    /// Steps of thinking at most, also more than in training [default: the model's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_steps: Option<u32>,
+    /// Run all steps instead of stopping where the model halts
+    #[arg(long)]
+    pub all_steps: bool,
+    /// Look at each puzzle in N ways (itself and random symmetries of the task) and let the answers vote
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub vote: u32,
+    /// Several checkpoints, separated by commas, in place of --checkpoint
+    #[arg(long, value_name = "A,B,..", value_delimiter = ',', conflicts_with = "checkpoint")]
+    pub ensemble: Vec<PathBuf>,
+    /// Try N times, the first time without noise, the others with different noise in the model's state
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub restarts: u32,
+    /// Standard deviation of the noise of restarts; the state's own root mean square is 1
+    #[arg(long, value_name = "X", default_value_t = 0.3)]
+    pub noise: f32,
+    /// Where the noise goes in
+    #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
+    pub noise_at: NoiseWhere,
+    /// Seed of symmetries and noise: equal seeds give equal answers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Which of several answers counts [default: votes with --vote or --ensemble, else q]
+    #[arg(long, value_enum, value_name = "RULE")]
+    pub select: Option<SelectRule>,
+    /// Check answers by the rules of the task: stop at the first that keeps them, else go on with the next view, checkpoint
+    /// or restart
+    #[arg(long)]
+    pub verify: bool,
+    /// Finish by a classical solver what no attempt solved, guided by what the model believes
+    #[arg(long, value_enum, value_name = "HOW", requires = "verify")]
+    pub fallback: Option<Fallback>,
+    /// Attempts that go through the model together
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: u32,
+}
+
+/// A value of `--noise-at`.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub enum NoiseWhere {
+    /// Into the state before every step
+    #[default]
+    EachStep,
+    /// Into the initial state only
+    Start,
+}
+
+/// A value of `--select`.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum SelectRule {
+    /// The most frequent answer, then the higher mean halting probability
+    Votes,
+    /// The answer with the highest halting value
+    Q,
+    /// The answer that halts after the fewest steps
+    First,
+}
+
+/// A value of `--fallback`.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Fallback {
+    /// Exact search
+    Exact,
+}
+
+impl InferArgs {
+    /// As the library says it.
+    pub fn options(&self) -> InferOptions {
+        InferOptions {
+            max_steps: self.max_steps.map(|n| n as usize),
+            halting: if self.all_steps { Halting::AtLastStep } else { Halting::Learned },
+            votes: self.vote as usize,
+            restarts: self.restarts as usize,
+            noise: self.noise,
+            noise_at: match self.noise_at {
+                NoiseWhere::EachStep => NoiseAt::EachStep,
+                NoiseWhere::Start => NoiseAt::Start,
+            },
+            seed: self.seed,
+            select: self.select.map(|rule| match rule {
+                SelectRule::Votes => Selection::Votes,
+                SelectRule::Q => Selection::BestQ,
+                SelectRule::First => Selection::FirstToHalt,
+            }),
+            verify: self.verify,
+            fallback: self.fallback.is_some(),
+            batch: self.batch as usize,
+            ..InferOptions::default()
+        }
+    }
+
+    /// Whether anything beyond a single attempt is asked for.
+    pub fn scales(&self) -> bool {
+        self.vote > 1 || self.restarts > 1 || self.ensemble.len() > 1 || self.verify
+    }
+
+    /// The checkpoints that the options name: those of `--ensemble`, else that of `--checkpoint`.
+    pub fn checkpoints(&self, checkpoint: Option<&Path>) -> Result<Vec<PathBuf>> {
+        let named = self.ensemble.iter().map(PathBuf::as_path).chain(checkpoint);
+        named.map(crate::models::file).collect()
+    }
+}
+
+/// How an answer came about and what it took, in words: `restarted: attempt 5, 61 steps in all`.
+pub fn origin(answer: &Answer) -> String {
+    let effort = match answer.attempts {
+        1 => count(answer.segments, "step"),
+        attempts => format!("{attempts} attempts, {} in all", count(answer.segments, "step")),
+    };
+    match (&answer.search, answer.source) {
+        (Some(search), _) => {
+            let without = match search.guesses_without {
+                Some(guesses) => guesses.to_string(),
+                None => "far more".to_owned(),
+            };
+            let guesses = match search.guesses {
+                1 => "1 guess".to_owned(),
+                n => format!("{n} guesses"),
+            };
+            format!("searched: {effort}, then {guesses} (without the model {without})")
+        }
+        (None, Source::Neural) => format!("neural: {effort}"),
+        (None, Source::Voted) if answer.verified != Some(true) => {
+            format!("voted: {} agree of {effort}", answer.votes)
+        }
+        (None, Source::Voted) => format!("voted: solved under another view or checkpoint after {effort}"),
+        (None, Source::Restarted) => format!("restarted: {effort}"),
+        (None, Source::Searched) => format!("searched: {effort}"),
+    }
+}

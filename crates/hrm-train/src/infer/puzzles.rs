@@ -1,0 +1,168 @@
+//! What inference may know of a task beyond its tokens: symmetries, rules, a classical solver.
+
+use std::fmt;
+
+use hrm_data::{
+    random::{Purpose, stream},
+    task::{AnyTask, Beliefs, Exact, Shape, TokenSymmetry},
+};
+
+use super::Query;
+
+/// Draws in a row that give nothing new, after which a symmetry group counts as used up.
+const PATIENCE: usize = 200;
+
+/// A task as inference sees it. Queries and answers are rows of tokens.
+pub trait Puzzles {
+    /// A short name, for messages.
+    fn name(&self) -> &str;
+
+    /// At most `count` different ways to look at a puzzle, the puzzle itself (number 0) included: fewer if the task has not so
+    /// many symmetries.
+    fn views(&self, count: usize) -> usize;
+
+    /// The puzzle under view `number`, which is below what [`views`](Self::views) gave.
+    fn image(&self, query: &Query, number: usize) -> Query;
+
+    /// An answer to that image as an answer to the puzzle.
+    fn back(&self, query: &Query, number: usize, answer: Vec<u8>) -> Vec<u8>;
+
+    /// Beliefs about that image as beliefs about the puzzle.
+    fn beliefs_back(&self, query: &Query, number: usize, beliefs: Beliefs) -> Beliefs;
+
+    /// Whether there are rules to check answers by.
+    fn has_rules(&self) -> bool;
+
+    /// Whether an answer keeps the rules of the puzzle; `None` if it has no rules, or is no puzzle of the task.
+    fn check(&self, query: &Query, answer: &[u8]) -> Option<bool>;
+
+    /// Whether there is a classical solver.
+    fn has_search(&self) -> bool;
+
+    /// An answer by exact search within `max_nodes` search states, guided by what a model believes.
+    fn search(&self, query: &Query, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact>;
+}
+
+/// A task without known symmetries or rules: tokens in, tokens out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unknown;
+
+impl Puzzles for Unknown {
+    fn name(&self) -> &str {
+        "puzzles of an unknown kind"
+    }
+
+    fn views(&self, _: usize) -> usize {
+        1
+    }
+
+    fn image(&self, query: &Query, _: usize) -> Query {
+        query.clone()
+    }
+
+    fn back(&self, _: &Query, _: usize, answer: Vec<u8>) -> Vec<u8> {
+        answer
+    }
+
+    fn beliefs_back(&self, _: &Query, _: usize, beliefs: Beliefs) -> Beliefs {
+        beliefs
+    }
+
+    fn has_rules(&self) -> bool {
+        false
+    }
+
+    fn check(&self, _: &Query, _: &[u8]) -> Option<bool> {
+        None
+    }
+
+    fn has_search(&self) -> bool {
+        false
+    }
+
+    fn search(&self, _: &Query, _: Option<&Beliefs>, _: u64) -> Option<Exact> {
+        None
+    }
+}
+
+/// Any [`Task`](hrm_data::task::Task) of `hrm-data`: its random symmetries are the views, the same for every puzzle.
+#[derive(Debug, Clone)]
+pub struct TaskPuzzles {
+    task: AnyTask,
+    /// Different symmetries with their inverses, the identity first.
+    views: Vec<(TokenSymmetry, TokenSymmetry)>,
+}
+
+impl TaskPuzzles {
+    /// A task with at most `views` views, a function of the seed.
+    pub fn new(task: AnyTask, views: usize, seed: u64) -> Self {
+        let identity = TokenSymmetry::identity(task.seq_len());
+        let mut found = vec![(identity.clone(), identity)];
+        let mut misses = 0;
+        let mut draw = 0;
+        while found.len() < views && misses < PATIENCE {
+            draw += 1;
+            let symmetry = task.symmetry(&mut stream(seed, Purpose::View, draw, 0));
+            if found.iter().any(|(known, _)| *known == symmetry) {
+                misses += 1;
+                continue;
+            }
+            misses = 0;
+            let inverse = symmetry.inverse();
+            found.push((symmetry, inverse));
+        }
+        Self { task, views: found }
+    }
+}
+
+impl Puzzles for TaskPuzzles {
+    fn name(&self) -> &str {
+        self.task.name()
+    }
+
+    fn views(&self, count: usize) -> usize {
+        count.min(self.views.len())
+    }
+
+    fn image(&self, query: &Query, number: usize) -> Query {
+        Query { tokens: self.views[number].0.apply(&query.tokens), identifier: query.identifier }
+    }
+
+    fn back(&self, _: &Query, number: usize, answer: Vec<u8>) -> Vec<u8> {
+        self.views[number].1.apply(&answer)
+    }
+
+    fn beliefs_back(&self, _: &Query, number: usize, beliefs: Beliefs) -> Beliefs {
+        self.views[number].1.apply_beliefs(&beliefs)
+    }
+
+    fn has_rules(&self) -> bool {
+        true
+    }
+
+    fn check(&self, query: &Query, answer: &[u8]) -> Option<bool> {
+        Some(self.task.verify(&query.tokens, answer).is_ok())
+    }
+
+    fn has_search(&self) -> bool {
+        true
+    }
+
+    fn search(&self, query: &Query, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
+        self.task.search(&query.tokens, beliefs, max_nodes).ok()?
+    }
+}
+
+/// Puzzles of a shape; without one, or of a shape without rules (ARC), tokens only.
+pub fn of_shape(shape: Option<Shape>, views: usize, seed: u64) -> Box<dyn Puzzles> {
+    match shape.and_then(Shape::task) {
+        Some(task) => Box::new(TaskPuzzles::new(task, views, seed)),
+        None => Box::new(Unknown),
+    }
+}
+
+impl fmt::Debug for dyn Puzzles + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,496 @@
+//! The loop: attempts of all puzzles through shared batches.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use burn::tensor::{DType, TensorData, activation, backend::Backend};
+use hrm_backend::HrmBackend;
+use hrm_data::task::Beliefs;
+use hrm_model::{Hrm, InitState, SegmentOutput, act::Carry};
+
+use super::{
+    Answer, Exactly, Halting, InferError, InferOptions, NoiseAt, Puzzles, Query, Selection, Source, Thought,
+    Trace,
+    attempts::{self, Attempt, Outcome},
+    batch,
+};
+use crate::noise::{Key, Noise};
+
+/// Solves puzzles with one or more checkpoints.
+#[derive(Debug)]
+pub struct Solver<'a, B: Backend> {
+    models: Vec<&'a Hrm<B>>,
+    /// For each model, if the options need any.
+    noises: Vec<Option<Noise<B>>>,
+    puzzles: &'a dyn Puzzles,
+    options: InferOptions,
+    plan: Vec<Attempt>,
+    select: Selection,
+}
+
+impl<'a, B: HrmBackend> Solver<'a, B> {
+    /// A solver with one or more checkpoints for puzzles of a task.
+    ///
+    /// # Errors
+    /// If the options, the task and the models do not fit together.
+    pub fn new(
+        models: &[&'a Hrm<B>],
+        puzzles: &'a dyn Puzzles,
+        options: InferOptions,
+    ) -> Result<Self, InferError> {
+        let Some(first) = models.first() else { return Err(InferError::None("checkpoint")) };
+        let counts = [
+            ("step", options.max_steps.unwrap_or(1)),
+            ("view to vote with", options.votes),
+            ("restart", options.restarts),
+            ("attempt in a batch", options.batch),
+        ];
+        if let Some((what, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(InferError::None(what));
+        }
+        if !(options.noise >= 0.0 && options.noise.is_finite()) {
+            return Err(InferError::Noise(options.noise));
+        }
+        let all_random = models.iter().all(|model| model.config().init_state == InitState::Random);
+        if options.restarts > 1 && options.noise == 0.0 && !all_random {
+            return Err(InferError::SameRestarts(options.restarts));
+        }
+        for (index, model) in models.iter().enumerate() {
+            let (config, of_first) = (model.config(), first.config());
+            if (config.seq_len, config.vocab_size) != (of_first.seq_len, of_first.vocab_size) {
+                return Err(InferError::Ensemble {
+                    number: index + 1,
+                    got_len: config.seq_len,
+                    got_vocab: config.vocab_size,
+                    len: of_first.seq_len,
+                    vocab: of_first.vocab_size,
+                });
+            }
+            if !config.runs_on::<B>(&model.device()) {
+                return Err(InferError::Dtype(format!("{:?}", config.forward_dtype)));
+            }
+        }
+        if options.fallback && !options.verify {
+            return Err(InferError::Unverified);
+        }
+        if options.verify && !puzzles.has_rules() {
+            return Err(InferError::NoRules(puzzles.name().to_owned()));
+        }
+        if options.fallback && !puzzles.has_search() {
+            return Err(InferError::NoSearch(puzzles.name().to_owned()));
+        }
+        let noise = |model: &&Hrm<B>| {
+            let random = model.config().init_state == InitState::Random;
+            (options.restarts > 1 || random).then(|| Noise::new(model, options.seed))
+        };
+        Ok(Self {
+            models: models.to_vec(),
+            noises: models.iter().map(noise).collect(),
+            puzzles,
+            options,
+            plan: attempts::plan(models.len(), puzzles.views(options.votes), options.restarts),
+            select: attempts::selection(&options, models.len()),
+        })
+    }
+
+    /// Attempts that a puzzle gets at most.
+    pub fn attempts(&self) -> usize {
+        self.plan.len()
+    }
+
+    /// Solves puzzles; answers come in the order of `queries`.
+    ///
+    /// # Errors
+    /// If a query does not fit the models.
+    pub fn solve(&self, queries: &[Query]) -> Result<Vec<Answer>, InferError> {
+        let mut answers: Vec<Option<Answer>> = vec![None; queries.len()];
+        self.solve_each(queries, |index, answer| answers[index] = Some(answer))?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Solves puzzles and gives each answer, with the place of its query, as soon as it is there: roughly in order.
+    ///
+    /// # Errors
+    /// If a query does not fit the models; then nothing was solved.
+    pub fn solve_each(
+        &self,
+        queries: &[Query],
+        mut done: impl FnMut(usize, Answer),
+    ) -> Result<(), InferError> {
+        for (row, query) in queries.iter().enumerate() {
+            self.check(row, query)?;
+        }
+        let lanes = self.models.iter().map(|_| Lane::default()).collect();
+        let mut work =
+            Work { solver: self, queries, lanes, admitted: 0, live: BTreeMap::new(), finished: Vec::new() };
+        loop {
+            for lane in 0..self.models.len() {
+                work.fill(lane);
+                work.step(lane);
+                work.finished.drain(..).for_each(|(puzzle, answer)| done(puzzle, answer));
+            }
+            if work.live.is_empty() && work.admitted == queries.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn max_steps(&self, model: usize) -> usize {
+        self.options.max_steps.unwrap_or(self.models[model].config().halt_max_steps)
+    }
+
+    fn check(&self, row: usize, query: &Query) -> Result<(), InferError> {
+        for config in self.models.iter().map(|model| model.config()) {
+            if query.tokens.len() != config.seq_len {
+                return Err(InferError::Length { row, expected: config.seq_len, got: query.tokens.len() });
+            }
+            let unknown = |token: &u8| usize::from(*token) >= config.vocab_size;
+            if let Some(position) = query.tokens.iter().position(unknown) {
+                return Err(InferError::Token {
+                    row,
+                    position,
+                    got: query.tokens[position],
+                    vocab_size: config.vocab_size,
+                });
+            }
+            if config.puzzle_emb_ndim > 0 && query.identifier as usize >= config.num_puzzle_identifiers {
+                return Err(InferError::Identifier {
+                    row,
+                    got: query.identifier,
+                    known: config.num_puzzle_identifiers,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The attempts of one model that run together.
+struct Lane<B: Backend> {
+    carry: Option<Carry<B>>,
+    slots: Vec<Slot>,
+    /// Attempts that may start: puzzle and place in the plan.
+    ready: VecDeque<(usize, usize)>,
+}
+
+impl<B: Backend> Default for Lane<B> {
+    fn default() -> Self {
+        Self { carry: None, slots: Vec::new(), ready: VecDeque::new() }
+    }
+}
+
+/// An attempt in a batch. One that is over stays until the batch is put together anew.
+struct Slot {
+    puzzle: usize,
+    attempt: usize,
+    over: bool,
+    trace: Trace,
+}
+
+/// A puzzle with attempts that are not over.
+#[derive(Default)]
+struct Live {
+    started: usize,
+    outcomes: Vec<Outcome>,
+    /// Attempts that will give no outcome, because others were quicker.
+    given_up: usize,
+    /// Fewest steps after which an attempt halted.
+    quickest: Option<usize>,
+    beliefs: Option<Beliefs>,
+    segments: usize,
+    time: Duration,
+}
+
+struct Work<'s, 'a, B: Backend> {
+    solver: &'s Solver<'a, B>,
+    queries: &'s [Query],
+    lanes: Vec<Lane<B>>,
+    /// Puzzles from the first on that were given their attempts.
+    admitted: usize,
+    live: BTreeMap<usize, Live>,
+    finished: Vec<(usize, Answer)>,
+}
+
+impl<B: HrmBackend> Work<'_, '_, B> {
+    /// Replaces attempts that are over by waiting ones.
+    fn fill(&mut self, lane: usize) {
+        let slots = &self.lanes[lane].slots;
+        let kept: Vec<usize> = (0..slots.len()).filter(|&slot| !slots[slot].over).collect();
+        let holes = slots.len() - kept.len();
+        let mut starting = Vec::new();
+        while kept.len() + starting.len() < self.solver.options.batch {
+            let Some(next) = self.next_ready(lane) else { break };
+            starting.push(next);
+        }
+        // A few rows of waste cost less than moving all others.
+        if starting.is_empty() && !kept.is_empty() && 8 * holes < self.lanes[lane].slots.len() {
+            return;
+        }
+        let model = self.solver.models[lane];
+        let queries: Vec<Query> = starting
+            .iter()
+            .map(|&(puzzle, attempt)| {
+                self.solver.puzzles.image(&self.queries[puzzle], self.solver.plan[attempt].view)
+            })
+            .collect();
+        let noise = self.solver.noises[lane].as_ref();
+        let lane = &mut self.lanes[lane];
+        let old = lane.carry.take().filter(|_| !kept.is_empty());
+        let old = old.map(|carry| if holes == 0 { carry } else { batch::keep(carry, &kept) });
+        let new = (!queries.is_empty()).then(|| {
+            let carry = batch::fresh(model, &queries);
+            let Some(noise) = noise else { return carry };
+            let key = |&(_, attempt): &(usize, usize)| self.solver.plan[attempt].key(0);
+            let keys: Vec<Key> = starting.iter().map(key).collect();
+            Carry { state: noise.initial_states(model, &keys, 1), ..carry }
+        });
+        lane.carry = match (old, new) {
+            (Some(old), Some(new)) => Some(batch::join(old, new)),
+            (old, new) => old.or(new),
+        };
+        lane.slots.retain(|slot| !slot.over);
+        lane.slots.extend(starting.into_iter().map(|(puzzle, attempt)| Slot {
+            puzzle,
+            attempt,
+            over: false,
+            trace: Trace { thoughts: Vec::new(), steps: 0, halted: false },
+        }));
+    }
+
+    fn next_ready(&mut self, lane: usize) -> Option<(usize, usize)> {
+        loop {
+            while let Some((puzzle, attempt)) = self.lanes[lane].ready.pop_front() {
+                // What others solved meanwhile needs no more attempts.
+                if let Some(live) = self.live.get_mut(&puzzle) {
+                    live.started += 1;
+                    return Some((puzzle, attempt));
+                }
+            }
+            let room = self.live.len() < self.solver.options.batch * self.lanes.len();
+            if self.admitted == self.queries.len() || !room {
+                return None;
+            }
+            let puzzle = self.admitted;
+            self.admitted += 1;
+            self.live.insert(puzzle, Live::default());
+            // With rules to tell when it is solved, a puzzle gets its attempts one after the other.
+            let count = if self.solver.options.verify { 1 } else { self.solver.plan.len() };
+            for attempt in 0..count {
+                self.lanes[self.solver.plan[attempt].model].ready.push_back((puzzle, attempt));
+            }
+        }
+    }
+
+    /// Runs one segment of a lane.
+    fn step(&mut self, lane: usize) {
+        let solver = self.solver;
+        let Some(carry) = self.lanes[lane].carry.take() else { return };
+        let start = Instant::now();
+        let carry = self.disturb(lane, carry);
+        let (carry, output) = solver.models[lane].segment(carry);
+        let tokens = values(output.predictions().into_data());
+        let q_halt: Vec<f32> = output.q_halt.clone().into_data().iter().collect();
+        let q_continue: Vec<f32> = output.q_continue.clone().into_data().iter().collect();
+        let running = self.lanes[lane].slots.iter().filter(|slot| !slot.over).count();
+        let share = start.elapsed() / running.max(1) as u32;
+        self.lanes[lane].carry = Some(carry);
+
+        // First what all attempts gave, then which of them are over: that depends on the others.
+        let mut noted = Vec::new();
+        let rows = tokens.chunks_exact(solver.models[lane].config().seq_len);
+        for (slot, ((tokens, q_halt), q_continue)) in rows.zip(q_halt).zip(q_continue).enumerate() {
+            if !self.lanes[lane].slots[slot].over {
+                noted.push((slot, self.note(lane, slot, tokens, [q_halt, q_continue], share)));
+            }
+        }
+        let mut ended = Vec::new();
+        for (slot, solved) in noted {
+            let Slot { puzzle, ref trace, ref mut over, .. } = self.lanes[lane].slots[slot];
+            let quickest = self.live.get(&puzzle).and_then(|live| live.quickest);
+            let halts = trace.halted && solver.options.halting == Halting::Learned;
+            if solved || halts || trace.steps >= solver.max_steps(lane) {
+                *over = true;
+                ended.push((slot, solved));
+            } else if solver.select == Selection::FirstToHalt && quickest.is_some_and(|q| q <= trace.steps) {
+                *over = true;
+                self.give_up(puzzle);
+            }
+        }
+        self.collect_beliefs(lane, &ended, &output);
+        for (slot, solved) in ended {
+            self.end(lane, slot, solved);
+        }
+    }
+
+    /// Adds the noise of restarts.
+    fn disturb(&self, lane: usize, mut carry: Carry<B>) -> Carry<B> {
+        let Some(noise) = &self.solver.noises[lane] else { return carry };
+        let options = &self.solver.options;
+        let slots = self.lanes[lane].slots.iter();
+        let (keys, deviations): (Vec<Key>, Vec<f32>) = slots
+            .map(|slot| {
+                let attempt = self.solver.plan[slot.attempt];
+                let step = slot.trace.steps as u64;
+                let due =
+                    attempt.restart > 0 && !slot.over && (options.noise_at == NoiseAt::EachStep || step == 0);
+                (attempt.key(step), if due { options.noise } else { 0.0 })
+            })
+            .unzip();
+        carry.state = noise.add_to(carry.state, &keys, &deviations);
+        carry
+    }
+
+    /// Notes a segment's answer; whether it keeps the rules.
+    fn note(&mut self, lane: usize, slot: usize, tokens: &[u8], q: [f32; 2], share: Duration) -> bool {
+        let solver = self.solver;
+        let slot = &mut self.lanes[lane].slots[slot];
+        let query = &self.queries[slot.puzzle];
+        let view = solver.plan[slot.attempt].view;
+        let tokens = match view {
+            0 => tokens.to_vec(),
+            view => solver.puzzles.back(query, view, tokens.to_vec()),
+        };
+        let [q_halt, q_continue] = q;
+        // An answer that was wrong a segment ago is not checked again.
+        let solved = solver.options.verify
+            && slot.trace.answer() != tokens
+            && solver.puzzles.check(query, &tokens) == Some(true);
+        if !solver.options.keep_thoughts {
+            slot.trace.thoughts.clear();
+        }
+        slot.trace.thoughts.push(Thought { tokens, q_halt, q_continue });
+        slot.trace.steps += 1;
+        slot.trace.halted = solver.models[lane].config().halts(q_halt, q_continue);
+        if let Some(live) = self.live.get_mut(&slot.puzzle) {
+            live.segments += 1;
+            live.time += share;
+            if slot.trace.halted {
+                live.quickest = Some(live.quickest.unwrap_or(slot.trace.steps).min(slot.trace.steps));
+            }
+        }
+        solved
+    }
+
+    /// Adds up what ended attempts at unsolved puzzles believe, should a search need it.
+    fn collect_beliefs(&mut self, lane: usize, ended: &[(usize, bool)], output: &SegmentOutput<B>) {
+        let solver = self.solver;
+        let slots: Vec<usize> = ended.iter().filter(|(_, solved)| !solved).map(|(slot, _)| *slot).collect();
+        if !solver.options.fallback || slots.is_empty() {
+            return;
+        }
+        let index = batch::index(&slots, &output.logits.device());
+        let logits = output.logits.clone().select(0, index).cast(DType::F32);
+        let [_, seq_len, vocab_size] = logits.dims();
+        let weights: Vec<f32> = activation::softmax(logits, 2).into_data().iter().collect();
+        for (slot, weights) in slots.into_iter().zip(weights.chunks_exact(seq_len * vocab_size)) {
+            let Slot { puzzle, attempt, .. } = self.lanes[lane].slots[slot];
+            let beliefs = Beliefs::new(vocab_size, weights.to_vec());
+            let view = solver.plan[attempt].view;
+            let beliefs = match view {
+                0 => beliefs,
+                view => solver.puzzles.beliefs_back(&self.queries[puzzle], view, beliefs),
+            };
+            let Some(live) = self.live.get_mut(&puzzle) else { continue };
+            match &mut live.beliefs {
+                Some(sum) => sum.add(&beliefs),
+                none => *none = Some(beliefs),
+            }
+        }
+    }
+
+    /// Files an attempt that ended, and finishes its puzzle or starts the next attempt.
+    fn end(&mut self, lane: usize, slot: usize, solved: bool) {
+        let slot = &mut self.lanes[lane].slots[slot];
+        let (puzzle, attempt) = (slot.puzzle, slot.attempt);
+        let trace =
+            std::mem::replace(&mut slot.trace, Trace { thoughts: Vec::new(), steps: 0, halted: false });
+        let Some(live) = self.live.get_mut(&puzzle) else { return };
+        live.outcomes.push(Outcome { attempt, trace });
+        if solved {
+            self.finish(puzzle, Some(attempt));
+        } else if self.solver.options.verify && attempt + 1 < self.solver.plan.len() {
+            let lane = self.solver.plan[attempt + 1].model;
+            self.lanes[lane].ready.push_front((puzzle, attempt + 1));
+        } else {
+            self.finish_if_all_over(puzzle);
+        }
+    }
+
+    fn give_up(&mut self, puzzle: usize) {
+        if let Some(live) = self.live.get_mut(&puzzle) {
+            live.given_up += 1;
+        }
+        self.finish_if_all_over(puzzle);
+    }
+
+    fn finish_if_all_over(&mut self, puzzle: usize) {
+        let all = self.solver.plan.len();
+        if self.live.get(&puzzle).is_some_and(|live| live.outcomes.len() + live.given_up == all) {
+            self.finish(puzzle, None);
+        }
+    }
+
+    /// Settles a puzzle's answer; `solved` is the attempt whose answer keeps the rules.
+    fn finish(&mut self, puzzle: usize, solved: Option<usize>) {
+        let Some(live) = self.live.remove(&puzzle) else { return };
+        // The other attempts at it are of no more use.
+        for slot in self.lanes.iter_mut().flat_map(|lane| &mut lane.slots) {
+            slot.over |= slot.puzzle == puzzle;
+        }
+        let Solver { plan, options, select, puzzles, .. } = self.solver;
+        let of_attempt = |attempt: usize| live.outcomes.iter().find(|outcome| outcome.attempt == attempt);
+        let chosen = match solved.and_then(of_attempt) {
+            Some(outcome) => Some((outcome, 1)),
+            None => attempts::select(&live.outcomes, *select),
+        };
+        let Some((outcome, votes)) = chosen else { return };
+        let Attempt { restart, view, model } = plan[outcome.attempt];
+        let by_vote = solved.is_none() && plan.len() > 1 && *select == Selection::Votes;
+        let source = match () {
+            () if by_vote || (restart == 0 && (view, model) != (0, 0)) => Source::Voted,
+            () if restart > 0 => Source::Restarted,
+            () => Source::Neural,
+        };
+        let mut answer = Answer {
+            tokens: outcome.trace.answer().to_vec(),
+            source,
+            verified: options.verify.then_some(solved.is_some()),
+            trace: outcome.trace.clone(),
+            attempts: live.started,
+            votes,
+            segments: live.segments,
+            search: None,
+            time: live.time,
+            all: Vec::new(),
+        };
+        if options.keep_attempts {
+            let mut all: Vec<&Outcome> = live.outcomes.iter().collect();
+            all.sort_by_key(|outcome| outcome.attempt);
+            answer.all = all.into_iter().map(|outcome| outcome.trace.clone()).collect();
+        }
+        if solved.is_none() && options.fallback {
+            let query = &self.queries[puzzle];
+            let start = Instant::now();
+            if let Some(exact) = puzzles.search(query, live.beliefs.as_ref(), u64::MAX) {
+                let time = start.elapsed();
+                // Only to be compared with: not worth much more than the search itself.
+                let enough = 100_000.max(exact.nodes.saturating_mul(20));
+                let guesses_without = puzzles.search(query, None, enough).map(|without| without.guesses);
+                answer.search =
+                    Some(Exactly { guesses: exact.guesses, nodes: exact.nodes, guesses_without, time });
+                answer.source = Source::Searched;
+                answer.verified = puzzles.check(query, &exact.answer);
+                answer.votes = 0;
+                answer.tokens = exact.answer;
+            }
+        }
+        self.finished.push((puzzle, answer));
+    }
+}
+
+/// Tokens are below the vocabulary size, which the dataset format bounds by 256.
+fn values(data: TensorData) -> Vec<u8> {
+    data.iter::<i64>().map(|token| u8::try_from(token).unwrap_or(u8::MAX)).collect()
+}
