@@ -5,6 +5,7 @@ pub mod compare;
 pub mod config;
 pub mod data;
 pub mod eval;
+mod eval_tables;
 pub mod export;
 pub mod import;
 pub mod inspect;

@@ -631,8 +631,12 @@ pub struct EvalConfig {
     pub interval: u64,
     /// Sequences per batch.
     pub batch_size: usize,
-    /// Puzzles to evaluate on during training; 0 for all.
+    /// Held-out puzzles to evaluate on during training; 0 for all.
     pub limit: usize,
+    /// Training puzzles to evaluate on as well, as they stand in the data; 0 for none.
+    pub train_limit: usize,
+    /// Numbers of segments after which exact accuracy is reported as well, for example [1, 2, 4, 8, 16].
+    pub steps: Vec<usize>,
     /// What makes a checkpoint the best: `exact_accuracy`, `token_accuracy` or `lm_loss` of an evaluation, `any_optimal` for
     /// mazes, `valid` for puzzles with rules, `pass_2` for ARC.
     pub best_metric: BestMetric,
@@ -640,7 +644,14 @@ pub struct EvalConfig {
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { interval: 1000, batch_size: 64, limit: 0, best_metric: BestMetric::ExactAccuracy }
+        Self {
+            interval: 1000,
+            batch_size: 64,
+            limit: 0,
+            train_limit: 0,
+            steps: Vec::new(),
+            best_metric: BestMetric::ExactAccuracy,
+        }
     }
 }
 
@@ -962,6 +973,13 @@ impl ResolvedRecipe {
                     expected,
                 );
             }
+        }
+        if eval.train_limit > 0 && data.task == Family::Arc {
+            let expected = "0 for ARC: its training pairs have no vote";
+            return error("eval.train_limit", eval.train_limit.to_string(), expected);
+        }
+        if eval.steps.contains(&0) {
+            return error("eval.steps", format!("{:?}", eval.steps), "numbers of segments, each at least 1");
         }
         if train.max_steps == 0 && train.epochs == 0 {
             return error("train.epochs", "0".to_owned(), "at least 1, or train.max_steps");

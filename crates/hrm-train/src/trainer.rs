@@ -4,6 +4,7 @@ mod pending;
 mod supervision;
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::{
@@ -32,7 +33,7 @@ use crate::{
     curriculum,
     data::{self, DataError, Sampler, TaskData},
     distributed::{CollectiveError, ShareOfStep, Team},
-    evaluate::{EvalReport, evaluate, evaluate_in_team},
+    evaluate::{self, EvalReport, evaluate, evaluate_courses_in_team, evaluate_in_team},
     noise::{Key, Noise},
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
     run::{RunDir, RunError},
@@ -58,7 +59,7 @@ pub struct TrainOptions {
 }
 
 /// What may differ when a run is resumed: values that do not change what the remaining steps compute.
-pub const RESUMABLE_CHANGES: [&str; 11] = [
+pub const RESUMABLE_CHANGES: [&str; 13] = [
     "train.stop_after",
     "train.max_bad_steps",
     "train.early_stop_patience",
@@ -70,6 +71,8 @@ pub const RESUMABLE_CHANGES: [&str; 11] = [
     "eval.interval",
     "eval.batch_size",
     "eval.limit",
+    "eval.train_limit",
+    "eval.steps",
 ];
 
 /// One row of `metrics.jsonl` about training.
@@ -130,6 +133,12 @@ pub struct EvalRow {
     pub step: u64,
     /// The results on the held-out puzzles.
     pub eval: EvalReport,
+    /// Exact accuracy on them after the numbers of segments that the recipe asks for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub exact_after: BTreeMap<usize, f64>,
+    /// The results on training puzzles, if the recipe asks for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_train: Option<EvalReport>,
 }
 
 /// What a run starts from.
@@ -760,8 +769,30 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let batches = data.evaluation(eval.batch_size, eval.limit);
         let device = self.model().device();
         let max_steps = inner.config().halt_max_steps;
-        let report = evaluate_in_team(&inner, batches, train.loss, max_steps, &device, &self.team)?;
-        let row = EvalRow { step: self.step, eval: report };
+        let (report, exact_after) = match eval.steps.iter().max() {
+            None => (
+                evaluate_in_team(&inner, batches, train.loss, max_steps, &device, &self.team)?,
+                BTreeMap::new(),
+            ),
+            Some(&last) => {
+                let (report, courses) = evaluate_courses_in_team(
+                    &inner,
+                    batches,
+                    train.loss,
+                    (max_steps, last),
+                    &device,
+                    &self.team,
+                )?;
+                let rows = evaluate::by_steps(&courses, &eval.steps);
+                (report, rows.into_iter().map(|row| (row.steps, row.exact_accuracy)).collect())
+            }
+        };
+        let eval_train = (eval.train_limit > 0)
+            .then(|| data.training_evaluation(eval.batch_size, eval.train_limit))
+            .flatten()
+            .map(|batches| evaluate_in_team(&inner, batches, train.loss, max_steps, &device, &self.team))
+            .transpose()?;
+        let row = EvalRow { step: self.step, eval: report, exact_after, eval_train };
         run.metrics(&row)?;
         let by_rules: String = report
             .task

@@ -20,11 +20,12 @@ use hrm_data::{
 use hrm_model::{Hrm, ModelConfig, loss::LossKind};
 use hrm_train::{
     data::Evaluation as Puzzles,
-    evaluate::{EvalReport, evaluate},
+    evaluate::{EvalReport, evaluate_courses},
     infer::{self, Axis, Curve, CurveLimits, InferOptions, InferenceReport, Rows, Selection, Solver},
 };
 use serde::Serialize;
 
+use super::eval_tables::{self, Tables};
 use crate::{
     backend::{self, Job},
     infer::InferArgs,
@@ -34,17 +35,20 @@ use crate::{
 
 /// Measure a model on held-out puzzles
 ///
-/// Every puzzle gets the same number of steps and the last one counts, as in the paper. With --halting, puzzles also
-/// run as `hrm solve` runs them: each until the model halts it. With --vote, --restarts, --ensemble or --verify, only such
+/// Every puzzle gets the same number of steps and the last one counts, as in the paper. With --halt early, puzzles also
+/// run as `hrm solve` runs them: each until the model halts it, which leaves the batch to the others. With --vote, --restarts, --ensemble or --verify, only such
 /// a run is measured. --curve shows what steps, votes and restarts are worth, each alone.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4
   hrm eval --checkpoint checkpoints/sudoku-9x9 --data test.csv.gz --limit 1000 --json
+  hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4 --split train --tables
+  hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4 --steps 1,2,4,8,16,32,64 --halt early
   hrm eval --checkpoint runs/big --data test.csv.gz --restarts 32 --verify --fallback exact
   hrm eval --checkpoint runs/big --data test.csv.gz --limit 500 --curve=docs/curve --max-steps 64 --vote 16
 
+A run means its best checkpoint where one is marked (checkpoints/best), its newest otherwise.
 --data DIR takes DIR/test if it is there.
 
 --curve[=PREFIX] prints a table and writes PREFIX.json, PREFIX.svg and PREFIX.png. It goes up to --max-steps (by default
@@ -65,9 +69,18 @@ pub struct Args {
     /// Cross-entropy to report
     #[arg(long, value_enum, default_value_t = Loss::Stablemax)]
     loss: Loss,
-    /// Also measure with the model's own halting
+    /// Part of the dataset folder: train, test, ... [default: test, if it is there]
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// When a puzzle is done
+    #[arg(long, value_enum, default_value_t = Halt::Fixed, value_name = "WHEN")]
+    halt: Halt,
+    /// Also show exact accuracy after these numbers of steps, all in one pass
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    steps: Vec<u32>,
+    /// Also show where the model halts, and accuracy by difficulty (with --json they are always there)
     #[arg(long)]
-    halting: bool,
+    tables: bool,
     /// Measure accuracy against compute instead
     #[arg(long, value_name = "PREFIX", num_args = 0..=1, require_equals = true, default_missing_value = "curve")]
     curve: Option<PathBuf>,
@@ -93,21 +106,37 @@ enum Loss {
     Softmax,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Halt {
+    /// After the same number of steps for all
+    Fixed,
+    /// Also measure with the model's own halting, and what it saves
+    Early,
+}
+
 struct Evaluation<'a> {
     files: &'a [PathBuf],
     dataset: Arc<Dataset>,
     shape: Option<Shape>,
+    ratings: Vec<Option<f64>>,
     args: &'a Args,
 }
 
 /// What is printed.
 #[derive(Debug, Serialize)]
 struct Report {
+    /// The model's file, or the first of several.
+    checkpoint: PathBuf,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     fixed: Option<EvalReport>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    tables: Option<Tables>,
     /// With the model's own halting.
     #[serde(skip_serializing_if = "Option::is_none")]
     halting: Option<InferenceReport>,
+    /// Share of the time of the fixed steps that halting saves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_saved: Option<f64>,
     /// With votes, restarts, several checkpoints or verification.
     #[serde(skip_serializing_if = "Option::is_none")]
     inference: Option<InferenceReport>,
@@ -123,16 +152,25 @@ enum Outcome {
 pub fn run(args: Args) -> Result<()> {
     let backend = backend::Name::or_best(args.backend)?;
     args.precision.apply();
+    let on_the_way = !args.steps.is_empty() || args.tables || args.halt == Halt::Early;
+    if on_the_way && (args.curve.is_some() || args.infer.scales()) {
+        bail!(
+            "--steps, --tables and --halt early look at single runs of one model; leave them out, or --curve and the \
+             options that try several times"
+        );
+    }
     let files = args.infer.checkpoints(args.checkpoint.as_deref())?;
     let Some(file) = files.first() else { bail!("expected a checkpoint") };
     let config = Header::read(file)?.config()?;
     let pictures = args.curve.as_deref().map(|prefix| CurveFiles::new(prefix, args.force)).transpose()?;
     let limit = args.limit.map_or(usize::MAX, |n| n as usize);
     let told = Shape::of(config.seq_len, config.vocab_size, args.task);
-    let (dataset, shape) = load(&args.data, limit, args.task.or(told.map(Shape::family)))?;
+    let data = data_path(&args)?;
+    let (dataset, shape) = load(&data, limit, args.task.or(told.map(Shape::family)))?;
     fits(&config, &dataset).with_context(|| format!("{} and {}", file.display(), args.data.display()))?;
     let dataset = Arc::new(dataset);
-    let outcome = backend.run(Evaluation { files: &files, dataset, shape, args: &args })?;
+    let ratings = eval_tables::ratings(&data, limit, shape)?;
+    let outcome = backend.run(Evaluation { files: &files, dataset, shape, ratings, args: &args })?;
     let mut out = io::stdout().lock();
     let json = match &outcome {
         Outcome::Report(report) => serde_json::to_string_pretty(report),
@@ -144,7 +182,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     match &outcome {
         _ if args.json => writeln!(out, "{json}")?,
-        Outcome::Report(report) => print(&mut out, report)?,
+        Outcome::Report(report) => print(&mut out, report, args.tables)?,
         Outcome::Curve(curve) => {
             print_curve(&mut out, curve)?;
             if let Some(files) = &pictures {
@@ -153,6 +191,16 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The puzzles that the arguments mean: a file, a dataset folder, or a part of one.
+fn data_path(args: &Args) -> Result<PathBuf> {
+    let Some(split) = &args.split else { return Ok(args.data.clone()) };
+    let folder = args.data.join(split);
+    if !folder.join("dataset.json").is_file() {
+        bail!("--split {split}: expected a dataset in {}", folder.display());
+    }
+    Ok(folder)
 }
 
 /// The first `limit` puzzles of a dataset folder or a puzzle file, and what they are.
@@ -204,7 +252,7 @@ impl Job for Evaluation<'_> {
     type Output = Outcome;
 
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Outcome> {
-        let Self { files, dataset, shape, args } = self;
+        let Self { files, dataset, shape, ratings, args } = self;
         let loaded = files
             .iter()
             .map(|file| models::load(file, device))
@@ -240,10 +288,23 @@ impl Job for Evaluation<'_> {
                 Loss::Softmax => LossKind::Softmax,
             };
             let steps = options.max_steps.unwrap_or(trained_steps);
-            evaluate(model, Puzzles::of_rows(&dataset, shape, options.batch, 0), loss, steps, device)
+            let asked: Vec<usize> = args.steps.iter().map(|n| *n as usize).collect();
+            let last = asked.iter().copied().max().unwrap_or(0);
+            let puzzles = Puzzles::of_rows(&dataset, shape, options.batch, 0);
+            let (report, courses) = evaluate_courses(model, puzzles, loss, (steps, last), device);
+            let givens = eval_tables::givens(&dataset, shape);
+            (report, Tables::new(&courses, (steps, &asked), &givens, &ratings))
         });
-        let (halting, inference) = (measured(args.halting && !scales)?, measured(scales)?);
-        Ok(Outcome::Report(Report { fixed, halting, inference }))
+        let (fixed, tables) = fixed.unzip();
+        let (halting, inference) = (measured(args.halt == Halt::Early)?, measured(scales)?);
+        let time_saved = match (&fixed, &halting) {
+            (Some(fixed), Some(halting)) if fixed.seconds > 0.0 => {
+                Some(1.0 - halting.seconds / fixed.seconds)
+            }
+            _ => None,
+        };
+        let checkpoint = files.first().cloned().unwrap_or_default();
+        Ok(Outcome::Report(Report { checkpoint, fixed, tables, halting, time_saved, inference }))
     }
 }
 
@@ -251,7 +312,8 @@ fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
-fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
+fn print(out: &mut impl Write, report: &Report, all: bool) -> io::Result<()> {
+    writeln!(out, "model            {}", models::shown(&report.checkpoint))?;
     if let Some(fixed) = &report.fixed {
         let EvalReport {
             examples,
@@ -278,6 +340,9 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
     if let Some(halting) = &report.halting {
         writeln!(out, "\nwith the model's own halting")?;
         print_inference(out, halting)?;
+        if let Some(saved) = report.time_saved {
+            writeln!(out, "time saved       {}", percent(saved))?;
+        }
     }
     if let Some(inference) = &report.inference {
         writeln!(out, "puzzles          {}", inference.examples)?;
@@ -293,7 +358,10 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
             )?;
         }
     }
-    Ok(())
+    match &report.tables {
+        Some(tables) => tables.print(out, all),
+        None => Ok(()),
+    }
 }
 
 fn print_inference(out: &mut impl Write, report: &InferenceReport) -> io::Result<()> {

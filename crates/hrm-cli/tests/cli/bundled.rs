@@ -13,11 +13,13 @@ fn bundled_models_reach_what_their_cards_say() {
         let folder = entry.expect("entry").path();
         let card = fs::read_to_string(folder.join("README.md")).expect("a model card");
         let name = folder.display();
-        let line = card.lines().find_map(|line| line.strip_prefix("Check: ")).unwrap_or_else(|| {
-            panic!("{name}: the card lacks a line `Check: FILE: N of 50 exact`")
-        });
+        let line = card
+            .lines()
+            .find_map(|line| line.strip_prefix("Check: "))
+            .unwrap_or_else(|| panic!("{name}: the card lacks a line `Check: FILE: N of 50 exact`"));
         let (data, stated) = line.split_once(": ").expect("FILE: N of 50 exact");
-        let stated: u64 = stated.strip_suffix(" of 50 exact").and_then(|n| n.parse().ok()).expect("N of 50 exact");
+        let stated: u64 =
+            stated.strip_suffix(" of 50 exact").and_then(|n| n.parse().ok()).expect("N of 50 exact");
         let run = Sandbox::new()
             .command()
             .args(["eval", "--limit", "50", "--json", "--checkpoint"])

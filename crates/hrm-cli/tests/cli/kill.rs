@@ -57,7 +57,7 @@ fn kill_after(child: &mut Child, run: &Path, rows: usize, moment: Duration) -> b
 #[test]
 fn killed_training_resumes_to_the_same_losses() {
     let kills = kills();
-    let steps = 20 + 7 * kills as usize;
+    let steps = 40 + 12 * kills as usize;
     let sandbox = Sandbox::new();
     // A checkpoint after every step: most of the time goes into writing them, so most kills hit one.
     sandbox.write("tiny.toml", TINY_RECIPE.replace("checkpoint_interval = 4", "checkpoint_interval = 1"));
@@ -77,7 +77,7 @@ fn killed_training_resumes_to_the_same_losses() {
         // Moments spread over the time of a step, and every fifth over the start of the program; the same in each
         // run of the test.
         let (rows, moment) = match kill % 5 {
-            4 => (0, Duration::from_millis(kill * 7_919 % 300)),
+            4 => (0, Duration::from_millis(kill * 7_919 % 100)),
             rows => (1 + rows as usize, Duration::from_micros(kill * 7_919 % 10_000)),
         };
         let at_work = kill_after(&mut child, &run, rows, moment);

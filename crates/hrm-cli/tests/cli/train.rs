@@ -29,12 +29,38 @@ fn train_stop_resume_evaluate_solve() {
     let text = sandbox.hrm("inspect checkpoint run").ok();
     assert_says(&text, &["step        12", "hidden_size             16", "train.safetensors"]);
     sandbox.hrm("data sudoku generate --size 4x4 --train 9 --test 6 --clues 7-9 --out data").ok();
-    let report = sandbox.hrm("eval --checkpoint run --data data --json --limit 4 --batch 3 --halting").json();
+    let report =
+        sandbox.hrm("eval --checkpoint run --data data --json --limit 4 --batch 3 --halt early").json();
     assert_eq!(report["examples"], 4);
     for key in ["lm_loss", "token_accuracy", "exact_accuracy", "q_halt_accuracy", "mean_steps"] {
         assert!(report[key].is_number(), "{key} in {report}");
     }
-    assert!(report["halting"]["valid"].is_number());
+    assert!(report["halting"]["valid"].is_number() && report["time_saved"].is_number());
+
+    // Accuracy by steps in the same pass, on any part of the data.
+    let args = "eval --checkpoint run --data data --split train --steps 1,2,3,5";
+    let report = sandbox.hrm(&format!("{args} --json")).json();
+    assert_eq!((&report["examples"], &report["mean_steps"]), (&9.into(), &3.0.into()));
+    let rows = report["by_steps"].as_array().expect("rows");
+    assert_eq!(rows.iter().map(|row| row["steps"].as_u64()).collect::<Vec<_>>(), [1, 2, 3, 5].map(Some));
+    assert_eq!(rows[2]["exact_accuracy"], report["exact_accuracy"], "3 steps are the model's own number");
+    let counts = |rows: &serde_json::Value, key: &str| -> u64 {
+        rows.as_array().expect("rows").iter().filter_map(|row| row.get(key).unwrap_or(row).as_u64()).sum()
+    };
+    assert_eq!(counts(&report["halting_steps"]["histogram"], ""), 9);
+    assert_eq!(counts(&report["by_givens"], "examples"), 9);
+    let text = sandbox.hrm(&format!("{args} --tables")).ok();
+    assert_says(&text, &["halted by then", "puzzles that the model halts there", "givens"]);
+    assert_says(
+        &sandbox.hrm("eval --checkpoint run --data data --split dev").error(),
+        &["--split dev", "data/dev"],
+    );
+    sandbox.write("rated.csv", format!("question,rating\n{FOUR},0\n{FOUR},2\n{FOUR},40\n"));
+    let report = sandbox.hrm("eval --checkpoint run --data rated.csv --json").json();
+    let groups: Vec<_> =
+        report["by_rating"].as_array().expect("rows").iter().map(|row| &row["from"]).collect();
+    assert_eq!(groups, [0.0, 1.0, 30.0]);
+
     let run = sandbox.hrm(&format!("solve {FOUR} --checkpoint run --json"));
     assert_eq!(run.json()["summary"]["puzzles"], 1);
 }

@@ -136,6 +136,15 @@ impl TaskData {
         }
     }
 
+    /// Sequential batches of the first `limit` training puzzles, without augmentation; `None` for ARC, whose training pairs
+    /// have no vote.
+    pub fn training_evaluation(&self, batch_size: usize, limit: usize) -> Option<Evaluation> {
+        match &self.source {
+            Source::Rows(rows) => Some(Evaluation::of_rows(&rows.train, Some(self.shape), batch_size, limit)),
+            Source::Arc { .. } => None,
+        }
+    }
+
     fn sampler_config(&self, recipe: &Recipe) -> SamplerConfig {
         let batch_size = recipe.train.global_batch_size;
         // A small set is gone through several times per iteration, so that batches may straddle its end and

@@ -28,7 +28,7 @@ impl Default for CurveOptions {
 pub const DEFAULT_METRICS: [(&str, &str); 4] = [
     ("loss", "training loss per puzzle"),
     ("exact_accuracy", "exact accuracy"),
-    ("mean_steps", "steps until a puzzle halts"),
+    ("train/mean_steps", "steps until a puzzle halts"),
     ("q_halt_accuracy", "q head is right"),
 ];
 
@@ -69,7 +69,7 @@ fn panel(runs: &[(String, History)], metric: &str, title: &str, options: &CurveO
         return None;
     }
     let title = match (training.is_empty(), evaluation.is_empty()) {
-        (false, false) => format!("{title} (dots: held out; lines: training)"),
+        (false, false) => format!("{title} (dots: held out)"),
         (true, false) => format!("{title} (held out)"),
         _ => title.to_owned(),
     };
