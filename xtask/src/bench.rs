@@ -101,8 +101,9 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
 }
 
-/// The workloads on the GPU without and with fusion, beside PyTorch where there is one: a section of a record.
-pub fn on_gpu(bf16: bool, gpu: &str) -> Result<String> {
+/// The workloads on the GPU, without fusion and, if it is right, with it, beside PyTorch where there is one: a section of a
+/// record.
+pub fn on_gpu(bf16: bool, gpu: &str, fusion: bool) -> Result<String> {
     let python = find_python(None);
     if python.is_none() {
         println!("no Python with torch (set HRM_PYTHON): the comparison with PyTorch is left out");
@@ -117,9 +118,12 @@ pub fn on_gpu(bf16: bool, gpu: &str) -> Result<String> {
         no_compile: false,
         args: Vec::new(),
     };
-    let programs = [build_worker(&["cuda"])?, build_worker(&["cuda", "fusion"])?];
+    let mut programs = vec![build_worker(&["cuda"])?];
+    if fusion {
+        programs.push(build_worker(&["cuda", "fusion"])?);
+    }
     let measured = measure(&args, &programs, python.as_deref())?;
-    Ok(format!("## {}\n\n{}", if bf16 { "bf16" } else { "fp32" }, measured.table(peak_tflops(gpu, bf16))))
+    Ok(format!("### {}\n\n{}", if bf16 { "bf16" } else { "fp32" }, measured.table(peak_tflops(gpu, bf16))))
 }
 
 /// The rate of a GPU's matrix products by its data sheet, dense, in TFLOP/s: of bf16 on tensor cores; none is stated for the
