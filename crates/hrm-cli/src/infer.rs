@@ -17,14 +17,14 @@ pub struct InferArgs {
     #[arg(long)]
     pub all_steps: bool,
     /// Look at each puzzle in N ways (itself and random symmetries of the task) and let the answers vote
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub vote: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub vote: Option<u32>,
     /// Several checkpoints, separated by commas, in place of --checkpoint
     #[arg(long, value_name = "A,B,..", value_delimiter = ',', conflicts_with = "checkpoint")]
     pub ensemble: Vec<PathBuf>,
     /// Try N times, the first time without noise, the others with different noise in the model's state
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub restarts: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub restarts: Option<u32>,
     /// Standard deviation of the noise of restarts; the state's own root mean square is 1
     #[arg(long, value_name = "X", default_value_t = 0.3)]
     pub noise: f32,
@@ -83,8 +83,8 @@ impl InferArgs {
         InferOptions {
             max_steps: self.max_steps.map(|n| n as usize),
             halting: if self.all_steps { Halting::AtLastStep } else { Halting::Learned },
-            votes: self.vote as usize,
-            restarts: self.restarts as usize,
+            votes: self.vote.map_or(1, |n| n as usize),
+            restarts: self.restarts.map_or(1, |n| n as usize),
             noise: self.noise,
             noise_at: match self.noise_at {
                 NoiseWhere::EachStep => NoiseAt::EachStep,
@@ -105,7 +105,8 @@ impl InferArgs {
 
     /// Whether anything beyond a single attempt is asked for.
     pub fn scales(&self) -> bool {
-        self.vote > 1 || self.restarts > 1 || self.ensemble.len() > 1 || self.verify
+        let options = self.options();
+        options.votes > 1 || options.restarts > 1 || self.ensemble.len() > 1 || self.verify
     }
 
     /// The checkpoints that the options name: those of `--ensemble`, else that of `--checkpoint`.

@@ -62,8 +62,6 @@ pub struct Args {
     /// Only the first N puzzles
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    #[command(flatten)]
-    infer: InferArgs,
     /// Cross-entropy to report
     #[arg(long, value_enum, default_value_t = Loss::Stablemax)]
     loss: Loss,
@@ -85,6 +83,8 @@ pub struct Args {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    infer: InferArgs,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -214,11 +214,10 @@ impl Job for Evaluation<'_> {
         let options = args.infer.options();
         let trained_steps = model.config().halt_max_steps;
         if args.curve.is_some() {
-            let or = |asked: usize, default: usize| if asked > 1 { asked } else { default };
             let limits = CurveLimits {
                 steps: options.max_steps.unwrap_or(4 * trained_steps),
-                votes: or(options.votes, 8),
-                restarts: or(options.restarts, 8),
+                votes: args.infer.vote.map_or(8, |n| n as usize),
+                restarts: args.infer.restarts.map_or(8, |n| n as usize),
             };
             // The axis of steps goes further than the others, which run as the model was trained.
             let options = InferOptions { max_steps: None, ..options };
@@ -362,6 +361,7 @@ const fn rule_name(rule: Selection) -> &'static str {
 
 fn series_name(axis: Axis, select: Option<Selection>) -> String {
     match select {
+        Some(Selection::Votes) if axis == Axis::Votes => axis.name().to_owned(),
         Some(rule) => format!("{} {}", axis.name(), rule_name(rule)),
         None => axis.name().to_owned(),
     }

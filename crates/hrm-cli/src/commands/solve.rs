@@ -87,8 +87,6 @@ pub struct Args {
     /// Model to use: a .safetensors file, a checkpoint folder, or a run folder
     #[arg(long, short, value_name = "DIR|FILE")]
     checkpoint: Option<PathBuf>,
-    #[command(flatten)]
-    infer: InferArgs,
     /// Where to compute [default: the fastest that is compiled in]
     #[arg(long, value_enum, value_name = "B")]
     backend: Option<backend::Name>,
@@ -104,6 +102,8 @@ pub struct Args {
     /// Draw the boards even if there are several puzzles
     #[arg(long, short)]
     verbose: bool,
+    #[command(flatten)]
+    infer: InferArgs,
 }
 
 /// Runs the command.
