@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::process::{Cmd, root};
 
 /// Features of `hrm-cli` that must compile although this machine may not be able to run them.
-const CHECKED_BACKENDS: [&str; 4] = ["ndarray", "wgpu", "vulkan", "cuda"];
+const CHECKED_BACKENDS: [&str; 5] = ["ndarray", "wgpu", "vulkan", "cuda", "nccl"];
 
 /// A package whose build script downloads a prebuilt LLVM: with it in the tree, the build needs the internet.
 const DOWNLOADS_LLVM: &str = "tracel-llvm-bundler";
@@ -60,7 +60,13 @@ impl Step {
 /// Runs all steps and prints how long each took; stops at the first that fails.
 pub fn run(all_backends: bool) -> Result<()> {
     let vulkan_driver = all_backends.then(software_vulkan).transpose()?;
-    let steps = steps(vulkan_driver.as_deref());
+    let mpi = find_open_mpi() || (all_backends && install_open_mpi()?);
+    if !mpi {
+        println!(
+            "without the tests of several workers over MPI: {OPEN_MPI} are not installed (--all-backends does)"
+        );
+    }
+    let steps = steps(vulkan_driver.as_deref(), mpi);
     let mut done: Vec<(&str, Duration)> = Vec::new();
     let start = Instant::now();
     for (index, step) in steps.iter().enumerate() {
@@ -88,8 +94,9 @@ fn print_summary(done: &[(&str, Duration)], error: Option<&anyhow::Error>) {
     }
 }
 
-/// The steps, cheapest first. With a Vulkan driver, the backend tests also run on ndarray and Vulkan at the end.
-fn steps(vulkan_driver: Option<&Path>) -> Vec<Step> {
+/// The steps, cheapest first. With Open MPI, several workers train over it; with a Vulkan driver, the backend tests also
+/// run on ndarray and Vulkan at the end.
+fn steps(vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Step> {
     let mut steps = vec![
         Step::run("format", Cmd::cargo("fmt --all --check")),
         Step::run("clippy", Cmd::cargo("clippy --workspace --all-targets -- -D warnings")),
@@ -119,6 +126,12 @@ fn steps(vulkan_driver: Option<&Path>) -> Vec<Step> {
         steps.push(Step::run(
             format!("check {backend}"),
             Cmd::cargo(&format!("check --package hrm-cli --no-default-features --features {backend}")),
+        ));
+    }
+    if mpi {
+        steps.push(Step::run(
+            "several workers over MPI",
+            Cmd::cargo("test --package hrm-cli --features mpi --bin hrm --test workers"),
         ));
     }
     // What `gpu-check` builds, so that a machine with a GPU finds nothing to mend first.
@@ -154,6 +167,35 @@ fn software_vulkan() -> Result<PathBuf> {
             format!("--all-backends needs Debian's {packages} (or another system's): install them")
         })?;
     find_software_vulkan().with_context(|| format!("no software driver (lvp_icd) came with {packages}"))
+}
+
+/// What the feature `mpi` needs to build and run, as Debian names it.
+const OPEN_MPI: &str = "openmpi-bin, libopenmpi-dev and libclang-dev";
+
+/// Whether Open MPI, its headers and libclang are there.
+fn find_open_mpi() -> bool {
+    let on_path = |program: &str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    };
+    let libclang = std::fs::read_dir("/usr/lib").is_ok_and(|folders| {
+        folders.flatten().any(|folder| {
+            folder.file_name().to_string_lossy().starts_with("llvm-")
+                && folder.path().join("lib/libclang.so").exists()
+        })
+    });
+    on_path("mpirun") && on_path("mpicc") && (libclang || std::env::var_os("LIBCLANG_PATH").is_some())
+}
+
+fn install_open_mpi() -> Result<bool> {
+    println!("installing {OPEN_MPI}");
+    let apt = |args: &str| Cmd::new("apt-get").args(args.split_whitespace()).run();
+    apt("update -q")
+        .and_then(|()| apt("install -q -y --no-install-recommends openmpi-bin libopenmpi-dev libclang-dev"))
+        .with_context(|| {
+            format!("--all-backends needs Debian's {OPEN_MPI} (or another system's): install them")
+        })?;
+    Ok(find_open_mpi())
 }
 
 fn find_software_vulkan() -> Option<PathBuf> {

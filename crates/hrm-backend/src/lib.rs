@@ -27,11 +27,31 @@ use burn::tensor::{
     ops::FloatTensor,
 };
 
+#[cfg(all(feature = "nccl", any(feature = "flex", feature = "ndarray")))]
+compile_error!(
+    "the feature `nccl` needs every backend to sum over devices, which flex and ndarray cannot: build with \
+     --no-default-features --features nccl"
+);
+
+/// What Burn asks of a backend to train on.
+#[cfg(not(feature = "nccl"))]
+pub trait BaseBackend: Backend {}
+
+#[cfg(not(feature = "nccl"))]
+impl<B: Backend> BaseBackend for B {}
+
+/// What Burn asks of a backend to train on.
+#[cfg(feature = "nccl")]
+pub trait BaseBackend: burn::tensor::backend::distributed::DistributedBackend {}
+
+#[cfg(feature = "nccl")]
+impl<B: burn::tensor::backend::distributed::DistributedBackend> BaseBackend for B {}
+
 /// A Burn backend with the fused operators of reasoning models.
 ///
 /// Methods take and give tensor primitives, as Burn's backend extensions do; call them through the typed
 /// functions of [`ops`]. All tensors of a call have the same float type unless said otherwise.
-pub trait HrmBackend: Backend {
+pub trait HrmBackend: BaseBackend {
     /// The widest float type that the backend computes with: stablemax accumulates in it.
     const WIDEST_FLOAT: DType = DType::F32;
 

@@ -1,7 +1,10 @@
 //! The one place that names backends: which are compiled in, and running a job on the one asked for.
 
 use anyhow::{Result, bail};
-use burn::{backend::Autodiff, tensor::backend::BackendTypes};
+use burn::{
+    backend::Autodiff,
+    tensor::backend::{BackendTypes, Device},
+};
 use clap::ValueEnum;
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
 
@@ -117,21 +120,31 @@ impl Name {
         )
     }
 
+    /// Whether it computes on GPUs, of which there may be several.
+    pub const fn is_gpu(self) -> bool {
+        !matches!(self, Self::Cpu | Self::Flex | Self::Ndarray)
+    }
+
     /// Runs a job on the backend's default device.
     pub fn run<J: Job>(self, job: J) -> Result<J::Output> {
+        self.run_on(None, job)
+    }
+
+    /// Runs a job on a device, by its number, or the default one.
+    pub fn run_on<J: Job>(self, device: Option<usize>, job: J) -> Result<J::Output> {
         match self {
             #[cfg(feature = "flex")]
-            Self::Cpu | Self::Flex => on::<hrm_backend::Cpu, J>(job),
+            Self::Cpu | Self::Flex => on::<hrm_backend::Cpu, J>(job, device),
             #[cfg(feature = "ndarray")]
-            Self::Ndarray => on::<burn::backend::NdArray, J>(job),
+            Self::Ndarray => on::<burn::backend::NdArray, J>(job, device),
             #[cfg(feature = "cuda")]
-            Self::Cuda => on_gpu::<burn::backend::Cuda, J>(self, job),
+            Self::Cuda => on_gpu::<burn::backend::Cuda, J>(self, job, device),
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => on_gpu::<burn::backend::Wgpu, J>(self, job),
+            Self::Wgpu => on_gpu::<burn::backend::Wgpu, J>(self, job, device),
             #[cfg(feature = "vulkan")]
-            Self::Vulkan => on_gpu::<burn::backend::Vulkan, J>(self, job),
+            Self::Vulkan => on_gpu::<burn::backend::Vulkan, J>(self, job, device),
             #[cfg(feature = "metal")]
-            Self::Metal => on_gpu::<burn::backend::Metal, J>(self, job),
+            Self::Metal => on_gpu::<burn::backend::Metal, J>(self, job, device),
             #[allow(unreachable_patterns, reason = "reached unless every backend is compiled in")]
             _ => Err(self.missing()),
         }
@@ -146,13 +159,26 @@ impl Name {
     feature = "vulkan",
     feature = "metal"
 ))]
-fn on<B: HrmBackend, J: Job>(job: J) -> Result<J::Output> {
-    job.run::<Autodiff<B>>(&Default::default())
+fn on<B: HrmBackend, J: Job>(job: J, device: Option<usize>) -> Result<J::Output> {
+    job.run::<Autodiff<B>>(&self::device::<B>(device)?)
+}
+
+/// A device of a backend by its number: for GPUs that of a discrete one.
+pub fn device<B: HrmBackend>(index: Option<usize>) -> Result<<B as BackendTypes>::Device> {
+    let default = <B as BackendTypes>::Device::default();
+    let Some(index) = index else { return Ok(default) };
+    let devices = B::device_count(0);
+    if index >= devices {
+        bail!("--devices: there is no device {index}; this machine has {devices}, counted from 0");
+    }
+    let mut id = default.to_id();
+    (id.type_id, id.index_id) = (0, index as u16);
+    Ok(Device::from_id(id))
 }
 
 /// As [`on`], after a first look at the device: GPU runtimes panic where there is none.
 #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
-fn on_gpu<B: HrmBackend, J: Job>(name: Name, job: J) -> Result<J::Output> {
+fn on_gpu<B: HrmBackend, J: Job>(name: Name, job: J, device: Option<usize>) -> Result<J::Output> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let probe = std::panic::catch_unwind(|| {
@@ -166,5 +192,5 @@ fn on_gpu<B: HrmBackend, J: Job>(name: Name, job: J) -> Result<J::Output> {
             name.feature()
         );
     }
-    on::<B, J>(job)
+    on::<B, J>(job, device)
 }

@@ -12,5 +12,6 @@ pub mod inspect;
 pub mod plot;
 pub mod runs;
 pub mod solve;
+pub mod solve_task;
 pub mod train;
 pub mod warmup;

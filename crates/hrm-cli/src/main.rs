@@ -7,6 +7,7 @@ mod infer;
 mod models;
 mod puzzles;
 mod terminal;
+mod workers;
 
 use std::{
     io::{self, ErrorKind},

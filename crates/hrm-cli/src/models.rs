@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use hrm_backend::HrmBackend;
-use hrm_data::sudoku::Geometry;
+use hrm_data::{sudoku::Geometry, task::Shape};
 use hrm_model::{Hrm, ModelConfig, weights::CONFIG_ENTRY};
 use hrm_train::checkpoint;
 use serde::Deserialize;
@@ -28,16 +28,26 @@ fn roots() -> Vec<PathBuf> {
 
 /// The bundled model for Sudokus of a size.
 pub fn bundled(geometry: Geometry) -> Option<PathBuf> {
-    let folder = folder_name(geometry);
+    bundled_for(Shape::Sudoku(geometry))
+}
+
+/// The bundled model for puzzles of a shape.
+pub fn bundled_for(shape: Shape) -> Option<PathBuf> {
+    let folder = folder_name(shape);
     let mut candidates = roots().into_iter().map(|root| root.join(&folder).join("model.safetensors"));
     let found = candidates.find(|file| file.is_file())?;
     Some(found.canonicalize().unwrap_or(found))
 }
 
-/// `sudoku-9x9`
-fn folder_name(geometry: Geometry) -> String {
-    let side = geometry.side();
-    format!("sudoku-{side}x{side}")
+/// `sudoku-9x9`, `maze-10x10`, `samurai`
+fn folder_name(shape: Shape) -> String {
+    let family = shape.family();
+    match shape {
+        Shape::Sudoku(geometry) | Shape::Killer(geometry) => format!("{family}-{0}x{0}", geometry.side()),
+        Shape::Maze { rows, cols } => format!("{family}-{rows}x{cols}"),
+        Shape::Queens(side) => format!("{family}-{side}x{side}"),
+        Shape::Samurai | Shape::Arc => family.to_string(),
+    }
 }
 
 /// The sizes of Sudoku with a bundled model, smallest first.

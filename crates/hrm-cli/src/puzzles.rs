@@ -62,6 +62,13 @@ pub struct Entry {
     pub puzzle: Result<Puzzle, String>,
 }
 
+impl Entry {
+    /// Where it stood, for the beginning of a message: `line 3: `, or nothing if there is only one.
+    pub fn prefix(&self) -> String {
+        if self.place.is_empty() { String::new() } else { format!("{}: ", self.place) }
+    }
+}
+
 /// A puzzle that keeps the rules and has one solution.
 #[derive(Debug, Clone)]
 pub struct Puzzle {
@@ -115,7 +122,8 @@ pub fn read(source: &Source, geometry: Geometry) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn read_file(path: &Path) -> Result<String> {
+/// The text of a file, unpacked if it is gzipped.
+pub fn read_file(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| format!("cannot read the puzzles in {}", path.display()))?;
     let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
         let mut plain = Vec::new();
@@ -131,7 +139,8 @@ fn read_file(path: &Path) -> Result<String> {
         .with_context(|| format!("{}: expected text, got binary data", path.display()))
 }
 
-fn read_stdin() -> Result<String> {
+/// The text on standard input.
+pub fn read_stdin() -> Result<String> {
     io::read_to_string(io::stdin()).context("cannot read puzzles from standard input")
 }
 

@@ -8,6 +8,7 @@
 //! - [`maze`]: mazes, canonical labels, checks that accept any shortest path, generators, classical solvers;
 //! - [`arc`]: tasks from files, the canvas, augmentations that are drawn and never stored, the vote;
 //! - [`task`]: the one interface that a new puzzle implements, with n-queens completion as its example;
+//! - [`survey`]: how many symmetries a task has and how hard its puzzles are, in numbers;
 //! - [`grid`]: rectangles of tokens and the dihedral group;
 //! - [`dataset`]: the on-disk format, the training sampler, sequential evaluation batches, augmentation;
 //! - [`render`]: puzzles as text for a terminal, and as pictures (SVG and PNG);
@@ -46,6 +47,7 @@ mod names;
 pub mod random;
 pub mod render;
 pub mod sudoku;
+pub mod survey;
 mod table;
 pub mod task;
 pub mod variants;

@@ -286,6 +286,8 @@ impl std::ops::AddAssign for Metrics {
 }
 
 impl Metrics {
+    /// How many numbers [`tensor`](Self::tensor) has.
+    pub const VALUES: usize = 10;
     /// Where [`tensor`](Self::tensor) has the loss.
     pub const LOSS: usize = 8;
 

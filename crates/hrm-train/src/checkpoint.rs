@@ -296,11 +296,13 @@ fn pointed_at(pointer: &Path) -> Option<(PathBuf, Option<Best>)> {
 
 /// Removes the checkpoints that the policy does not keep.
 fn prune(folder: &Path, retention: Retention) -> Result<(), CheckpointError> {
-    let all = list(folder)?;
     let best = best(folder).map(|best| best.step);
+    // The best one is kept besides the newest ones: it takes the place of none of them.
+    let mut all = list(folder)?;
+    all.retain(|(step, _)| best != Some(*step));
     for (step, path) in &all[..all.len().saturating_sub(retention.newest.max(1))] {
         let milestone = retention.every > 0 && step.is_multiple_of(retention.every);
-        if !milestone && best != Some(*step) {
+        if !milestone {
             remove(path)?;
         }
     }

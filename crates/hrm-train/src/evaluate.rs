@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 use hrm_backend::HrmBackend;
+use hrm_data::dataset::Batch;
 use hrm_model::{
     Hrm, InitState,
     act::PuzzleBatch,
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     data::{self, Evaluation, TaskScores},
+    distributed::{CollectiveError, Team},
     noise::{Key, Noise},
 };
 
@@ -58,7 +60,7 @@ pub fn evaluate<B: HrmBackend>(
     max_steps: usize,
     device: &B::Device,
 ) -> EvalReport {
-    run(model, puzzles, loss, (max_steps, max_steps), device, None)
+    alone(evaluate_in_team(model, puzzles, loss, max_steps, device, &Team::alone(device.clone())))
 }
 
 /// As [`evaluate`], on the way to `last_step` segments (at least `max_steps`): the report is about the answers after
@@ -67,12 +69,48 @@ pub fn evaluate_courses<B: HrmBackend>(
     model: &Hrm<B>,
     puzzles: Evaluation,
     loss: LossKind,
-    (max_steps, last_step): (usize, usize),
+    steps: (usize, usize),
     device: &B::Device,
 ) -> (EvalReport, Vec<Course>) {
+    alone(evaluate_courses_in_team(model, puzzles, loss, steps, device, &Team::alone(device.clone())))
+}
+
+fn alone<T>(result: Result<T, CollectiveError>) -> T {
+    result.unwrap_or_else(|error| unreachable!("nobody to lose: {error}"))
+}
+
+/// [`evaluate`] by several workers, each on its rows of every batch. The answers are gathered, so that all judge them by
+/// the rules of the task and have the whole report.
+///
+/// # Errors
+/// If a worker is lost.
+pub fn evaluate_in_team<B: HrmBackend>(
+    model: &Hrm<B>,
+    puzzles: Evaluation,
+    loss: LossKind,
+    max_steps: usize,
+    device: &B::Device,
+    team: &Team<B>,
+) -> Result<EvalReport, CollectiveError> {
+    run(model, puzzles, loss, (max_steps, max_steps), device, team, None)
+}
+
+/// [`evaluate_courses`] by several workers.
+///
+/// # Errors
+/// If a worker is lost.
+pub fn evaluate_courses_in_team<B: HrmBackend>(
+    model: &Hrm<B>,
+    puzzles: Evaluation,
+    loss: LossKind,
+    (max_steps, last_step): (usize, usize),
+    device: &B::Device,
+    team: &Team<B>,
+) -> Result<(EvalReport, Vec<Course>), CollectiveError> {
     let mut courses = Vec::new();
-    let report = run(model, puzzles, loss, (max_steps, last_step.max(max_steps)), device, Some(&mut courses));
-    (report, courses)
+    let steps = (max_steps, last_step.max(max_steps));
+    let report = run(model, puzzles, loss, steps, device, team, Some(&mut courses))?;
+    Ok((report, courses))
 }
 
 fn run<B: HrmBackend>(
@@ -81,74 +119,68 @@ fn run<B: HrmBackend>(
     loss: LossKind,
     (max_steps, last_step): (usize, usize),
     device: &B::Device,
+    team: &Team<B>,
     mut courses: Option<&mut Vec<Course>>,
-) -> EvalReport {
+) -> Result<EvalReport, CollectiveError> {
     let start = Instant::now();
     // Time spent on what the report is not about.
     let mut beyond = Duration::ZERO;
     let noise = (model.config().init_state == InitState::Random).then(|| Noise::new(model, 0));
     let mut sum = Metrics::default();
-    while let Some(rows) = puzzles.next() {
-        let valid = rows.valid_rows;
-        let batch: PuzzleBatch<B> = data::to_device(&rows.batch, device);
+    while max_steps > 0
+        && let Some(rows) = puzzles.next()
+    {
+        let (all, valid) = (rows.batch.rows, rows.valid_rows);
+        let own = team.rows(all);
         // The rows that only fill up the last batch do not count.
-        let labels = batch.labels.clone().narrow(0, 0, valid);
-        let carry = model.empty_carry(rows.batch.rows);
-        // The initial state of the first attempt of inference, the same for all puzzles.
-        let mut carry = match &noise {
-            None => carry.admit(model, batch),
-            Some(noise) => {
-                let keys = vec![Key { chain: 0, step: 0 }; rows.batch.rows];
-                carry.admit_from(noise.initial_states(model, &keys, 1), batch)
+        let own_valid = valid.clamp(own.start, own.end) - own.start;
+        let cells = rows.batch.seq_len;
+        let recorded = courses.as_ref().map_or(0, |_| last_step);
+        let parts = match own.is_empty() {
+            true => vec![
+                Tensor::zeros([Metrics::VALUES], device),
+                Tensor::zeros([all * cells], device),
+                Tensor::zeros([all], device),
+                Tensor::zeros([all * recorded * RECORD], device),
+            ],
+            false => {
+                let share = Share { rows: &rows.batch.slice(own), valid: own_valid, noise: noise.as_ref() };
+                let answers = share.answer(model, loss, max_steps, recorded, device);
+                beyond += answers.beyond;
+                let record = match answers.record {
+                    Some(record) => team.in_place(record, all),
+                    None => Tensor::zeros([0], device),
+                };
+                vec![
+                    answers.metrics,
+                    team.in_place(answers.predictions, all),
+                    team.in_place(answers.q_halt, all),
+                    record,
+                ]
             }
         };
-        let first = courses.as_ref().map_or(0, |courses| courses.len());
+        let sums = team.sum(parts)?;
+        let mut sums = sums.into_iter().map(|sum| sum.into_data().iter::<f64>().collect::<Vec<_>>());
+        let mut next = || sums.next().expect("as many sums as summands");
+        sum += Metrics::from_values(&next());
+        let answers: Vec<u8> = next()[..valid * cells].iter().map(|value| token(*value as i64)).collect();
+        let q_halt: Vec<f32> = next()[..valid].iter().map(|value| *value as f32).collect();
+        puzzles.judge(&rows, &answers, &q_halt);
         if let Some(courses) = &mut courses {
-            let course = Course { exact: Vec::with_capacity(last_step), halts: None };
-            courses.extend(std::iter::repeat_n(course, valid));
-        }
-        let mut end = Instant::now();
-        for step in 1..=last_step {
-            let (next, mut output) = model.segment(carry);
-            carry = next;
-            if step != max_steps && courses.is_none() {
-                continue;
-            }
-            output.logits = output.logits.narrow(0, 0, valid);
-            output.q_halt = output.q_halt.narrow(0, 0, valid);
-            output.q_continue = output.q_continue.narrow(0, 0, valid);
-            let predictions = output.predictions();
-            let correctness = Correctness::new(predictions.clone(), labels.clone());
-            if let Some(courses) = &mut courses {
-                let exact = correctness.exact.clone().float();
-                let values = Tensor::cat(vec![exact, output.q_halt.clone(), output.q_continue.clone()], 0);
-                let values: Vec<f32> = values.into_data().iter().collect();
-                for (row, course) in courses[first..].iter_mut().enumerate() {
-                    course.exact.push(values[row] > 0.5);
-                    if course.halts.is_none()
-                        && model.config().halts(values[valid + row], values[2 * valid + row])
-                    {
-                        course.halts = Some(step);
-                    }
+            let record = next();
+            courses.extend(record.chunks_exact(recorded * RECORD).take(valid).map(|row| {
+                Course {
+                    exact: row.chunks_exact(RECORD).map(|step| step[0] > 0.5).collect(),
+                    halts: row
+                        .chunks_exact(RECORD)
+                        .position(|step| model.config().halts(step[1] as f32, step[2] as f32))
+                        .map(|index| index + 1),
                 }
-            }
-            if step == max_steps {
-                let answers: Vec<u8> = predictions.into_data().iter::<i64>().map(token).collect();
-                puzzles.judge(&rows, &answers, &output.q_halt.to_data().iter().collect::<Vec<f32>>());
-                let act_loss = loss::act_loss(loss, &output, labels.clone(), &correctness, None);
-                let steps = Tensor::<B, 1, Int>::full([valid], step as i64, device);
-                let all = steps.clone().greater_equal_elem(0);
-                let metrics = Metrics::tensor(&act_loss, &correctness, output.q_halt, all, steps);
-                sum += Metrics::from_values(&metrics.into_data().iter::<f64>().collect::<Vec<_>>());
-                end = Instant::now();
-            }
-        }
-        if last_step > max_steps {
-            beyond += end.elapsed();
+            }));
         }
     }
     let count = sum.count.max(1.0);
-    EvalReport {
+    Ok(EvalReport {
         examples: sum.count as u64,
         lm_loss: sum.lm_loss / count,
         q_halt_loss: sum.q_halt_loss / count,
@@ -158,6 +190,98 @@ fn run<B: HrmBackend>(
         mean_steps: sum.steps / count,
         task: puzzles.scores(),
         seconds: (start.elapsed() - beyond).as_secs_f64(),
+    })
+}
+
+/// What is recorded of a row after each segment: whether it is exact, `q_halt`, `q_continue`.
+const RECORD: usize = 3;
+
+/// The rows of a batch that one worker answers.
+struct Share<'a, B: HrmBackend> {
+    rows: &'a Batch,
+    /// Of them the first ones that are no filling.
+    valid: usize,
+    noise: Option<&'a Noise<B>>,
+}
+
+struct Answers<B: HrmBackend> {
+    /// Sums over the valid rows, `[Metrics::VALUES]`.
+    metrics: Tensor<B, 1>,
+    /// Tokens as floats, `[rows, seq_len]`.
+    predictions: Tensor<B, 2>,
+    /// `[rows]`
+    q_halt: Tensor<B, 1>,
+    /// `[rows, recorded * RECORD]`
+    record: Option<Tensor<B, 2>>,
+    /// Time spent on segments after the one that the report is about.
+    beyond: Duration,
+}
+
+impl<B: HrmBackend> Share<'_, B> {
+    /// Answers after `max_steps` segments, with a record of the first `recorded` ones.
+    fn answer(
+        &self,
+        model: &Hrm<B>,
+        loss: LossKind,
+        max_steps: usize,
+        recorded: usize,
+        device: &B::Device,
+    ) -> Answers<B> {
+        let Self { rows, valid, noise } = *self;
+        let batch: PuzzleBatch<B> = data::to_device(rows, device);
+        let labels = batch.labels.clone();
+        let carry = model.empty_carry(rows.rows);
+        // The initial state of the first attempt of inference, the same for all puzzles.
+        let carry = match noise {
+            None => carry.admit(model, batch),
+            Some(noise) => {
+                let keys = vec![Key { chain: 0, step: 0 }; rows.rows];
+                carry.admit_from(noise.initial_states(model, &keys, 1), batch)
+            }
+        };
+        let mut record = Vec::new();
+        let mut step = |carry| {
+            let (carry, output) = model.segment(carry);
+            if record.len() < recorded {
+                let exact = Correctness::new(output.predictions(), labels.clone()).exact.float();
+                let values = [exact, output.q_halt.clone(), output.q_continue.clone()];
+                record.push(Tensor::stack::<2>(values.to_vec(), 1)); // [rows, RECORD]
+            }
+            (carry, output)
+        };
+        let (mut carry, mut output) = step(carry);
+        for _ in 1..max_steps {
+            (carry, output) = step(carry);
+        }
+        let mut beyond = Duration::ZERO;
+        if recorded > max_steps {
+            // Waits for the device, so that each part has its own time.
+            let _ = output.q_halt.to_data();
+            let start = Instant::now();
+            let (mut carry, mut last) = step(carry.clone());
+            for _ in max_steps + 1..recorded {
+                (carry, last) = step(carry);
+            }
+            let _ = last.q_halt.into_data();
+            beyond = start.elapsed();
+        }
+        let record = (!record.is_empty()).then(|| Tensor::cat(record, 1));
+        let (predictions, q_halt) = (output.predictions(), output.q_halt.clone());
+        let metrics = match valid {
+            0 => Tensor::zeros([Metrics::VALUES], device),
+            _ => {
+                output.logits = output.logits.narrow(0, 0, valid);
+                output.q_halt = output.q_halt.narrow(0, 0, valid);
+                output.q_continue = output.q_continue.narrow(0, 0, valid);
+                let labels = labels.narrow(0, 0, valid);
+                let steps = carry.steps.narrow(0, 0, valid);
+                let correctness = Correctness::new(predictions.clone().narrow(0, 0, valid), labels.clone());
+                let act_loss = loss::act_loss(loss, &output, labels, &correctness, None);
+                let all = steps.clone().greater_equal_elem(0);
+                Metrics::tensor(&act_loss, &correctness, output.q_halt, all, steps)
+            }
+        };
+        Answers { metrics, predictions: predictions.float(), q_halt, record, beyond }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod curriculum;
 pub mod data;
+pub mod distributed;
 pub mod evaluate;
 pub mod gradients;
 pub mod infer;

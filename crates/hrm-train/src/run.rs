@@ -58,6 +58,12 @@ pub enum RunError {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// `None` for one that is only looked at.
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
     metrics: File,
     events: EventWriter,
     log: File,
@@ -113,15 +119,15 @@ impl RunDir {
         let events = EventWriter::create(path, session.first_step + 1).map_err(io_at(path))?;
         let mut sessions = sessions(path);
         sessions.push(session);
-        let run = Self {
-            path: path.to_owned(),
-            metrics: append(METRICS)?,
-            events,
-            log: append("train.log")?,
-            sessions,
-        };
+        let open = Open { metrics: append(METRICS)?, events, log: append("train.log")?, sessions };
+        let run = Self { path: path.to_owned(), open: Some(open) };
         run.write_sessions()?;
         Ok(run)
+    }
+
+    /// The directory for a worker that leaves the writing to another one: whatever it is told, it drops.
+    pub fn of_another_worker(path: &Path) -> Self {
+        Self { path: path.to_owned(), open: None }
     }
 
     /// Notes what is known once the model stands: how far the run goes, and how large the model is.
@@ -129,7 +135,8 @@ impl RunDir {
     /// # Errors
     /// If it cannot be written.
     pub fn begin(&mut self, total_steps: u64, parameters: usize) -> Result<(), RunError> {
-        if let Some(session) = self.sessions.last_mut() {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if let Some(session) = open.sessions.last_mut() {
             (session.total_steps, session.parameters) = (total_steps, parameters);
         }
         self.write_sessions()
@@ -140,7 +147,8 @@ impl RunDir {
     /// # Errors
     /// If something cannot be written.
     pub fn end(&mut self, step: u64, how: &str) -> Result<(), RunError> {
-        if let Some(session) = self.sessions.last_mut() {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if let Some(session) = open.sessions.last_mut() {
             let time = timestamp(SystemTime::now());
             session.ended = Some(SessionEnd { time, step, how: how.to_owned(), peak_memory: peak_memory() });
         }
@@ -160,9 +168,10 @@ impl RunDir {
     }
 
     fn write_sessions(&self) -> Result<(), RunError> {
+        let Some(open) = &self.open else { return Ok(()) };
         let path = self.path.join(ENVIRONMENT);
         let json =
-            serde_json::to_vec_pretty(&self.sessions).map_err(io::Error::other).map_err(io_at(&path))?;
+            serde_json::to_vec_pretty(&open.sessions).map_err(io::Error::other).map_err(io_at(&path))?;
         write_atomically(&path, &json).map_err(io_at(&path))
     }
 
@@ -186,17 +195,18 @@ impl RunDir {
     /// # Errors
     /// If it cannot be written.
     pub fn metrics(&mut self, row: &impl Serialize) -> Result<(), RunError> {
+        let Some(open) = &mut self.open else { return Ok(()) };
         let path = self.path.join(METRICS);
         let encoding = |error| io_at(&path)(io::Error::other(error));
         let mut line = serde_json::to_string(row).map_err(encoding)?;
         let value: Value = serde_json::from_str(&line).map_err(encoding)?;
         line.push('\n');
         // One write for the line, so that a killed run leaves whole lines.
-        self.metrics.write_all(line.as_bytes()).map_err(io_at(&path))?;
+        open.metrics.write_all(line.as_bytes()).map_err(io_at(&path))?;
         let scalars = history::scalars(&value);
         let scalars = scalars.iter().map(|(tag, value)| (tag.as_str(), *value));
         let step = value["step"].as_u64().unwrap_or(0);
-        self.events.scalars(step, scalars).map_err(io_at(&self.path.join("events.out.tfevents")))
+        open.events.scalars(step, scalars).map_err(io_at(&self.path.join("events.out.tfevents")))
     }
 
     /// Appends a line with the time to `train.log`.
@@ -204,9 +214,10 @@ impl RunDir {
     /// # Errors
     /// If it cannot be written.
     pub fn log(&mut self, message: &str) -> Result<(), RunError> {
+        let Some(open) = &mut self.open else { return Ok(()) };
         let path = self.path.join("train.log");
         let line = format!("{} {message}\n", timestamp(SystemTime::now()));
-        self.log.write_all(line.as_bytes()).map_err(io_at(&path))
+        open.log.write_all(line.as_bytes()).map_err(io_at(&path))
     }
 }
 

@@ -5,6 +5,7 @@ mod supervision;
 
 use std::{
     collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use std::{
 
 use burn::tensor::{Int, Tensor, TensorData};
 use hrm_backend::HrmAutodiffBackend;
-use hrm_data::dataset::SamplerState;
+use hrm_data::dataset::{Batch, SamplerState};
 use hrm_model::{
     Hrm, InitState, ModelConfig, ModelError,
     act::{Carry, PuzzleBatch},
@@ -31,7 +32,8 @@ use crate::{
     config::{ConfigError, MatmulPrecision, Recipe, ResolvedRecipe},
     curriculum,
     data::{self, DataError, Sampler, TaskData},
-    evaluate::{self, EvalReport, evaluate, evaluate_courses},
+    distributed::{CollectiveError, ShareOfStep, Team},
+    evaluate::{self, EvalReport, evaluate, evaluate_courses_in_team, evaluate_in_team},
     noise::{Key, Noise},
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
     run::{RunDir, RunError},
@@ -217,6 +219,9 @@ pub enum TrainError {
     /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The other workers.
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
     /// The run cannot go on with another value of this key.
     #[error(
         "cannot resume with {key} = {now} (the run has {before}): its remaining steps would not be those of the \
@@ -264,15 +269,28 @@ pub fn train<A: HrmAutodiffBackend>(
     device: &A::Device,
     observer: &mut dyn Observer,
 ) -> Result<TrainSummary, TrainError> {
-    let TrainOptions { recipe, run_dir, resume, stop } = options;
-    let data = data::load(&recipe.recipe.data)?;
-    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
-    let (mut run, mut trainer) = if resume {
-        resume_run::<A>(&run_dir, recipe, &data, device, observer)?
-    } else {
-        let trainer = Trainer::<A>::new(recipe, &data, device)?;
-        (RunDir::create(&run_dir, &trainer.recipe, &A::name(device))?, trainer)
-    };
+    train_in_team::<A>(options, device, Team::alone(device.clone()), observer)
+}
+
+/// [`train`] as one of several workers, each of which calls this with the same options; see [`crate::distributed`].
+///
+/// # Errors
+/// As [`train`]; and if workers do not agree about what they train, or one is lost.
+pub fn train_in_team<A: HrmAutodiffBackend>(
+    options: TrainOptions,
+    device: &A::Device,
+    team: Team<A::InnerBackend>,
+    observer: &mut dyn Observer,
+) -> Result<TrainSummary, TrainError> {
+    let stop = Arc::clone(&options.stop);
+    let started = start::<A>(options, device, &team, observer);
+    // Nobody goes on before all have started.
+    let failed = team.gather_bits(&[u64::from(started.is_err())])?;
+    let (data, mut run, mut trainer) = started?;
+    let workers: Vec<usize> = (0..failed.len()).filter(|&worker| failed[worker] != [0]).collect();
+    if !workers.is_empty() {
+        return Err(CollectiveError::NotStarted { workers }.into());
+    }
     let result = trainer.run(&mut run, &data, &stop, observer);
     let how = match &result {
         Ok(summary) => format!("{:?}", summary.ending),
@@ -290,6 +308,29 @@ pub fn train<A: HrmAutodiffBackend>(
     result
 }
 
+/// What a worker needs before its first step.
+fn start<A: HrmAutodiffBackend>(
+    options: TrainOptions,
+    device: &A::Device,
+    team: &Team<A::InnerBackend>,
+    observer: &mut dyn Observer,
+) -> Result<(TaskData, RunDir, Trainer<A>), TrainError> {
+    let TrainOptions { recipe, run_dir, resume, .. } = options;
+    let data = data::load(&recipe.recipe.data)?;
+    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
+    let (run, trainer) = if resume {
+        resume_run::<A>(&run_dir, recipe, &data, device, team, observer)?
+    } else {
+        let trainer = Trainer::<A>::new(recipe, &data, device, team)?;
+        let run = match team.leads() {
+            true => RunDir::create(&run_dir, &trainer.recipe, &A::name(device))?,
+            false => RunDir::of_another_worker(&run_dir),
+        };
+        (run, trainer)
+    };
+    Ok((data, run, trainer))
+}
+
 /// Runs some steps of a recipe and throws them away: GPU backends then time kernels for the recipe's shapes, and keep on disk
 /// which are fastest, for the runs that follow. Gives the seconds of each step, and of one
 /// evaluated batch at the end.
@@ -304,12 +345,13 @@ pub fn warm_up<A: HrmAutodiffBackend>(
     let data = data::load(&recipe.recipe.data)?;
     hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
     let Recipe { train, eval, .. } = recipe.recipe.clone();
-    let mut trainer = Trainer::<A>::new(recipe, &data, device)?;
+    let mut trainer = Trainer::<A>::new(recipe, &data, device, &Team::alone(device.clone()))?;
+    let never = AtomicBool::new(false);
     let mut seconds = Vec::new();
     for _ in 0..steps {
         let start = Instant::now();
         // Reading back waits for the device.
-        trainer.one_step().metrics.into_data();
+        trainer.one_step(&never)?.metrics.into_data();
         seconds.push(start.elapsed().as_secs_f64());
     }
     let inner = trainer.model().inner();
@@ -335,6 +377,7 @@ fn resume_run<A: HrmAutodiffBackend>(
     recipe: ResolvedRecipe,
     data: &TaskData,
     device: &A::Device,
+    team: &Team<A::InnerBackend>,
     observer: &mut dyn Observer,
 ) -> Result<(RunDir, Trainer<A>), TrainError> {
     let before = saved_recipe(run_dir, &[])?;
@@ -346,10 +389,13 @@ fn resume_run<A: HrmAutodiffBackend>(
     let folder = run_dir.join("checkpoints");
     let warn = |warning: &str| observer.on_message(warning);
     let trainer = match checkpoint::load_newest::<A, SamplerState>(&folder, device, warn)? {
-        Some(loaded) => Trainer::<A>::from_checkpoint(recipe, data, loaded)?,
+        Some(loaded) => Trainer::<A>::from_checkpoint(recipe, data, loaded, team)?,
         // Killed before the first checkpoint: nothing is lost but the steps since the start.
-        None => Trainer::<A>::new(recipe, data, device)?,
+        None => Trainer::<A>::new(recipe, data, device, team)?,
     };
+    if !team.leads() {
+        return Ok((RunDir::of_another_worker(run_dir), trainer));
+    }
     checkpoint::remove_partial(&folder)?;
     let mut run = RunDir::resume(run_dir, trainer.step, &trainer.recipe, &A::name(device))?;
     let message = match trainer.step {
@@ -395,10 +441,18 @@ struct Trainer<A: HrmAutodiffBackend> {
     evidence: Option<Evidence<A>>,
     why: String,
     diagnostics: Option<PathBuf>,
+    team: Team<A::InnerBackend>,
+    /// Whether the workers have made sure that they train the same.
+    agreed: bool,
 }
 
 impl<A: HrmAutodiffBackend> Trainer<A> {
-    fn new(recipe: ResolvedRecipe, data: &TaskData, device: &A::Device) -> Result<Self, TrainError> {
+    fn new(
+        recipe: ResolvedRecipe,
+        data: &TaskData,
+        device: &A::Device,
+        team: &Team<A::InnerBackend>,
+    ) -> Result<Self, TrainError> {
         let metadata = data.metadata();
         let config = recipe.recipe.model.resolve(
             metadata.vocab_size,
@@ -414,20 +468,22 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let model = config.init(&mut rng, device)?;
         check_groups(&recipe, &model)?;
-        let carry =
-            model.inner().empty_carry(recipe.recipe.train.global_batch_size * recipe.recipe.train.chains);
+        let slots = team.rows(recipe.recipe.train.global_batch_size).len() * recipe.recipe.train.chains;
+        let carry = model.inner().empty_carry(slots);
         let sampler = data.sampler(&recipe.recipe)?;
-        Ok(Self::assemble(recipe, data, (model, carry), sampler))
+        Self::assemble(recipe, data, (model, carry), sampler, team)
     }
 
     fn from_checkpoint(
         recipe: ResolvedRecipe,
         data: &TaskData,
         loaded: Loaded<A, SamplerState>,
+        team: &Team<A::InnerBackend>,
     ) -> Result<Self, TrainError> {
         let Loaded { model, moments, ema, carry, state } = loaded;
         let sampler = data.sampler_from(&recipe.recipe, state.sampler)?;
-        let mut trainer = Self::assemble(recipe, data, (model, carry), sampler);
+        let carry = team.own_slots(carry);
+        let mut trainer = Self::assemble(recipe, data, (model, carry), sampler, team)?;
         trainer.optimizer.moments = moments;
         if let (Some(average), Some(weights)) = (&mut trainer.ema, ema) {
             average.weights = weights;
@@ -442,9 +498,11 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         data: &TaskData,
         state: (Hrm<A>, Carry<A::InnerBackend>),
         sampler: Sampler,
-    ) -> Self {
+        team: &Team<A::InnerBackend>,
+    ) -> Result<Self, TrainError> {
         let Recipe { train, .. } = &recipe.recipe;
         let metadata = data.metadata();
+        team.check(train.global_batch_size, train.accumulate, metadata.num_puzzle_identifiers)?;
         let total_steps = match train.max_steps {
             0 => total_steps(
                 train.epochs,
@@ -454,7 +512,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             ),
             steps => steps,
         };
-        Self {
+        Ok(Self {
             sign_sgd: SignSgd { weight_decay: train.puzzle_emb_weight_decay },
             schedule: Schedule {
                 decay: train.lr_schedule,
@@ -476,7 +534,9 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             evidence: None,
             why: String::new(),
             diagnostics: None,
-        }
+            team: team.clone(),
+            agreed: false,
+        })
     }
 
     fn state(&self) -> &(Hrm<A>, Carry<A::InnerBackend>) {
@@ -524,7 +584,12 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             if self.step >= total {
                 break Ending::Finished;
             }
-            if stop.load(Ordering::SeqCst) {
+            // Several workers stop after the same step: when all have read that one was asked to.
+            let asked_to_stop = match self.team.is_alone() {
+                true => stop.load(Ordering::SeqCst),
+                false => pending.asked_to_stop(),
+            };
+            if asked_to_stop {
                 break Ending::Interrupted;
             }
             if train.stop_after > 0 && self.step >= train.stop_after {
@@ -533,7 +598,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             if self.has_stalled() {
                 break Ending::EarlyStopped;
             }
-            pending.add(self.one_step());
+            pending.add(self.one_step(stop)?);
             let step = self.step;
             let saves = due(train.checkpoint_interval, step);
             let evaluates = due(eval.interval, step) && step < total;
@@ -565,11 +630,17 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         Ok(TrainSummary { step: self.step, ending, checkpoint, eval: last_eval })
     }
 
-    fn one_step(&mut self) -> PendingStep<A::InnerBackend> {
+    fn one_step(&mut self, stop: &AtomicBool) -> Result<PendingStep<A::InnerBackend>, TrainError> {
         self.step += 1;
         let settings = self.settings();
         let device = self.model().device();
-        let batch = chains::spread(data::to_device(&self.sampler.next_batch(), &device), settings.chains);
+        // The whole batch on every worker: drawing is cheap, and the sampler stands at the same place for all.
+        let batch = self.sampler.next_batch();
+        if !self.agreed {
+            self.agree(&batch)?;
+        }
+        let batch = batch.slice(self.team.rows(batch.rows));
+        let batch = chains::spread(data::to_device(&batch, &device), settings.chains);
         let min_steps = self.exploration(&device).map(|steps| chains::spread_steps(steps, settings.chains));
         let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
         let carry = match &self.noise {
@@ -580,8 +651,15 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let evidence =
             (guard == Guard::Read).then(|| Evidence { carry: carry.clone(), batch: batch.clone() });
         let (output, grads) = step::gradients(&model, carry, batch, min_steps, &settings);
-        let identifiers = output.carry.batch.puzzle_identifiers.clone();
-        let vitals = Vitals::of(&output.metrics, &grads);
+        let share = ShareOfStep {
+            metrics: output.metrics,
+            grads,
+            identifiers: output.carry.batch.puzzle_identifiers.clone(),
+            stop: Tensor::full([1], f32::from(u8::from(stop.load(Ordering::SeqCst))), &device),
+        };
+        let ShareOfStep { metrics, grads, identifiers, stop } =
+            share.sum(&self.team, settings.global_batch * settings.chains)?;
+        let vitals = Vitals::of(&metrics, &grads);
         let (model, signs) =
             safety::guarded(model, &mut self.optimizer, &vitals, guard, |model, optimizer| {
                 step::apply_gradients(model, grads, identifiers, optimizer, self.sign_sgd, &settings)
@@ -592,15 +670,27 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             ema.update(self.step, &model);
         }
         self.state = Some((model, output.carry));
-        PendingStep {
+        Ok(PendingStep {
             step: self.step,
             epoch: self.step as f64 / self.sampler.batches_per_epoch(),
             lr: settings.lr,
             puzzle_emb_lr: settings.puzzle_emb_lr,
-            metrics: output.metrics,
+            metrics,
             vitals,
             skipped,
-        }
+            stop,
+        })
+    }
+
+    /// Makes sure before the first step that all workers train the same; `batch` is the whole one of that step.
+    fn agree(&mut self, batch: &Batch) -> Result<(), TrainError> {
+        let set = self.recipe.differences(&ResolvedRecipe::from_recipe(Recipe::default()));
+        self.team.agree("the recipe", hash(&set))?;
+        self.team.agree("the step", self.step)?;
+        self.team
+            .agree("the training data", hash(&(&batch.inputs, &batch.labels, &batch.puzzle_identifiers)))?;
+        self.agreed = true;
+        Ok(())
     }
 
     /// Gives halted slots their puzzles and initial states, and all slots the noise of the step: a function of the seed, the
@@ -614,7 +704,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     ) -> Carry<A::InnerBackend> {
         let Recipe { train, .. } = &self.recipe.recipe;
         let [slots] = carry.halted.dims();
-        let keys: Vec<Key> = (0..slots as u64).map(|chain| Key { chain, step: self.step }).collect();
+        let own = self.team.rows(train.global_batch_size * train.chains);
+        let keys: Vec<Key> = own.map(|slot| Key { chain: slot as u64, step: self.step }).collect();
         let carry = carry.admit_from(noise.initial_states(model, &keys, train.chains), batch);
         let state = noise.add_to(carry.state, &keys, &vec![train.state_noise as f32; slots]);
         // They are running now: the step admits nobody else.
@@ -637,7 +728,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         }
     }
 
-    /// Minimum numbers of segments for this step, from the seed and the step alone.
+    /// Minimum numbers of segments of this worker's slots for this step, from the seed, the step and the slot alone.
     fn exploration(
         &self,
         device: &<A::InnerBackend as burn::tensor::backend::BackendTypes>::Device,
@@ -661,7 +752,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
                 }
             })
             .collect();
-        let draws = TensorData::new(draws, [train.global_batch_size])
+        let own = &draws[self.team.rows(train.global_batch_size)];
+        let draws = TensorData::new(own.to_vec(), [own.len()])
             .convert::<<A::InnerBackend as burn::tensor::backend::BackendTypes>::IntElem>();
         Some(Tensor::from_data(draws, device))
     }
@@ -678,10 +770,19 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let device = self.model().device();
         let max_steps = inner.config().halt_max_steps;
         let (report, exact_after) = match eval.steps.iter().max() {
-            None => (evaluate(&inner, batches, train.loss, max_steps, &device), BTreeMap::new()),
+            None => (
+                evaluate_in_team(&inner, batches, train.loss, max_steps, &device, &self.team)?,
+                BTreeMap::new(),
+            ),
             Some(&last) => {
-                let (report, courses) =
-                    evaluate_courses(&inner, batches, train.loss, (max_steps, last), &device);
+                let (report, courses) = evaluate_courses_in_team(
+                    &inner,
+                    batches,
+                    train.loss,
+                    (max_steps, last),
+                    &device,
+                    &self.team,
+                )?;
                 let rows = evaluate::by_steps(&courses, &eval.steps);
                 (report, rows.into_iter().map(|row| (row.steps, row.exact_accuracy)).collect())
             }
@@ -689,7 +790,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let eval_train = (eval.train_limit > 0)
             .then(|| data.training_evaluation(eval.batch_size, eval.train_limit))
             .flatten()
-            .map(|batches| evaluate(&inner, batches, train.loss, max_steps, &device));
+            .map(|batches| evaluate_in_team(&inner, batches, train.loss, max_steps, &device, &self.team))
+            .transpose()?;
         let row = EvalRow { step: self.step, eval: report, exact_after, eval_train };
         run.metrics(&row)?;
         let by_rules: String = report
@@ -727,6 +829,14 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
 
     fn save_to(&self, folder: &Path, run: &mut RunDir) -> Result<PathBuf, TrainError> {
         let (model, carry) = self.state();
+        // Workers that drifted apart would train on, each another model.
+        if !self.team.is_alone() {
+            self.team.agree("the weights", fingerprint(model))?;
+        }
+        let carry = self.team.gather_carry(carry.clone())?;
+        if !self.team.leads() {
+            return Ok(folder.join(checkpoint::folder_name(self.step)));
+        }
         let train = &self.recipe.recipe.train;
         let snapshot = Snapshot {
             step: self.step,
@@ -734,7 +844,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             model,
             optimizer: &self.optimizer,
             ema: self.ema.as_ref(),
-            carry,
+            carry: &carry,
             sampler: self.sampler.state(),
             progress: &self.progress,
             moments: train.checkpoint_moments,
@@ -744,4 +854,19 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         run.log(&format!("step {} checkpoint {}", self.step, path.display()))?;
         Ok(path)
     }
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A number that differs if any weight does, but for a coincidence.
+fn fingerprint<A: HrmAutodiffBackend>(model: &Hrm<A>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for weight in trained_weights(model).into_values() {
+        weight.into_data().as_bytes().hash(&mut hasher);
+    }
+    hasher.finish()
 }

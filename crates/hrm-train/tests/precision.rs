@@ -2,38 +2,29 @@
 //! process's.
 #![cfg(feature = "flex")]
 
-use std::{
-    fs,
-    sync::{Arc, atomic::AtomicBool},
-};
+mod common;
 
-use burn::{backend::Autodiff, tensor::backend::Backend};
+use std::fs;
+
+use burn::tensor::backend::Backend;
 use hrm_backend::Cpu;
 use hrm_model::ForwardDtype;
-use hrm_train::{
-    config::ResolvedRecipe,
-    trainer::{TrainError, TrainOptions, train},
-};
+use hrm_train::trainer::TrainError;
 use serde_json::Value;
 
-const TINY: &[&str] = &[
-    "data.box_rows=2",
-    "data.box_cols=2",
-    "data.train_examples=200",
-    "data.test_examples=10",
+use common::{recipe, run};
+
+/// A hundred steps of the tiny recipe. One segment a puzzle: both precisions see the same puzzles, whatever the Q values
+/// say.
+const HUNDRED: &[&str] = &[
     "data.min_clues=8",
     "data.max_clues=12",
-    "model.hidden_size=32",
-    "model.num_heads=2",
-    "model.h_layers=1",
-    "model.l_layers=1",
-    "model.puzzle_emb_ndim=0",
-    // One segment a puzzle: both see the same puzzles, whatever the Q values say.
     "model.halt_max_steps=1",
+    "model.halt_exploration_prob=0",
+    "model.puzzle_emb_ndim=0",
     "train.global_batch_size=16",
     "train.max_steps=100",
     "train.lr=2e-3",
-    "train.lr_warmup_steps=10",
     "train.weight_decay=0.1",
     "train.checkpoint_interval=0",
     "eval.interval=0",
@@ -41,17 +32,9 @@ const TINY: &[&str] = &[
 
 /// The losses of a run, or why there is none.
 fn losses(extra: &[&str]) -> Result<Vec<f64>, TrainError> {
-    let sets: Vec<String> = TINY.iter().chain(extra).map(|s| (*s).to_owned()).collect();
-    let recipe = ResolvedRecipe::load(None, &sets).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let run_dir = dir.path().join("run");
-    let options = TrainOptions {
-        recipe,
-        run_dir: run_dir.clone(),
-        resume: false,
-        stop: Arc::new(AtomicBool::new(false)),
-    };
-    train::<Autodiff<Cpu>>(options, &Default::default(), &mut ())?;
+    run(&run_dir, recipe(&[HUNDRED, extra].concat()), false).0?;
     let text = fs::read_to_string(run_dir.join("metrics.jsonl")).unwrap();
     let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     Ok(rows.filter_map(|row| row["loss"].as_f64()).collect())
@@ -70,9 +53,15 @@ fn a_hundred_steps_in_bf16_go_the_way_of_fp32() {
             (a - b).abs() / b
         };
         let worst = (0..10).map(|ten| difference(10 * ten..10 * ten + 10)).fold(0.0, f64::max);
-        println!("{what}: mean loss of ten steps differs by at most {:.2} %", worst * 100.0);
-        assert!(difference(0..10) < 0.01, "{what}: the first ten steps differ by {}", difference(0..10));
-        assert!(worst < 0.05, "{what}: {worst}");
+        let (first, all) = (difference(0..10), difference(0..100));
+        println!(
+            "{what}: the mean loss differs by {:.2} % over the first ten steps, {:.2} % over all, {:.2} % in the worst ten",
+            first * 100.0,
+            all * 100.0,
+            worst * 100.0
+        );
+        // Rounding grows from step to step, as between any two machines: late steps agree in the mean only.
+        assert!(first < 0.01 && all < 0.02 && worst < 0.1, "{what}: {first} {all} {worst}");
     };
     check("matmul_precision = bf16", losses(&["train.matmul_precision=bf16"]).unwrap());
     let forward = losses(&["model.forward_dtype=bf16"]);

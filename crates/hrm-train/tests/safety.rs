@@ -1,5 +1,8 @@
 //! A loss or gradient that is not finite: the step changes nothing, is counted and explained, and too many end the run.
 
+#[cfg(feature = "flex")]
+mod common;
+
 use std::collections::BTreeMap;
 
 use burn::{
@@ -143,70 +146,18 @@ fn culprits_are_named<B: HrmBackend>() {
 
 #[cfg(feature = "flex")]
 mod runs {
-    use std::{
-        fs,
-        path::Path,
-        sync::{Arc, atomic::AtomicBool},
-    };
+    use std::{fs, path::Path};
 
-    use burn::backend::Autodiff;
     use hrm_backend::Cpu;
     use hrm_model::{Hrm, weights};
     use hrm_train::{
         checkpoint,
-        config::ResolvedRecipe,
-        trainer::{Ending, Observer, TrainError, TrainOptions, TrainSummary, saved_recipe, train},
+        trainer::{Ending, TrainError, saved_recipe},
     };
     use serde_json::Value;
     use sha2::{Digest, Sha256};
 
-    const TINY: &[&str] = &[
-        "data.box_rows=2",
-        "data.box_cols=2",
-        "data.train_examples=40",
-        "data.test_examples=10",
-        "data.min_clues=5",
-        "data.max_clues=8",
-        "model.hidden_size=32",
-        "model.num_heads=2",
-        "model.h_layers=1",
-        "model.l_layers=1",
-        "model.puzzle_emb_ndim=0",
-        "model.halt_max_steps=4",
-        "train.global_batch_size=8",
-        "train.max_steps=12",
-        "train.lr=1e-3",
-        "train.lr_warmup_steps=1",
-        "train.checkpoint_interval=3",
-        "eval.interval=4",
-        "eval.batch_size=10",
-    ];
-
-    fn recipe(extra: &[&str]) -> ResolvedRecipe {
-        let sets: Vec<String> = TINY.iter().chain(extra).map(|s| (*s).to_owned()).collect();
-        ResolvedRecipe::load(None, &sets).unwrap()
-    }
-
-    #[derive(Default)]
-    struct Messages(Vec<String>);
-
-    impl Observer for Messages {
-        fn on_message(&mut self, message: &str) {
-            self.0.push(message.to_owned());
-        }
-    }
-
-    fn run(
-        dir: &Path,
-        recipe: ResolvedRecipe,
-        resume: bool,
-    ) -> (Result<TrainSummary, TrainError>, Vec<String>) {
-        let options =
-            TrainOptions { recipe, run_dir: dir.to_owned(), resume, stop: Arc::new(AtomicBool::new(false)) };
-        let mut messages = Messages::default();
-        let result = train::<Autodiff<Cpu>>(options, &Default::default(), &mut messages);
-        (result, messages.0)
-    }
+    use crate::common::{recipe, run};
 
     /// Replaces a file of a checkpoint and its checksum.
     fn tamper(checkpoint: &Path, file: &str, change: impl FnOnce(&Path)) {
@@ -298,7 +249,8 @@ mod runs {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("run");
         // Nothing is learned: the first evaluation stays the best.
-        let still = ["train.lr=0", "train.max_steps=40", "train.early_stop_patience=2"];
+        let still =
+            ["train.lr=0", "train.puzzle_emb_lr=0", "train.max_steps=40", "train.early_stop_patience=2"];
         let summary = run(&dir, recipe(&still), false).0.unwrap();
         assert_eq!((summary.ending, summary.step), (Ending::EarlyStopped, 12));
         assert_eq!(checkpoint::best(&dir.join("checkpoints")).unwrap().step, 4);

@@ -145,8 +145,7 @@ fn print_sudoku(
     output: Output,
 ) -> Result<()> {
     if let Some(error) = &answer.error {
-        let place = if answer.place.is_empty() { String::new() } else { format!("{}: ", answer.place) };
-        writeln!(out, "{place}not solved: {error}")?;
+        writeln!(out, "{}not solved: {error}", entry.prefix())?;
         return Ok(());
     }
     let solution = answer.solution.as_deref().unwrap_or_default();

@@ -5,9 +5,12 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::{Result, bail};
 use burn::tensor::backend::BackendTypes;
 use hrm_backend::HrmAutodiffBackend;
-use hrm_data::maze::{
-    Maze,
-    solvers::{Method, Outcome},
+use hrm_data::{
+    maze::{
+        Maze,
+        solvers::{Method, Outcome},
+    },
+    task::Shape,
 };
 use hrm_train::infer::{self, InferOptions, Query, Solver};
 
@@ -43,7 +46,7 @@ pub struct MazeArgs {
     /// Only the first N mazes
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Model to compare with: a .safetensors file, a checkpoint folder, or a run folder
+    /// Model to compare with: a .safetensors file, a checkpoint folder, or a run folder [default: the bundled one, if it fits]
     #[arg(long, short, value_name = "DIR|FILE")]
     checkpoint: Option<PathBuf>,
     /// Steps of the model at most [default: the model's]
@@ -77,8 +80,11 @@ pub fn run(command: Command) -> Result<()> {
         bail!("--limit 0: expected at least 1");
     }
     let mut rows: Vec<Row> = Method::ALL.into_iter().map(|method| classical(method, &mazes)).collect();
-    if let Some(checkpoint) = &args.checkpoint {
-        let file = models::file(checkpoint)?;
+    let file = match &args.checkpoint {
+        Some(checkpoint) => Some(models::file(checkpoint)?),
+        None => bundled(&mazes),
+    };
+    if let Some(file) = file {
         let max_steps = args.max_steps.map(|n| n as usize);
         rows.push(backend.run(ModelRow { file, mazes: &mazes, max_steps })?);
     }
@@ -100,6 +106,13 @@ pub fn run(command: Command) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The bundled model, if it fits all of the mazes.
+fn bundled(mazes: &[Maze]) -> Option<PathBuf> {
+    let shape = |maze: &Maze| Shape::Maze { rows: maze.rows(), cols: maze.cols() };
+    let first = mazes.first().map(shape)?;
+    mazes.iter().all(|maze| shape(maze) == first).then(|| models::bundled_for(first))?
 }
 
 fn classical(method: Method, mazes: &[Maze]) -> Row {

@@ -7,14 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use burn::tensor::backend::BackendTypes;
 use hrm_backend::HrmAutodiffBackend;
-use hrm_data::{
-    dataset::Dataset,
-    render,
-    sudoku::{Board, Geometry, RecordReader, decode_tokens},
-};
+use hrm_data::{dataset::Dataset, sudoku::Geometry};
 use hrm_model::{
     Hrm, ModelConfig,
     summary::{ParameterRow, ParameterTable, thousands},
@@ -27,8 +23,9 @@ use serde_json::Value;
 
 use crate::{
     backend::{self, Job},
+    commands::data::inspect,
     models::{self, Header},
-    terminal::{Panel, bytes, count, side_by_side, stdout_style},
+    terminal::bytes,
 };
 
 /// Subcommands of `hrm inspect`.
@@ -60,22 +57,7 @@ Example:
         #[arg(value_name = "CHECKPOINT")]
         path: PathBuf,
     },
-    /// What a dataset or a puzzle file holds, with a look at the first puzzles
-    #[command(after_long_help = "\
-Examples:
-  hrm inspect data data/sudoku-4x4
-  hrm inspect data puzzles.csv --show 4")]
-    Data {
-        /// A dataset folder in the reference's format, or a CSV of puzzles
-        #[arg(value_name = "DIR|CSV")]
-        path: PathBuf,
-        /// Puzzles to draw
-        #[arg(long, value_name = "N", default_value_t = 2)]
-        show: usize,
-        /// Draw without colours
-        #[arg(long)]
-        plain: bool,
-    },
+    Data(inspect::Args),
 }
 
 /// Runs the command.
@@ -94,13 +76,7 @@ pub fn run(command: Command) -> Result<()> {
             write!(out, "{}", backend::Name::light()?.run(Count(config))?)?;
         }
         Command::Checkpoint { path } => show_checkpoint(&mut out, &path)?,
-        Command::Data { path, show, plain } => {
-            if path.is_dir() {
-                dataset(&mut out, &path, show, plain)?;
-            } else {
-                puzzle_file(&mut out, &path, show, plain)?;
-            }
-        }
+        Command::Data(args) => args.run(&mut out)?,
     }
     out.flush()?;
     Ok(())
@@ -216,120 +192,4 @@ fn training_state(folder: &Path) -> Result<Option<Value>> {
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let state = serde_json::from_str(&text).with_context(|| format!("{}: damaged", path.display()))?;
     Ok(Some(state))
-}
-
-/// A dataset folder: one with `dataset.json`, or one with `train` and `test` below.
-fn dataset(out: &mut impl Write, path: &Path, show: usize, plain: bool) -> Result<()> {
-    let parts: Vec<PathBuf> = if path.join("dataset.json").exists() {
-        vec![path.to_owned()]
-    } else {
-        let below = ["train", "test"].map(|name| path.join(name));
-        below.into_iter().filter(|folder| folder.join("dataset.json").exists()).collect()
-    };
-    if parts.is_empty() {
-        bail!(
-            "{}: no dataset here; expected dataset.json in the folder, or in train/ and test/ below it",
-            path.display()
-        );
-    }
-    for part in &parts {
-        let dataset = Dataset::load(part)?;
-        let metadata = dataset.metadata();
-        writeln!(out, "{}", part.display())?;
-        writeln!(
-            out,
-            "  {} in {}, {} tokens each, vocabulary {}, {}",
-            count(dataset.examples(), "example"),
-            count(dataset.groups(), "group"),
-            metadata.seq_len,
-            metadata.vocab_size,
-            count(metadata.num_puzzle_identifiers, "puzzle identifier")
-        )?;
-        writeln!(
-            out,
-            "  pad {}, ignored label {}, blank identifier {}",
-            metadata.pad_id,
-            metadata.ignore_label_id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
-            metadata.blank_identifier_id
-        )?;
-        for set in dataset.sets() {
-            writeln!(
-                out,
-                "  set {}: {}, {}, {}",
-                set.name(),
-                count(set.examples(), "example"),
-                count(set.puzzles(), "puzzle"),
-                count(set.groups(), "group")
-            )?;
-            let is_sudoku = Geometry::from_cells(metadata.seq_len)
-                .is_some_and(|geometry| geometry.side() + 2 == metadata.vocab_size);
-            if !is_sudoku {
-                for example in 0..show.min(set.examples()) {
-                    writeln!(out, "  input {example}: {:?}", set.input(example))?;
-                    writeln!(out, "  label {example}: {:?}", set.label(example))?;
-                }
-                continue;
-            }
-            let pairs = (0..show.min(set.examples()))
-                .map(|example| {
-                    Ok((decode_tokens(set.input(example))?, Some(decode_tokens(set.label(example))?)))
-                })
-                .collect::<Result<Vec<_>>>()?;
-            draw(out, &pairs, plain)?;
-        }
-    }
-    Ok(())
-}
-
-fn puzzle_file(out: &mut impl Write, path: &Path, show: usize, plain: bool) -> Result<()> {
-    let mut shown = Vec::new();
-    let (mut puzzles, mut answers) = (0, 0);
-    let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
-    let mut clues: BTreeMap<usize, usize> = BTreeMap::new();
-    let mut ratings: Vec<f64> = Vec::new();
-    for record in RecordReader::open(path)? {
-        let record = record?;
-        puzzles += 1;
-        answers += usize::from(record.solution.is_some());
-        *sizes.entry(record.puzzle.side()).or_default() += 1;
-        *clues.entry(record.puzzle.clues()).or_default() += 1;
-        ratings.extend(record.rating);
-        if shown.len() < show {
-            shown.push((record.puzzle, record.solution));
-        }
-    }
-    writeln!(out, "{}", path.display())?;
-    writeln!(out, "  {}, {answers} with an answer", count(puzzles, "puzzle"))?;
-    for (side, n) in sizes {
-        writeln!(out, "  {n} of {side}x{side}")?;
-    }
-    if let (Some((fewest, _)), Some((most, _))) = (clues.first_key_value(), clues.last_key_value()) {
-        let sum: usize = clues.iter().map(|(clues, n)| clues * n).sum();
-        writeln!(out, "  givens: {fewest} to {most}, {:.1} on average", sum as f64 / puzzles as f64)?;
-    }
-    ratings.sort_by(f64::total_cmp);
-    if let (Some(lowest), Some(highest)) = (ratings.first(), ratings.last()) {
-        let mean = ratings.iter().sum::<f64>() / ratings.len() as f64;
-        writeln!(
-            out,
-            "  ratings: {lowest} to {highest}, mean {mean:.1}, median {}",
-            ratings[ratings.len() / 2]
-        )?;
-    }
-    draw(out, &shown, plain)
-}
-
-/// Puzzles with their answers beside them.
-fn draw(out: &mut impl Write, pairs: &[(Board, Option<Board>)], plain: bool) -> Result<()> {
-    let style = stdout_style(plain);
-    for (puzzle, answer) in pairs {
-        let panel = |title: &str, board| Panel {
-            title: title.to_owned(),
-            body: render::attempt(puzzle, None, board, style),
-        };
-        let mut panels = vec![panel("puzzle", puzzle)];
-        panels.extend(answer.as_ref().map(|answer| panel("answer", answer)));
-        writeln!(out, "\n{}", side_by_side(&panels).trim_end())?;
-    }
-    Ok(())
 }

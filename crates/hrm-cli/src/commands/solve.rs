@@ -12,7 +12,7 @@ use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
     render::{self, Style},
     sudoku::{Board, Geometry, decode_tokens, encode_tokens},
-    task::Shape,
+    task::{Family, Shape},
 };
 use hrm_model::Hrm;
 use hrm_train::infer::{self, Answer, InferOptions, Query, Solver, Sources};
@@ -20,7 +20,10 @@ use serde::Serialize;
 
 use crate::{
     backend::{self, Job},
-    commands::classical::{self, MazeSource, Output},
+    commands::{
+        classical::{self, MazeSource, Output},
+        solve_task::{self, Request},
+    },
     infer::{InferArgs, origin},
     models::{self, Header},
     puzzles::{self, Entry, Puzzle, Source},
@@ -46,6 +49,7 @@ Examples:
   hrm solve --file hard.csv --max-steps 64 --vote 9
   hrm solve --file hard.csv --restarts 32 --noise 0.3 --verify --fallback exact
   hrm solve --with dlx --trace                  a classical solver, step by step
+  hrm solve --task maze mazes.csv               a shortest path by a model
   hrm solve --task maze --with bfs --file mazes.csv
 
 With --json, one object is printed:
@@ -58,19 +62,22 @@ With --json, one object is printed:
                    error (why the model did not see it, else null)
   summary          puzzles, solved, wrong, rejected, sources (of the solved ones), segments, guesses,
                    guesses_without_model
+With another --task: task, models, backend, puzzles (place, puzzle, answer, valid, fault, halted, steps, milliseconds, q_halt,
+error) and summary (puzzles, solved, wrong, rejected); a maze's answer is valid if it marks a shortest path.
 milliseconds is a puzzle's share of the time that its batch took.")]
 pub struct Args {
-    /// A puzzle, row by row, `.` or 0 for a blank; `-` reads puzzles from standard input, one a line
+    /// A puzzle, row by row, `.` or 0 for a blank; `-` reads puzzles from standard input, one a line. With --task, a file will
+    /// do as well
     #[arg(value_name = "PUZZLE")]
     puzzle: Option<String>,
     /// Puzzles in a file: one a line, or CSV with the columns source,question,answer,rating (also gzipped)
     #[arg(long, short, value_name = "FILE", conflicts_with = "puzzle")]
     file: Option<PathBuf>,
-    /// What the puzzles are; mazes need --with
-    #[arg(long, value_enum, default_value_t = Task::Sudoku, value_name = "TASK")]
-    task: Task,
+    /// What the puzzles are: sudoku, maze, killer, samurai or queens
+    #[arg(long, default_value_t = Family::Sudoku, value_name = "TASK")]
+    task: Family,
     /// Answer with a classical solver instead of a model, and report its work. Sudoku: dfs, dlx, coloring. Mazes: bfs,
-    /// astar, wall-left, wall-right, tremaux, dead-end
+    /// astar, wall-left, wall-right, tremaux, dead-end. Other tasks: exact
     #[arg(long, value_name = "METHOD", conflicts_with_all = ["checkpoint", "ensemble", "max_steps", "all_steps", "vote",
         "restarts", "verify", "backend"])]
     with: Option<String>,
@@ -99,19 +106,18 @@ pub struct Args {
     infer: InferArgs,
 }
 
-/// What `hrm solve` solves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Task {
-    /// Sudoku of any size
-    Sudoku,
-    /// Mazes
-    Maze,
-}
-
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
-    if args.with.is_some() || args.task == Task::Maze {
-        return run_classical(args);
+    match (args.task, &args.with) {
+        (Family::Arc, _) => {
+            bail!("--task arc: ARC is judged by a vote; see `hrm eval` and configs/arc-1.toml")
+        }
+        (Family::Sudoku | Family::Maze, Some(method)) => return run_classical(method.clone(), args),
+        (Family::Sudoku, None) => {}
+        (family, Some(method)) if method != "exact" => {
+            bail!("--with {method}: expected `exact` for {family}, the exact search of that puzzle")
+        }
+        _ => return run_task(args),
     }
     let backend = backend::Name::or_best(args.backend)?;
     args.precision.apply();
@@ -156,19 +162,34 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(if tally.solved == tally.puzzles { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_classical(args: Args) -> Result<ExitCode> {
-    let Some(method) = &args.with else {
-        bail!(
-            "no model for mazes comes with the program; answer with a classical solver: --with bfs (see --help)"
-        );
-    };
+/// Any task but Sudoku, which has boards to watch.
+fn run_task(args: Args) -> Result<ExitCode> {
+    if args.trace {
+        bail!("--trace: the exact search of {} keeps no trace", args.task);
+    }
+    args.precision.apply();
+    solve_task::run(&Request {
+        family: args.task,
+        checkpoints: args.infer.checkpoints(args.checkpoint.as_deref())?,
+        source: source(args.puzzle, args.file),
+        options: args.infer.options(),
+        exact: args.with.is_some(),
+        backend: args.backend,
+        json: args.json,
+        verbose: args.verbose,
+        style: terminal::stdout_style(args.plain),
+    })
+}
+
+fn run_classical(method: String, args: Args) -> Result<ExitCode> {
+    let method = &method;
     let output = Output {
         json: args.json,
         trace: args.trace,
         verbose: args.verbose,
         style: terminal::stdout_style(args.plain),
     };
-    if args.task == Task::Maze {
+    if args.task == Family::Maze {
         let source = match (args.puzzle, args.file) {
             (Some(text), _) => MazeSource::Argument(text),
             (None, Some(file)) => MazeSource::File(file),
@@ -494,9 +515,8 @@ struct TextReporter<W> {
 impl<W: Write> Reporter for TextReporter<W> {
     fn rejected(&mut self, entry: &Entry, reason: &str) -> Result<()> {
         self.tally.reject();
-        let place = if entry.place.is_empty() { String::new() } else { format!("{}: ", entry.place) };
         self.out.flush()?;
-        terminal::report_error(&format!("{place}{reason}"));
+        terminal::report_error(&format!("{}{reason}", entry.prefix()));
         Ok(())
     }
 

@@ -24,9 +24,18 @@ use hrm_train::{
 };
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
+#[cfg(feature = "nccl")]
+use crate::workers::threads;
 use crate::{
     backend::{self, Job},
     terminal::bytes,
+    workers::{self, Role},
+};
+#[cfg(feature = "mpi")]
+use {
+    crate::workers::processes,
+    hrm_train::distributed::{Team, mpi::Mpi},
+    std::rc::Rc,
 };
 
 /// Without a terminal: a line is printed this often.
@@ -44,6 +53,7 @@ Examples:
   hrm train --config configs/sudoku-4x4.toml
   hrm train --config configs/sudoku-4x4.toml --run-dir runs/small --set model.hidden_size=64 --set train.seed=3
   hrm train --resume runs/small
+  hrm train --config configs/sudoku-4x4.toml --workers 2         two processes, the same steps
   tensorboard --logdir runs                              watch runs in a browser
   hrm config show --config configs/sudoku-4x4.toml       every value that --set may change")]
 pub struct Args {
@@ -65,6 +75,8 @@ pub struct Args {
     /// Where to compute [default: the fastest that is compiled in]
     #[arg(long, value_enum, value_name = "B")]
     backend: Option<backend::Name>,
+    #[command(flatten)]
+    workers: workers::Args,
 }
 
 /// Runs the command.
@@ -88,16 +100,56 @@ pub fn run(args: Args) -> Result<ExitCode> {
             (recipe, run_dir, false)
         }
     };
+    let role = args.workers.role(backend, args.run_dir.as_deref().or(args.resume.as_deref()))?;
     let stop = Arc::new(AtomicBool::new(false));
-    stop_on_ctrl_c(Arc::clone(&stop))?;
-    if !args.quiet {
-        eprintln!("run {} on {}", run_dir.display(), backend.feature());
-    }
+    let options = TrainOptions { recipe, run_dir: run_dir.clone(), resume, stop: Arc::clone(&stop) };
     let mut watcher = Watcher::new(args.quiet);
-    let summary = backend.run(Training {
-        options: TrainOptions { recipe, run_dir: run_dir.clone(), resume, stop },
-        observer: &mut watcher,
-    });
+    let say_where = |who: &str| {
+        if !args.quiet {
+            eprintln!("run {} on {}{who}", run_dir.display(), backend.feature());
+        }
+    };
+    let summary = match role {
+        Role::Alone { device } => {
+            stop_on_ctrl_c(stop)?;
+            say_where("");
+            backend.run_on(device, Training { options, observer: &mut watcher })
+        }
+        #[cfg(feature = "mpi")]
+        Role::Launcher { workers } => {
+            if !resume {
+                processes::check_free(&run_dir)?;
+            }
+            return processes::launch(workers, &run_dir, !resume && args.run_dir.is_none());
+        }
+        #[cfg(feature = "mpi")]
+        Role::Worker => {
+            let (mpi, place) = args.workers.join()?;
+            let (worker, workers) = mpi.worker_of();
+            processes::stop_on_signal(stop);
+            let mut silent = ();
+            let observer: &mut dyn Observer = if worker == 0 { &mut watcher } else { &mut silent };
+            if worker == 0 {
+                say_where(&format!(" by {workers} workers"));
+            }
+            let job = TrainingInTeam { options, mpi: Rc::clone(&mpi), observer };
+            let result = args.workers.device(place).and_then(|device| backend.run_on(device, job));
+            match result {
+                Ok(_) if worker > 0 => return Ok(ExitCode::SUCCESS),
+                Err(error) => {
+                    watcher.end();
+                    return Ok(processes::fail(&mpi, worker == 0, &error));
+                }
+                summary => summary,
+            }
+        }
+        #[cfg(feature = "nccl")]
+        Role::Threads { devices } => {
+            stop_on_ctrl_c(stop)?;
+            say_where(&format!(" by {} workers", devices.len()));
+            threads::train(&devices, options, &mut watcher)
+        }
+    };
     watcher.end();
     let summary = match summary {
         Err(error) if watcher.has_started => return Err(error.context(way_on(&run_dir))),
@@ -117,6 +169,24 @@ impl Job for Training<'_> {
 
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<TrainSummary> {
         Ok(trainer::train::<A>(self.options, device, self.observer)?)
+    }
+}
+
+/// One worker's part of a training.
+#[cfg(feature = "mpi")]
+struct TrainingInTeam<'a> {
+    options: TrainOptions,
+    mpi: Rc<Mpi>,
+    observer: &'a mut dyn Observer,
+}
+
+#[cfg(feature = "mpi")]
+impl Job for TrainingInTeam<'_> {
+    type Output = TrainSummary;
+
+    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<TrainSummary> {
+        let team = Team::new(self.mpi, device.clone());
+        Ok(trainer::train_in_team::<A>(self.options, device, team, self.observer)?)
     }
 }
 

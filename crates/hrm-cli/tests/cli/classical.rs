@@ -1,6 +1,6 @@
 //! Classical solvers, canonical forms, leak checks and pictures.
 
-use crate::sandbox::{FOUR, FOUR_SOLVED, NINE, Sandbox, assert_says};
+use crate::sandbox::{FOUR, FOUR_SOLVED, NINE, Sandbox, TINY_RECIPE, assert_says};
 
 /// `FOUR` with its values relabelled and its bands exchanged.
 const FOUR_IMAGE: &str = ".3....1.2....4..";
@@ -55,7 +55,13 @@ fn mazes_are_solved_classically() {
     }
     let text = sandbox.hrm("compare maze --file mazes.csv").ok();
     assert_says(&text, &["2 mazes", "tremaux", "50.0 %"]);
-    assert_says(&sandbox.hrm("solve --task maze --file mazes.csv").error(), &["--with bfs"]);
+    let run = sandbox.hrm("solve --task maze mazes.csv");
+    assert_eq!(run.code, 1);
+    assert_says(
+        &run.stderr,
+        &["maze 1: no model for a 4x4 maze", "--with bfs", "maze 2: the maze has no path"],
+    );
+    assert_says(&run.stdout, &["2 puzzles: 0 solved, 0 wrong, 2 rejected"]);
     assert_says(&sandbox.hrm("compare maze --file absent.csv").error(), &["absent.csv"]);
 }
 
@@ -119,4 +125,35 @@ fn hard_puzzles_are_made_and_rated() {
     assert_says(&sandbox.hrm(&format!("{make} small --size 4x4")).error(), &["9x9", "4x4"]);
     assert_says(&sandbox.hrm("data sudoku generate --min-guesses 2 --out x").stderr, &["--hard"]);
     assert_says(&sandbox.hrm("data download arc-1").error(), &["--features download"]);
+}
+
+#[test]
+fn other_puzzles_are_solved_exactly_or_by_a_model() {
+    let sandbox = Sandbox::new();
+    sandbox.write("queens.txt", ".Q..\n....\n....\n....\n");
+    let text = sandbox.hrm("solve --task queens queens.txt --with exact").ok();
+    assert_says(&text, &[". Q . .", "valid: keeps the rules"]);
+    let error = sandbox.hrm("solve --task queens queens.txt --with dlx").error();
+    assert_says(&error, &["expected `exact` for queens", "dlx"]);
+    assert_says(&sandbox.hrm("solve --task arc queens.txt").error(), &["judged by a vote"]);
+    // A model of the task, trained in a blink, so most likely wrong: what counts is that the verdict is that of the rules.
+    sandbox.write("maze.toml", TINY_RECIPE.replace("[data]\n", "[data]\ntask = \"maze\"\n"));
+    let sizes = "--set data.grid_rows=4 --set data.grid_cols=4 --set data.min_path=2";
+    sandbox.hrm(&format!("train --config maze.toml --run-dir run --quiet --backend cpu {sizes}")).ok();
+    sandbox.write("mazes.csv", "question,answer\nS   ## #   G####,\n");
+    let run = sandbox.hrm("solve --task maze mazes.csv --checkpoint run --json");
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let puzzle = &report["puzzles"][0];
+    assert_eq!(report["summary"]["rejected"], 0, "{report}");
+    assert_eq!(puzzle["answer"].as_str().map(str::len), Some(16), "{report}");
+    assert_eq!(puzzle["valid"].as_bool(), Some(puzzle["fault"].is_null()), "{report}");
+    assert_eq!(run.code == 0, puzzle["valid"].as_bool() == Some(true), "{report}");
+    let guided = sandbox.hrm("solve --task maze mazes.csv --checkpoint run --verify --fallback exact").ok();
+    assert_says(&guided, &["optimal: a shortest path of 5 moves", "model     run"]);
+    assert_says(&sandbox.hrm("compare maze --file mazes.csv --checkpoint run").ok(), &["1 maze", "model"]);
+    let text = sandbox.hrm("eval --checkpoint run --data mazes.csv --task maze").ok();
+    assert_says(&text, &["exact accuracy", "any-optimal"]);
+    let other = sandbox.hrm("solve --task queens queens.txt --checkpoint run");
+    assert_eq!(other.code, 1);
+    assert_says(&other.stderr, &["the model reads 16 tokens of 6 kinds, a 4-queens has 16 of 3"]);
 }

@@ -21,8 +21,14 @@ fn generated_datasets_are_reproducible_and_never_overwritten() {
     let text = sandbox.hrm("inspect data a --show 1 --plain").ok();
     assert_says(
         &text,
-        &["a/train", "a/test", "20 examples in 20 groups, 16 tokens each, vocabulary 6", "answer"],
+        &[
+            "a/train",
+            "a/test",
+            "20 examples in 20 groups, 16 tokens each, vocabulary 6",
+            "puzzles: 4x4 Sudoku",
+        ],
     );
+    assert_eq!(text, sandbox.hrm("data inspect a --show 1 --plain").ok());
 }
 
 #[test]
@@ -37,7 +43,10 @@ fn datasets_from_files() {
     let text = sandbox.hrm("data sudoku --source train.csv --out b --min-rating 5").ok();
     assert_says(&text, &["1 below the minimum rating", "1 kept"]);
     let text = sandbox.hrm("inspect data train.csv --show 1").ok();
-    assert_says(&text, &["2 puzzles, 1 with an answer", "givens: 4 to 4", "ratings: 3 to 9"]);
+    assert_says(
+        &text,
+        &["2 puzzles, 1 with an answer", "2 of 4x4 Sudoku", "givens: 4 to 4", "symmetries: 3,072"],
+    );
 
     let error = sandbox.hrm("data sudoku --source train.csv --test-source train.csv --out c");
     assert_eq!(error.code, 1);
@@ -87,7 +96,8 @@ fn mazes_are_generated_imported_and_checked() {
     assert_says(&text, &["12 mazes read, 5 kept", "20 examples in 5 groups"]);
     let error = sandbox.hrm("data maze --source a/train --out d").error();
     assert_says(&error, &["expected a dataset of mazes", "48 tokens"]);
-    let error = sandbox.hrm("data maze --source a/train.csv.gz --test-source a/train.csv.gz --out d").error();
+    let error = sandbox.hrm("data maze --source a/train.csv.gz --test-source a/train.csv.gz --out d");
+    let error = error.error_after_output();
     assert_says(&error, &["12 puzzles of the training set", "turned or mirrored", "--on-leak drop"]);
     let error = sandbox.hrm("data maze generate --size 4x4 --min-path 40 --out d").error();
     assert_says(&error, &["--size 4x4", "has no path of 40 moves"]);
@@ -131,7 +141,7 @@ fn arc_tasks_are_reported_and_written() {
     assert_says(&text, &["train        2 groups, 18 puzzles, 54 examples"]);
 
     let leak = "data arc --train train.json --eval train.json --eval eval --augmentations 2";
-    assert_says(&sandbox.hrm(leak).error(), &["2 evaluation tasks away", "--on-leak drop"]);
+    assert_says(&sandbox.hrm(leak).error_after_output(), &["2 evaluation tasks away", "--on-leak drop"]);
     let text = sandbox.hrm(&format!("{leak} --on-leak drop")).ok();
     assert_says(&text, &["one: the same task, the same pairs", "left out 2 training tasks"]);
     sandbox.write("k_training_challenges.json", format!(r#"{{"one": {}}}"#, task(0)));
@@ -144,4 +154,34 @@ fn arc_tasks_are_reported_and_written() {
     assert_says(&sandbox.hrm("data arc").error(), &["--train PATH"]);
     sandbox.write("bad.json", task(0).replace("[[2], [0]]", "[[2], [11]]"));
     assert_says(&sandbox.hrm("data arc --train bad.json").error(), &["bad.json", "pair 1", "row 2", "11"]);
+}
+
+#[test]
+fn variants_are_generated_inspected_drawn_and_checked() {
+    let sandbox = Sandbox::new();
+    for (task, size, shape, measure) in [
+        ("killer", "--size 4x4", "4x4 Killer Sudoku", "cages:"),
+        ("queens", "--size 8", "8-queens", "queens given:"),
+    ] {
+        let text = sandbox
+            .hrm(&format!("data {task} generate {size} --train 6 --test 2 --seed 1 --out {task}"))
+            .ok();
+        assert_says(&text, &["6 training puzzles", "train: 6 examples in 6 groups", "test.txt"]);
+        let text = sandbox.hrm(&format!("data inspect {task} --show 1")).ok();
+        assert_says(&text, &[&format!("puzzles: {shape}"), "6 are different", measure, "example 1"]);
+        let of_text = sandbox.hrm(&format!("data render {task}/train.txt --task {task} --index 3")).ok();
+        assert_eq!(of_text, sandbox.hrm(&format!("data render {task} --task {task} --index 3")).ok());
+        let puzzle = sandbox.hrm(&format!("data render {task} --task {task} --index 3 --puzzle-only")).ok();
+        assert_ne!(of_text, puzzle);
+        sandbox.hrm(&format!("data render {task} --task {task} --out {task}.png --scale 0.5")).ok();
+        assert!(sandbox.read(&format!("{task}.png")).starts_with(b"\x89PNG"));
+        let check = format!("data check --task {task} {task}/train");
+        assert_says(&sandbox.hrm(&format!("{check} {task}/test")).ok(), &["0 of 2 in the test set"]);
+        assert_says(&sandbox.hrm(&format!("{check} {task}/train.txt")).error_after_output(), &["6 puzzles"]);
+    }
+    let error = sandbox.hrm("data render killer --task queens").error();
+    assert_says(&error, &["48 tokens", "no dataset of task queens"]);
+    assert_says(&sandbox.hrm("data render killer/train.txt --task killer --index 9").error(), &["1 to 6"]);
+    sandbox.write("bad.txt", "AABB\n");
+    assert_says(&sandbox.hrm("data render bad.txt --task killer").error(), &["bad.txt, line 1"]);
 }

@@ -146,8 +146,14 @@ impl Run {
     /// The run failed with one line `error: ...`, exit code 1 and nothing on standard output; gives the line.
     #[track_caller]
     pub fn error(self) -> String {
-        assert_eq!(self.code, 1, "{}{}", self.stdout, self.stderr);
         assert_eq!(self.stdout, "", "{}", self.stderr);
+        self.error_after_output()
+    }
+
+    /// As [`error`](Self::error), but the run may have printed something first, a list of what is wrong say.
+    #[track_caller]
+    pub fn error_after_output(self) -> String {
+        assert_eq!(self.code, 1, "{}{}", self.stdout, self.stderr);
         let lines: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error:")).collect();
         assert_eq!(lines.len(), 1, "{}", self.stderr);
         assert!(self.stderr.trim_end().ends_with(lines[0]), "{}", self.stderr);

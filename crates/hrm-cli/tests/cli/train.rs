@@ -205,3 +205,24 @@ fn evaluation_with_more_work() {
     assert_eq!(curve["series"][2]["points"][2]["segments"], 12.0);
     assert_says(&eval("--curve=out/curve").error(), &["curve.json exists", "--force"]);
 }
+
+/// With the feature, `tests/workers.rs` has more.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn several_workers_need_a_feature() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tiny.toml", TINY_RECIPE);
+    let error = sandbox.hrm("train --config tiny.toml --workers 2").error();
+    assert_says(&error, &["2 workers need the feature mpi", "--features mpi", "openmpi-bin"]);
+    let error = sandbox.hrm("train --config tiny.toml --backend cpu --devices 0,1").error();
+    assert_says(&error, &["the backend flex has one device", "--workers N"]);
+    let error = sandbox.hrm("train --config tiny.toml --devices 1,1").error();
+    assert_says(&error, &["--devices names 1 twice"]);
+    let started =
+        sandbox.command().env("OMPI_COMM_WORLD_SIZE", "2").args(["train", "--config", "tiny.toml"]).output();
+    assert_says(
+        &crate::sandbox::Run::from(started.expect("starts")).error(),
+        &["mpirun has started 2 processes", "--features mpi"],
+    );
+    assert!(!sandbox.path("runs").exists(), "nothing was started");
+}

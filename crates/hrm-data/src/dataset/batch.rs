@@ -1,5 +1,6 @@
 //! Batches, and the sequential batches of an evaluation.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::augment::widen;
@@ -33,6 +34,22 @@ impl Batch {
             inputs: vec![metadata.pad_id as i32; rows * seq_len],
             labels: vec![IGNORE_LABEL; rows * seq_len],
             puzzle_identifiers: vec![metadata.blank_identifier_id as i32; rows],
+        }
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    /// If there are not that many rows.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let cells = rows.start * self.seq_len..rows.end * self.seq_len;
+        Self {
+            rows: rows.len(),
+            seq_len: self.seq_len,
+            inputs: self.inputs[cells.clone()].to_vec(),
+            labels: self.labels[cells].to_vec(),
+            puzzle_identifiers: self.puzzle_identifiers[rows].to_vec(),
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct PendingStep<B: HrmBackend> {
     pub vitals: Vitals<B>,
     /// Whether it was skipped, if that is known already.
     pub skipped: Option<bool>,
+    /// How many workers had been asked to stop, `[1]`.
+    pub stop: Tensor<B, 1>,
 }
 
 /// A step that has been read back.
@@ -36,12 +38,13 @@ pub(super) struct Pending<B: HrmBackend> {
     steps: Vec<PendingStep<B>>,
     start: Instant,
     since: Instant,
+    stop: bool,
 }
 
 impl<B: HrmBackend> Pending<B> {
     pub(super) fn new(batch: usize) -> Self {
         let now = Instant::now();
-        Self { batch, steps: Vec::new(), start: now, since: now }
+        Self { batch, steps: Vec::new(), start: now, since: now, stop: false }
     }
 
     pub(super) fn add(&mut self, step: PendingStep<B>) {
@@ -51,6 +54,11 @@ impl<B: HrmBackend> Pending<B> {
     /// Whether the last step is known to have been skipped.
     pub(super) fn is_bad(&self) -> bool {
         self.steps.last().is_some_and(|step| step.skipped == Some(true))
+    }
+
+    /// Whether a worker had been asked to stop in a step that has been read.
+    pub(super) fn asked_to_stop(&self) -> bool {
+        self.stop
     }
 
     /// Leaves out what is not training from the throughput.
@@ -63,7 +71,8 @@ impl<B: HrmBackend> Pending<B> {
         if self.steps.is_empty() {
             return Vec::new();
         }
-        let parts = self.steps.iter().flat_map(|s| [s.metrics.clone(), s.vitals.values.clone()]);
+        let parts =
+            self.steps.iter().flat_map(|s| [s.metrics.clone(), s.vitals.values.clone(), s.stop.clone()]);
         let values: Vec<f64> = Tensor::cat(parts.collect(), 0).into_data().iter::<f64>().collect();
         let rate = (self.steps.len() * self.batch) as f64 / self.since.elapsed().as_secs_f64();
         let mut values = values.as_slice();
@@ -71,6 +80,8 @@ impl<B: HrmBackend> Pending<B> {
         for step in self.steps.drain(..) {
             let (own, rest) = values.split_at(step.metrics.dims()[0]);
             let (vitals, rest) = rest.split_at(step.vitals.values.dims()[0]);
+            let (asked, rest) = rest.split_at(1);
+            self.stop |= asked[0] > 0.0;
             values = rest;
             let metrics = Metrics::from_values(own);
             let signs = step.vitals.signs(vitals.iter().copied());

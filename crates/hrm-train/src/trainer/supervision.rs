@@ -125,7 +125,9 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         }
         let path = self.save(run)?;
         let best = Best { step, metric: metric.name().to_owned(), value: metric.of(report) };
-        checkpoint::mark_best(&run.checkpoints(), &best)?;
+        if self.team.leads() {
+            checkpoint::mark_best(&run.checkpoints(), &best)?;
+        }
         Ok(Some(path))
     }
 

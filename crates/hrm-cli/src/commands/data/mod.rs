@@ -2,11 +2,14 @@
 
 mod arc;
 mod download;
+mod examples;
+pub mod inspect;
 mod maze;
 mod puzzles;
 mod sudoku;
+mod variants;
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use anyhow::{Context, Result, bail};
 use hrm_data::{
@@ -22,6 +25,10 @@ pub enum Command {
     Sudoku(Box<sudoku::Args>),
     Maze(Box<maze::Args>),
     Arc(Box<arc::Args>),
+    Killer(variants::Killer),
+    Samurai(variants::Samurai),
+    Queens(variants::QueensArgs),
+    Inspect(inspect::Args),
     Check(puzzles::Check),
     Canonical(puzzles::Canonical),
     Difficulty(puzzles::Difficulty),
@@ -35,6 +42,10 @@ pub fn run(command: Command) -> Result<()> {
         Command::Sudoku(args) => sudoku::run(*args),
         Command::Maze(args) => maze::run(*args),
         Command::Arc(args) => arc::run(&args),
+        Command::Killer(args) => args.run(),
+        Command::Samurai(args) => args.run(),
+        Command::Queens(args) => args.run(),
+        Command::Inspect(args) => args.run(&mut io::stdout().lock()),
         Command::Check(args) => args.run(),
         Command::Canonical(args) => args.run(),
         Command::Difficulty(args) => args.run(),

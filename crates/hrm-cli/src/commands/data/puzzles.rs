@@ -10,27 +10,20 @@ use std::{
 use anyhow::{Context, Result, bail};
 use hrm_data::{
     arc,
-    maze::{self, Maze},
-    render::{self, Picture},
+    render::{self, Picture, Style},
     sudoku::{
         Board, Canonicalizer, Geometry, Record, RecordReader,
         dataset::{leaks, shared_grids},
         difficulty,
     },
+    task::Family,
 };
 
+use super::{
+    examples::{self, Example},
+    rectangle,
+};
 use crate::terminal::{self, count};
-
-/// A family of puzzles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Task {
-    /// Sudoku of any size
-    Sudoku,
-    /// Mazes
-    Maze,
-    /// ARC tasks
-    Arc,
-}
 
 /// Print the canonical form of each puzzle, one a line, in order
 ///
@@ -77,26 +70,30 @@ fn canonical(board: &Board, by_size: &mut HashMap<Geometry, Canonicalizer>) -> R
 #[command(after_long_help = "\
 Examples:
   hrm data check train.csv test.csv.gz
-  hrm data check --task maze maze-train.csv maze-test.csv")]
+  hrm data check data/sudoku-9x9/train data/sudoku-9x9/test
+  hrm data check --task maze maze-train.csv maze-test.csv
+  hrm data check --task arc arc2-training.json.gz arc1-evaluation.json.gz")]
 pub struct Check {
-    /// Training puzzles
+    /// Training puzzles: a file, or a dataset folder
     #[arg(value_name = "TRAIN")]
     train: PathBuf,
-    /// Test puzzles
+    /// Test puzzles: a file, or a dataset folder
     #[arg(value_name = "TEST")]
     test: PathBuf,
-    /// What they are
-    #[arg(long, value_enum, default_value_t = Task::Sudoku)]
-    task: Task,
+    /// What they are: sudoku, maze, arc, killer, samurai or queens
+    #[arg(long, value_name = "TASK", default_value_t)]
+    task: Family,
+    /// Rows and columns of mazes in a folder [default: as many rows as columns]
+    #[arg(long, value_name = "ROWSxCOLS", value_parser = rectangle)]
+    size: Option<(usize, usize)>,
 }
 
 impl Check {
     /// Runs the command.
     pub fn run(&self) -> Result<()> {
         let found = match self.task {
-            Task::Sudoku => self.sudoku()?,
-            Task::Maze => self.mazes()?,
-            Task::Arc => self.arc()?,
+            Family::Arc => self.arc()?,
+            _ => self.puzzles()?,
         };
         if found > 0 {
             bail!(
@@ -109,8 +106,24 @@ impl Check {
         Ok(())
     }
 
-    fn sudoku(&self) -> Result<usize> {
-        let (train, test) = (read_sudoku(&self.train)?, read_sudoku(&self.test)?);
+    fn puzzles(&self) -> Result<usize> {
+        let [train, test] = [&self.train, &self.test].map(|path| examples::read(path, self.task, self.size));
+        let (train, test) = (train?, test?);
+        if self.task != Family::Sudoku {
+            let class = |example: &Example| example.told(|task| task.class(&example.input));
+            let mut known = HashMap::new();
+            for (index, example) in train.iter().enumerate() {
+                known.entry(class(example)?).or_insert(index);
+            }
+            let mut found = Vec::new();
+            for (index, example) in test.iter().enumerate() {
+                found.extend(known.get(&class(example)?).map(|&of_train| (index, of_train)));
+            }
+            report("images of each other", &found, train.len(), test.len());
+            return Ok(found.len());
+        }
+        let records = |examples: &[Example]| examples.iter().map(Example::record).collect::<Result<Vec<_>>>();
+        let (train, test) = (records(&train)?, records(&test)?);
         let boards = |records: &[Record]| records.iter().map(|r| r.puzzle.clone()).collect::<Vec<_>>();
         let found = leaks(&boards(&train), &boards(&test));
         report("equivalent puzzles", &found, train.len(), test.len());
@@ -118,16 +131,6 @@ impl Check {
         report("shared solution grids", &grids, train.len(), test.len());
         let leaking: HashSet<usize> = found.iter().chain(&grids).map(|leak| leak.0).collect();
         Ok(leaking.len())
-    }
-
-    fn mazes(&self) -> Result<usize> {
-        let read = |path: &Path| -> Result<Vec<Maze>> {
-            Ok(maze::read_records(path)?.into_iter().map(|record| record.maze).collect())
-        };
-        let (train, test) = (read(&self.train)?, read(&self.test)?);
-        let found = maze::leaks(&train, &test);
-        report("images of each other", &found, train.len(), test.len());
-        Ok(found.len())
     }
 
     fn arc(&self) -> Result<usize> {
@@ -181,25 +184,35 @@ impl Difficulty {
 }
 
 /// Draw an example, on the terminal or as a picture
+///
+/// A puzzle is drawn with its solution, what was given and what was added told apart.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   hrm data render puzzles.csv --index 3
+  hrm data render data/sudoku-9x9 --puzzle-only --out puzzle.svg
   hrm data render mazes.csv.gz --task maze --out maze.svg
+  hrm data render data/killer-6x6/test.txt --task killer
   hrm data render arc1-training.json.gz --task arc --id 007bbfb7 --out task.png")]
 pub struct Render {
-    /// Sudoku or maze CSV, also gzipped, or ARC tasks
-    #[arg(value_name = "FILE")]
+    /// Sudoku or maze CSV, also gzipped, Killer, Samurai or queens puzzles one a line, ARC tasks, or a dataset folder
+    #[arg(value_name = "FILE|DIR")]
     file: PathBuf,
-    /// What is in it
-    #[arg(long, value_enum, default_value_t = Task::Sudoku)]
-    task: Task,
+    /// What is in it: sudoku, maze, arc, killer, samurai or queens
+    #[arg(long, value_name = "TASK", default_value_t)]
+    task: Family,
+    /// Rows and columns of mazes in a folder [default: as many rows as columns]
+    #[arg(long, value_name = "ROWSxCOLS", value_parser = rectangle)]
+    size: Option<(usize, usize)>,
     /// Which example, counted from 1
     #[arg(long, value_name = "N", default_value_t = 1)]
     index: usize,
     /// Which ARC task
     #[arg(long, value_name = "ID", conflicts_with = "index")]
     id: Option<String>,
+    /// Leave the solution out
+    #[arg(long)]
+    puzzle_only: bool,
     /// Picture to write: .png or .svg; without it, the example is drawn here
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -207,39 +220,36 @@ pub struct Render {
     #[arg(long, value_name = "X", default_value_t = 2.0)]
     scale: f32,
     /// Mark cells with characters instead of colours
-    #[arg(long)]
+    #[arg(long, conflicts_with = "colour")]
     plain: bool,
+    /// Colours even where the output is no terminal
+    #[arg(long)]
+    colour: bool,
 }
 
 impl Render {
     /// Runs the command.
     pub fn run(&self) -> Result<()> {
-        let style = terminal::stdout_style(self.plain);
-        let (text, picture) = match self.task {
-            Task::Sudoku => {
-                let record = self.nth(read_sudoku(&self.file)?)?;
-                let solution = record.solution.as_ref();
-                let picture = render::sudoku_picture(&record.puzzle, solution, solution);
-                let answer = solution.unwrap_or(&record.puzzle);
-                (render::attempt(&record.puzzle, Some(&record.puzzle), answer, style), picture)
+        let style = if self.colour { Style::Ansi } else { terminal::stdout_style(self.plain) };
+        let in_dataset = examples::dataset_folders(&self.file).is_ok();
+        let (text, picture) = if self.task == Family::Arc && !in_dataset {
+            let tasks = arc::load(&self.file)?;
+            let mut task = match &self.id {
+                None => self.nth(tasks)?,
+                Some(id) => tasks.into_iter().find(|task| task.id == *id).with_context(|| {
+                    format!("{}: no task {id}; `--index N` takes the N-th", self.file.display())
+                })?,
+            };
+            if self.puzzle_only {
+                task.test.iter_mut().for_each(|pair| pair.output = None);
             }
-            Task::Maze => {
-                let record = self.nth(maze::read_records(&self.file)?)?;
-                let path = record.maze.label().unwrap_or_default();
-                let answer = record.answer.unwrap_or(path);
-                let picture = render::maze_picture(&record.maze, &answer);
-                (render::maze_answer(&record.maze, &answer, style), picture)
+            (render::arc_task(&task, style), render::arc_task_picture(&task))
+        } else {
+            let mut example = self.nth(examples::read(&self.file, self.task, self.size)?)?;
+            if self.puzzle_only {
+                example.label = None;
             }
-            Task::Arc => {
-                let tasks = arc::load(&self.file)?;
-                let task = match &self.id {
-                    None => self.nth(tasks)?,
-                    Some(id) => tasks.into_iter().find(|task| task.id == *id).with_context(|| {
-                        format!("{}: no task {id}; `--index N` takes the N-th", self.file.display())
-                    })?,
-                };
-                (render::arc_task(&task, style), render::arc_task_picture(&task))
-            }
+            (example.text(style)?, example.picture()?)
         };
         match &self.out {
             None => println!("{text}"),

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use hrm_data::sudoku::{
-    Board, BuildOptions, Geometry, Record, RecordReader,
+    Board, BuildOptions, Geometry, Record, RecordError, RecordReader,
     dataset::{self as build, GenerateOptions, generate_split},
     hard::{self, HardOptions},
     write_records,
@@ -155,8 +155,8 @@ fn run_files(args: Files) -> Result<()> {
         }
         println!("{}: {}", path.display(), count(train.len() - before, "puzzle"));
     }
-    let test: Option<Vec<Record>> =
-        args.test_source.as_deref().map(|path| RecordReader::open(path)?.collect()).transpose()?;
+    let all = |path: &PathBuf| RecordReader::open(path)?.collect::<Result<Vec<Record>, RecordError>>();
+    let test = args.test_source.as_ref().map(all).transpose()?;
     if let Some(test) = &test {
         let puzzles = |records: &[Record]| records.iter().map(|r| r.puzzle.clone()).collect::<Vec<Board>>();
         let found = build::leaks(&puzzles(test), &puzzles(&train));
@@ -222,7 +222,7 @@ fn run_generate(
 }
 
 /// `9x9`, or just `9`.
-fn size(text: &str) -> Result<Geometry, String> {
+pub fn size(text: &str) -> Result<Geometry, String> {
     match super::rectangle(text)? {
         (rows, cols) if rows == cols => Geometry::from_side(rows).map_err(|e| e.to_string()),
         _ => Err("expected as many rows as columns, for example 9x9".to_owned()),

@@ -1,0 +1,219 @@
+//! `hrm data inspect`, also `hrm inspect data`: what is in a dataset or a file of puzzles.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use hrm_data::{
+    arc,
+    dataset::Dataset,
+    render,
+    sudoku::{Classifier, Record, difficulty},
+    survey,
+    task::{Family, Shape},
+};
+use hrm_model::summary::thousands;
+
+use super::{examples, examples::Example, rectangle};
+use crate::terminal::{count, stdout_style};
+
+/// What a dataset or a puzzle file holds: sizes, symmetry, difficulty, and a look at the first puzzles
+///
+/// Works on folders in the reference's format, on Sudoku and maze CSV, on texts with one Killer, Samurai or queens puzzle a
+/// line, and on ARC tasks.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  hrm data inspect data/sudoku-4x4
+  hrm data inspect puzzles.csv --show 4
+  hrm data inspect mazes.csv.gz --task maze
+  hrm data inspect arc1-training.json.gz --task arc")]
+pub struct Args {
+    /// A dataset folder, or a file of puzzles
+    #[arg(value_name = "DIR|FILE")]
+    path: PathBuf,
+    /// What the puzzles are: sudoku, maze, arc, killer, samurai or queens [default: of a folder, what its sizes say; of a
+    /// file, sudoku]
+    #[arg(long, value_name = "TASK")]
+    task: Option<Family>,
+    /// Rows and columns of mazes in a folder [default: as many rows as columns]
+    #[arg(long, value_name = "ROWSxCOLS", value_parser = rectangle)]
+    size: Option<(usize, usize)>,
+    /// Puzzles to draw
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    show: usize,
+    /// Puzzles whose symmetry and difficulty are looked at
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    sample: usize,
+    /// Draw without colours
+    #[arg(long)]
+    plain: bool,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(&self, out: &mut impl Write) -> Result<()> {
+        let is_dataset = self.path.is_dir() && self.task != Some(Family::Arc)
+            || examples::dataset_folders(&self.path).is_ok();
+        if is_dataset {
+            for folder in examples::dataset_folders(&self.path)? {
+                self.dataset(out, &folder)?;
+            }
+            return Ok(());
+        }
+        let task = self.task.unwrap_or_default();
+        writeln!(out, "{}", self.path.display())?;
+        if task == Family::Arc {
+            return self.arc_tasks(out);
+        }
+        let found = examples::read(&self.path, task, self.size)?;
+        let answers = found.iter().filter(|example| example.label.is_some()).count();
+        writeln!(out, "  {}, {answers} with an answer", count(found.len(), "puzzle"))?;
+        let mut shapes: BTreeMap<String, usize> = BTreeMap::new();
+        for example in &found {
+            *shapes.entry(example.shape.to_string()).or_default() += 1;
+        }
+        for (shape, n) in shapes {
+            writeln!(out, "  {n} of {shape}")?;
+        }
+        let sizes = found.first().map(|example| (example.shape.sizes(), example.shape));
+        if let Some((Some((seq_len, vocab)), shape)) = sizes {
+            writeln!(out, "  {seq_len} tokens each, vocabulary {vocab}")?;
+            self.statistics(out, shape, &found[..found.len().min(self.sample)], found.len())?;
+        }
+        self.draw(out, &found)
+    }
+
+    fn dataset(&self, out: &mut impl Write, folder: &Path) -> Result<()> {
+        let dataset = Dataset::load(folder)?;
+        let metadata = dataset.metadata();
+        writeln!(out, "{}", folder.display())?;
+        writeln!(
+            out,
+            "  {} in {}, {} tokens each, vocabulary {}, {}",
+            count(dataset.examples(), "example"),
+            count(dataset.groups(), "group"),
+            metadata.seq_len,
+            metadata.vocab_size,
+            count(metadata.num_puzzle_identifiers, "puzzle identifier")
+        )?;
+        writeln!(
+            out,
+            "  pad {}, ignored label {}, blank identifier {}",
+            metadata.pad_id,
+            metadata.ignore_label_id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
+            metadata.blank_identifier_id
+        )?;
+        for set in dataset.sets() {
+            writeln!(
+                out,
+                "  set {}: {}, {}, {}",
+                set.name(),
+                count(set.examples(), "example"),
+                count(set.puzzles(), "puzzle"),
+                count(set.groups(), "group")
+            )?;
+        }
+        let Some(shape) = examples::shape_of(&dataset, self.task, self.size) else {
+            writeln!(
+                out,
+                "  what the puzzles are cannot be told from these sizes: name the --task, or the --size of mazes"
+            )?;
+            return Ok(());
+        };
+        writeln!(out, "  puzzles: {shape}")?;
+        let found: Vec<Example> =
+            examples::firsts(&dataset, shape).take(self.sample.max(self.show)).collect();
+        let sample = &found[..found.len().min(self.sample)];
+        self.statistics(out, shape, sample, dataset.groups())?;
+        self.draw(out, &found)
+    }
+
+    /// Symmetry and difficulty of a sample of `total` puzzles of one shape.
+    fn statistics(&self, out: &mut impl Write, shape: Shape, sample: &[Example], total: usize) -> Result<()> {
+        if sample.len() < total {
+            writeln!(out, "  of the first {} of {total}:", sample.len())?;
+        }
+        let (symmetries, what) = survey::symmetries(shape);
+        writeln!(out, "  symmetries: {} ({what})", thousands(symmetries as usize))?;
+        if shape != Shape::Arc {
+            let mut classifier = Classifier::new();
+            let mut classes = HashSet::new();
+            let mut keys = HashSet::new();
+            for example in sample {
+                match shape {
+                    Shape::Sudoku(_) => {
+                        keys.insert(classifier.key(&example.record()?.puzzle));
+                    }
+                    _ => {
+                        classes.insert(example.told(|task| task.class(&example.input))?);
+                    }
+                }
+            }
+            writeln!(out, "  {} are different up to these", classes.len() + keys.len())?;
+        }
+        if matches!(shape, Shape::Sudoku(geometry) if geometry.side() == 9) && !sample.is_empty() {
+            let records = sample.iter().map(Example::record).collect::<Result<Vec<Record>>>()?;
+            writeln!(out, "\n{}", difficulty(&records).to_string().trim_end())?;
+            return Ok(());
+        }
+        let mut measured: Vec<(&str, Vec<f64>)> = Vec::new();
+        for example in sample {
+            for (name, value) in
+                survey::measures(shape, &example.input, example.label.as_deref().unwrap_or_default())
+            {
+                match measured.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, values)) => values.push(value),
+                    None => measured.push((name, vec![value])),
+                }
+            }
+        }
+        for (name, values) in &mut measured {
+            values.sort_by(f64::total_cmp);
+            if let (Some(least), Some(most)) = (values.first(), values.last()) {
+                let mean = values.iter().sum::<f64>() / values.len() as f64;
+                let median = values[values.len() / 2];
+                writeln!(out, "  {name}: {least:.0} to {most:.0}, mean {mean:.1}, median {median:.0}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw(&self, out: &mut impl Write, found: &[Example]) -> Result<()> {
+        let style = stdout_style(self.plain);
+        for (index, example) in found.iter().take(self.show).enumerate() {
+            writeln!(out, "\nexample {}\n{}", index + 1, example.text(style)?.trim_end())?;
+        }
+        Ok(())
+    }
+
+    fn arc_tasks(&self, out: &mut impl Write) -> Result<()> {
+        let tasks = arc::load(&self.path)?;
+        writeln!(out, "  {}", count(tasks.len(), "task"))?;
+        let (symmetries, what) = survey::symmetries(Shape::Arc);
+        writeln!(out, "  symmetries: {} ({what})", thousands(symmetries as usize))?;
+        let numbers: [(&str, fn(&arc::ArcTask) -> Vec<usize>); 4] = [
+            ("demonstrations", |task| vec![task.train.len()]),
+            ("tests", |task| vec![task.test.len()]),
+            ("cells of an input", |task| task.pairs().map(|pair| pair.input.cells().len()).collect()),
+            ("cells of an output", |task| {
+                task.pairs().filter_map(|pair| Some(pair.output.as_ref()?.cells().len())).collect()
+            }),
+        ];
+        for (name, of) in numbers {
+            let values: Vec<usize> = tasks.iter().flat_map(of).collect();
+            if let (Some(least), Some(most)) = (values.iter().min(), values.iter().max()) {
+                let mean = values.iter().sum::<usize>() as f64 / values.len() as f64;
+                writeln!(out, "  {name}: {least} to {most}, mean {mean:.1}")?;
+            }
+        }
+        let style = stdout_style(self.plain);
+        for task in tasks.iter().take(self.show) {
+            writeln!(out, "\n{}", render::arc_task(task, style).trim_end())?;
+        }
+        Ok(())
+    }
+}

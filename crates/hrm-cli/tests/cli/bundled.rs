@@ -1,0 +1,39 @@
+//! The weights in `checkpoints/` do what their model cards say.
+
+use std::{fs, path::Path};
+
+use crate::sandbox::Sandbox;
+
+/// Each card has a line `Check: FILE: N of 50 exact`; a model that gets more than 3 fewer right has been broken.
+#[test]
+fn bundled_models_reach_what_their_cards_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut checked = 0;
+    for entry in fs::read_dir(root.join("checkpoints")).expect("checkpoints") {
+        let folder = entry.expect("entry").path();
+        let card = fs::read_to_string(folder.join("README.md")).expect("a model card");
+        let name = folder.display();
+        let line = card
+            .lines()
+            .find_map(|line| line.strip_prefix("Check: "))
+            .unwrap_or_else(|| panic!("{name}: the card lacks a line `Check: FILE: N of 50 exact`"));
+        let (data, stated) = line.split_once(": ").expect("FILE: N of 50 exact");
+        let stated: u64 =
+            stated.strip_suffix(" of 50 exact").and_then(|n| n.parse().ok()).expect("N of 50 exact");
+        let run = Sandbox::new()
+            .command()
+            .args(["eval", "--limit", "50", "--json", "--checkpoint"])
+            .arg(&folder)
+            .arg("--data")
+            .arg(root.join(data.trim_matches('`')))
+            .output()
+            .expect("starts");
+        assert!(run.status.success(), "{name}: {}", String::from_utf8_lossy(&run.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&run.stdout).expect("JSON");
+        assert_eq!(report["examples"], 50, "{name}: {report}");
+        let exact = (report["exact_accuracy"].as_f64().expect("a number") * 50.0).round() as u64;
+        assert!(exact + 3 >= stated, "{name}: {exact} of 50 exact, the card says {stated}");
+        checked += 1;
+    }
+    assert!(checked >= 2, "{checked} models");
+}
