@@ -24,7 +24,7 @@ const HUNDRED: &[&str] = &[
     "model.puzzle_emb_ndim=0",
     "train.global_batch_size=16",
     "train.max_steps=100",
-    "train.lr=2e-3",
+    "train.lr=1e-3",
     "train.weight_decay=0.1",
     "train.checkpoint_interval=0",
     "eval.interval=0",
@@ -45,7 +45,7 @@ fn a_hundred_steps_in_bf16_go_the_way_of_fp32() {
     let exact = losses(&[]).unwrap();
     assert_eq!(exact.len(), 100);
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-    assert!(mean(&exact[90..]) < 0.8 * mean(&exact[..10]), "it learns: {exact:?}");
+    assert!(mean(&exact[90..]) < 0.9 * mean(&exact[..10]), "it learns: {exact:?}");
     let check = |what: &str, got: Vec<f64>| {
         assert_ne!(got, exact, "{what}: nothing was rounded");
         let difference = |range: std::ops::Range<usize>| {
@@ -61,7 +61,7 @@ fn a_hundred_steps_in_bf16_go_the_way_of_fp32() {
             worst * 100.0
         );
         // Rounding grows from step to step, as between any two machines: late steps agree in the mean only.
-        assert!(first < 0.01 && all < 0.02 && worst < 0.1, "{what}: {first} {all} {worst}");
+        assert!(first < 0.005 && all < 0.03 && worst < 0.15, "{what}: {first} {all} {worst}");
     };
     check("matmul_precision = bf16", losses(&["train.matmul_precision=bf16"]).unwrap());
     let forward = losses(&["model.forward_dtype=bf16"]);
