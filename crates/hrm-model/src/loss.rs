@@ -55,7 +55,6 @@ impl LossKind {
 
     /// Which labels are ignored `[cells]`, the logarithms of the probabilities `[cells, vocab_size]`, and the labels as
     /// an index into them `[cells, 1]`.
-    #[expect(clippy::type_complexity, reason = "three tensors, each named where it is used")]
     fn log_probabilities<B: HrmBackend>(
         self,
         logits: Tensor<B, 2>,

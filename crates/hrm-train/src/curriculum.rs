@@ -1,5 +1,7 @@
 //! Depth that grows in training (CGAR, arXiv 2511.08653, section 3.3).
 
+use std::cmp::Ordering;
+
 use hrm_model::Cycles;
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +33,9 @@ pub(crate) fn problem(stages: &[Stage], full: Cycles) -> Option<String> {
     if first.from != 0.0 {
         return Some("a first stage with from = 0".to_owned());
     }
-    if stages.windows(2).any(|pair| !(pair[0].from < pair[1].from)) || last.from >= 1.0 {
+    if stages.windows(2).any(|pair| pair[0].from.partial_cmp(&pair[1].from) != Some(Ordering::Less))
+        || last.from >= 1.0
+    {
         return Some("stages in the order of from, which is below 1".to_owned());
     }
     let Cycles { h_cycles, l_cycles } = full;

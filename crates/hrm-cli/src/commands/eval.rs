@@ -144,7 +144,7 @@ struct Report {
 
 /// What an evaluation gives.
 enum Outcome {
-    Report(Report),
+    Report(Box<Report>),
     Curve(Curve),
 }
 
@@ -304,7 +304,7 @@ impl Job for Evaluation<'_> {
             _ => None,
         };
         let checkpoint = files.first().cloned().unwrap_or_default();
-        Ok(Outcome::Report(Report { checkpoint, fixed, tables, halting, time_saved, inference }))
+        Ok(Outcome::Report(Box::new(Report { checkpoint, fixed, tables, halting, time_saved, inference })))
     }
 }
 

@@ -58,11 +58,8 @@ pub fn split<E: Send, C: Hash + Eq + Send>(
             return Err(SplitError { tries: misses, found, wanted });
         }
         let end = next + ((wanted - found) as u64).clamp(16, WAVE);
-        let made: Vec<(C, E)> = (next..end)
-            .into_par_iter()
-            .map(|index| generate(index))
-            .map(|example| (class(&example), example))
-            .collect();
+        let made: Vec<(C, E)> =
+            (next..end).into_par_iter().map(&generate).map(|example| (class(&example), example)).collect();
         next = end;
         for (class, example) in made {
             if split.train.len() + split.test.len() == wanted {

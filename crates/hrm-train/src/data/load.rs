@@ -518,17 +518,20 @@ fn files<R, C: std::hash::Hash + Eq>(
 fn text(config: &DataConfig, shape: Shape) -> Result<Rows, DataError> {
     let Some(task) = shape.task() else { return Err(DataError::Empty { path: PathBuf::from(&config.path) }) };
     let read = |path: &Path| read_lines(path, &task);
-    let class = |(input, _): &(Vec<u8>, Vec<u8>)| task.class(input).unwrap_or_else(|_| input.clone());
+    let class = |(input, _): &TokenRow| task.class(input).unwrap_or_else(|_| input.clone());
     let (train, test) = files(config, read, class)?;
     let augmentation = if config.augment { task.augmentation() } else { Augmentation::None };
-    let dataset = |rows: Vec<(Vec<u8>, Vec<u8>)>| {
+    let dataset = |rows: Vec<TokenRow>| {
         let (inputs, labels): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         Ok::<_, DataError>(Arc::new(task::dataset_of_rows(&task, &inputs, &labels)?))
     };
     Ok(Rows::new(dataset(train)?, dataset(test)?, augmentation))
 }
 
-fn read_lines(path: &Path, task: &AnyTask) -> Result<Vec<(Vec<u8>, Vec<u8>)>, DataError> {
+/// Input and label tokens of a puzzle.
+type TokenRow = (Vec<u8>, Vec<u8>);
+
+fn read_lines(path: &Path, task: &AnyTask) -> Result<Vec<TokenRow>, DataError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
     let lines =

@@ -191,11 +191,12 @@ impl Args {
     }
 
     fn arc_tasks(&self, out: &mut impl Write) -> Result<()> {
+        type Numbers = fn(&arc::ArcTask) -> Vec<usize>;
         let tasks = arc::load(&self.path)?;
         writeln!(out, "  {}", count(tasks.len(), "task"))?;
         let (symmetries, what) = survey::symmetries(Shape::Arc);
         writeln!(out, "  symmetries: {} ({what})", thousands(symmetries as usize))?;
-        let numbers: [(&str, fn(&arc::ArcTask) -> Vec<usize>); 4] = [
+        let numbers: [(&str, Numbers); 4] = [
             ("demonstrations", |task| vec![task.train.len()]),
             ("tests", |task| vec![task.test.len()]),
             ("cells of an input", |task| task.pairs().map(|pair| pair.input.cells().len()).collect()),
