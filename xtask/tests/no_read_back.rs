@@ -28,8 +28,8 @@ const STEP: [&str; 4] = [
     "crates/hrm-train/src/optim",
 ];
 
-/// Files there that only run before and after training.
-const OUTSIDE: [&str; 1] = ["crates/hrm-model/src/weights.rs"];
+/// Files there that only run before and after training, or once a step has gone wrong.
+const OUTSIDE: [&str; 2] = ["crates/hrm-model/src/weights.rs", "crates/hrm-model/src/diagnose.rs"];
 
 fn rust_files(path: &Path, found: &mut Vec<PathBuf>) {
     if path.is_dir() {

@@ -136,29 +136,26 @@ fn run<B: HrmBackend>(
         let own_valid = valid.clamp(own.start, own.end) - own.start;
         let cells = rows.batch.seq_len;
         let recorded = courses.as_ref().map_or(0, |_| last_step);
-        let parts = match own.is_empty() {
-            true => vec![
-                Tensor::zeros([Metrics::VALUES], device),
-                Tensor::zeros([all * cells], device),
-                Tensor::zeros([all], device),
-                Tensor::zeros([all * recorded * RECORD], device),
-            ],
+        let mut parts = match own.is_empty() {
+            true => [Metrics::VALUES, all * cells, all, all * recorded * RECORD]
+                .map(|len| Tensor::zeros([len], device))
+                .into(),
             false => {
                 let share = Share { rows: &rows.batch.slice(own), valid: own_valid, noise: noise.as_ref() };
                 let answers = share.answer(model, loss, max_steps, recorded, device);
                 beyond += answers.beyond;
-                let record = match answers.record {
-                    Some(record) => team.in_place(record, all),
-                    None => Tensor::zeros([0], device),
-                };
-                vec![
+                let mut parts = vec![
                     answers.metrics,
                     team.in_place(answers.predictions, all),
                     team.in_place(answers.q_halt, all),
-                    record,
-                ]
+                ];
+                parts.extend(answers.record.map(|record| team.in_place(record, all)));
+                parts
             }
         };
+        if recorded == 0 {
+            parts.truncate(3);
+        }
         let sums = team.sum(parts)?;
         let mut sums = sums.into_iter().map(|sum| sum.into_data().iter::<f64>().collect::<Vec<_>>());
         let mut next = || sums.next().expect("as many sums as summands");

@@ -137,7 +137,7 @@ fn allocations_of_a_segment_and_of_a_training_step() {
 
 /// Measured when this was written.
 const SEGMENT: Allocated = Allocated { tensors: 104, bytes: 5_481_472 };
-const TRAINING_STEP: Allocated = Allocated { tensors: 373, bytes: 18_752_640 };
+const TRAINING_STEP: Allocated = Allocated { tensors: 381, bytes: 18_776_064 };
 
 /// Counts are the same on every machine. One more tensor in each block is 12 more in a segment; 2 % leave room for one or two
 /// in the whole of it. Fewer fail too: the count here must follow, or the next regression hides behind the old one. Bytes

@@ -239,7 +239,7 @@ impl Scaled {
             Scale::Linear => {
                 let rough = (self.to - self.from) / count as f64;
                 let power = 10f64.powf(rough.log10().floor());
-                let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= 0.999 * rough);
+                let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= 0.8 * rough);
                 let step = step.unwrap_or(10.0 * power);
                 let first = (self.from / step - 1e-9).ceil() as i64;
                 let last = (self.to / step + 1e-9).floor() as i64;
