@@ -1,4 +1,4 @@
-//! Every operator of [`HrmBackend`](crate::HrmBackend) in plain Burn: the fallback of all backends, and what
+//! Every operator of [`HrmBackend`] in plain Burn: the fallback of all backends, and what
 //! faster versions are tested against, forward and backward.
 
 use burn::tensor::{DType, Tensor, backend::Backend, ops::FloatTensor};
@@ -8,7 +8,7 @@ use crate::{
     ops::{self, AdamAtan2Update},
 };
 
-/// See [`HrmBackend::fused_linear`](crate::HrmBackend::fused_linear).
+/// See [`HrmBackend::fused_linear`].
 pub fn linear<B: HrmBackend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
     ops::product(x, weight.transpose())
 }
@@ -32,7 +32,7 @@ fn split<B: Backend>(x: FloatTensor<B>) -> (FloatTensor<B>, FloatTensor<B>) {
     (high, low)
 }
 
-/// See [`HrmBackend::add_rms_norm`](crate::HrmBackend::add_rms_norm).
+/// See [`HrmBackend::add_rms_norm`].
 pub fn add_rms_norm<B: Backend>(
     x: Tensor<B, 2>,
     residual: Tensor<B, 2>,
@@ -44,7 +44,7 @@ pub fn add_rms_norm<B: Backend>(
     ((u * inv_rms.clone()).cast(dtype), inv_rms)
 }
 
-/// See [`HrmBackend::add_rms_norm_backward`](crate::HrmBackend::add_rms_norm_backward).
+/// See [`HrmBackend::add_rms_norm_backward`].
 pub fn add_rms_norm_backward<B: Backend>(
     y: Tensor<B, 2>,
     inv_rms: Tensor<B, 2>,
@@ -57,13 +57,13 @@ pub fn add_rms_norm_backward<B: Backend>(
     ((dy - y * projection) * inv_rms).cast(dtype)
 }
 
-/// See [`HrmBackend::swiglu`](crate::HrmBackend::swiglu).
+/// See [`HrmBackend::swiglu`].
 pub fn swiglu<B: Backend>(gate_up: Tensor<B, 2>) -> Tensor<B, 2> {
     let (gate, up) = halves(gate_up);
     gate.clone() * functions::sigmoid(gate) * up
 }
 
-/// See [`HrmBackend::swiglu_backward`](crate::HrmBackend::swiglu_backward).
+/// See [`HrmBackend::swiglu_backward`].
 pub fn swiglu_backward<B: Backend>(gate_up: Tensor<B, 2>, dy: Tensor<B, 2>) -> Tensor<B, 2> {
     let (gate, up) = halves(gate_up);
     let sigmoid = functions::sigmoid(gate.clone());
@@ -123,7 +123,7 @@ fn merge_heads<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 3> {
     x.swap_dims(1, 2).reshape([batch, seq, heads * head_dim])
 }
 
-/// See [`HrmBackend::fused_attention`](crate::HrmBackend::fused_attention).
+/// See [`HrmBackend::fused_attention`].
 pub fn attention<B: HrmBackend>(
     qkv: Tensor<B, 3>,
     rotary: Option<(Tensor<B, 2>, Tensor<B, 2>)>,
@@ -140,7 +140,7 @@ pub fn attention<B: HrmBackend>(
     (out, (max + sum.log()).squeeze_dim(3))
 }
 
-/// See [`HrmBackend::attention_backward`](crate::HrmBackend::attention_backward).
+/// See [`HrmBackend::attention_backward`].
 pub fn attention_backward<B: HrmBackend>(
     qkv: Tensor<B, 3>,
     rotary: Option<(Tensor<B, 2>, Tensor<B, 2>)>,
@@ -173,7 +173,7 @@ pub fn attention_backward<B: HrmBackend>(
     Tensor::cat([dq, dk, dv].map(merge_heads).to_vec(), 2)
 }
 
-/// See [`ops::adam_atan2`](crate::ops::adam_atan2).
+/// See [`ops::adam_atan2`].
 pub fn adam_atan2<B: HrmBackend, const D: usize>(
     param: Tensor<B, D>,
     grad: Tensor<B, D>,
@@ -192,7 +192,7 @@ pub fn adam_atan2<B: HrmBackend, const D: usize>(
     (param, m, v)
 }
 
-/// The same on tensor primitives, with the signatures of [`HrmBackend`](crate::HrmBackend): its defaults, and what
+/// The same on tensor primitives, with the signatures of [`HrmBackend`]: its defaults, and what
 /// a backend with kernels for some types takes for the others.
 pub(crate) mod primitives {
     use burn::tensor::{Tensor, TensorMetadata, backend::Backend, ops::FloatTensor};

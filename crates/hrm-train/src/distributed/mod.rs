@@ -6,8 +6,8 @@
 //! the backward pass one message per step sums the gradients, the metrics and the gathered rows of the puzzle
 //! embedding; the optimizers then do the same on every worker.
 //!
-//! The engines exist elsewhere: MPI between processes and machines ([`mpi`], feature `mpi`), and NCCL between the CUDA
-//! devices of one process ([`nccl`], feature `nccl`). What an engine has to give is one operation, [`Collective::sum`].
+//! The engines exist elsewhere: MPI between processes and machines (`mpi`, feature `mpi`), and NCCL between the CUDA
+//! devices of one process (`nccl`, feature `nccl`). What an engine has to give is one operation, [`Collective::sum`].
 
 mod collective;
 #[cfg(feature = "mpi")]
