@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::process::{Cmd, root};
 
 /// Features of `hrm-cli` that must compile although this machine may not be able to run them.
-const CHECKED_BACKENDS: [&str; 5] = ["ndarray", "wgpu", "vulkan", "cuda", "nccl"];
+const CHECKED_BACKENDS: [&str; 4] = ["ndarray", "wgpu", "vulkan", "cuda"];
 
 /// A package whose build script downloads a prebuilt LLVM: with it in the tree, the build needs the internet.
 const DOWNLOADS_LLVM: &str = "tracel-llvm-bundler";
