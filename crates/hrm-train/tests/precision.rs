@@ -61,7 +61,7 @@ fn a_hundred_steps_in_bf16_go_the_way_of_fp32() {
             worst * 100.0
         );
         // Rounding grows from step to step, as between any two machines: late steps agree in the mean only.
-        assert!(first < 0.005 && all < 0.03 && worst < 0.15, "{what}: {first} {all} {worst}");
+        assert!(first < 0.005 && all < 0.01 && worst < 0.08, "{what}: {first} {all} {worst}");
     };
     check("matmul_precision = bf16", losses(&["train.matmul_precision=bf16"]).unwrap());
     let forward = losses(&["model.forward_dtype=bf16"]);
