@@ -334,7 +334,7 @@ pub mod processes {
         match said.iter().find_map(|banner| killed(banner)) {
             Some(killed) => bail!("{killed}; {way_on}"),
             // The worker has told its error.
-            None if said.iter().any(|banner| banner.contains("MPI_ABORT was invoked")) => {
+            None if status.code() == Some(Mpi::ABORTED) => {
                 eprintln!("the workers have ended; {way_on}");
                 Ok(ExitCode::FAILURE)
             }

@@ -74,9 +74,12 @@ impl Mpi {
         (machine.rank() as usize, machine.size() as usize)
     }
 
+    /// The exit code of `mpirun` after [`abort`](Self::abort): that a worker has told its error, and ended the others.
+    pub const ABORTED: i32 = 70;
+
     /// Ends the processes of all workers at once. A worker that failed alone calls it: the others may be waiting.
     pub fn abort(&self) -> ! {
-        self.world.abort(1)
+        self.world.abort(Self::ABORTED)
     }
 
     fn rank(&self) -> usize {
