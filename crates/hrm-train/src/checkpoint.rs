@@ -327,7 +327,9 @@ pub fn remove_partial(folder: &Path) -> Result<(), CheckpointError> {
     for entry in fs::read_dir(folder).map_err(io_at(folder))? {
         let path = entry.map_err(io_at(folder))?.path();
         if path.extension().is_some_and(|extension| extension == PARTIAL) {
-            fs::remove_dir_all(&path).map_err(io_at(&path))?;
+            // A checkpoint is a folder, a pointer a file.
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(io_at(&path))?;
         }
     }
     Ok(())

@@ -234,3 +234,20 @@ fn a_checkpoint_of_a_newer_version_is_refused() {
     assert!(messages.is_empty(), "an older checkpoint is no way out: {messages:?}");
     assert!(dir.join("checkpoints/step-3").exists());
 }
+
+/// Checkpoints are folders, `last` and `best` files: a kill may leave either half-written.
+#[test]
+fn what_a_killed_process_left_half_written_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    std::fs::create_dir_all(folder.join("step-4.partial")).unwrap();
+    std::fs::write(folder.join("step-4.partial/model.safetensors"), "half").unwrap();
+    std::fs::write(folder.join("last.partial"), "{").unwrap();
+    std::fs::create_dir(folder.join("step-3")).unwrap();
+    std::fs::write(folder.join("last"), "{}").unwrap();
+    hrm_train::checkpoint::remove_partial(folder).unwrap();
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["last", "step-3"]);
+}
