@@ -110,12 +110,22 @@ pub fn bytes(n: u64) -> String {
 
 /// `1 puzzle`, `3 puzzles`
 pub fn count(n: usize, noun: &str) -> String {
-    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+    match n {
+        1 => format!("1 {noun}"),
+        _ if noun.ends_with('s') => format!("{n} {noun}es"),
+        _ => format!("{n} {noun}s"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nouns_follow_their_numbers() {
+        assert_eq!(count(1, "guess"), "1 guess");
+        assert_eq!((count(0, "guess"), count(2, "node")), ("0 guesses".to_owned(), "2 nodes".to_owned()));
+    }
 
     #[test]
     fn panels_wrap() {
