@@ -116,8 +116,8 @@ pub struct DataConfig {
     /// The share of training rows that comes from each of `extra_paths`, above 0 and together below 1; the rest comes from
     /// `path`. Without shares, every puzzle of every file is as frequent as any other. Sudoku only.
     pub extra_shares: Vec<f64>,
-    /// Sudoku: the share of training rows in which a random number of blanks, drawn uniformly, is filled in from the
-    /// solution, anew each time.
+    /// Sudoku and mazes: the share of training rows in which a random number of blanks, or of cells of the path, drawn
+    /// uniformly, is filled in from the solution, anew each time.
     pub hint_prob: f64,
     /// Rows of a Sudoku or Killer box.
     pub box_rows: usize,
@@ -245,11 +245,12 @@ impl DataConfig {
                 return fail("data.extra_shares", &format!("{shares:?}"), &expected);
             }
         }
-        if !(0.0..=1.0).contains(&self.hint_prob) || (self.hint_prob > 0.0 && task != Family::Sudoku) {
+        let takes_hints = matches!(task, Family::Sudoku | Family::Maze);
+        if !(0.0..=1.0).contains(&self.hint_prob) || (self.hint_prob > 0.0 && !takes_hints) {
             return fail(
                 "data.hint_prob",
                 &self.hint_prob,
-                "a probability from 0 to 1, and 0 but for Sudoku",
+                "a probability from 0 to 1, and 0 but for Sudoku and mazes",
             );
         }
         if task == Family::Queens && self.grid_rows != self.grid_cols {
@@ -478,6 +479,9 @@ impl TrainConfig {
 pub struct TrainConfig {
     /// Seed of the weights, the sampler, augmentation and exploration.
     pub seed: u64,
+    /// Weights to start from instead of random ones: a run, a checkpoint, or a file of the original's; empty for none. The
+    /// averaged weights are taken where there are any. Optimizers and schedule start afresh.
+    pub init_from: String,
     /// Sequences per step.
     pub global_batch_size: usize,
     /// Parts that a step computes the batch in, one after the other: less memory for the same step.
@@ -580,6 +584,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             seed: 0,
+            init_from: String::new(),
             global_batch_size: 384,
             accumulate: 1,
             epochs: 20_000,

@@ -20,6 +20,7 @@ use hrm_data::dataset::{Batch, SamplerState};
 use hrm_model::{
     Hrm, InitState, ModelConfig, ModelError,
     act::{Carry, PuzzleBatch},
+    weights,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -241,6 +242,14 @@ pub enum TrainError {
         /// What happened and what to do.
         advice: String,
     },
+    /// The weights to start from cannot be read, or are those of another architecture.
+    #[error("train.init_from = {path:?}: {source}")]
+    InitFrom {
+        /// What was asked for.
+        path: PathBuf,
+        /// Why not.
+        source: CheckpointError,
+    },
     /// The backend does not heed the precision of matrix products.
     #[error(
         "train.matmul_precision = \"bf16\": {backend} does not heed it, only the CPU backend does; use \
@@ -423,6 +432,14 @@ fn check_groups<A: HrmAutodiffBackend>(recipe: &ResolvedRecipe, model: &Hrm<A>) 
     Ok(())
 }
 
+/// The model with the weights of another run or file.
+fn start_from<A: HrmAutodiffBackend>(model: Hrm<A>, origin: &Path) -> Result<Hrm<A>, TrainError> {
+    let told = |source: CheckpointError| TrainError::InitFrom { path: origin.to_owned(), source };
+    let file = checkpoint::model_file(origin).map_err(told)?;
+    let dict = weights::read_normalized(&file).map_err(|e| told(e.into()))?;
+    model.load_state_dict(dict).map_err(|e| told(e.into()))
+}
+
 /// The state of a run.
 struct Trainer<A: HrmAutodiffBackend> {
     recipe: ResolvedRecipe,
@@ -466,7 +483,11 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             return Err(TrainError::MatmulPrecision { backend: A::name(device) });
         }
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
-        let model = config.init(&mut rng, device)?;
+        let mut model = config.init(&mut rng, device)?;
+        let origin = &recipe.recipe.train.init_from;
+        if !origin.is_empty() {
+            model = start_from(model, Path::new(origin))?;
+        }
         check_groups(&recipe, &model)?;
         let slots = team.rows(recipe.recipe.train.global_batch_size).len() * recipe.recipe.train.chains;
         let carry = model.inner().empty_carry(slots);

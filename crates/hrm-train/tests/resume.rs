@@ -132,6 +132,31 @@ fn a_run_without_a_checkpoint_starts_again() {
 }
 
 #[test]
+fn a_run_starts_from_the_weights_of_another() {
+    let root = tempfile::tempdir().unwrap();
+    let (first, second) = (root.path().join("first"), root.path().join("second"));
+    run(&first, recipe(&["train.max_steps=3", "train.ema=0.5"]), false).0.unwrap();
+    let from = format!("train.init_from={}", first.display());
+    // Nothing moves without a learning rate: what is saved is what the run began with.
+    let still = ["train.lr=0", "train.puzzle_emb_lr=0", "train.max_steps=1", "train.seed=9", &from];
+    run(&second, recipe(&still), false).0.unwrap();
+    let read = |run: &Path, file: &str| {
+        hrm_model::weights::read(&run.join("checkpoints").join(file)).unwrap().into_iter().collect::<Vec<_>>()
+    };
+    let started = read(&second, "step-1/model.safetensors");
+    assert_eq!(started, read(&first, "step-3/ema.safetensors"));
+    assert_ne!(started, read(&first, "step-3/model.safetensors"));
+
+    let third = root.path().join("third");
+    let error = |sets: &[&str]| run(&third, recipe(sets), false).0.unwrap_err().to_string();
+    let other = error(&["model.h_layers=2", &from]);
+    assert!(other.contains("train.init_from") && other.contains("H_level.layers.1"), "{other}");
+    let absent = error(&["train.init_from=nowhere"]);
+    assert!(absent.contains("nowhere") && absent.contains("no checkpoint here"), "{absent}");
+    assert!(!third.exists(), "nothing is left of a run that could not begin");
+}
+
+#[test]
 fn unsound_changes_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("run");

@@ -420,7 +420,7 @@ fn mazes(config: &DataConfig) -> Result<Rows, DataError> {
     let test = dataset(&test, if config.test_path.is_empty() { &config.path } else { &config.test_path })?;
     let augmentation =
         if config.augment { maze_augmentation(&train, rows, cols) } else { Augmentation::None };
-    Ok(Rows::new(Arc::new(train), Arc::new(test), augmentation))
+    Ok(Rows { hints: hints(config), ..Rows::new(Arc::new(train), Arc::new(test), augmentation) })
 }
 
 /// Canonical labels stay canonical; labels of another convention go through the symmetry with their maze.
