@@ -116,8 +116,8 @@ pub struct DataConfig {
     /// The share of training rows that comes from each of `extra_paths`, above 0 and together below 1; the rest comes from
     /// `path`. Without shares, every puzzle of every file is as frequent as any other. Sudoku only.
     pub extra_shares: Vec<f64>,
-    /// Sudoku and mazes: the share of training rows in which a random number of blanks, or of cells of the path, drawn
-    /// uniformly, is filled in from the solution, anew each time.
+    /// Sudoku: the share of training rows in which a random number of blanks, drawn uniformly, is filled in from the
+    /// solution, anew each time.
     pub hint_prob: f64,
     /// Rows of a Sudoku or Killer box.
     pub box_rows: usize,
@@ -245,12 +245,11 @@ impl DataConfig {
                 return fail("data.extra_shares", &format!("{shares:?}"), &expected);
             }
         }
-        let takes_hints = matches!(task, Family::Sudoku | Family::Maze);
-        if !(0.0..=1.0).contains(&self.hint_prob) || (self.hint_prob > 0.0 && !takes_hints) {
+        if !(0.0..=1.0).contains(&self.hint_prob) || (self.hint_prob > 0.0 && task != Family::Sudoku) {
             return fail(
                 "data.hint_prob",
                 &self.hint_prob,
-                "a probability from 0 to 1, and 0 but for Sudoku and mazes",
+                "a probability from 0 to 1, and 0 but for Sudoku",
             );
         }
         if task == Family::Queens && self.grid_rows != self.grid_cols {

@@ -367,6 +367,8 @@ struct ModelInfo<'a> {
     files: &'a [PathBuf],
     parameters: usize,
     max_steps: usize,
+    /// Whether the `q_continue` of every model means something: TRM does not learn it.
+    learns_continue: bool,
 }
 
 impl<'a> ModelInfo<'a> {
@@ -376,6 +378,7 @@ impl<'a> ModelInfo<'a> {
             files,
             parameters: models.iter().map(|model| model.parameter_table().parameters()).sum(),
             max_steps: options.max_steps.or(trained).unwrap_or_default(),
+            learns_continue: models.iter().all(|model| !model.config().no_act_continue),
         }
     }
 }
@@ -619,7 +622,7 @@ impl<W: Write> TextReporter<W> {
         let panels = self.panels(puzzle, attempt);
         writeln!(self.out, "{}", side_by_side(&panels))?;
         writeln!(self.out, "{}", legend(self.style))?;
-        self.table(puzzle, attempt)?;
+        self.table(puzzle, attempt, model.learns_continue)?;
         writeln!(self.out, "\nsolution  {}", attempt.board.to_line())?;
         let givens = count(puzzle.board.clues(), "given");
         if attempt.valid {
@@ -686,19 +689,21 @@ impl<W: Write> TextReporter<W> {
         panels
     }
 
-    fn table(&mut self, puzzle: &Puzzle, attempt: &Attempt) -> Result<()> {
-        writeln!(self.out, "step   changed   wrong   q_halt   q_continue")?;
+    fn table(&mut self, puzzle: &Puzzle, attempt: &Attempt, learns_continue: bool) -> Result<()> {
+        let q_continue = if learns_continue { "   q_continue" } else { "" };
+        writeln!(self.out, "step   changed   wrong   q_halt{q_continue}")?;
         let mut previous = &puzzle.board;
         for (index, step) in attempt.steps.iter().enumerate() {
             let wrong = step.wrong.map_or_else(|| "?".to_owned(), |n| n.to_string());
             let stops = attempt.answer.trace.halted && index + 1 == attempt.steps.len();
+            let q_continue =
+                if learns_continue { format!("{:>13.3}", step.q_continue) } else { String::new() };
             writeln!(
                 self.out,
-                "{:>4}{:>10}{wrong:>8}{:>9.3}{:>13.3}{}",
+                "{:>4}{:>10}{wrong:>8}{:>9.3}{q_continue}{}",
                 index + 1,
                 differences(previous, &step.board),
                 step.q_halt,
-                step.q_continue,
                 if stops { "   halts" } else { "" }
             )?;
             previous = &step.board;

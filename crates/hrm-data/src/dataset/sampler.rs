@@ -29,8 +29,8 @@ pub struct SamplerConfig {
     /// Passes over the groups before a short batch is dropped. More than one lets a batch be larger than the dataset, and
     /// drops fewer examples of a small one.
     pub epochs_per_iteration: usize,
-    /// Rows in a million that come with hints: of the cells that the solution changes (blanks of a Sudoku, free cells of a
-    /// maze's path) a number, uniform from 1 to all but one, is filled in from the label, drawn anew each time.
+    /// Rows in a million that come with hints: a number of blank cells, uniform from 1 to all but one, is filled in from the
+    /// label, drawn anew each time. For Sudoku, where token 1 is a blank.
     #[serde(default)]
     pub hints: u32,
     /// Parts of the dataset that are visited more or less often than once an epoch, in the order of its groups, all of which
@@ -140,7 +140,7 @@ pub enum SamplerError {
         /// What does not fit.
         why: String,
     },
-    /// Hints for examples whose labels do not fill in their inputs.
+    /// Hints where there are no blanks.
     #[error(
         "expected at most 1000000 rows in a million with hints, and none with this augmentation ({augmentation}); got {got}"
     )]
@@ -215,14 +215,9 @@ impl TrainSampler {
         if let Some(why) = config.augmentation.obstacle(dataset.metadata()) {
             return Err(SamplerError::Augmentation { why });
         }
-        let fills_in = match config.augmentation {
-            Augmentation::KillerSymmetry { .. } | Augmentation::SamuraiSymmetry => false,
-            Augmentation::None
-            | Augmentation::SudokuSymmetry { .. }
-            | Augmentation::Dihedral { .. }
-            | Augmentation::MazeSymmetry { .. } => true,
-        };
-        if config.hints > 1_000_000 || (config.hints > 0 && !fills_in) {
+        let has_blanks =
+            matches!(config.augmentation, Augmentation::None | Augmentation::SudokuSymmetry { .. });
+        if config.hints > 1_000_000 || (config.hints > 0 && !has_blanks) {
             let augmentation = format!("{:?}", config.augmentation);
             return Err(SamplerError::Hints { got: config.hints, augmentation });
         }
@@ -420,22 +415,32 @@ impl TrainSampler {
     }
 }
 
-/// With `per_million` in a million: fills in a number of the cells that the label changes, uniform from 1 to all but one. What
-/// is known of a cell is its label, so the hints are right and a unique solution stays the only one.
+/// The token of a blank cell.
+const BLANK: i32 = 1;
+
+/// With `per_million` in a million: fills in a number of blank cells, uniform from 1 to all but one. What is known of a cell
+/// is its label, so the hints are right and a unique solution stays the only one.
 fn give_hints(rng: &mut ChaCha8Rng, per_million: u32, input: &mut [i32], label: &[i32]) {
     if random::below(rng, 1_000_000) >= per_million {
         return;
     }
-    let mut open: Vec<usize> = (0..input.len()).filter(|&i| label[i] > 0 && input[i] != label[i]).collect();
-    let most = open.len().saturating_sub(1) as u32;
-    if most == 0 {
-        return;
-    }
-    let count = 1 + random::below(rng, most) as usize;
-    random::shuffle(rng, &mut open);
-    for &cell in &open[..count] {
+    let blanks = (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
+    for cell in draw_hints(rng, blanks) {
         input[cell] = label[cell];
     }
+}
+
+/// Which of the blanks of a puzzle hints fill in: a number of them, uniform from 1 to all but one; none if there are less than
+/// two.
+pub(crate) fn draw_hints(rng: &mut ChaCha8Rng, mut blanks: Vec<usize>) -> Vec<usize> {
+    let most = blanks.len().saturating_sub(1) as u32;
+    if most == 0 {
+        return Vec::new();
+    }
+    let count = 1 + random::below(rng, most) as usize;
+    random::shuffle(rng, &mut blanks);
+    blanks.truncate(count);
+    blanks
 }
 
 /// One row of a batch before it is filled.

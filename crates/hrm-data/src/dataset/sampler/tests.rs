@@ -1,6 +1,5 @@
 use super::*;
 use crate::dataset::{EvalBatches, IGNORE_LABEL, Metadata};
-use crate::maze;
 use crate::sudoku::{Board, Generator, Geometry, decode_tokens, encode_tokens};
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -335,43 +334,8 @@ fn hints_come_from_the_solution() {
     assert!(always.iter().all(|(puzzle, _)| puzzle.clues() > *fewest));
     let too_many = SamplerConfig { hints: 1_000_001, ..plain };
     assert!(TrainSampler::new(dataset.clone(), too_many).is_err());
-}
-
-#[test]
-fn hints_in_mazes_are_cells_of_the_path() {
-    let kind = maze::Kind::Unique { rows: 9, cols: 9, shortest: 8, longest: 40 };
-    let split = maze::generate_split(&maze::GenerateOptions { kind, seed: 1, train: 16, test: 0 }).unwrap();
-    let dataset = Arc::new(maze::from_records(&split.train, 0).unwrap().0);
-    let augmentation = Augmentation::MazeSymmetry { rows: 9, cols: 9 };
-    let plain = SamplerConfig { augmentation, ..SamplerConfig::new(16, 9) };
-    let config = SamplerConfig { hints: 1_000_000, ..plain.clone() };
-    let batch = |config| TrainSampler::new(dataset.clone(), config).unwrap().next_batch();
-    let (with, without) = (batch(config), batch(plain));
-    assert_eq!(with.labels, without.labels);
-    for row in 0..16 {
-        let (hinted, maze, label) = (with.input(row), without.input(row), with.label(row));
-        let changed = (0..81).filter(|&i| hinted[i] != maze[i]).collect::<Vec<_>>();
-        assert!(!changed.is_empty() && hinted != label);
-        assert!(
-            changed.iter().all(|&i| hinted[i] == label[i] && hinted[i] == 5),
-            "only free cells of the path become the token of a path cell"
-        );
-    }
-}
-
-#[test]
-fn hints_need_labels_that_fill_in_the_input() {
-    let samurai: Vec<_> = crate::variants::samurai::Generator::new(3)
-        .with_clues(180, 240)
-        .generate_many(0..1)
-        .into_iter()
-        .map(|g| (g.puzzle, g.solution))
-        .collect();
-    let dataset =
-        Arc::new(crate::task::dataset(&crate::variants::samurai::SamuraiTask, &samurai, 0, 0).unwrap());
-    let config =
-        SamplerConfig { augmentation: Augmentation::SamuraiSymmetry, hints: 1, ..SamplerConfig::new(1, 9) };
-    let error = TrainSampler::new(dataset, config).unwrap_err();
+    let of_mazes = Augmentation::MazeSymmetry { rows: 9, cols: 9 };
+    let error = TrainSampler::new(dataset, SamplerConfig { augmentation: of_mazes, ..config }).unwrap_err();
     assert!(error.to_string().contains("none with this augmentation"), "{error}");
 }
 
