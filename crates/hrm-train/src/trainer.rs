@@ -16,7 +16,7 @@ use std::{
     time::Instant,
 };
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use hrm_backend::HrmAutodiffBackend;
 use hrm_data::dataset::{Batch, SamplerState};
 use hrm_model::{
@@ -336,7 +336,7 @@ fn start<A: HrmAutodiffBackend>(
     observer: &mut dyn Observer,
 ) -> Result<(TaskData, RunDir, Trainer<A>), TrainError> {
     let TrainOptions { recipe, run_dir, resume, .. } = options;
-    let recipe = recipe.on_backend::<A>(device);
+    let recipe = recipe.on_backend::<A::InnerBackend>(device);
     let data = data::load(&recipe.recipe.data)?;
     hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
     let (run, trainer) = if resume {
@@ -344,7 +344,7 @@ fn start<A: HrmAutodiffBackend>(
     } else {
         let trainer = Trainer::<A>::new(recipe, &data, device, team)?;
         let run = match team.leads() {
-            true => RunDir::create(&run_dir, &trainer.recipe, &A::name(device))?,
+            true => RunDir::create(&run_dir, &trainer.recipe, &<A::InnerBackend as Backend>::name(device))?,
             false => RunDir::of_another_worker(&run_dir),
         };
         (run, trainer)
@@ -363,7 +363,7 @@ pub fn warm_up<A: HrmAutodiffBackend>(
     steps: u64,
     device: &A::Device,
 ) -> Result<Vec<f64>, TrainError> {
-    let recipe = recipe.on_backend::<A>(device);
+    let recipe = recipe.on_backend::<A::InnerBackend>(device);
     let data = data::load(&recipe.recipe.data)?;
     hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
     let Recipe { train, eval, .. } = recipe.recipe.clone();
@@ -421,7 +421,7 @@ fn resume_run<A: HrmAutodiffBackend>(
     observer: &mut dyn Observer,
 ) -> Result<(RunDir, Trainer<A>), TrainError> {
     let config = run_dir.join(CONFIG);
-    let before = ResolvedRecipe::load_saved(&config, &[])?.on_backend::<A>(device);
+    let before = ResolvedRecipe::load_saved(&config, &[])?.on_backend::<A::InnerBackend>(device);
     let changes = sound_changes(&before, &recipe)?;
     let folder = run_dir.join("checkpoints");
     let warn = |warning: &str| observer.on_message(warning);
@@ -429,7 +429,7 @@ fn resume_run<A: HrmAutodiffBackend>(
         Some(loaded) => {
             // The file may have been edited since.
             let before = ResolvedRecipe::saved(&config, &loaded.state.recipe, &[])?;
-            sound_changes(&before.on_backend::<A>(device), &recipe)?;
+            sound_changes(&before.on_backend::<A::InnerBackend>(device), &recipe)?;
             Trainer::<A>::from_checkpoint(recipe, data, loaded, team)?
         }
         // Killed before the first checkpoint: nothing is lost but the steps since the start.
@@ -444,8 +444,13 @@ fn resume_run<A: HrmAutodiffBackend>(
         let keys = changes.iter().map(|(key, ..)| key.as_str()).filter(|key| *key != "train.stop_after");
         trainer.recipe.changed_after(step, keys);
     }
-    let mut run =
-        RunDir::resume(run_dir, step, trainer.progress.evaluating, &trainer.recipe, &A::name(device))?;
+    let mut run = RunDir::resume(
+        run_dir,
+        step,
+        trainer.progress.evaluating,
+        &trainer.recipe,
+        &<A::InnerBackend as Backend>::name(device),
+    )?;
     let message = match trainer.step {
         0 => "the run has no checkpoint yet: starting from the beginning".to_owned(),
         step => format!("resumed after step {step}"),
@@ -518,10 +523,13 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             metadata.num_puzzle_identifiers,
         );
         if !config.runs_on::<A>(device) {
-            return Err(TrainError::Dtype { dtype: config.forward_dtype, backend: A::name(device) });
+            return Err(TrainError::Dtype {
+                dtype: config.forward_dtype,
+                backend: <A::InnerBackend as Backend>::name(device),
+            });
         }
         if recipe.recipe.train.matmul_precision == MatmulPrecision::Bf16 && !A::HAS_MATMUL_PRECISION {
-            return Err(TrainError::MatmulPrecision { backend: A::name(device) });
+            return Err(TrainError::MatmulPrecision { backend: <A::InnerBackend as Backend>::name(device) });
         }
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let model = config.init(&mut rng, device)?;

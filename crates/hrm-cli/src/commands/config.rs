@@ -73,6 +73,6 @@ impl Job for Settle {
     type Output = ResolvedRecipe;
 
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<ResolvedRecipe> {
-        Ok(self.0.on_backend::<A>(device))
+        Ok(self.0.on_backend::<A::InnerBackend>(device))
     }
 }
