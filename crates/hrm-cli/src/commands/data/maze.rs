@@ -12,9 +12,10 @@ use hrm_data::{
         self, GenerateOptions, Kind, Maze, Record, from_dataset, from_records, generate_split, write_records,
     },
     random::{Purpose, permutation, stream},
+    task::{Family, Shape},
 };
 
-use super::{OnLeak, Output, at, given, rectangle};
+use super::{OnLeak, Output, at, examples, given, rectangle};
 use crate::terminal::count;
 
 /// Build a maze dataset from a CSV file or the arrays of the original, or generate one
@@ -173,8 +174,15 @@ fn run_files(args: Files) -> Result<()> {
 /// The mazes of a table, or of a folder of arrays.
 pub fn read(path: &Path, size: Option<(usize, usize)>) -> Result<Vec<Record>> {
     let records = if path.is_dir() {
-        from_dataset(&Dataset::load(path)?, size).with_context(at(path))?
+        let dataset = Dataset::load(path)?;
+        match examples::shape_of(path, &dataset, Some(Family::Maze), size)? {
+            Some(Shape::Maze { rows, cols }) => {
+                from_dataset(&dataset, (rows, cols)).with_context(at(path))?
+            }
+            _ => Vec::new(),
+        }
     } else {
+        examples::no_size_of_file(path, size)?;
         maze::read_records(path)?
     };
     if records.is_empty() {

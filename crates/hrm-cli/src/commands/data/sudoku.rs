@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use hrm_data::sudoku::{
-    Board, BuildOptions, Geometry, Record, RecordError, RecordReader,
+    BuildOptions, Geometry, Leaks, Record, RecordError, RecordReader,
     dataset::{self as build, GenerateOptions, generate_split},
     hard::{self, HardOptions},
     write_records,
@@ -158,11 +158,8 @@ fn run_files(args: Files) -> Result<()> {
     let all = |path: &PathBuf| RecordReader::open(path)?.collect::<Result<Vec<Record>, RecordError>>();
     let test = args.test_source.as_ref().map(all).transpose()?;
     if let Some(test) = &test {
-        let puzzles = |records: &[Record]| records.iter().map(|r| r.puzzle.clone()).collect::<Vec<Board>>();
-        let found = build::leaks(&puzzles(test), &puzzles(&train));
-        args.on_leak.settle(&mut train, &found, "equivalent to puzzles of the test set")?;
-        let found = build::shared_grids(test, &train);
-        args.on_leak.settle(&mut train, &found, "with the solution grid of a test puzzle, up to symmetry")?;
+        let found = Leaks::between(&train, test);
+        args.on_leak.settle(&mut train, &found.all(), &found.to_string())?;
     }
     let hinted = build::with_hints(&train, args.hints, options.seed).with_context(at(&source))?;
     train.extend(hinted);
