@@ -102,7 +102,7 @@ fn mazes_are_generated_imported_and_checked() {
         "data render a --task maze",
         "data check a/train a/test --task maze",
     ] {
-        let error = sandbox.hrm(command).error();
+        let error = sandbox.hrm(command).error_after_output();
         assert_says(&error, &["48 tokens, vocabulary 6", "`--size ROWSxCOLS`"]);
         let error = sandbox.hrm(&format!("{command} --size 6x8"));
         assert_says(&error.stderr, &["no 6x8 mazes", "example 1", "`--size ROWSxCOLS`"]);
