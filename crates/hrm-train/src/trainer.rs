@@ -339,7 +339,7 @@ fn start<A: HrmAutodiffBackend>(
     let recipe = recipe.on_backend::<A::InnerBackend>(device);
     let data = data::load(&recipe.recipe.data)?;
     hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
-    let (run, trainer) = if resume {
+    let (mut run, trainer) = if resume {
         resume_run::<A>(&run_dir, recipe, &data, device, team, observer)?
     } else {
         let trainer = Trainer::<A>::new(recipe, &data, device, team)?;
@@ -349,6 +349,11 @@ fn start<A: HrmAutodiffBackend>(
         };
         (run, trainer)
     };
+    for warning in data.warnings.iter().filter(|_| team.leads()) {
+        let line = format!("warning: {warning}");
+        run.log(&line)?;
+        observer.on_message(&line);
+    }
     Ok((data, run, trainer))
 }
 
@@ -908,3 +913,6 @@ fn fingerprint<A: HrmAutodiffBackend>(model: &Hrm<A>) -> u64 {
     }
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

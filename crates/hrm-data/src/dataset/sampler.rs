@@ -424,17 +424,23 @@ fn give_hints(rng: &mut ChaCha8Rng, per_million: u32, input: &mut [i32], label: 
     if random::below(rng, 1_000_000) >= per_million {
         return;
     }
-    let mut blanks: Vec<usize> =
-        (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
+    let blanks = (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
+    for cell in draw_hints(rng, blanks) {
+        input[cell] = label[cell];
+    }
+}
+
+/// Which of the blanks of a puzzle hints fill in: a number of them, uniform from 1 to all but one; none if there are less than
+/// two.
+pub(crate) fn draw_hints(rng: &mut ChaCha8Rng, mut blanks: Vec<usize>) -> Vec<usize> {
     let most = blanks.len().saturating_sub(1) as u32;
     if most == 0 {
-        return;
+        return Vec::new();
     }
     let count = 1 + random::below(rng, most) as usize;
     random::shuffle(rng, &mut blanks);
-    for &cell in &blanks[..count] {
-        input[cell] = label[cell];
-    }
+    blanks.truncate(count);
+    blanks
 }
 
 /// One row of a batch before it is filled.

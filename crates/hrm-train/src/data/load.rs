@@ -1,7 +1,7 @@
 //! The data that a recipe names: generated, or read from files.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt::Display,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,13 +9,13 @@ use std::{
 
 use hrm_data::{
     arc::{self, ArcData, ArcError, ArcOptions, ArcTask},
-    dataset::{Augmentation, Dataset, DatasetError, Part, SamplerError},
+    dataset::{Augmentation, Dataset, DatasetError, Metadata, Part, SamplerError},
     maze::{self, Kind},
     random::{self, Purpose, stream},
     sudoku::{
         Board, BoardError, Geometry,
         dataset::{
-            BuildError, BuildOptions, GenerateOptions, from_records, generate_split, leaks, select_records,
+            BuildError, BuildOptions, GenerateOptions, Leaks, from_records, generate_split, select_records,
         },
         records::{Record, RecordError, RecordReader},
     },
@@ -95,9 +95,7 @@ pub enum DataError {
     #[error(transparent)]
     Dataset(#[from] DatasetError),
     /// A data set of other puzzles.
-    #[error(
-        "{path}: expected rows of {expected} ({shape}), got {got}; data.task and its sizes say what the puzzles are"
-    )]
+    #[error("{path}: expected rows of {expected} ({shape}), got {got}; {keys} say what the puzzles are")]
     Shape {
         /// The folder.
         path: PathBuf,
@@ -107,22 +105,36 @@ pub enum DataError {
         expected: String,
         /// Tokens and vocabulary there.
         got: String,
+        /// The settings that say the shape.
+        keys: &'static str,
+    },
+    /// Mazes of as many cells, but other rows and columns.
+    #[error("{path}: no {shape}: {why}; {keys} say what the puzzles are")]
+    MazeShape {
+        /// The folder.
+        path: PathBuf,
+        /// What the recipe says.
+        shape: Shape,
+        /// What does not fit.
+        why: maze::BuildError,
+        /// The settings that say the shape.
+        keys: &'static str,
     },
     /// Batches.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
     /// A test file that training puzzles give away.
     #[error(
-        "{train}: {count} of its puzzles are equivalent under symmetry to test puzzles of {test} ({example}): an evaluation \
-         on those would not be held out; use another file, or data.on_leak = \"drop\" to leave these training puzzles out"
+        "{train}: {what}, in {test} ({example}): an evaluation on those would not be held out; use another file, or \
+         data.on_leak = \"drop\" to leave these training puzzles out, \"allow\" to keep them"
     )]
     Leak {
         /// The test file.
         test: PathBuf,
         /// The training file.
         train: String,
-        /// Leaking puzzles.
-        count: usize,
+        /// How many puzzles leak, and how.
+        what: String,
         /// One of them.
         example: String,
     },
@@ -138,17 +150,52 @@ pub enum DataError {
     },
 }
 
+/// What a model has to know of its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Number of token values.
+    pub vocab_size: usize,
+    /// Tokens of a row.
+    pub seq_len: usize,
+    /// Rows of the puzzle embedding; `None` for ARC tasks whose files are not there: each augmentation of each has its own.
+    pub num_puzzle_identifiers: Option<usize>,
+}
+
+/// The sizes of a recipe's data, without making a puzzle; only a dataset on disk and ARC tasks are looked at.
+///
+/// # Errors
+/// If a size does not exist, a dataset is absent or of other sizes, or files that are there are malformed.
+pub fn sizes(config: &DataConfig) -> Result<Sizes, DataError> {
+    let (shape, (seq_len, vocab_size)) = shape(config)?;
+    let of = |metadata: &Metadata| Sizes {
+        vocab_size: metadata.vocab_size,
+        seq_len: metadata.seq_len,
+        num_puzzle_identifiers: Some(metadata.num_puzzle_identifiers),
+    };
+    let mut files = [&config.path, &config.test_path].into_iter().chain(&config.extra_paths);
+    let all_there = files.all(|path| path.is_empty() || Path::new(path).exists());
+    Ok(match (config.task, config.source) {
+        (_, DataSource::Dataset) => {
+            of(read_dataset(&Path::new(&config.path).join("train"), shape)?.metadata())
+        }
+        (Family::Arc, _) if all_there => of(&load(config)?.metadata()),
+        (Family::Arc, _) => Sizes { vocab_size, seq_len, num_puzzle_identifiers: None },
+        _ => Sizes { vocab_size, seq_len, num_puzzle_identifiers: Some(1) },
+    })
+}
+
 /// Loads or makes the data of a recipe.
 ///
 /// # Errors
 /// If a file is absent or malformed, a size does not exist, or held-out puzzles are equivalent to training puzzles.
 pub fn load(config: &DataConfig) -> Result<TaskData, DataError> {
-    let shape = shape(config)?;
+    let (shape, _) = shape(config)?;
+    let mut warnings = Vec::new();
     let source = match (config.task, config.source) {
         (_, DataSource::Dataset) => Source::Rows(load_dataset(config, shape)?),
-        (Family::Arc, _) => load_arc(config)?,
-        (Family::Sudoku, _) => Source::Rows(sudoku(config)?),
-        (Family::Maze, _) => Source::Rows(mazes(config)?),
+        (Family::Arc, _) => load_arc(config, &mut warnings)?,
+        (Family::Sudoku, _) => Source::Rows(sudoku(config, &mut warnings)?),
+        (Family::Maze, _) => Source::Rows(mazes(config, &mut warnings)?),
         (Family::Killer, DataSource::Generate) => {
             let task = KillerTask::new(geometry(config)?).map_err(size("data.box_rows", config.task))?;
             let (train, test) = killer::generate_split(
@@ -180,12 +227,15 @@ pub fn load(config: &DataConfig) -> Result<TaskData, DataError> {
             let queens = Queens::new(config.grid_rows).map_err(size("data.grid_rows", config.task))?;
             Source::Rows(generated(config, &queens, |index| queens.generate(config.seed, index))?)
         }
-        (Family::Killer | Family::Samurai | Family::Queens, _) => Source::Rows(text(config, shape)?),
+        (Family::Killer | Family::Samurai | Family::Queens, _) => {
+            Source::Rows(text(config, shape, &mut warnings)?)
+        }
     };
-    Ok(TaskData { shape, source })
+    Ok(TaskData { shape, warnings, source })
 }
 
-fn shape(config: &DataConfig) -> Result<Shape, DataError> {
+/// What the puzzles are, with the tokens of a row and the number of token values.
+fn shape(config: &DataConfig) -> Result<(Shape, (usize, usize)), DataError> {
     let shape = match config.task {
         Family::Sudoku => Shape::Sudoku(geometry(config)?),
         Family::Maze => Shape::Maze { rows: config.grid_rows, cols: config.grid_cols },
@@ -195,7 +245,7 @@ fn shape(config: &DataConfig) -> Result<Shape, DataError> {
         Family::Queens => Shape::Queens(config.grid_rows),
     };
     match (shape, shape.sizes()) {
-        (_, Some(_)) => Ok(shape),
+        (_, Some(sizes)) => Ok((shape, sizes)),
         (Shape::Killer(geometry), None) => {
             let why = killer::Generator::new(geometry, 0).map_or_else(|e| e.to_string(), |_| String::new());
             Err(DataError::Size { keys: "data.box_rows, data.box_cols", task: config.task, why })
@@ -248,7 +298,7 @@ impl Rows {
     }
 }
 
-fn sudoku(config: &DataConfig) -> Result<Rows, DataError> {
+fn sudoku(config: &DataConfig, warnings: &mut Vec<String>) -> Result<Rows, DataError> {
     let geometry = geometry(config)?;
     let (files, test) = match config.source {
         DataSource::Generate => {
@@ -261,7 +311,7 @@ fn sudoku(config: &DataConfig) -> Result<Rows, DataError> {
             })?;
             (vec![split.train], split.test)
         }
-        _ => sudoku_csv(config)?,
+        _ => sudoku_csv(config, warnings)?,
     };
     let mixture = mixture(&files.iter().map(Vec::len).collect::<Vec<_>>(), &config.extra_shares);
     let options = BuildOptions { seed: config.seed, ..BuildOptions::default() };
@@ -290,20 +340,41 @@ fn mixture(puzzles: &[usize], shares: &[f64]) -> Vec<Part> {
     std::iter::once(Part { groups: first, visits: first }).chain(extra).collect()
 }
 
+/// A dataset on disk, whose rows must be puzzles of a shape.
+fn read_dataset(path: &Path, shape: Shape) -> Result<Dataset, DataError> {
+    let dataset = Dataset::load(path)?;
+    let got = (dataset.metadata().seq_len, dataset.metadata().vocab_size);
+    let expected = shape.sizes().unwrap_or(got);
+    // A larger vocabulary does no harm.
+    if got.0 != expected.0 || got.1 < expected.1 {
+        let text = |(seq_len, vocab): (usize, usize)| format!("{seq_len} tokens of {vocab} kinds");
+        let (path, expected, got) = (path.to_owned(), text(expected), text(got));
+        return Err(DataError::Shape { path, shape, expected, got, keys: keys(shape) });
+    }
+    // 10x40 and 20x20 cells are as many: only the mazes themselves tell.
+    if let Shape::Maze { rows, cols } = shape {
+        maze::check_shape(&dataset, (rows, cols)).map_err(|why| DataError::MazeShape {
+            path: path.to_owned(),
+            shape,
+            why,
+            keys: keys(shape),
+        })?;
+    }
+    Ok(dataset)
+}
+
+/// The settings that say what a shape is.
+const fn keys(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Sudoku(_) | Shape::Killer(_) => "data.task, data.box_rows and data.box_cols",
+        Shape::Maze { .. } | Shape::Queens(_) => "data.task, data.grid_rows and data.grid_cols",
+        Shape::Arc | Shape::Samurai => "data.task",
+    }
+}
+
 fn load_dataset(config: &DataConfig, shape: Shape) -> Result<Rows, DataError> {
     let root = Path::new(&config.path);
-    let load = |path: &Path| -> Result<Dataset, DataError> {
-        let dataset = Dataset::load(path)?;
-        let got = (dataset.metadata().seq_len, dataset.metadata().vocab_size);
-        let expected = shape.sizes().unwrap_or(got);
-        // A larger vocabulary does no harm.
-        if got.0 != expected.0 || got.1 < expected.1 {
-            let text = |(seq_len, vocab): (usize, usize)| format!("{seq_len} tokens of {vocab} kinds");
-            let (path, expected, got) = (path.to_owned(), text(expected), text(got));
-            return Err(DataError::Shape { path, shape, expected, got });
-        }
-        Ok(dataset)
-    };
+    let load = |path: &Path| read_dataset(path, shape);
     let train = load(&root.join("train"))?;
     let test = match config.test_path.as_str() {
         "" => load(&root.join("test"))?,
@@ -319,7 +390,10 @@ fn load_dataset(config: &DataConfig, shape: Shape) -> Result<Rows, DataError> {
 }
 
 /// The training puzzles, file by file, and the test puzzles.
-fn sudoku_csv(config: &DataConfig) -> Result<(Vec<Vec<Record>>, Vec<Record>), DataError> {
+fn sudoku_csv(
+    config: &DataConfig,
+    warnings: &mut Vec<String>,
+) -> Result<(Vec<Vec<Record>>, Vec<Record>), DataError> {
     let path = PathBuf::from(&config.path);
     let select = |path: &Path, count: usize, min_rating: u32| -> Result<Vec<Record>, DataError> {
         let options = BuildOptions {
@@ -333,7 +407,7 @@ fn sudoku_csv(config: &DataConfig) -> Result<(Vec<Vec<Record>>, Vec<Record>), Da
     };
     let mut files = Vec::new();
     let (test_path, test) = if config.test_path.is_empty() {
-        // Hold puzzles out of the first file: those that come first in the draw's order, minus the equivalent ones.
+        // Hold puzzles out of the first file: those that come first in the draw's order. What gives them away is not trained on.
         let all = select(&path, 0, config.min_rating)?;
         let held_out = config.test_examples.max(1);
         if all.len() <= held_out {
@@ -345,8 +419,8 @@ fn sudoku_csv(config: &DataConfig) -> Result<(Vec<Vec<Record>>, Vec<Record>), Da
         };
         let chosen: HashSet<Board> = test.iter().map(|r| r.puzzle.clone()).collect();
         let mut train: Vec<Record> = all.into_iter().filter(|r| !chosen.contains(&r.puzzle)).collect();
-        let equivalent = leaking(&test, &train);
-        retain_others(&mut train, &equivalent);
+        let known = Leaks::between(&train, &test).all();
+        retain_others(&mut train, &known.into_iter().map(|leak| leak.0).collect());
         if config.train_examples > 0 {
             train.truncate(config.train_examples);
         }
@@ -361,32 +435,56 @@ fn sudoku_csv(config: &DataConfig) -> Result<(Vec<Vec<Record>>, Vec<Record>), Da
     for path in &config.extra_paths {
         files.push(select(Path::new(path), 0, 0)?);
     }
-    if config.on_leak != OnLeak::Allow {
-        for (name, train) in std::iter::once(&config.path).chain(&config.extra_paths).zip(&mut files) {
-            let found = leaking(&test, train);
-            match (found.iter().min(), config.on_leak) {
-                (Some(first), OnLeak::Refuse) => {
-                    let example = format!("the first is puzzle {} there", first + 1);
-                    return Err(DataError::Leak {
-                        test: test_path,
-                        train: name.clone(),
-                        count: found.len(),
-                        example,
-                    });
-                }
-                _ => retain_others(train, &found),
-            }
-        }
+    for (name, train) in std::iter::once(&config.path).chain(&config.extra_paths).zip(&mut files) {
+        let found = Leaks::between(train, &test);
+        let (what, pairs) = (found.to_string(), found.all());
+        let between = Between { train: name, test: &test_path };
+        settle(config.on_leak, train, &pairs, &between, &what, warnings)?;
     }
     Ok((files, test))
 }
 
-/// Indices of the records in `second` that are equivalent to one in `first`.
-fn leaking(first: &[Record], second: &[Record]) -> HashSet<usize> {
-    leaks(first.iter().map(|r| &r.puzzle), second.iter().map(|r| &r.puzzle))
-        .into_iter()
-        .map(|(index, _)| index)
-        .collect()
+/// The files of a leak.
+struct Between<'a> {
+    train: &'a str,
+    test: &'a Path,
+}
+
+/// Deals with training puzzles that give test puzzles away, as pairs of a training and a test index: stops, leaves them out, or
+/// keeps them, which both are told.
+fn settle<T>(
+    on_leak: OnLeak,
+    train: &mut Vec<T>,
+    leaks: &[(usize, usize)],
+    between: &Between<'_>,
+    what: &str,
+    warnings: &mut Vec<String>,
+) -> Result<(), DataError> {
+    let Some(&(of_train, of_test)) = leaks.first() else { return Ok(()) };
+    let example = format!("puzzle {} there is puzzle {} here, for one", of_train + 1, of_test + 1);
+    let leak = DataError::Leak {
+        test: between.test.to_owned(),
+        train: between.train.to_owned(),
+        what: what.to_owned(),
+        example,
+    };
+    settle_by(on_leak, leak, warnings)?;
+    if on_leak == OnLeak::Drop {
+        retain_others(train, &leaks.iter().map(|leak| leak.0).collect());
+    }
+    Ok(())
+}
+
+/// The leak as an error, or told as a warning.
+fn settle_by(on_leak: OnLeak, leak: DataError, warnings: &mut Vec<String>) -> Result<(), DataError> {
+    let DataError::Leak { test, train, what, example } = &leak else { return Err(leak) };
+    let told = format!("{train}: {what}, in {} ({example})", test.display());
+    match on_leak {
+        OnLeak::Refuse => return Err(leak),
+        OnLeak::Drop => warnings.push(format!("left out of {told}")),
+        OnLeak::Allow => warnings.push(format!("{told}: evaluations on those are not held out")),
+    }
+    Ok(())
 }
 
 /// Leaves out the items at some places.
@@ -398,13 +496,13 @@ fn retain_others<T>(items: &mut Vec<T>, places: &HashSet<usize>) {
     });
 }
 
-fn mazes(config: &DataConfig) -> Result<Rows, DataError> {
+fn mazes(config: &DataConfig, warnings: &mut Vec<String>) -> Result<Rows, DataError> {
     let (rows, cols) = (config.grid_rows, config.grid_cols);
     let (train, test) = match config.source {
         DataSource::Generate => generate_mazes(config)?,
         _ => {
             let class = |record: &maze::Record| record.maze.canonical();
-            files(config, |path| Ok(maze::read_records(path)?), class)?
+            files(config, |path| Ok(maze::read_records(path)?), class, warnings)?
         }
     };
     let shape = Shape::Maze { rows, cols };
@@ -412,7 +510,7 @@ fn mazes(config: &DataConfig) -> Result<Rows, DataError> {
         if let Some(other) = records.iter().find(|r| (r.maze.rows(), r.maze.cols()) != (rows, cols)) {
             let got = Shape::Maze { rows: other.maze.rows(), cols: other.maze.cols() }.to_string();
             let (path, expected) = (PathBuf::from(path), format!("{} cells", rows * cols));
-            return Err(DataError::Shape { path, shape, expected, got });
+            return Err(DataError::Shape { path, shape, expected, got, keys: keys(shape) });
         }
         Ok(maze::from_records(records, 0)?.0)
     };
@@ -469,6 +567,7 @@ fn files<R, C: std::hash::Hash + Eq>(
     config: &DataConfig,
     read: impl Fn(&Path) -> Result<Vec<R>, DataError>,
     class: impl Fn(&R) -> C,
+    warnings: &mut Vec<String>,
 ) -> Result<(Vec<R>, Vec<R>), DataError> {
     let some = |path: &str| -> Result<(PathBuf, Vec<R>), DataError> {
         let path = PathBuf::from(path);
@@ -490,18 +589,12 @@ fn files<R, C: std::hash::Hash + Eq>(
     if !config.test_path.is_empty() {
         let (test_path, test) = some(&config.test_path)?;
         let (mut train, test) = (subset(all, config.train_examples), subset(test, config.test_examples));
-        let classes: HashSet<C> = test.iter().map(&class).collect();
-        let leaking: HashSet<usize> =
-            (0..train.len()).filter(|&index| classes.contains(&class(&train[index]))).collect();
-        match (leaking.iter().min(), config.on_leak) {
-            (Some(first), OnLeak::Refuse) => {
-                let example = format!("the first is puzzle {} there", first + 1);
-                let (train, count) = (config.path.clone(), leaking.len());
-                return Err(DataError::Leak { test: test_path, train, count, example });
-            }
-            (_, OnLeak::Drop) => retain_others(&mut train, &leaking),
-            _ => {}
-        }
+        let classes: HashMap<C, usize> = test.iter().map(&class).zip(0..).collect();
+        let known = |index: usize| Some((index, *classes.get(&class(&train[index]))?));
+        let leaks: Vec<(usize, usize)> = (0..train.len()).filter_map(known).collect();
+        let what = format!("{} equivalent to puzzles of the test set", leaks.len());
+        let between = Between { train: &config.path, test: &test_path };
+        settle(config.on_leak, &mut train, &leaks, &between, &what, warnings)?;
         return Ok((train, test));
     }
     let held_out = config.test_examples.max(1);
@@ -515,11 +608,11 @@ fn files<R, C: std::hash::Hash + Eq>(
 }
 
 /// Puzzles of any task from text, one a line; each is solved, and must have one solution.
-fn text(config: &DataConfig, shape: Shape) -> Result<Rows, DataError> {
+fn text(config: &DataConfig, shape: Shape, warnings: &mut Vec<String>) -> Result<Rows, DataError> {
     let Some(task) = shape.task() else { return Err(DataError::Empty { path: PathBuf::from(&config.path) }) };
     let read = |path: &Path| read_lines(path, &task);
     let class = |(input, _): &TokenRow| task.class(input).unwrap_or_else(|_| input.clone());
-    let (train, test) = files(config, read, class)?;
+    let (train, test) = files(config, read, class, warnings)?;
     let augmentation = if config.augment { task.augmentation() } else { Augmentation::None };
     let dataset = |rows: Vec<TokenRow>| {
         let (inputs, labels): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
@@ -545,7 +638,7 @@ fn read_lines(path: &Path, task: &AnyTask) -> Result<Vec<TokenRow>, DataError> {
     lines.map(row).collect()
 }
 
-fn load_arc(config: &DataConfig) -> Result<Source, DataError> {
+fn load_arc(config: &DataConfig, warnings: &mut Vec<String>) -> Result<Source, DataError> {
     let mut training: Vec<ArcTask> = Vec::new();
     for path in std::iter::once(&config.path).chain(&config.extra_paths).filter(|path| !path.is_empty()) {
         training.extend(arc::load(Path::new(path))?);
@@ -556,17 +649,15 @@ fn load_arc(config: &DataConfig) -> Result<Source, DataError> {
         evaluation.truncate(config.test_examples);
     }
     let found = arc::leaks(&training, &evaluation);
-    match (found.first(), config.on_leak) {
-        (Some(leak), OnLeak::Refuse) => {
-            let example = format!("task {} there is task {} here", leak.training, leak.evaluation);
-            let (train, count) = (config.path.clone(), found.len());
-            return Err(DataError::Leak { test: test_path, train, count, example });
-        }
-        (_, OnLeak::Drop) => {
-            let names: HashSet<&str> = found.iter().map(|leak| leak.training.as_str()).collect();
-            training.retain(|task| !names.contains(task.id.as_str()));
-        }
-        _ => {}
+    if let Some(leak) = found.first() {
+        let example = format!("task {} there is task {} here, for one", leak.training, leak.evaluation);
+        let (train, what) = (config.path.clone(), format!("{} with pairs of evaluation tasks", found.len()));
+        let leak = DataError::Leak { test: test_path, train, what, example };
+        settle_by(config.on_leak, leak, warnings)?;
+    }
+    if config.on_leak == OnLeak::Drop {
+        let names: HashSet<&str> = found.iter().map(|leak| leak.training.as_str()).collect();
+        training.retain(|task| !names.contains(task.id.as_str()));
     }
     if config.train_examples > 0 {
         training.truncate(config.train_examples);
