@@ -12,7 +12,7 @@
 //! - [`grid`]: rectangles of tokens and the dihedral group;
 //! - [`dataset`]: the on-disk format, the training sampler, sequential evaluation batches, augmentation;
 //! - [`render`]: puzzles as text for a terminal, and as pictures (SVG and PNG);
-//! - `download`: data sets from their public homes (feature `download`);
+//! - [`download`]: data sets from their public homes (over the network with the feature `download`);
 //! - [`random`]: the counter-based random streams that make every draw above a pure function of its seed.
 //!
 //! ```
@@ -39,7 +39,6 @@
 pub mod arc;
 mod bounded;
 pub mod dataset;
-#[cfg(feature = "download")]
 pub mod download;
 pub mod grid;
 pub mod maze;

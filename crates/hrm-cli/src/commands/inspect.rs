@@ -10,14 +10,14 @@ use std::{
 use anyhow::{Context, Result};
 use burn::tensor::backend::BackendTypes;
 use hrm_backend::HrmAutodiffBackend;
-use hrm_data::{dataset::Dataset, sudoku::Geometry};
 use hrm_model::{
     Hrm, ModelConfig,
     summary::{ParameterRow, ParameterTable, thousands},
 };
 use hrm_train::{
     checkpoint,
-    config::{DataSource, ResolvedRecipe},
+    config::{Recipe, ResolvedRecipe},
+    data::{self, Sizes},
 };
 use serde_json::Value;
 
@@ -101,18 +101,18 @@ fn table_of(header: &Header) -> ParameterTable {
     )
 }
 
-/// The model of a recipe; only for a dataset on disk does that take a look at the data.
+/// The model of a recipe, whose data need not be there unless they determine its sizes.
 fn model_of(recipe: &ResolvedRecipe) -> Result<ModelConfig> {
-    let data = &recipe.recipe.data;
-    let model = &recipe.recipe.model;
-    if data.source == DataSource::Dataset {
-        let root = Path::new(&data.path).join("train");
-        let dataset = Dataset::load(&root).with_context(|| format!("data.path = {}", data.path))?;
-        let metadata = dataset.metadata();
-        return Ok(model.resolve(metadata.vocab_size, metadata.seq_len, metadata.num_puzzle_identifiers));
+    let Recipe { data, model, .. } = &recipe.recipe;
+    let Sizes { vocab_size, seq_len, num_puzzle_identifiers } = data::sizes(data)?;
+    if num_puzzle_identifiers.is_none() && model.puzzle_emb_ndim > 0 {
+        eprintln!(
+            "note: the tasks of {} and {} are not all there: the puzzle embedding is counted with 1 row; training gives \
+             it one for each augmentation of each task",
+            data.path, data.test_path
+        );
     }
-    let geometry = Geometry::new(data.box_rows, data.box_cols).context("data.box_rows, data.box_cols")?;
-    Ok(model.resolve(geometry.side() + 2, geometry.cells(), 1))
+    Ok(model.resolve(vocab_size, seq_len, num_puzzle_identifiers.unwrap_or(1)))
 }
 
 fn show_checkpoint(out: &mut impl Write, path: &Path) -> Result<()> {

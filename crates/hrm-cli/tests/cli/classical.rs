@@ -124,7 +124,35 @@ fn hard_puzzles_are_made_and_rated() {
     sandbox.hrm("inspect data hard").ok();
     assert_says(&sandbox.hrm(&format!("{make} small --size 4x4")).error(), &["9x9", "4x4"]);
     assert_says(&sandbox.hrm("data sudoku generate --min-guesses 2 --out x").stderr, &["--hard"]);
-    assert_says(&sandbox.hrm("data download arc-1").error(), &["--features download"]);
+}
+
+/// Without a network in the program, files come from elsewhere, and are checked all the same.
+#[test]
+fn data_sets_are_taken_from_files() {
+    let sandbox = Sandbox::new();
+    let download = |args: &str| sandbox.hrm(&format!("data download {args} --cache cache"));
+    if cfg!(not(feature = "download")) {
+        for set in ["sudoku-extreme", "maze-hard", "arc-1", "arc-2", "conceptarc"] {
+            assert_says(&download(set).error(), &["--features download", "`--from FILE`"]);
+        }
+    }
+    sandbox.write("files/train.csv", format!("question,answer\n{FOUR},{FOUR_SOLVED}\n"));
+    assert_says(&download("sudoku-extreme --from files").error(), &["train.csv or test.csv"]);
+    sandbox.write("files/test.csv", format!("question,answer\n{FOUR},{FOUR_SOLVED}\n"));
+    let text = download("sudoku-extreme --from files").ok();
+    assert_eq!(text, download("sudoku-extreme").ok(), "what is there is taken, and needs no network");
+    for line in text.lines() {
+        sandbox.hrm(&format!("data difficulty {line}")).ok();
+    }
+    assert_eq!(text.lines().count(), 2);
+    sandbox.write("cache/sudoku-extreme/test.csv", "question\n");
+    assert_says(&download("sudoku-extreme").error(), &["test.csv", "expected SHA-256", "recorded"]);
+    // An archive that is none, and nothing is left of it.
+    sandbox.write("arc.tar.gz", "no archive");
+    assert_says(&download("arc-1 --from arc.tar.gz").error(), &["arc.tar.gz", "damaged"]);
+    assert!(!sandbox.path("cache/arc-1/ARC-AGI.tar.gz").exists());
+    assert_says(&download("arc-1 --from absent.tar.gz").error(), &["absent.tar.gz"]);
+    assert_says(&download("chess").error(), &["arc-1", "chess"]);
 }
 
 #[test]

@@ -94,8 +94,31 @@ fn mazes_are_generated_imported_and_checked() {
     let text =
         sandbox.hrm("data maze --source a/train --size 8x6 --subsample 5 --augmentations 3 --out c").ok();
     assert_says(&text, &["12 mazes read, 5 kept", "20 examples in 5 groups"]);
-    let error = sandbox.hrm("data maze --source a/train --out d").error();
-    assert_says(&error, &["expected a dataset of mazes", "48 tokens"]);
+    // Without the size, or with another, nothing can be made of a folder of mazes that are no squares.
+    for command in [
+        "data maze --source a/train --out d",
+        "data inspect a",
+        "data inspect a --task maze",
+        "data render a --task maze",
+        "data check a/train a/test --task maze",
+    ] {
+        let error = sandbox.hrm(command).error_after_output();
+        assert_says(&error, &["48 tokens, vocabulary 6", "`--size ROWSxCOLS`"]);
+        let error = sandbox.hrm(&format!("{command} --size 6x8"));
+        assert_says(&error.stderr, &["no 6x8 mazes", "example 1", "`--size ROWSxCOLS`"]);
+        assert_says(&sandbox.hrm(&format!("{command} --size 5x5")).stderr, &["5 x 5 tokens", "48"]);
+        if !command.contains("--source") {
+            sandbox.hrm(&format!("{command} --size 8x6")).ok();
+        }
+    }
+    // 2x8 cells are as many as 4x4.
+    sandbox.hrm("data maze generate --size 2x8 --min-path 5 --train 2 --test 0 --out flat").ok();
+    let error = sandbox.hrm("data render flat --task maze").error();
+    assert_says(&error, &["no 4x4 mazes", "example 1", "`--size ROWSxCOLS`"]);
+    let error = sandbox.hrm("data inspect a --task queens --size 8x6");
+    assert_says(&error.stderr, &["--size: only a", "--task queens"]);
+    let error = sandbox.hrm("data render a/train.csv.gz --task maze --size 8x6").error();
+    assert_says(&error, &["--size", "only a folder needs it"]);
     let error = sandbox.hrm("data maze --source a/train.csv.gz --test-source a/train.csv.gz --out d");
     let error = error.error_after_output();
     assert_says(&error, &["12 puzzles of the training set", "turned or mirrored", "--on-leak drop"]);

@@ -14,6 +14,7 @@ pub use batch::{Batch, EvalBatch, EvalBatches, IGNORE_LABEL};
 pub use format::{
     Dataset, DatasetError, Metadata, Overwrite, PuzzleSet, load_identifiers, save_identifiers, save_pair,
 };
+pub(crate) use sampler::draw_hints;
 pub use sampler::{Part, SamplerConfig, SamplerError, SamplerState, TrainSampler};
 
 /// What samplers of other sources share with [`TrainSampler`].

@@ -1,7 +1,8 @@
 //! Data sets from their public homes: Sudoku-Extreme, Maze-Hard, ARC-1, ARC-2, ConceptARC.
 //!
 //! [`download`] leaves the files of a set in a folder of the cache and says where they are. A file that is there is checked
-//! against its checksum and not fetched again. A connection that is cut is taken up where it ended.
+//! against its checksum and not fetched again. A connection that is cut is taken up where it ended. Without the cargo feature
+//! `download` there is no network, and files come by [`Options::from`].
 //!
 //! # What is checked
 //! The tasks of the three ARC sets are compared with a checksum of their content that is part of this program, at fixed commits.
@@ -20,6 +21,7 @@
 //! ```
 
 mod archive;
+#[cfg(feature = "download")]
 mod transfer;
 
 use std::ffi::OsString;
@@ -33,6 +35,8 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub use archive::{Archive, Part};
+#[cfg(feature = "download")]
+use transfer::fetch;
 
 /// A data set and its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,6 +184,18 @@ pub enum DownloadError {
         /// Failures in a row.
         failures: u32,
     },
+    /// The program was built without the network.
+    #[error(
+        "{url}: this program was built without the network, which keeps the usual build light; use \
+         `cargo run -p hrm-cli --features download -- data download`, or {}",
+        advice(file)
+    )]
+    NoNetwork {
+        /// Where.
+        url: String,
+        /// The file.
+        file: String,
+    },
     /// No encrypted connection on this machine.
     #[error("{url}: {why}; {}", advice(file))]
     NoTls {
@@ -211,6 +227,14 @@ pub enum DownloadError {
         path: PathBuf,
         /// The names of the set's files.
         names: Vec<String>,
+    },
+    /// An archive that was given instead of a download, without what it should hold.
+    #[error("{}: {why}; it is another archive, another version, or damaged", path.display())]
+    Given {
+        /// What was given.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
     },
     /// A recorded checksum that is none.
     #[error("{}: expected 64 hexadecimal digits and a file name, got {got:?}; delete it to record the checksum anew", path.display())]
@@ -359,7 +383,17 @@ pub fn download(
         let file = obtain(remote, &folder, from.as_deref(), options, progress)?;
         match &remote.archive {
             None => ready.push(file),
-            Some(archive) => ready.extend(archive.unpack(&file, &folder)?),
+            Some(archive) => match (archive.unpack(&file, &folder), from) {
+                (Ok(files), _) => ready.extend(files),
+                // What was given does not fit: nothing of it stays.
+                (Err(DownloadError::Archive { why, .. }), Some(path)) => {
+                    for copy in [file, record(&folder, remote)] {
+                        fs::remove_file(&copy).map_err(at(&copy))?;
+                    }
+                    return Err(DownloadError::Given { path, why });
+                }
+                (Err(error), _) => return Err(error),
+            },
         }
     }
     Ok(ready)
@@ -397,6 +431,11 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> DownloadError {
     move |source| DownloadError::Io { path, source }
 }
 
+/// Where the checksum of a file is recorded.
+fn record(folder: &Path, remote: &Remote) -> PathBuf {
+    folder.join(format!("{}.sha256", remote.file))
+}
+
 /// The file, checked: as it is, copied, or downloaded.
 fn obtain(
     remote: &Remote,
@@ -406,7 +445,7 @@ fn obtain(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PathBuf, DownloadError> {
     let target = folder.join(&remote.file);
-    let record = folder.join(format!("{}.sha256", remote.file));
+    let record = record(folder, remote);
     if target.is_file() && from.is_none() {
         progress(Progress::Checking { file: &remote.file });
         let got = sha256_of(&target)?;
@@ -428,13 +467,13 @@ fn obtain(
         Some(from) => {
             fs::copy(from, &part).map_err(at(from))?;
         }
-        None => transfer::fetch(remote, &part, options, progress)?,
+        None => fetch(remote, &part, options, progress)?,
     }
     progress(Progress::Checking { file: &remote.file });
     let got = sha256_of(&part)?;
     if let Some(expected) = remote.sha256.as_ref().map(|sum| sum.to_ascii_lowercase()).filter(|e| *e != got) {
         // What is damaged must not be taken up again.
-        transfer::discard(&part).map_err(at(&part))?;
+        discard(&part).map_err(at(&part))?;
         let hint = match from {
             Some(_) => "it is another file, another version, or damaged".to_owned(),
             None => format!("the server sent something else: try again later, or {}", advice(&remote.file)),
@@ -445,8 +484,37 @@ fn obtain(
     File::open(&part).and_then(|file| file.sync_all()).map_err(at(&part))?;
     write_record(&record, &got, &remote.file)?;
     fs::rename(&part, &target).map_err(at(&target))?;
-    transfer::discard(&part).map_err(at(&part))?;
+    discard(&part).map_err(at(&part))?;
     Ok(target)
+}
+
+/// There is no network in this build.
+#[cfg(not(feature = "download"))]
+fn fetch(
+    remote: &Remote,
+    _: &Path,
+    _: &Options,
+    _: &mut dyn FnMut(Progress<'_>),
+) -> Result<(), DownloadError> {
+    Err(DownloadError::NoNetwork { url: remote.url.clone(), file: remote.file.clone() })
+}
+
+/// Removes a partial file and what is known of it.
+fn discard(part: &Path) -> io::Result<()> {
+    for path in [part.to_owned(), tag_path(part)] {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Beside a partial file: which version of the remote file it is a part of.
+fn tag_path(part: &Path) -> PathBuf {
+    let mut name = part.as_os_str().to_owned();
+    name.push(".tag");
+    PathBuf::from(name)
 }
 
 fn sha256_of(path: &Path) -> Result<String, DownloadError> {
@@ -502,5 +570,5 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DownloadError> {
     write().map_err(at(path))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "download"))]
 mod tests;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-use super::{DownloadError, Options, Progress, Remote, at};
+use super::{DownloadError, Options, Progress, Remote, at, discard, tag_path};
 
 /// Most bytes of a file: a server that never ends must not fill the disk. The largest real file has 700 MB.
 const MAX_BYTES: u64 = 1 << 34;
@@ -49,24 +49,6 @@ pub(super) fn fetch(
         std::thread::sleep(options.pause.saturating_mul(failures));
     }
     Ok(())
-}
-
-/// Removes a partial file and what is known of it.
-pub(super) fn discard(part: &Path) -> io::Result<()> {
-    for path in [part.to_owned(), tag_path(part)] {
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Beside a partial file: which version of the remote file it is a part of.
-fn tag_path(part: &Path) -> PathBuf {
-    let mut name = part.as_os_str().to_owned();
-    name.push(".tag");
-    PathBuf::from(name)
 }
 
 fn length(path: &Path) -> u64 {

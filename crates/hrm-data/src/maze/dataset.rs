@@ -101,35 +101,51 @@ pub fn decode_tokens(rows: usize, cols: usize, tokens: &[u8]) -> Result<Maze, Ma
     Maze::from_tokens(Grid::new(rows, cols, tokens.to_vec()).map_err(|_| MazeError::NotSquare { got })?)
 }
 
-/// The mazes of a dataset, of rows and columns `shape` or as many rows as columns: the first of each group, of which the others
-/// are images, with its label as the answer.
+/// Whether the rows of a dataset are mazes of so many rows and columns, by their sizes and by the first of them, whose label
+/// must be a path: 10 x 40 and 20 x 20 cells are as many.
+///
+/// # Errors
+/// [`BuildError`] with what does not fit.
+pub fn check_shape(dataset: &Dataset, (rows, cols): (usize, usize)) -> Result<(), BuildError> {
+    let &Metadata { seq_len, vocab_size, .. } = dataset.metadata();
+    if rows.checked_mul(cols) != Some(seq_len) || vocab_size < SYMBOLS.len() + 1 {
+        let expected = format!("{rows} x {cols} tokens, vocabulary {}", SYMBOLS.len() + 1);
+        return Err(BuildError::Shape { expected, got: seq_len, vocab: vocab_size });
+    }
+    let first = dataset.sets().iter().find(|set| set.examples() > 0);
+    first.map_or(Ok(()), |set| example(set, 0, (rows, cols)).map(|_| ()))
+}
+
+/// A maze of a set with its label, which must be a path through it.
+fn example(
+    set: &PuzzleSet,
+    index: usize,
+    (rows, cols): (usize, usize),
+) -> Result<(Maze, Vec<u8>), BuildError> {
+    let number = index + 1;
+    let maze = decode_tokens(rows, cols, set.input(index))
+        .map_err(|source| BuildError::Tokens { number, source })?;
+    let label = set.label(index).to_vec();
+    maze.check(&label).map_err(|source| BuildError::Label { number, source })?;
+    Ok((maze, label))
+}
+
+/// The mazes of a dataset, of so many rows and columns: the first of each group, of which the others are images, with its label
+/// as the answer.
 ///
 /// # Errors
 /// [`BuildError`] if these are no mazes of that shape, or labels are no paths.
-pub fn from_dataset(dataset: &Dataset, shape: Option<(usize, usize)>) -> Result<Vec<Record>, BuildError> {
-    let &Metadata { seq_len, vocab_size, .. } = dataset.metadata();
-    let side = seq_len.isqrt();
-    let (rows, cols) = shape.unwrap_or((side, side));
-    if rows.checked_mul(cols) != Some(seq_len) || vocab_size != SYMBOLS.len() + 1 {
-        let tokens = match shape {
-            Some((rows, cols)) => format!("{rows} x {cols} tokens"),
-            None => "a square number of tokens (or rows and columns that are stated)".to_owned(),
-        };
-        let expected = format!("{tokens}, vocabulary {}", SYMBOLS.len() + 1);
-        return Err(BuildError::Shape { expected, got: seq_len, vocab: vocab_size });
-    }
+pub fn from_dataset(dataset: &Dataset, shape: (usize, usize)) -> Result<Vec<Record>, BuildError> {
+    check_shape(dataset, shape)?;
     let firsts = dataset.sets().iter().flat_map(|set| {
         (0..set.groups()).map(move |group| (set, set.examples_of(set.puzzles_of(group).start).start))
     });
     firsts
-        .map(|(set, example)| {
-            let number = example + 1;
-            let maze = decode_tokens(rows, cols, set.input(example))
-                .map_err(|source| BuildError::Tokens { number, source })?;
-            let answer = set.label(example).to_vec();
-            maze.check(&answer).map_err(|source| BuildError::Label { number, source })?;
+        .map(|(set, index)| {
+            let (maze, answer) = example(set, index, shape)?;
             let rating = maze.distance().map(|moves| moves as f64);
-            Ok(Record { source: format!("{} {number}", set.name()), maze, answer: Some(answer), rating })
+            let source = format!("{} {}", set.name(), index + 1);
+            Ok(Record { source, maze, answer: Some(answer), rating })
         })
         .collect()
 }
@@ -383,8 +399,11 @@ mod tests {
                         images.insert(maze);
                     }
                 }
-                let read =
-                    from_dataset(&from_records(&split.train, 2).unwrap().0, Some((rows, cols))).unwrap();
+                let written = from_records(&split.train, 2).unwrap().0;
+                let read = from_dataset(&written, (rows, cols)).unwrap();
+                if rows != cols {
+                    assert!(check_shape(&written, (cols, rows)).is_err(), "rows and columns exchanged");
+                }
                 assert!(
                     read.iter().zip(&split.train).all(|(a, b)| (&a.maze, &a.answer) == (&b.maze, &b.answer))
                 );

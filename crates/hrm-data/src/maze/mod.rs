@@ -10,7 +10,8 @@ pub mod solvers;
 
 pub use board::{Maze, MazeError, PathError, SYMBOLS};
 pub use dataset::{
-    BuildError, GenerateOptions, Split, decode_tokens, from_dataset, from_records, generate_split, leaks,
+    BuildError, GenerateOptions, Split, check_shape, decode_tokens, from_dataset, from_records,
+    generate_split, leaks,
 };
 pub use generator::{GeneratorError, HardMazes, Kind, UniqueMazes};
 pub use metrics::{Scores, score};

@@ -11,8 +11,8 @@ use std::fmt::Write as _;
 pub use arc::{PALETTE, arc_grid, arc_task};
 pub use maze::{maze, maze_answer};
 pub use picture::{
-    Axis, Chart, Colour, Picture, PictureError, Scale, Series, Trace, arc_pair_picture, arc_task_picture,
-    charts, killer_picture, maze_picture, samurai_picture, sudoku_picture,
+    Axis, Chart, Colour, Mark, Picture, PictureError, Scale, Series, Trace, arc_pair_picture,
+    arc_task_picture, charts, killer_picture, maze_picture, samurai_picture, sudoku_picture,
 };
 pub use variants::{killer, samurai};
 

@@ -19,55 +19,98 @@ const CAGES: [(u8, u8, u8); 8] = [
     (230, 230, 230),
 ];
 
-/// Draws a Killer Sudoku, a line of text per row.
+/// Draws a Killer Sudoku.
 ///
-/// Plain: a letter for the cage and the digit of each cell, `!` after what breaks the rules; below, the sum of each cage by its
-/// first cell. Colour: cages as backgrounds, the sum before the digit of a cage's first cell, faults red. A board of another size
-/// than the puzzle is ignored.
+/// Plain: walls between cages, dots where boxes meet within one, the sum of a cage in its first cell, digits with `!` after what
+/// breaks the rules. Colour: cages as backgrounds, a line of text per row, faults red. A board of another size than the puzzle is
+/// ignored.
 pub fn killer(puzzle: &Killer, board: Option<&Board>, style: Style) -> String {
     let geometry = puzzle.geometry();
     let side = geometry.side();
     let board = board.filter(|board| board.geometry() == geometry);
     let conflict = killer_conflicts(puzzle, board);
     let colours = puzzle.colours();
-    let mut out = String::new();
-    for (cell, &fault) in conflict.iter().enumerate() {
-        let (row, col) = (cell / side, cell % side);
-        match (row, col) {
-            (0, 0) => {}
-            (r, 0) if r % geometry.box_rows() == 0 => out.push_str("\n\n"),
-            (_, 0) => out.push('\n'),
-            (_, c) if c % geometry.box_cols() == 0 => out.push_str("  "),
-            _ => {}
-        }
+    let cell = |row: usize, col: usize| {
+        let cell = row * side + col;
         let digit = board.map_or('.', |board| symbol(board.cells()[cell]));
         let cage = puzzle.cage_of(cell).unwrap_or(0);
-        let colour = colours[cage];
-        // Writing to a String cannot fail.
-        let _ = match style {
-            Style::Plain => {
-                let letter = char::from(b'a' + colour.min(25));
-                write!(out, "{letter}{digit}{}", if fault { '!' } else { ' ' })
-            }
+        let first = puzzle.cages()[cage].cells.first() == Some(&cell);
+        let sum = if first { puzzle.cages()[cage].sum.to_string() } else { String::new() };
+        match style {
+            Style::Plain => format!("{sum:<2} {digit}{}", if conflict[cell] { '!' } else { ' ' }),
             Style::Ansi => {
-                let (r, g, b) = CAGES[usize::from(colour) % CAGES.len()];
-                let first = puzzle.cages()[cage].cells.first() == Some(&cell);
-                let sum = if first { puzzle.cages()[cage].sum.to_string() } else { String::new() };
-                let ink = if fault { "1;31" } else { "1;30" };
-                write!(out, "\x1b[48;2;{r};{g};{b};38;2;110;110;110m{sum:>2}\x1b[{ink}m{digit} \x1b[0m")
+                let (r, g, b) = CAGES[usize::from(colours[cage]) % CAGES.len()];
+                let ink = if conflict[cell] { "1;31" } else { "1;30" };
+                format!("\x1b[48;2;{r};{g};{b};38;2;110;110;110m{sum:<2} \x1b[{ink}m{digit} \x1b[0m")
             }
-        };
+        }
+    };
+    let mut out = String::new();
+    for row in 0..side {
+        if style == Style::Plain {
+            out.push_str(&killer_border(puzzle, row));
+        } else if row > 0 && row % geometry.box_rows() == 0 {
+            out.push('\n');
+        }
+        for col in 0..side {
+            match style {
+                Style::Plain => out.push(killer_edge(puzzle, (row, col), (0, 1))),
+                Style::Ansi if col > 0 && col % geometry.box_cols() == 0 => out.push_str("  "),
+                Style::Ansi => {}
+            }
+            out.push_str(&cell(row, col));
+        }
+        out.push_str(if style == Style::Plain { "|\n" } else { "\n" });
     }
-    if style == Style::Plain {
-        let lines: Vec<String> = out.lines().map(|line| line.trim_end().to_owned()).collect();
-        out = lines.join("\n");
-        out.push('\n');
-        for cage in puzzle.cages() {
-            let first = cage.cells.first().copied().unwrap_or(0);
-            let _ = write!(out, "\nrow {} column {}: {}", first / side + 1, first % side + 1, cage.sum);
+    match style {
+        Style::Plain => out.push_str(&killer_border(puzzle, side)),
+        Style::Ansi => {}
+    }
+    out.trim_end().to_owned()
+}
+
+/// The line of text above a row, or below the last one.
+fn killer_border(puzzle: &Killer, row: usize) -> String {
+    let side = puzzle.geometry().side();
+    let mut line = String::new();
+    for col in 0..=side {
+        // Where four cells meet: a corner if a wall ends or turns there.
+        let around = [
+            (col > 0).then(|| killer_edge(puzzle, (row, col - 1), (1, 0))),
+            (col < side).then(|| killer_edge(puzzle, (row, col), (1, 0))),
+            (row > 0).then(|| killer_edge(puzzle, (row - 1, col), (0, 1))),
+            (row < side).then(|| killer_edge(puzzle, (row, col), (0, 1))),
+        ];
+        line.push(match around {
+            _ if around.iter().flatten().any(|edge| matches!(edge, '|' | '-')) => '+',
+            _ if around.iter().flatten().any(|&edge| edge != ' ') => '.',
+            _ => ' ',
+        });
+        if col < side {
+            let edge = killer_edge(puzzle, (row, col), (1, 0));
+            (0..5).for_each(|place| line.push(if edge == '.' && place % 2 == 0 { ' ' } else { edge }));
         }
     }
-    out
+    line + "\n"
+}
+
+/// What is drawn above (`step` a row) or to the left (a column) of a cell: a wall between cages, dots between boxes, nothing.
+fn killer_edge(puzzle: &Killer, (row, col): (usize, usize), step: (usize, usize)) -> char {
+    let geometry = puzzle.geometry();
+    let side = geometry.side();
+    let cage = |row: usize, col: usize| {
+        (row < side && col < side).then(|| puzzle.cage_of(row * side + col)).flatten()
+    };
+    let before = row.checked_sub(step.0).zip(col.checked_sub(step.1)).and_then(|(row, col)| cage(row, col));
+    let (wall, dots, at, length) = match step {
+        (0, _) => ('|', ':', col, geometry.box_cols()),
+        _ => ('-', '.', row, geometry.box_rows()),
+    };
+    match at.is_multiple_of(length) {
+        _ if before != cage(row, col) => wall,
+        true => dots,
+        false => ' ',
+    }
 }
 
 /// Cells whose digit breaks a rule, stands twice in its cage, or is in a full cage with another sum.
@@ -144,16 +187,25 @@ mod tests {
     fn cages_and_faults_are_drawn() {
         let puzzle: Killer = "AABB\nCABD\nCCDD\nAAAD\n7 6 8 10 6".parse().unwrap();
         let blank = killer(&puzzle, None, Style::Plain);
-        assert!(blank.starts_with("a. a.   b. b.\nb. a.   b. a.\n\nb. b.   a. a.\n"), "{blank}");
-        assert!(blank.ends_with("\nrow 2 column 4: 10\nrow 4 column 1: 6"), "{blank}");
+        let expected = "\
++-----+-----+-----+-----+
+|7  .     . |6  .     . |
++-----+     +     +-----+
+|8  . |   . |   . |10 . |
++ . . +-----+-----+ . . +
+|   .     . |   .     . |
++-----+-----+-----+     +
+|6  .     . :   . |   . |
++-----+-----+-----+-----+";
+        assert_eq!(blank, expected);
         let mut board = Board::empty(puzzle.geometry());
         for (row, col, digit) in [(0, 0, 1), (0, 1, 4), (1, 1, 3)] {
             board.set(row, col, digit).unwrap();
         }
         let wrong = killer(&puzzle, Some(&board), Style::Plain);
-        assert!(wrong.starts_with("a1!a4!  b. b.\nb. a3!"), "a sum of 8 for 7: {wrong}");
+        assert!(wrong.contains("|7  1!    4!|6  .     . |"), "a sum of 8 for 7: {wrong}");
         let colour = killer(&puzzle, Some(&board), Style::Ansi);
-        assert_eq!((colour.matches("1;31").count(), colour.matches(" 7").count()), (3, 1));
+        assert_eq!((colour.matches("1;31").count(), colour.matches("m7  ").count()), (3, 1));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! its materialised augmentations if there are any; all share the blank puzzle identifier.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -12,10 +13,11 @@ use thiserror::Error;
 use super::board::{Board, BoardError, Geometry};
 use super::canonical::{ClassKey, Classifier};
 use super::generator::Generator;
+use super::invariant;
 use super::records::{Record, RecordError};
 use super::solver::{Solver, Verdict};
 use super::symmetry::Symmetry;
-use crate::dataset::{Dataset, DatasetError, Metadata, PuzzleSet};
+use crate::dataset::{Dataset, DatasetError, Metadata, PuzzleSet, draw_hints};
 use crate::random::{self, Purpose, stream};
 
 /// Why a Sudoku dataset cannot be built.
@@ -287,11 +289,8 @@ pub fn with_hints(records: &[Record], copies: usize, seed: u64) -> Result<Vec<Re
             (0..solution.cells().len()).filter(|&cell| record.puzzle.cells()[cell] == 0).collect();
         for copy in 0..if blank.len() < 2 { 0 } else { copies } {
             let mut rng = stream(seed, Purpose::Materialize, index as u64, u64::MAX - copy as u64);
-            let mut blank = blank.clone();
-            random::shuffle(&mut rng, &mut blank);
-            blank.truncate(1 + random::below(&mut rng, blank.len() as u32 - 1) as usize);
             let mut puzzle = record.puzzle.clone();
-            for cell in blank {
+            for cell in draw_hints(&mut rng, blank.clone()) {
                 puzzle.cells_mut()[cell] = solution.cells()[cell];
             }
             let source = format!("{} with hints", record.source);
@@ -485,8 +484,61 @@ pub fn shared_grids(train: &[Record], test: &[Record]) -> Vec<(usize, usize)> {
         let large = records.iter().enumerate().filter(|(_, record)| record.puzzle.side() >= 9);
         large.filter_map(|(index, record)| Some((index, grid(record)?))).unzip()
     };
-    let ((of_train, train), (of_test, test)) = (grids(train), grids(test));
-    leaks(&train, &test).into_iter().map(|(test, train)| (of_test[test], of_train[train])).collect()
+    // A canonical form of a solved board takes half a millisecond: only what an invariant lets pass gets one.
+    let invariants = |grids: &[Board]| grids.par_iter().map(invariant::of_grid).collect::<Vec<u64>>();
+    let (train, test) = (grids(train), grids(test));
+    let (of_train, of_test) = (invariants(&train.1), invariants(&test.1));
+    let pass = |(places, grids): (Vec<usize>, Vec<Board>), own: &[u64], others: &[u64]| {
+        let others: HashSet<u64> = others.iter().copied().collect();
+        let pairs = places.into_iter().zip(grids).zip(own);
+        pairs.filter(|(_, own)| others.contains(own)).map(|(pair, _)| pair).unzip::<_, _, Vec<_>, Vec<_>>()
+    };
+    let (train, test) = (pass(train, &of_train, &of_test), pass(test, &of_test, &of_train));
+    leaks(&train.1, &test.1)
+        .into_iter()
+        .map(|(of_test, of_train)| (test.0[of_test], train.0[of_train]))
+        .collect()
+}
+
+/// Training puzzles that give test puzzles away, each as (training index, test index), 0-based, in the order of training.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leaks {
+    /// Those that are images of a test puzzle.
+    pub equivalent: Vec<(usize, usize)>,
+    /// Others whose solution grid is that of a test puzzle up to symmetry; see [`shared_grids`].
+    pub shared_grids: Vec<(usize, usize)>,
+}
+
+impl Leaks {
+    /// Looks at every training puzzle.
+    pub fn between(train: &[Record], test: &[Record]) -> Self {
+        let boards = |records: &[Record]| records.iter().map(|r| r.puzzle.clone()).collect::<Vec<_>>();
+        let equivalent = leaks(&boards(test), &boards(train));
+        let known: HashSet<usize> = equivalent.iter().map(|leak| leak.0).collect();
+        let mut shared_grids = shared_grids(test, train);
+        shared_grids.retain(|leak| !known.contains(&leak.0));
+        Self { equivalent, shared_grids }
+    }
+
+    /// All of them, in the order of training.
+    pub fn all(&self) -> Vec<(usize, usize)> {
+        let mut all = [self.equivalent.as_slice(), &self.shared_grids].concat();
+        all.sort_unstable();
+        all
+    }
+}
+
+/// How many of which kind, as it follows "puzzles": `2 equivalent to test puzzles`.
+impl fmt::Display for Leaks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            (&self.equivalent, "equivalent to puzzles of the test set"),
+            (&self.shared_grids, "with the solution grid of a test puzzle, up to symmetry"),
+        ];
+        let told = kinds.iter().filter(|(leaks, _)| !leaks.is_empty());
+        let told: Vec<String> = told.map(|(leaks, what)| format!("{} {what}", leaks.len())).collect();
+        f.write_str(&told.join(" and "))
+    }
 }
 
 /// Checks that no test puzzle is equivalent to a training puzzle.

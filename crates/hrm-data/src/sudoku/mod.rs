@@ -6,6 +6,7 @@ pub mod dataset;
 pub mod generator;
 pub mod grade;
 pub mod hard;
+mod invariant;
 mod parse;
 pub mod rating;
 pub mod records;
@@ -17,7 +18,7 @@ pub use canonical::{
     Canonical, CanonicalError, Canonicalizer, ClassKey, Classifier, Fingerprint, fingerprint,
 };
 pub use dataset::{
-    BuildError, BuildOptions, BuildReport, GenerateOptions, Split, decode_tokens, encode_tokens,
+    BuildError, BuildOptions, BuildReport, GenerateOptions, Leaks, Split, decode_tokens, encode_tokens,
 };
 pub use generator::{Generated, Generator};
 pub use grade::{Grade, GradeError, Technique, grade};

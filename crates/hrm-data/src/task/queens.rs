@@ -14,7 +14,7 @@ use super::{Solutions, Task, TokenSymmetry};
 use crate::dataset::Augmentation;
 use crate::grid::Dihedral;
 use crate::random::{self, Purpose, stream};
-use crate::render::Style;
+use crate::render::{Mark, Picture, Style};
 
 const EMPTY: u8 = 1;
 const QUEEN: u8 = 2;
@@ -103,6 +103,34 @@ impl Queens {
     /// [`QueensError::Side`] unless it is 4 to 24.
     pub fn new(side: usize) -> Result<Self, QueensError> {
         if (4..=24).contains(&side) { Ok(Self { side }) } else { Err(QueensError::Side { got: side }) }
+    }
+
+    /// For each cell: whether a queen stands there, and where she comes from. Without an answer, cells that a given queen attacks
+    /// are closed.
+    fn marks(&self, puzzle: &Placement, answer: Option<&[u8]>, label: Option<&[u8]>) -> Vec<(bool, Mark)> {
+        let side = self.side;
+        let given = self.encode(puzzle);
+        let fits = |tokens: &&[u8]| tokens.len() == given.len();
+        let (answer, label) = (answer.filter(fits), label.filter(fits));
+        let board = answer.unwrap_or(&given);
+        let attacked = |cell: usize, board: &[u8]| {
+            let (row, col) = (cell / side, cell % side);
+            board.iter().enumerate().any(|(other, &token)| {
+                let (r, c) = (other / side, other % side);
+                let in_line = r == row || c == col || r.abs_diff(row) == c.abs_diff(col);
+                token == QUEEN && other != cell && in_line
+            })
+        };
+        let mark = |cell: usize| {
+            let queen = |board: &[u8]| board[cell] == QUEEN;
+            let [here, before] = [board, &given].map(|board| u8::from(queen(board)));
+            let conflict = queen(board) && attacked(cell, board);
+            match Mark::new(here, before, label.map(|label| u8::from(queen(label))), conflict) {
+                Mark::Blank if answer.is_none() && attacked(cell, &given) => Mark::Closed,
+                mark => mark,
+            }
+        };
+        (0..given.len()).map(|cell| (board[cell] == QUEEN, mark(cell))).collect()
     }
 
     /// A puzzle with exactly one completion, from which no queen can be taken away, and its solution: a pure function of seed
@@ -330,18 +358,33 @@ impl Task for Queens {
     }
 
     fn render(&self, puzzle: &Placement, answer: Option<&[u8]>, style: Style) -> String {
-        let given = self.encode(puzzle);
-        let answer = answer.filter(|a| a.len() == given.len()).unwrap_or(&given);
-        let cell = |(given, answer): (&u8, &u8)| match (*given, *answer, style) {
-            (QUEEN, _, Style::Plain) => "Q ",
-            (QUEEN, _, Style::Ansi) => "\x1b[1mQ\x1b[0m ",
-            (_, QUEEN, Style::Plain) => "q ",
-            (_, QUEEN, Style::Ansi) => "\x1b[34mQ\x1b[0m ",
+        // Plain: `Q` given, `q` added, `!` after a queen that attacks another or for a given one that is gone, `-` where a
+        // given queen leaves no place.
+        let cell = |(queen, mark): &(bool, Mark)| match (style, queen, mark) {
+            (Style::Plain, true, Mark::Given) => "Q ",
+            (Style::Plain, true, Mark::Wrong) => "q!",
+            (Style::Plain, true, _) => "q ",
+            (Style::Plain, false, Mark::Wrong) => ".!",
+            (Style::Plain, false, Mark::Closed) => "- ",
+            (Style::Ansi, true, Mark::Given) => "\x1b[1mQ\x1b[0m ",
+            (Style::Ansi, true, Mark::Wrong) => "\x1b[1;31mQ\x1b[0m ",
+            (Style::Ansi, true, _) => "\x1b[34mQ\x1b[0m ",
+            (Style::Ansi, false, Mark::Wrong) => "\x1b[1;31m.\x1b[0m ",
+            (Style::Ansi, false, Mark::Closed) => "\x1b[2m-\x1b[0m ",
             _ => ". ",
         };
-        let lines = given.chunks_exact(self.side).zip(answer.chunks_exact(self.side));
-        let lines = lines.map(|(g, a)| g.iter().zip(a).map(cell).collect::<String>().trim_end().to_owned());
+        let marks = self.marks(puzzle, answer, None);
+        let lines = marks.chunks_exact(self.side);
+        let lines = lines.map(|line| line.iter().map(cell).collect::<String>().trim_end().to_owned());
         lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn picture(&self, puzzle: &Placement, answer: Option<&[u8]>, label: Option<&[u8]>) -> Picture {
+        let marks = self.marks(puzzle, answer, label);
+        Picture::of_cells(self.side, self.side, |row, col| {
+            let (queen, mark) = marks[row * self.side + col];
+            (queen.then_some('Q'), mark)
+        })
     }
 }
 
@@ -397,5 +440,13 @@ mod tests {
         assert_eq!(queens.decode(&[1; 3]).unwrap_err().to_string(), "expected 16 cells, got 3");
         let answer = queens.encode(&vec![Some(1), Some(3), Some(0), Some(2)]);
         assert_eq!(queens.render(&puzzle, Some(&answer), Style::Plain), ". Q . .\n. . . q\nq . . .\n. . q .");
+        assert_eq!(queens.render(&puzzle, None, Style::Plain), "- Q - -\n- - - .\n. - . -\n. - . .");
+        // The given queen is gone, and two attack each other.
+        let wrong = queens.encode(&vec![None, Some(3), Some(0), Some(0)]);
+        assert_eq!(queens.render(&puzzle, Some(&wrong), Style::Plain), ". .!. .\n. . . q\nq!. . .\nq!. . .");
+        let svg = queens.picture(&puzzle, Some(&answer), Some(&answer)).svg();
+        // One given and three that are right, on 16 cells and the ground.
+        assert_eq!((svg.matches(">Q<").count(), svg.matches("fill=\"#14823c\">Q<").count()), (4, 3));
+        assert_eq!(svg.matches("<rect").count(), 17);
     }
 }

@@ -16,7 +16,7 @@ use hrm_data::{
 use hrm_model::act::PuzzleBatch;
 
 pub use evaluation::{ArcScores, Evaluation, TaskScores};
-pub use load::{DataError, load};
+pub use load::{DataError, Sizes, load, sizes};
 
 use crate::config::Recipe;
 
@@ -38,6 +38,8 @@ pub fn to_device<B: Backend>(batch: &Batch, device: &B::Device) -> PuzzleBatch<B
 pub struct TaskData {
     /// What the puzzles are.
     pub shape: Shape,
+    /// What the recipe allows but its user should know: test puzzles that are given away, for example.
+    pub warnings: Vec<String>,
     source: Source,
 }
 
@@ -202,3 +204,6 @@ impl Sampler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

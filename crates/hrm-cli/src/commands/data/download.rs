@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use hrm_data::download::{Options, Progress, cache_dir, data_set, download};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Fetch a public data set into the cache folder, and say where its files are
 ///
-/// Transfers go on where they were cut, and files are checked before they appear. Needs the cargo feature `download`.
+/// Transfers go on where they were cut, and files are checked before they appear. The network needs the cargo feature
+/// `download`; --from does without.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Data sets: sudoku-extreme, maze-hard, arc-1, arc-2, conceptarc
@@ -27,11 +30,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-#[cfg(feature = "download")]
 pub fn run(args: &Args) -> Result<()> {
-    use hrm_data::download::{Options, Progress, cache_dir, data_set, download};
-    use indicatif::{ProgressBar, ProgressStyle};
-
     let set = data_set(&args.name)?;
     let cache = args.cache.clone().map_or_else(cache_dir, Ok)?;
     let options = Options { from: args.from.clone(), ..Options::new(cache) };
@@ -56,16 +55,4 @@ pub fn run(args: &Args) -> Result<()> {
         println!("{}", file.display());
     }
     Ok(())
-}
-
-/// Says how to get the command.
-#[cfg(not(feature = "download"))]
-pub fn run(args: &Args) -> Result<()> {
-    anyhow::bail!(
-        "this binary cannot download (it keeps the usual build light); build with the feature `download`: \
-         cargo run -p hrm-cli --features download -- data download {}{}{}",
-        args.name,
-        args.from.as_ref().map(|path| format!(" --from {}", path.display())).unwrap_or_default(),
-        args.cache.as_ref().map(|path| format!(" --cache {}", path.display())).unwrap_or_default()
-    )
 }

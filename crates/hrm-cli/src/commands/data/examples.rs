@@ -90,13 +90,37 @@ pub fn dataset_folders(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// The shape of a dataset's rows: from their sizes, the task and, for mazes that are no squares, the size stated.
-pub fn shape_of(dataset: &Dataset, task: Option<Family>, size: Option<(usize, usize)>) -> Option<Shape> {
+/// The shape of a dataset's rows: from their sizes, the task and, for mazes that are no squares, the size stated. `None` if no
+/// task is named and the sizes are those of none.
+pub fn shape_of(
+    folder: &Path,
+    dataset: &Dataset,
+    task: Option<Family>,
+    size: Option<(usize, usize)>,
+) -> Result<Option<Shape>> {
     let (seq_len, vocab) = (dataset.metadata().seq_len, dataset.metadata().vocab_size);
     let stated = size.map(|(rows, cols)| Shape::Maze { rows, cols });
-    stated
-        .filter(|shape| shape.sizes() == Some((seq_len, vocab)) && task.is_none_or(|t| t == Family::Maze))
-        .or_else(|| Shape::of(seq_len, vocab, task))
+    if let (Some(shape), Some(task)) = (stated, task.filter(|task| *task != Family::Maze)) {
+        bail!("--size: only a {shape} has rows and columns to state, got --task {task}");
+    }
+    let place = folder.display();
+    let shape = stated.or_else(|| Shape::of(seq_len, vocab, task));
+    let advice = "mazes that are no squares need their `--size ROWSxCOLS`";
+    match (shape, task) {
+        (Some(Shape::Maze { rows, cols }), _) => maze::check_shape(dataset, (rows, cols))
+            .with_context(|| format!("{place}: no {rows}x{cols} mazes; {advice}"))?,
+        // Nothing else has the vocabulary of a maze and no square number of tokens.
+        (None, None | Some(Family::Maze)) if vocab == maze::SYMBOLS.len() + 1 => {
+            bail!("{place}: {seq_len} tokens, vocabulary {vocab}: {advice}")
+        }
+        (None, Some(task)) => {
+            bail!(
+                "{place}: {seq_len} tokens, vocabulary {vocab}, is no dataset of task {task}; name another --task"
+            )
+        }
+        _ => {}
+    }
+    Ok(shape)
 }
 
 /// The first of each group of a dataset, of which the others are images.
@@ -110,20 +134,25 @@ pub fn firsts(dataset: &Dataset, shape: Shape) -> impl Iterator<Item = Example> 
     })
 }
 
+/// Files say themselves how large their mazes are.
+pub fn no_size_of_file(path: &Path, size: Option<(usize, usize)>) -> Result<()> {
+    match size {
+        None => Ok(()),
+        Some(_) => {
+            bail!("--size: {} is a file, which says it itself; only a folder needs it", path.display())
+        }
+    }
+}
+
 /// Every puzzle of a file or folder (of `train` and `test`, the former).
 pub fn read(path: &Path, task: Family, size: Option<(usize, usize)>) -> Result<Vec<Example>> {
     if path.is_dir() {
         let folder = dataset_folders(path)?.swap_remove(0);
         let dataset = Dataset::load(&folder)?;
-        let shape = shape_of(&dataset, Some(task), size).with_context(|| {
-            let (seq_len, vocab) = (dataset.metadata().seq_len, dataset.metadata().vocab_size);
-            format!(
-                "{}: {seq_len} tokens, vocabulary {vocab}, is no dataset of task {task}; name another --task, or --size of mazes",
-                folder.display()
-            )
-        })?;
+        let shape = shape_of(&folder, &dataset, Some(task), size)?.context("a dataset of the task")?;
         return Ok(firsts(&dataset, shape).collect());
     }
+    no_size_of_file(path, size)?;
     match task {
         Family::Sudoku => {
             let example = |record: Record| Example {

@@ -117,11 +117,8 @@ impl Args {
                 count(set.groups(), "group")
             )?;
         }
-        let Some(shape) = examples::shape_of(&dataset, self.task, self.size) else {
-            writeln!(
-                out,
-                "  what the puzzles are cannot be told from these sizes: name the --task, or the --size of mazes"
-            )?;
+        let Some(shape) = examples::shape_of(folder, &dataset, self.task, self.size)? else {
+            writeln!(out, "  what the puzzles are cannot be told from these sizes")?;
             return Ok(());
         };
         writeln!(out, "  puzzles: {shape}")?;

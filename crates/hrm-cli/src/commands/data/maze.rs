@@ -12,9 +12,10 @@ use hrm_data::{
         self, GenerateOptions, Kind, Maze, Record, from_dataset, from_records, generate_split, write_records,
     },
     random::{Purpose, permutation, stream},
+    task::{Family, Shape},
 };
 
-use super::{OnLeak, Output, at, given, rectangle};
+use super::{Folder, OnLeak, at, examples, given, rectangle};
 use crate::terminal::count;
 
 /// Build a maze dataset from a CSV file or the arrays of the original, or generate one
@@ -53,18 +54,22 @@ struct Files {
     /// Rows and columns of mazes in a folder [default: as many rows as columns]
     #[arg(long, value_name = "ROWSxCOLS", value_parser = rectangle)]
     size: Option<(usize, usize)>,
+    #[command(flatten)]
+    images: Images,
+    /// If training mazes are test mazes, turned or mirrored
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnLeak::Refuse)]
+    on_leak: OnLeak,
+    #[command(flatten)]
+    folder: Folder,
+}
+
+/// What is written beside the training mazes.
+#[derive(Debug, clap::Args)]
+struct Images {
     /// Turned and mirrored copies written beside each training maze, at most 7 (3 if it is no square); this program's own
     /// training makes them on the fly
     #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
     augmentations: usize,
-    /// If training mazes are test mazes, turned or mirrored
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnLeak::Refuse)]
-    on_leak: OnLeak,
-    /// Folder to write
-    #[arg(long, short, value_name = "DIR", required = true)]
-    out: Option<PathBuf>,
-    #[command(flatten)]
-    output: Output,
 }
 
 /// Ways to make mazes.
@@ -95,14 +100,10 @@ Examples:
         /// Test mazes
         #[arg(long, value_name = "N", default_value_t = 1000)]
         test: usize,
-        /// Turned and mirrored copies written beside each training maze
-        #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
-        augmentations: usize,
-        /// Folder to write
-        #[arg(long, short, value_name = "DIR")]
-        out: PathBuf,
         #[command(flatten)]
-        output: Output,
+        images: Images,
+        #[command(flatten)]
+        folder: Folder,
     },
 }
 
@@ -117,8 +118,7 @@ enum What {
 
 /// Runs the command.
 pub fn run(Args { generate, files }: Args) -> Result<()> {
-    let Some(Generate::Generate { kind, size, min_path, max_path, train, test, augmentations, out, output }) =
-        generate
+    let Some(Generate::Generate { kind, size, min_path, max_path, train, test, images, folder }) = generate
     else {
         return run_files(files);
     };
@@ -132,9 +132,9 @@ pub fn run(Args { generate, files }: Args) -> Result<()> {
             Kind::Unique { rows, cols, shortest: min_path.unwrap_or(100), longest: max_path.unwrap_or(140) }
         }
     };
-    output.check(&out)?;
+    folder.check()?;
     let start = Instant::now();
-    let split = generate_split(&GenerateOptions { kind, seed: output.seed, train, test })
+    let split = generate_split(&GenerateOptions { kind, seed: folder.seed(), train, test })
         .with_context(|| format!("--size {rows}x{cols}"))?;
     println!(
         "generated {} and {} of {rows}x{cols} in {:.1} s; none is another one turned or mirrored",
@@ -142,18 +142,18 @@ pub fn run(Args { generate, files }: Args) -> Result<()> {
         count(split.test.len(), "test maze"),
         start.elapsed().as_secs_f64()
     );
-    save(&output, &out, &split.train, &split.test, augmentations)?;
-    output.save_tables(&out, [&split.train, &split.test], write_records)
+    save(&folder, &split.train, &split.test, &images)?;
+    folder.save_tables([&split.train, &split.test], write_records)
 }
 
 fn run_files(args: Files) -> Result<()> {
-    // clap sees to it that both are there; it has no way to say so in the type.
-    let (source, out) = (given(args.source, "--source FILE")?, given(args.out, "--out DIR")?);
-    args.output.check(&out)?;
+    // clap sees to it that it is there; it has no way to say so in the type.
+    let source = given(args.source, "--source FILE")?;
+    args.folder.check()?;
     let mut train = read(&source, args.size)?;
     let read_count = train.len();
     if let Some(size) = args.subsample {
-        let mut rng = stream(args.output.seed, Purpose::Subsample, 0, 0);
+        let mut rng = stream(args.folder.seed(), Purpose::Subsample, 0, 0);
         let mut kept = permutation(&mut rng, train.len());
         kept.truncate(size);
         kept.sort_unstable();
@@ -167,14 +167,21 @@ fn run_files(args: Files) -> Result<()> {
     let mazes = |records: &[Record]| records.iter().map(|record| record.maze.clone()).collect::<Vec<Maze>>();
     let found = maze::leaks(&mazes(&test), &mazes(&train));
     args.on_leak.settle(&mut train, &found, "mazes of the test set, turned or mirrored")?;
-    save(&args.output, &out, &train, &test, args.augmentations).with_context(at(&source))
+    save(&args.folder, &train, &test, &args.images).with_context(at(&source))
 }
 
 /// The mazes of a table, or of a folder of arrays.
 pub fn read(path: &Path, size: Option<(usize, usize)>) -> Result<Vec<Record>> {
     let records = if path.is_dir() {
-        from_dataset(&Dataset::load(path)?, size).with_context(at(path))?
+        let dataset = Dataset::load(path)?;
+        match examples::shape_of(path, &dataset, Some(Family::Maze), size)? {
+            Some(Shape::Maze { rows, cols }) => {
+                from_dataset(&dataset, (rows, cols)).with_context(at(path))?
+            }
+            _ => Vec::new(),
+        }
     } else {
+        examples::no_size_of_file(path, size)?;
         maze::read_records(path)?
     };
     if records.is_empty() {
@@ -183,11 +190,11 @@ pub fn read(path: &Path, size: Option<(usize, usize)>) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-fn save(output: &Output, out: &Path, train: &[Record], test: &[Record], copies: usize) -> Result<()> {
-    let (train, labelled) = from_records(train, copies)?;
+fn save(folder: &Folder, train: &[Record], test: &[Record], images: &Images) -> Result<()> {
+    let (train, labelled) = from_records(train, images.augmentations)?;
     let test = if test.is_empty() { None } else { Some(from_records(test, 0)?.0) };
     if labelled > 0 {
         println!("{} without an answer got the canonical path", count(labelled, "maze"));
     }
-    output.save(out, &train, test.as_ref())
+    folder.save(&train, test.as_ref())
 }

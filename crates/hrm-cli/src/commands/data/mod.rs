@@ -9,7 +9,10 @@ mod puzzles;
 mod sudoku;
 mod variants;
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use hrm_data::{
@@ -122,9 +125,38 @@ impl Output {
     const fn overwrite(&self) -> Overwrite {
         if self.force { Overwrite::Yes } else { Overwrite::No }
     }
+}
 
-    fn save(&self, out: &Path, train: &Dataset, test: Option<&Dataset>) -> Result<()> {
-        save_pair(out, train, test, self.overwrite())?;
+/// The folder to write, of a command that always writes one.
+#[derive(Debug, clap::Args)]
+struct Folder {
+    /// Folder to write
+    // Required, but not in the type: where a subcommand may stand in its place, clap leaves it out.
+    #[arg(long, short, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Folder {
+    /// The folder, unless there is anything in it; before any work is done.
+    fn check(&self) -> Result<&Path> {
+        let out = self.path()?;
+        self.output.check(out)?;
+        Ok(out)
+    }
+
+    fn path(&self) -> Result<&Path> {
+        given(self.out.as_deref(), "--out DIR")
+    }
+
+    const fn seed(&self) -> u64 {
+        self.output.seed
+    }
+
+    fn save(&self, train: &Dataset, test: Option<&Dataset>) -> Result<()> {
+        let out = self.path()?;
+        save_pair(out, train, test, self.output.overwrite())?;
         for (name, dataset) in [("train", Some(train)), ("test", test)] {
             let Some(dataset) = dataset else { continue };
             let metadata = dataset.metadata();
@@ -143,13 +175,12 @@ impl Output {
     /// Writes `DIR/train.csv.gz` and `DIR/test.csv.gz` beside a dataset.
     fn save_tables<R>(
         &self,
-        out: &Path,
         [train, test]: [&[R]; 2],
         write: fn(&Path, &[R]) -> Result<(), TableError>,
     ) -> Result<()> {
         for (name, records) in [("train.csv.gz", train), ("test.csv.gz", test)] {
             if !records.is_empty() {
-                let path = out.join(name);
+                let path = self.path()?.join(name);
                 write(&path, records)?;
                 println!("wrote {}", path.display());
             }

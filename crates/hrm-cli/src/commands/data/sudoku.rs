@@ -1,19 +1,16 @@
 //! `hrm data sudoku`
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use hrm_data::sudoku::{
-    Board, BuildOptions, Geometry, Record, RecordError, RecordReader,
+    BuildOptions, Geometry, Leaks, Record, RecordError, RecordReader,
     dataset::{self as build, GenerateOptions, generate_split},
     hard::{self, HardOptions},
     write_records,
 };
 
-use super::{OnLeak, Output, at, given, range};
+use super::{Folder, OnLeak, at, given, range};
 use crate::terminal::count;
 
 /// Build a Sudoku dataset from puzzle files, or generate one
@@ -54,22 +51,26 @@ struct Files {
     /// Keep puzzles of the source with at least this rating
     #[arg(long, value_name = "X")]
     min_rating: Option<f64>,
+    #[command(flatten)]
+    copies: Copies,
+    /// If training puzzles are equivalent to test puzzles, or (9x9 and larger) share a solution grid with one
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnLeak::Refuse)]
+    on_leak: OnLeak,
+    #[command(flatten)]
+    wanted: Wanted,
+    #[command(flatten)]
+    folder: Folder,
+}
+
+/// What is written beside the training puzzles.
+#[derive(Debug, clap::Args)]
+struct Copies {
     /// Augmented copies written beside each training puzzle (this program's own training augments on the fly)
     #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
     augmentations: usize,
     /// Easier copies of each training puzzle: a random number of its blanks hold the solution
     #[arg(long, value_name = "N", default_value_t = 0)]
     hints: usize,
-    /// If training puzzles are equivalent to test puzzles, or (9x9 and larger) share a solution grid with one
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnLeak::Refuse)]
-    on_leak: OnLeak,
-    /// Folder to write
-    #[arg(long, short, value_name = "DIR", required = true)]
-    out: Option<PathBuf>,
-    #[command(flatten)]
-    wanted: Wanted,
-    #[command(flatten)]
-    output: Output,
 }
 
 /// What to make.
@@ -110,42 +111,33 @@ Example:
     Generate {
         #[command(flatten)]
         wanted: Wanted,
-        /// Augmented copies written beside each training puzzle
-        #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
-        augmentations: usize,
-        /// Easier copies of each training puzzle: a random number of its blanks hold the solution
-        #[arg(long, value_name = "N", default_value_t = 0)]
-        hints: usize,
-        /// Folder to write
-        #[arg(long, short, value_name = "DIR")]
-        out: PathBuf,
         #[command(flatten)]
-        output: Output,
+        copies: Copies,
+        #[command(flatten)]
+        folder: Folder,
     },
 }
 
 /// Runs the command.
 pub fn run(Args { generate, files }: Args) -> Result<()> {
     match generate {
-        Some(Generate::Generate { wanted, augmentations, hints, out, output }) => {
-            run_generate(wanted, (augmentations, hints), &out, &output)
-        }
+        Some(Generate::Generate { wanted, copies, folder }) => run_generate(&wanted, &copies, &folder),
         None => run_files(files),
     }
 }
 
 fn run_files(args: Files) -> Result<()> {
-    // clap sees to it that both are there; it has no way to say so in the type.
-    let (source, out) = (given(args.source, "--source FILE")?, given(args.out, "--out DIR")?);
+    // clap sees to it that it is there; it has no way to say so in the type.
+    let source = given(args.source, "--source FILE")?;
     if source.as_os_str() == "generate" {
-        return run_generate(args.wanted, (args.augmentations, args.hints), &out, &args.output);
+        return run_generate(&args.wanted, &args.copies, &args.folder);
     }
-    args.output.check(&out)?;
+    args.folder.check()?;
     let options = BuildOptions {
-        seed: args.output.seed,
+        seed: args.folder.seed(),
         subsample: args.subsample,
         min_rating: args.min_rating,
-        augmentations: args.augmentations,
+        augmentations: args.copies.augmentations,
     };
     let (mut train, report) = build::select_records(RecordReader::open(&source)?, &options)?;
     for path in &args.extra_source {
@@ -158,13 +150,10 @@ fn run_files(args: Files) -> Result<()> {
     let all = |path: &PathBuf| RecordReader::open(path)?.collect::<Result<Vec<Record>, RecordError>>();
     let test = args.test_source.as_ref().map(all).transpose()?;
     if let Some(test) = &test {
-        let puzzles = |records: &[Record]| records.iter().map(|r| r.puzzle.clone()).collect::<Vec<Board>>();
-        let found = build::leaks(&puzzles(test), &puzzles(&train));
-        args.on_leak.settle(&mut train, &found, "equivalent to puzzles of the test set")?;
-        let found = build::shared_grids(test, &train);
-        args.on_leak.settle(&mut train, &found, "with the solution grid of a test puzzle, up to symmetry")?;
+        let found = Leaks::between(&train, test);
+        args.on_leak.settle(&mut train, &found.all(), &found.to_string())?;
     }
-    let hinted = build::with_hints(&train, args.hints, options.seed).with_context(at(&source))?;
+    let hinted = build::with_hints(&train, args.copies.hints, options.seed).with_context(at(&source))?;
     train.extend(hinted);
     let (data, solved) = build::from_records(&train, &options).with_context(at(&source))?;
     println!(
@@ -180,18 +169,14 @@ fn run_files(args: Files) -> Result<()> {
         }
         _ => None,
     };
-    args.output.save(&out, &data, test.as_ref())
+    args.folder.save(&data, test.as_ref())
 }
 
-fn run_generate(
-    wanted: Wanted,
-    (augmentations, hints): (usize, usize),
-    out: &Path,
-    output: &Output,
-) -> Result<()> {
-    let Wanted { size, train, test, clues, hard, min_guesses, walk } = wanted;
-    output.check(out)?;
-    let (start, seed) = (Instant::now(), output.seed);
+fn run_generate(wanted: &Wanted, copies: &Copies, folder: &Folder) -> Result<()> {
+    let &Wanted { size, train, test, clues, hard, min_guesses, walk } = wanted;
+    let &Copies { augmentations, hints } = copies;
+    folder.check()?;
+    let (start, seed) = (Instant::now(), folder.seed());
     let split = if hard {
         if size != Geometry::S9 {
             bail!("--hard makes 9x9 puzzles, got --size {size}");
@@ -214,9 +199,9 @@ fn run_generate(
     } else {
         Some(build::from_records(&split.test, &BuildOptions::default())?.0)
     };
-    output.save(out, &train, test.as_ref())?;
+    folder.save(&train, test.as_ref())?;
     if hard {
-        output.save_tables(out, [&split.train, &split.test], write_records)?;
+        folder.save_tables([&split.train, &split.test], write_records)?;
     }
     Ok(())
 }

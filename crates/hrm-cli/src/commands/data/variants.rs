@@ -1,6 +1,6 @@
 //! `hrm data killer|samurai|queens generate`
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{fs, time::Instant};
 
 use anyhow::{Context, Result};
 use hrm_data::{
@@ -12,7 +12,7 @@ use hrm_data::{
     },
 };
 
-use super::{Output, range, sudoku::size};
+use super::{Folder, range, sudoku::size};
 use crate::terminal::count;
 
 /// Generate Killer Sudoku: no givens, cages with sums
@@ -39,6 +39,9 @@ pub struct QueensArgs {
 #[derive(Debug, clap::Subcommand)]
 enum GenerateKiller {
     /// Make puzzles with exactly one solution, none of them another one turned or mirrored
+    ///
+    /// Writes DIR/train and DIR/test in the format of the reference implementation, and DIR/train.txt and DIR/test.txt with one
+    /// puzzle a line.
     #[command(after_long_help = "\
 Example:
   hrm data killer generate --size 6x6 --largest-cage 4 --train 1000 --test 200 --out data/killer-6x6")]
@@ -57,6 +60,9 @@ Example:
 #[derive(Debug, clap::Subcommand)]
 enum GenerateSamurai {
     /// Make puzzles with exactly one solution, all of them different
+    ///
+    /// Writes DIR/train and DIR/test in the format of the reference implementation, and DIR/train.txt and DIR/test.txt with one
+    /// puzzle a line.
     #[command(after_long_help = "\
 Example:
   hrm data samurai generate --clues 150-200 --train 1000 --test 200 --out data/samurai")]
@@ -72,6 +78,9 @@ Example:
 #[derive(Debug, clap::Subcommand)]
 enum GenerateQueens {
     /// Make puzzles with exactly one completion, none of them another one turned or mirrored
+    ///
+    /// Writes DIR/train and DIR/test in the format of the reference implementation, and DIR/train.txt and DIR/test.txt with one
+    /// puzzle a line.
     #[command(after_long_help = "\
 Example:
   hrm data queens generate --size 8 --train 200 --test 50 --out data/queens-8")]
@@ -96,19 +105,15 @@ struct Wanted {
     /// Images of each training puzzle under random symmetries, written beside it; training makes them on the fly
     #[arg(long, value_name = "N", default_value_t = 0, visible_alias = "materialize")]
     augmentations: usize,
-    /// Folder to write: train and test in the format of the reference implementation, train.txt and test.txt with one puzzle
-    /// a line
-    #[arg(long, short, value_name = "DIR")]
-    out: PathBuf,
     #[command(flatten)]
-    output: Output,
+    folder: Folder,
 }
 
 impl Killer {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let GenerateKiller::Generate { size, largest_cage, wanted } = self.generate;
-        let generator = killer::Generator::new(size, wanted.output.seed)?.with_largest_cage(largest_cage);
+        let generator = killer::Generator::new(size, wanted.folder.seed())?.with_largest_cage(largest_cage);
         wanted.make(&KillerTask::new(size)?, |index| {
             let made = generator.generate(index);
             (made.puzzle, made.solution)
@@ -120,7 +125,7 @@ impl Samurai {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let GenerateSamurai::Generate { clues, wanted } = self.generate;
-        let mut generator = samurai::Generator::new(wanted.output.seed);
+        let mut generator = samurai::Generator::new(wanted.folder.seed());
         if let Some((fewest, most)) = clues {
             generator = generator.with_clues(fewest, most);
         }
@@ -136,7 +141,7 @@ impl QueensArgs {
     pub fn run(self) -> Result<()> {
         let GenerateQueens::Generate { size, wanted } = self.generate;
         let queens = Queens::new(size)?;
-        let seed = wanted.output.seed;
+        let seed = wanted.folder.seed();
         wanted.make(&queens, |index| queens.generate(seed, index))
     }
 }
@@ -151,8 +156,7 @@ impl Wanted {
         T::Puzzle: Send,
         T::Solution: Send,
     {
-        let Self { out, output, .. } = self;
-        output.check(out)?;
+        let out = self.folder.check()?;
         let start = Instant::now();
         let class = |(puzzle, _): &(T::Puzzle, T::Solution)| task.class(puzzle);
         let Split { train, test } = task::split(generate, class, self.train, self.test)?;
@@ -163,9 +167,9 @@ impl Wanted {
             task.name(),
             start.elapsed().as_secs_f64()
         );
-        let data = task::dataset(task, &train, self.augmentations, output.seed)?;
+        let data = task::dataset(task, &train, self.augmentations, self.folder.seed())?;
         let held_out = if test.is_empty() { None } else { Some(task::dataset(task, &test, 0, 0)?) };
-        output.save(out, &data, held_out.as_ref())?;
+        self.folder.save(&data, held_out.as_ref())?;
         for (name, examples) in [("train.txt", &train), ("test.txt", &test)] {
             if !examples.is_empty() {
                 let path = out.join(name);

@@ -14,7 +14,7 @@ mod variants;
 use thiserror::Error;
 
 pub use arc::{arc_pair_picture, arc_task_picture};
-pub use boards::sudoku_picture;
+pub use boards::{Mark, sudoku_picture};
 pub use chart::{Axis, Chart, Scale, Series, Trace, charts};
 pub use maze::maze_picture;
 pub use variants::{killer_picture, samurai_picture};

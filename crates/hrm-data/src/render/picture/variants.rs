@@ -1,6 +1,6 @@
 //! Killer Sudoku and Samurai as pictures.
 
-use super::boards::{CELL, MARGIN, Mark, cell, grid_lines};
+use super::boards::{CELL, MARGIN, Mark, cell, character, grid_lines};
 use super::{Anchor, Colour, Picture};
 use crate::render::variants::{killer_conflicts, samurai_conflicts};
 use crate::sudoku::{Board, Geometry};
@@ -27,7 +27,7 @@ pub fn killer_picture(puzzle: &Killer, answer: Option<&Board>, solution: Option<
     for (index, &fault) in conflict.iter().enumerate() {
         let digit = answer.map_or(0, |board| board.cells()[index]);
         let mark = Mark::new(digit, 0, solution.map(|board| board.cells()[index]), fault);
-        grounds.push(cell(&mut picture, corner(index), digit, mark));
+        grounds.push(cell(&mut picture, corner(index), character(digit), mark));
     }
     grid_lines(&mut picture, geometry, (MARGIN, MARGIN));
     for index in 0..geometry.cells() {
@@ -106,7 +106,7 @@ pub fn samurai_picture(puzzle: &Samurai, answer: Option<&Samurai>, solution: Opt
             let digit = boards.cells()[index];
             let mark = Mark::new(digit, puzzle.cells()[index], solution, fault);
             let corner = ((col as f32).mul_add(CELL, MARGIN), (row as f32).mul_add(CELL, MARGIN));
-            cell(&mut picture, corner, digit, mark);
+            cell(&mut picture, corner, character(digit), mark);
         }
     }
     for board in 0..5 {
