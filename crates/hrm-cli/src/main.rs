@@ -1,12 +1,14 @@
 //! The `hrm` command: train, evaluate and run hierarchical reasoning models.
 
+#[macro_use]
+mod terminal;
+
 mod backend;
 mod cli;
 mod commands;
 mod infer;
 mod models;
 mod puzzles;
-mod terminal;
 mod workers;
 
 use std::{
@@ -26,7 +28,13 @@ fn main() -> ExitCode {
     // Usage errors, --help and --version end in here, with exit code 2 or 0.
     let cli = Cli::parse();
     match cli.command.run() {
-        Ok(code) => code,
+        Ok(code) => match terminal::unsaid() {
+            None => code,
+            Some(error) => {
+                terminal::report_error(&format!("cannot write to standard output: {error}"));
+                ExitCode::FAILURE
+            }
+        },
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             terminal::report_error(&message(&error));

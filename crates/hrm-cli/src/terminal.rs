@@ -1,8 +1,9 @@
 //! Text for terminals: when to colour, boards side by side.
 
 use std::{
-    env,
-    io::{self, IsTerminal},
+    env, fmt,
+    io::{self, ErrorKind, IsTerminal, Write},
+    sync::OnceLock,
 };
 
 use anstyle::AnsiColor;
@@ -20,6 +21,29 @@ pub fn colour_wanted() -> bool {
 /// How to draw on standard output.
 pub fn stdout_style(plain: bool) -> Style {
     if !plain && colour_wanted() && io::stdout().is_terminal() { Style::Ansi } else { Style::Plain }
+}
+
+/// `println!` that does not panic, see [`say_line`].
+macro_rules! say {
+    ($($text:tt)*) => { $crate::terminal::say_line(format_args!($($text)*)) };
+}
+
+/// Why standard output could not be written.
+static UNSAID: OnceLock<io::Error> = OnceLock::new();
+
+/// Writes a line on standard output. Work goes on if that fails, a training above all; the program says so at its end, unless
+/// whoever read the output only wanted its beginning.
+pub fn say_line(line: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout(), "{line}")
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = UNSAID.set(error);
+    }
+}
+
+/// Why lines are missing on standard output, if any are.
+pub fn unsaid() -> Option<&'static io::Error> {
+    UNSAID.get()
 }
 
 /// Prints `error: ...` on standard error.

@@ -89,14 +89,14 @@ pub fn run(command: Command) -> Result<()> {
         rows.push(backend.run(ModelRow { file, mazes: &mazes, max_steps })?);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        say!("{}", serde_json::to_string_pretty(&rows)?);
         return Ok(());
     }
     let percent = |part: usize| format!("{:.1} %", 100.0 * part as f64 / mazes.len() as f64);
-    println!("{}", count(mazes.len(), "maze"));
-    println!("{:<12} {:>9} {:>9} {:>11} {:>12}", "solver", "reached", "shortest", "mean steps", "ms a maze");
+    say!("{}", count(mazes.len(), "maze"));
+    say!("{:<12} {:>9} {:>9} {:>11} {:>12}", "solver", "reached", "shortest", "mean steps", "ms a maze");
     for row in &rows {
-        println!(
+        say!(
             "{:<12} {:>9} {:>9} {:>11.1} {:>12.3}",
             row.solver,
             percent(row.reached),

@@ -60,6 +60,6 @@ pub fn run(args: Args) -> Result<()> {
     models::may_write(&args.out, args.force)?;
     backend::Name::light()?.run(Export { from: &from, to: &args.out })?;
     let size = args.out.metadata().map(|m| m.len()).unwrap_or_default();
-    println!("wrote {} ({}) from {}", args.out.display(), bytes(size), from.display());
+    say!("wrote {} ({}) from {}", args.out.display(), bytes(size), from.display());
     Ok(())
 }

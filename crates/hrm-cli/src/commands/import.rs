@@ -136,7 +136,7 @@ pub fn run(args: Args) -> Result<()> {
         .run(Import { config: config.clone(), dict, to: to.clone(), force: args.force })
         .with_context(|| source.clone())?;
     let size = to.metadata().map(|m| m.len()).unwrap_or_default();
-    println!(
+    say!(
         "imported {source}: {} parameters, hidden {}, {} + {} layers, {} heads, {} x {} cycles, {} tokens of {}",
         summary::thousands(parameters),
         config.hidden_size,
@@ -148,7 +148,7 @@ pub fn run(args: Args) -> Result<()> {
         config.seq_len,
         config.vocab_size
     );
-    println!("wrote {} ({})", to.display(), bytes(size));
+    say!("wrote {} ({})", to.display(), bytes(size));
     Ok(())
 }
 

@@ -271,15 +271,15 @@ fn report(summary: &TrainSummary, run_dir: &Path) {
                 Ending::EarlyStopped => "stopped early, as evaluations got no better,",
                 _ => "finished",
             };
-            println!("{how} after step {}; checkpoint {}", summary.step, summary.checkpoint.display());
+            say!("{how} after step {}; checkpoint {}", summary.step, summary.checkpoint.display());
             if let Some(eval) = &summary.eval {
-                println!("{}", held_out(eval));
+                say!("{}", held_out(eval));
             }
-            println!("use it: hrm solve --checkpoint {run}");
+            say!("use it: hrm solve --checkpoint {run}");
         }
         Ending::StopAfter | Ending::Interrupted => {
-            println!("stopped after step {}; checkpoint {}", summary.step, summary.checkpoint.display());
-            println!("go on with: hrm train --resume {run}");
+            say!("stopped after step {}; checkpoint {}", summary.step, summary.checkpoint.display());
+            say!("go on with: hrm train --resume {run}");
         }
     }
 }

@@ -49,11 +49,11 @@ pub fn run(args: Args) -> Result<()> {
     let (evaluation, steps) =
         seconds.split_last().map_or((&0.0, [].as_slice()), |(last, steps)| (last, steps));
     for (index, seconds) in steps.iter().enumerate() {
-        println!("step {:<3} {seconds:9.3} s  {:9.1} sequences/s", index + 1, batch as f64 / seconds);
+        say!("step {:<3} {seconds:9.3} s  {:9.1} sequences/s", index + 1, batch as f64 / seconds);
     }
-    println!("evaluation {evaluation:7.3} s for one batch");
+    say!("evaluation {evaluation:7.3} s for one batch");
     if let Some(memory) = memory() {
-        println!("peak memory of the process {}", bytes(memory.peak_memory));
+        say!("peak memory of the process {}", bytes(memory.peak_memory));
     }
     Ok(())
 }

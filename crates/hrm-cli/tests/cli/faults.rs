@@ -9,7 +9,7 @@ use std::{
         process::{CommandExt, ExitStatusExt},
     },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use crate::{
@@ -187,4 +187,32 @@ fn permissions_that_are_taken_away() {
     assert_says(&resume(), &["Permission denied", "run"]);
     set_mode(&sandbox.path("run"), 0o755);
     assert_goes_on(&sandbox);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_fault() {
+    let sandbox = Sandbox::new();
+    let generate =
+        "data maze generate --size 9x9 --kind unique --min-path 4 --max-path 30 --train 9 --test 1 --out";
+    let mut child = sandbox
+        .command()
+        .args(generate.split(' '))
+        .arg("piped")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "{stderr}");
+    assert!(sandbox.path("piped/train/dataset.json").exists(), "the work is done all the same");
+
+    if let Ok(full) = fs::File::create("/dev/full") {
+        let output =
+            sandbox.command().args(generate.split(' ')).arg("full").stdout(full).output().expect("starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{stderr}");
+        assert_says(&stderr, &["cannot write to standard output"]);
+    }
 }

@@ -98,7 +98,7 @@ pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let (Sets { mut training, evaluation, repeated }, names) = args.read()?;
     if repeated > 0 {
-        println!("{} given twice and taken once", count(repeated, "task"));
+        say!("{} given twice and taken once", count(repeated, "task"));
     }
     let found = arc::leaks(&training, &evaluation);
     args.settle(&mut training, &found)?;
@@ -110,7 +110,7 @@ pub fn run(args: &Args) -> Result<()> {
         train_on_evaluation_demonstrations: args.train_on_eval_demonstrations,
     };
     let data = ArcData::new(training, evaluation, options)?;
-    println!(
+    say!(
         "augmented    {} puzzles with up to {} augmentations each; read and drawn in {:.2} s",
         thousands(data.identifiers() - 1),
         args.augmentations,
@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> Result<()> {
     for (name, training) in [("train", true), ("test", false)] {
         let metadata = data.metadata(training);
         let puzzles = metadata.total_puzzles.unwrap_or_default();
-        println!(
+        say!(
             "{name:<12} {}, {} puzzles, {} examples",
             count(metadata.total_groups, "group"),
             thousands(puzzles),
@@ -129,7 +129,7 @@ pub fn run(args: &Args) -> Result<()> {
     let Some(out) = &args.out else { return Ok(()) };
     if args.materialize {
         data.materialize(out, names, args.output.overwrite())?;
-        println!("wrote {}: train, test, identifiers.json, test_puzzles.json", out.display());
+        say!("wrote {}: train, test, identifiers.json, test_puzzles.json", out.display());
         return Ok(());
     }
     fs::create_dir_all(out).with_context(|| format!("cannot write {}", out.display()))?;
@@ -138,7 +138,7 @@ pub fn run(args: &Args) -> Result<()> {
         if !tasks.is_empty() {
             let path = out.join(name);
             arc::save(&path, tasks)?;
-            println!("wrote {}: {}", path.display(), count(tasks.len(), "task"));
+            say!("wrote {}: {}", path.display(), count(tasks.len(), "task"));
         }
     }
     Ok(())
@@ -147,7 +147,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn print_set(name: &str, tasks: &[ArcTask]) {
     let pairs = |of: fn(&ArcTask) -> usize| thousands(tasks.iter().map(of).sum());
     let withheld = tasks.iter().flat_map(|task| &task.test).filter(|pair| pair.output.is_none()).count();
-    println!(
+    say!(
         "{name:<12} {}, {} demonstrations, {} tests{}",
         count(tasks.len(), "task"),
         pairs(|task| task.train.len()),
@@ -159,10 +159,10 @@ fn print_set(name: &str, tasks: &[ArcTask]) {
 /// Prints leaks, the first few in full.
 pub fn print_leaks(found: &[Leak]) {
     for leak in found.iter().take(SHOWN) {
-        println!("  {leak}");
+        say!("  {leak}");
     }
     if found.len() > SHOWN {
-        println!("  ... and {} more", found.len() - SHOWN);
+        say!("  ... and {} more", found.len() - SHOWN);
     }
 }
 
@@ -193,7 +193,7 @@ impl Args {
         if found.is_empty() {
             return Ok(());
         }
-        println!("{} between training and evaluation", count(found.len(), "leak"));
+        say!("{} between training and evaluation", count(found.len(), "leak"));
         print_leaks(found);
         match self.on_leak {
             OnLeak::Refuse => bail!(
@@ -203,7 +203,7 @@ impl Args {
             OnLeak::Drop => {
                 let before = training.len();
                 training.retain(|task| found.iter().all(|leak| leak.training != task.id));
-                println!("left out {}", count(before - training.len(), "training task"));
+                say!("left out {}", count(before - training.len(), "training task"));
             }
             OnLeak::Allow => {}
         }

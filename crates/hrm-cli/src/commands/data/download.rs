@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
     });
     bar.finish_and_clear();
     for file in files? {
-        println!("{}", file.display());
+        say!("{}", file.display());
     }
     Ok(())
 }

@@ -136,7 +136,7 @@ pub fn run(Args { generate, files }: Args) -> Result<()> {
     let start = Instant::now();
     let split = generate_split(&GenerateOptions { kind, seed: folder.seed(), train, test })
         .with_context(|| format!("--size {rows}x{cols}"))?;
-    println!(
+    say!(
         "generated {} and {} of {rows}x{cols} in {:.1} s; none is another one turned or mirrored",
         count(split.train.len(), "training maze"),
         count(split.test.len(), "test maze"),
@@ -159,7 +159,7 @@ fn run_files(args: Files) -> Result<()> {
         kept.sort_unstable();
         train = kept.into_iter().map(|index| train[index as usize].clone()).collect();
     }
-    println!("{}: {} read, {} kept", source.display(), count(read_count, "maze"), train.len());
+    say!("{}: {} read, {} kept", source.display(), count(read_count, "maze"), train.len());
     let test = match &args.test_source {
         None => Vec::new(),
         Some(path) => read(path, args.size)?,
@@ -194,7 +194,7 @@ fn save(folder: &Folder, train: &[Record], test: &[Record], images: &Images) -> 
     let (train, labelled) = from_records(train, images.augmentations)?;
     let test = if test.is_empty() { None } else { Some(from_records(test, 0)?.0) };
     if labelled > 0 {
-        println!("{} without an answer got the canonical path", count(labelled, "maze"));
+        say!("{} without an answer got the canonical path", count(labelled, "maze"));
     }
     folder.save(&train, test.as_ref())
 }

@@ -87,7 +87,7 @@ impl OnLeak {
                     index += 1;
                     leaks.binary_search_by_key(&(index - 1), |leak| leak.0).is_err()
                 });
-                println!("left out {found}");
+                say!("left out {found}");
             }
             Self::Allow => eprintln!("warning: {found}"),
         }
@@ -160,7 +160,7 @@ impl Folder {
         for (name, dataset) in [("train", Some(train)), ("test", test)] {
             let Some(dataset) = dataset else { continue };
             let metadata = dataset.metadata();
-            println!(
+            say!(
                 "wrote {}: {} in {}, {} tokens each, vocabulary {}",
                 out.join(name).display(),
                 count(dataset.examples(), "example"),
@@ -182,7 +182,7 @@ impl Folder {
             if !records.is_empty() {
                 let path = self.path()?.join(name);
                 write(&path, records)?;
-                println!("wrote {}", path.display());
+                say!("wrote {}", path.display());
             }
         }
         Ok(())

@@ -136,7 +136,7 @@ impl Check {
     fn arc(&self) -> Result<usize> {
         let (train, test) = (arc::load(&self.train)?, arc::load(&self.test)?);
         let found = arc::leaks(&train, &test);
-        println!("{} training tasks, {} test tasks: {} shared", train.len(), test.len(), found.len());
+        say!("{} training tasks, {} test tasks: {} shared", train.len(), test.len(), found.len());
         super::arc::print_leaks(&found);
         Ok(found.len())
     }
@@ -147,12 +147,12 @@ fn read_sudoku(path: &Path) -> Result<Vec<Record>> {
 }
 
 fn report(what: &str, found: &[(usize, usize)], train: usize, test: usize) {
-    println!("{what}: {} of {test} in the test set, against {train} in the training set", found.len());
+    say!("{what}: {} of {test} in the test set, against {train} in the training set", found.len());
     for (test, train) in found.iter().take(5) {
-        println!("  test {} = training {}", test + 1, train + 1);
+        say!("  test {} = training {}", test + 1, train + 1);
     }
     if found.len() > 5 {
-        println!("  ... and {} more", found.len() - 5);
+        say!("  ... and {} more", found.len() - 5);
     }
 }
 
@@ -175,9 +175,9 @@ impl Difficulty {
     pub fn run(&self) -> Result<()> {
         let table = difficulty(&read_sudoku(&self.file)?);
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&table)?);
+            say!("{}", serde_json::to_string_pretty(&table)?);
         } else {
-            println!("{table}");
+            say!("{table}");
         }
         Ok(())
     }
@@ -252,7 +252,7 @@ impl Render {
             (example.text(style)?, example.picture()?)
         };
         match &self.out {
-            None => println!("{text}"),
+            None => say!("{text}"),
             Some(out) => self.write(out, &picture)?,
         }
         Ok(())
@@ -272,7 +272,7 @@ impl Render {
             _ => bail!("--out {}: expected a file ending in .png or .svg", out.display()),
         };
         fs::write(out, bytes).with_context(|| format!("cannot write {}", out.display()))?;
-        println!("wrote {}", out.display());
+        say!("wrote {}", out.display());
         Ok(())
     }
 }

@@ -145,7 +145,7 @@ fn run_files(args: Files) -> Result<()> {
         for record in RecordReader::open(path)? {
             train.push(record?);
         }
-        println!("{}: {}", path.display(), count(train.len() - before, "puzzle"));
+        say!("{}: {}", path.display(), count(train.len() - before, "puzzle"));
     }
     let all = |path: &PathBuf| RecordReader::open(path)?.collect::<Result<Vec<Record>, RecordError>>();
     let test = args.test_source.as_ref().map(all).transpose()?;
@@ -156,7 +156,7 @@ fn run_files(args: Files) -> Result<()> {
     let hinted = build::with_hints(&train, args.copies.hints, options.seed).with_context(at(&source))?;
     train.extend(hinted);
     let (data, solved) = build::from_records(&train, &options).with_context(at(&source))?;
-    println!(
+    say!(
         "{}: {} read, {} below the minimum rating, {} kept, {solved} solved here",
         source.display(),
         report.read,
@@ -185,7 +185,7 @@ fn run_generate(wanted: &Wanted, copies: &Copies, folder: &Folder) -> Result<()>
     } else {
         generate_split(&GenerateOptions { geometry: size, seed, train, test, clues })?
     };
-    println!(
+    say!(
         "generated {} and {} of {size} in {:.1} s; no two test puzzles are equivalent, none to a training puzzle",
         count(split.train.len(), "training puzzle"),
         count(split.test.len(), "test puzzle"),

@@ -160,7 +160,7 @@ impl Wanted {
         let start = Instant::now();
         let class = |(puzzle, _): &(T::Puzzle, T::Solution)| task.class(puzzle);
         let Split { train, test } = task::split(generate, class, self.train, self.test)?;
-        println!(
+        say!(
             "generated {} and {} of {} in {:.1} s; each has exactly one solution, all are different",
             count(train.len(), "training puzzle"),
             count(test.len(), "test puzzle"),
@@ -176,7 +176,7 @@ impl Wanted {
                 let lines: Vec<String> = examples.iter().map(|(puzzle, _)| task.line(puzzle)).collect();
                 fs::write(&path, lines.join("\n") + "\n")
                     .with_context(|| format!("cannot write {}", path.display()))?;
-                println!("wrote {}", path.display());
+                say!("wrote {}", path.display());
             }
         }
         Ok(())
