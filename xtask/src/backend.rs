@@ -2,44 +2,15 @@
 
 use clap::ValueEnum;
 
-/// A backend of the `hrm` binary. Each is a Cargo feature of `hrm-cli`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Backend {
-    /// The CPU: the same as `flex`.
-    Cpu,
-    /// Burn's CPU backend with our kernels.
-    Flex,
-    /// Burn's older CPU backend.
-    Ndarray,
-    /// NVIDIA GPUs.
-    Cuda,
-    /// Any GPU, through WebGPU's shading language.
-    Wgpu,
-    /// Any GPU with a Vulkan driver.
-    Vulkan,
-    /// Apple GPUs.
-    Metal,
-}
+#[path = "../../crates/hrm-cli/src/backend/name.rs"]
+mod name;
+
+pub use name::Name as Backend;
 
 impl Backend {
-    /// The feature that compiles it in.
-    pub fn feature(self) -> &'static str {
-        match self {
-            Self::Cpu | Self::Flex => "flex",
-            Self::Ndarray => "ndarray",
-            Self::Cuda => "cuda",
-            Self::Wgpu => "wgpu",
-            Self::Vulkan => "vulkan",
-            Self::Metal => "metal",
-        }
-    }
-
     /// What `hrm --backend` calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            other => other.feature(),
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
     /// Arguments for a Cargo command on `hrm-cli` that give a binary with this backend alone, so that nothing

@@ -62,7 +62,7 @@ pub fn run(all_backends: bool) -> Result<()> {
     let vulkan_driver = all_backends.then(software_vulkan).transpose()?;
     // It compiles Burn again, with other features: not in the plain run.
     let mpi = all_backends && (find_open_mpi() || install_open_mpi()?);
-    let steps = steps(vulkan_driver.as_deref(), mpi);
+    let steps = steps(all_backends, vulkan_driver.as_deref(), mpi);
     let mut done: Vec<(&str, Duration)> = Vec::new();
     let start = Instant::now();
     for (index, step) in steps.iter().enumerate() {
@@ -90,9 +90,9 @@ fn print_summary(done: &[(&str, Duration)], error: Option<&anyhow::Error>) {
     }
 }
 
-/// The steps, cheapest first. With Open MPI, several workers train over it; with a Vulkan driver, the backend tests also
-/// run on ndarray and Vulkan at the end.
-fn steps(vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Step> {
+/// The steps, cheapest first. With all backends, NCCL is compiled as well; with Open MPI, several workers train over it; with
+/// a Vulkan driver, the backend tests also run on ndarray and Vulkan at the end.
+fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Step> {
     let mut steps = vec![
         Step::run("format", Cmd::cargo("fmt --all --check")),
         Step::run("clippy", Cmd::cargo("clippy --workspace --all-targets -- -D warnings")),
@@ -122,6 +122,13 @@ fn steps(vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Step> {
         steps.push(Step::run(
             format!("check {backend}"),
             Cmd::cargo(&format!("check --package hrm-cli --no-default-features --features {backend}")),
+        ));
+    }
+    if all_backends {
+        // Another set of Burn's features, so Burn is checked again. Needs neither a GPU nor NVIDIA's libraries.
+        steps.push(Step::run(
+            "check nccl",
+            Cmd::cargo("check --package hrm-cli --no-default-features --features nccl"),
         ));
     }
     if mpi {

@@ -98,7 +98,7 @@ impl TrainArgs {
         if self.release {
             cmd = cmd.args(["--release"]);
         }
-        cmd.args(["--", "train", "--backend", self.backend.name()]).args(self.args.clone())
+        cmd.args(["--", "train", "--backend", &self.backend.name()]).args(self.args.clone())
     }
 }
 

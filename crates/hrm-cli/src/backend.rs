@@ -1,4 +1,6 @@
-//! The one place that names backends: which are compiled in, and running a job on the one asked for.
+//! Which backends are compiled in, and running a job on the one asked for.
+
+mod name;
 
 use anyhow::{Result, bail};
 use burn::{
@@ -8,24 +10,7 @@ use burn::{
 use clap::ValueEnum;
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
 
-/// A value of `--backend`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Name {
-    /// The processor, by the pure-Rust backend `flex`
-    Cpu,
-    /// The same as cpu
-    Flex,
-    /// The processor, by Burn's ndarray backend
-    Ndarray,
-    /// NVIDIA GPUs
-    Cuda,
-    /// Any GPU, by WebGPU
-    Wgpu,
-    /// Any GPU, by Vulkan
-    Vulkan,
-    /// Apple GPUs
-    Metal,
-}
+pub use name::Name;
 
 /// A value of `--precision`: the operands of matrix products on the processor.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -61,18 +46,6 @@ impl Name {
     /// From the fastest to the slowest.
     const PREFERENCE: [Self; 6] =
         [Self::Cuda, Self::Metal, Self::Vulkan, Self::Wgpu, Self::Flex, Self::Ndarray];
-
-    /// The cargo feature that compiles the backend in.
-    pub const fn feature(self) -> &'static str {
-        match self {
-            Self::Cpu | Self::Flex => "flex",
-            Self::Ndarray => "ndarray",
-            Self::Cuda => "cuda",
-            Self::Wgpu => "wgpu",
-            Self::Vulkan => "vulkan",
-            Self::Metal => "metal",
-        }
-    }
 
     const fn is_compiled_in(self) -> bool {
         match self {
@@ -176,9 +149,16 @@ pub fn device<B: HrmBackend>(index: Option<usize>) -> Result<<B as BackendTypes>
     Ok(Device::from_id(id))
 }
 
-/// As [`on`], after a first look at the device: GPU runtimes panic where there is none.
+/// As [`on`], after a first look at the device.
 #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
 fn on_gpu<B: HrmBackend, J: Job>(name: Name, job: J, device: Option<usize>) -> Result<J::Output> {
+    probe::<B>(name)?;
+    on::<B, J>(job, device)
+}
+
+/// Whether there is a GPU: their runtimes panic where there is none.
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
+pub fn probe<B: HrmBackend>(name: Name) -> Result<()> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let probe = std::panic::catch_unwind(|| {
@@ -192,5 +172,5 @@ fn on_gpu<B: HrmBackend, J: Job>(name: Name, job: J, device: Option<usize>) -> R
             name.feature()
         );
     }
-    on::<B, J>(job, device)
+    Ok(())
 }

@@ -128,7 +128,7 @@ pub mod threads {
         thread,
     };
 
-    use anyhow::Result;
+    use anyhow::{Result, bail};
     use burn::backend::{Autodiff, Cuda};
     use hrm_train::{
         config::ResolvedRecipe,
@@ -138,12 +138,35 @@ pub mod threads {
 
     use crate::backend;
 
+    /// CubeCL loads NCCL when it is first used, by the name that only its development package brings, and panics where it
+    /// is not there.
+    fn check_nccl() -> Result<()> {
+        let loads = |name: &std::ffi::CStr| {
+            // SAFETY: the name ends with a null byte, and NCCL's initialisers run in this process in any case, a moment later.
+            !unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY) }.is_null()
+        };
+        match (loads(c"libnccl.so"), loads(c"libnccl.so.2")) {
+            (true, _) => Ok(()),
+            (false, true) => bail!(
+                "--devices: NCCL is here as libnccl.so.2, but is loaded by the name libnccl.so: install libnccl-dev, or make a \
+                 link of that name in a folder of LD_LIBRARY_PATH"
+            ),
+            (false, false) => bail!(
+                "--devices: several CUDA devices need NCCL, and there is no libnccl.so on this machine: install libnccl2 and \
+                 libnccl-dev from NVIDIA's package repository, or add the folder that holds it to LD_LIBRARY_PATH; one device \
+                 (--devices 0) needs none"
+            ),
+        }
+    }
+
     /// Trains on all devices; worker 0 is this thread.
     pub fn train(
         devices: &[usize],
         options: TrainOptions,
         observer: &mut dyn Observer,
     ) -> Result<TrainSummary> {
+        backend::probe::<Cuda>(backend::Name::Cuda)?;
+        check_nccl()?;
         let devices =
             devices.iter().map(|&index| backend::device::<Cuda>(Some(index))).collect::<Result<Vec<_>>>()?;
         for worker in 1..devices.len() {

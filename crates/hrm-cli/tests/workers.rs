@@ -12,42 +12,24 @@ use std::{
 
 use serde_json::Value;
 
-const RECIPE: &str = r#"
-[data]
-source = "generate"
-box_rows = 2
-box_cols = 2
-train_examples = 40
-test_examples = 10
-min_clues = 6
-max_clues = 10
-
-[model]
-hidden_size = 16
-num_heads = 2
-h_layers = 1
-l_layers = 1
-puzzle_emb_ndim = 16
-halt_max_steps = 3
-halt_exploration_prob = 0.3
-
-[train]
-global_batch_size = 12
-max_steps = 12
-lr_warmup_steps = 2
-checkpoint_interval = 4
-
-[eval]
-interval = 6
-batch_size = 10
-"#;
+/// The tiny recipe of the other tests, with a batch that several numbers of workers share, puzzle embeddings and exploration.
+fn recipe() -> String {
+    let changes = [
+        ("global_batch_size = 8", "global_batch_size = 12"),
+        ("puzzle_emb_ndim = 0", "puzzle_emb_ndim = 16\nhalt_exploration_prob = 0.3"),
+    ];
+    changes.iter().fold(include_str!("tiny.toml").to_owned(), |text, (old, new)| {
+        assert!(text.contains(old), "{old}");
+        text.replace(old, new)
+    })
+}
 
 struct Sandbox(tempfile::TempDir);
 
 impl Sandbox {
     fn new() -> Self {
         let sandbox = Self(tempfile::tempdir().unwrap());
-        fs::write(sandbox.path("tiny.toml"), RECIPE).unwrap();
+        fs::write(sandbox.path("tiny.toml"), recipe()).unwrap();
         sandbox
     }
 

@@ -1,38 +1,43 @@
 //! A batch in parts, for devices that cannot hold the activations of the whole.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, backend::AutodiffBackend};
 use hrm_backend::HrmAutodiffBackend;
 use hrm_model::{
-    Hrm, SegmentOutput,
+    SegmentOutput,
     act::{Carry, PuzzleBatch},
 };
 
 use crate::{
     gradients::Gradients,
-    step::{self, StepGradients, StepOutput, StepSettings},
+    step::{StepGradients, StepOutput},
 };
 
-/// As [`step::gradients`], in `settings.accumulate` parts one after the other, each a share of the carry's slots with
-/// their rows of the batch. Gradients and metrics are sums over the batch, so those of the parts add up to those of the
-/// whole; only the order of additions differs.
-pub(crate) fn gradients<A: HrmAutodiffBackend>(
-    model: &Hrm<A>,
+/// Minimum numbers of segments, if there is exploration, `[batch]`.
+type MinSteps<A> = Option<Tensor<<A as AutodiffBackend>::InnerBackend, 1, Int>>;
+
+/// Runs `step` on `parts` parts of its input one after the other, each a share of the carry's slots with their rows of the
+/// batch. Gradients and metrics are sums over the batch, so those of the parts add up to those of the whole; only the order
+/// of additions differs.
+pub(crate) fn in_parts<A: HrmAutodiffBackend>(
+    parts: usize,
     carry: Carry<A::InnerBackend>,
     batch: PuzzleBatch<A::InnerBackend>,
-    min_steps: Option<Tensor<A::InnerBackend, 1, Int>>,
-    settings: &StepSettings,
+    min_steps: MinSteps<A>,
+    step: impl Fn(
+        Carry<A::InnerBackend>,
+        PuzzleBatch<A::InnerBackend>,
+        MinSteps<A>,
+    ) -> (StepOutput<A>, StepGradients<A>),
 ) -> (StepOutput<A>, StepGradients<A>) {
     let [slots] = carry.steps.dims();
-    let len = slots.div_ceil(settings.accumulate);
-    let settings = StepSettings { accumulate: 1, ..*settings };
+    let len = slots.div_ceil(parts);
     let mut outputs = Vec::new();
     let mut model_grads = Gradients::default();
     let mut puzzle_rows = Vec::new();
     for start in (0..slots).step_by(len) {
         let len = len.min(slots - start);
         let min_steps = min_steps.clone().map(|steps| steps.narrow(0, start, len));
-        let (output, grads) =
-            step::gradients(model, carry.rows(start, len), batch.rows(start, len), min_steps, &settings);
+        let (output, grads) = step(carry.rows(start, len), batch.rows(start, len), min_steps);
         model_grads.add(grads.model);
         puzzle_rows.extend(grads.puzzle_rows);
         outputs.push(output);

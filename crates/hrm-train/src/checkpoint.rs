@@ -15,7 +15,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -426,9 +426,7 @@ fn read_verified<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainState
         }
     }
     for (name, expected) in &state.sha256 {
-        let file = path.join(name);
-        let bytes = fs::read(&file).map_err(io_at(&file))?;
-        if hex(&Sha256::digest(&bytes)) != *expected {
+        if digest(&path.join(name))? != *expected {
             return Err(damaged(format!("{name} is not what was written (checksum differs)")));
         }
     }
@@ -530,6 +528,19 @@ fn used_weights(checkpoint: &Path) -> Option<PathBuf> {
 /// If there is none, or it cannot be read.
 pub fn load_model<B: HrmBackend>(path: &Path, device: &B::Device) -> Result<Hrm<B>, CheckpointError> {
     Ok(Hrm::load(&model_file(path)?, device)?)
+}
+
+/// The SHA-256 of a file, read piece by piece: it may be as large as the memory that is left.
+fn digest(path: &Path) -> Result<String, CheckpointError> {
+    let mut file = File::open(path).map_err(io_at(path))?;
+    let mut hasher = Sha256::new();
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece).map_err(io_at(path))? {
+            0 => return Ok(hex(&hasher.finalize())),
+            read => hasher.update(&piece[..read]),
+        }
+    }
 }
 
 fn hex(digest: &[u8]) -> String {

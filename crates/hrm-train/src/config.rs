@@ -6,6 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use burn::tensor::{
+    DType,
+    backend::{Backend, DTypeUsage},
+};
 use hrm_data::task::Family;
 use hrm_model::{
     Cycles, ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind,
@@ -311,8 +315,33 @@ pub struct ModelSection {
     pub halt_exploration_prob: f64,
     /// No value of going on: halting where `q_halt > 0`, no second forward pass.
     pub no_act_continue: bool,
-    /// Float type of activations.
-    pub forward_dtype: ForwardDtype,
+    /// Float type of activations: `f32`, `bf16`, or `auto` for `bf16` where the backend's matrix units have it and `f32`
+    /// elsewhere.
+    pub forward_dtype: ForwardChoice,
+}
+
+/// `model.forward_dtype`; weights are fp32 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForwardChoice {
+    /// The backend's choice, see [`ResolvedRecipe::on_backend`].
+    Auto,
+    /// Single precision.
+    #[serde(alias = "float32")]
+    F32,
+    /// bfloat16.
+    #[serde(alias = "bfloat16")]
+    Bf16,
+}
+
+impl From<ForwardChoice> for ForwardDtype {
+    /// A choice that is still open counts as single precision.
+    fn from(choice: ForwardChoice) -> Self {
+        match choice {
+            ForwardChoice::Auto | ForwardChoice::F32 => Self::F32,
+            ForwardChoice::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 impl Default for ModelSection {
@@ -338,7 +367,7 @@ impl Default for ModelSection {
             halt_max_steps: config.halt_max_steps,
             halt_exploration_prob: config.halt_exploration_prob,
             no_act_continue: config.no_act_continue,
-            forward_dtype: config.forward_dtype,
+            forward_dtype: ForwardChoice::Auto,
         }
     }
 }
@@ -369,7 +398,7 @@ impl ModelSection {
             halt_max_steps: self.halt_max_steps,
             halt_exploration_prob: self.halt_exploration_prob,
             no_act_continue: self.no_act_continue,
-            forward_dtype: self.forward_dtype,
+            forward_dtype: self.forward_dtype.into(),
         }
     }
 }
@@ -631,6 +660,9 @@ pub struct EvalConfig {
     pub interval: u64,
     /// Sequences per batch.
     pub batch_size: usize,
+    /// Whether training goes on while an evaluation runs on the weights of its step, in a thread of its own. They share the
+    /// processor: on a CPU both become slower.
+    pub background: bool,
     /// Held-out puzzles to evaluate on during training; 0 for all.
     pub limit: usize,
     /// Training puzzles to evaluate on as well, as they stand in the data; 0 for none.
@@ -647,6 +679,7 @@ impl Default for EvalConfig {
         Self {
             interval: 1000,
             batch_size: 64,
+            background: false,
             limit: 0,
             train_limit: 0,
             steps: Vec::new(),
@@ -664,6 +697,23 @@ pub enum Origin {
     File(PathBuf),
     /// `--set` on the command line.
     Flag,
+    /// `--set` when the run was resumed after this step.
+    Resumed(u64),
+    /// The choice of this backend in place of `auto`.
+    Backend(String),
+}
+
+impl Origin {
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn parse(text: &str) -> Option<Self> {
+        if text == Self::Flag.to_string() {
+            return Some(Self::Flag);
+        }
+        let file = text.strip_prefix("file ").map(|path| Self::File(path.into()));
+        let resumed = || text.strip_prefix("flag --set after step ")?.parse().ok().map(Self::Resumed);
+        let backend = || text.strip_prefix("auto on ").map(|name| Self::Backend(name.to_owned()));
+        file.or_else(resumed).or_else(backend)
+    }
 }
 
 impl fmt::Display for Origin {
@@ -672,6 +722,8 @@ impl fmt::Display for Origin {
             Self::Default => write!(f, "default"),
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Flag => write!(f, "flag --set"),
+            Self::Resumed(step) => write!(f, "flag --set after step {step}"),
+            Self::Backend(name) => write!(f, "auto on {name}"),
         }
     }
 }
@@ -747,6 +799,36 @@ impl ResolvedRecipe {
     /// # Errors
     /// If the file is absent or no TOML, a key is unknown, or a value cannot be used.
     pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self, ConfigError> {
+        let text = file.map(|path| Ok((path, read(path)?))).transpose()?;
+        Self::resolve(text.as_ref().map(|(path, text)| (*path, text.as_str())), sets)
+    }
+
+    /// The recipe that [`to_toml`](Self::to_toml) wrote to a file, with the origins noted there, then the values of `sets`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_saved(file: &Path, sets: &[String]) -> Result<Self, ConfigError> {
+        Self::saved(file, &read(file)?, sets)
+    }
+
+    /// As [`load_saved`](Self::load_saved), from text that came from `file`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn saved(file: &Path, text: &str, sets: &[String]) -> Result<Self, ConfigError> {
+        let mut resolved = Self::resolve(Some((file, text)), sets)?;
+        let mut noted = noted_origins(text);
+        let origins = std::mem::take(&mut resolved.origins).into_iter();
+        resolved.origins = origins
+            .filter_map(|(key, origin)| match origin {
+                Origin::File(_) => noted.remove_entry(&key),
+                _ => Some((key, origin)),
+            })
+            .collect();
+        Ok(resolved)
+    }
+
+    fn resolve(file: Option<(&Path, &str)>, sets: &[String]) -> Result<Self, ConfigError> {
         let mut values = flatten(&to_table(&Recipe::default()));
         let known: Vec<String> = values.keys().cloned().collect();
         let mut origins = BTreeMap::new();
@@ -759,9 +841,7 @@ impl ResolvedRecipe {
             origins.insert(key, origin);
             Ok(())
         };
-        if let Some(path) = file {
-            let text = fs::read_to_string(path)
-                .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+        if let Some((path, text)) = file {
             let table: Table = text
                 .parse()
                 .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
@@ -790,6 +870,30 @@ impl ResolvedRecipe {
     /// A recipe made in code.
     pub fn from_recipe(recipe: Recipe) -> Self {
         Self { recipe, origins: BTreeMap::new() }
+    }
+
+    /// The recipe with the backend's own choice in the place of `model.forward_dtype = "auto"`: bf16 where the backend
+    /// computes with it and has matrix units for it (tensor cores), which makes it faster, and fp32 elsewhere.
+    pub fn on_backend<B: Backend>(mut self, device: &B::Device) -> Self {
+        if self.recipe.model.forward_dtype == ForwardChoice::Auto {
+            let fast = DTypeUsage::general() | DTypeUsage::Accelerated;
+            let bf16 = B::dtype_usage(device, DType::BF16).is_superset(fast);
+            self.recipe.model.forward_dtype = if bf16 { ForwardChoice::Bf16 } else { ForwardChoice::F32 };
+            self.origins.insert("model.forward_dtype".to_owned(), Origin::Backend(B::name(device)));
+        }
+        self
+    }
+
+    /// Notes which values were changed when a run was resumed after a step.
+    pub fn changed_after<'a>(&mut self, step: u64, keys: impl IntoIterator<Item = &'a str>) {
+        let changed = keys.into_iter().map(|key| (key.to_owned(), Origin::Resumed(step)));
+        self.origins.extend(changed);
+    }
+
+    /// Takes a default's place for a value that says nothing about the rest of a run.
+    pub(crate) fn forget_stop(&mut self) {
+        self.recipe.train.stop_after = 0;
+        self.origins.remove("train.stop_after");
     }
 
     /// The origin of a value.
@@ -995,6 +1099,28 @@ impl ResolvedRecipe {
     }
 }
 
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
+}
+
+/// The origins in the comments that [`ResolvedRecipe::to_toml`] writes, by dotted name.
+fn noted_origins(text: &str) -> BTreeMap<String, Origin> {
+    let mut section = "";
+    let mut origins = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = name;
+        }
+        // A string may contain the mark as well: the comment begins after a whole value.
+        let comment = line.match_indices("  # ").find(|(at, _)| line[..*at].parse::<Table>().is_ok());
+        let origin = comment.and_then(|(at, mark)| Origin::parse(&line[at + mark.len()..]));
+        if let (Some(origin), Some((name, _))) = (origin, line.split_once(" = ")) {
+            origins.insert(format!("{section}.{name}"), origin);
+        }
+    }
+    origins
+}
+
 fn to_table(recipe: &Recipe) -> Table {
     match Value::try_from(recipe) {
         Ok(Value::Table(table)) => table,
@@ -1139,6 +1265,25 @@ mod tests {
         let again: Recipe = toml::from_str(&resolved.to_toml()).unwrap();
         assert_eq!(again, resolved.recipe);
         assert_eq!(resolved.rows().len(), flatten(&to_table(&Recipe::default())).len());
+    }
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn origins_survive_in_a_saved_recipe() {
+        let mut resolved =
+            load("[data]\ntask = \"arc\"\nsource = \"json\"\ntest_path = \"a  # b\"\n", &["train.seed=7"])
+                .unwrap();
+        resolved.changed_after(12, ["eval.limit"]);
+        let resolved = resolved.on_backend::<hrm_testing::Flex>(&Default::default());
+        assert!(
+            resolved.to_toml().contains("forward_dtype = \"f32\"  # auto on flex\n"),
+            "{}",
+            resolved.to_toml()
+        );
+        let file = Path::new("config.toml");
+        assert_eq!(ResolvedRecipe::saved(file, &resolved.to_toml(), &[]).unwrap(), resolved);
+        let changed = ResolvedRecipe::saved(file, &resolved.to_toml(), &["eval.limit=3".to_owned()]).unwrap();
+        assert_eq!(changed.origin("eval.limit"), Origin::Flag);
     }
 
     #[test]

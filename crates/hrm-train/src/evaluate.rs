@@ -75,7 +75,8 @@ pub fn evaluate_courses<B: HrmBackend>(
     alone(evaluate_courses_in_team(model, puzzles, loss, steps, device, &Team::alone(device.clone())))
 }
 
-fn alone<T>(result: Result<T, CollectiveError>) -> T {
+/// The result of a worker that has no others.
+pub(crate) fn alone<T>(result: Result<T, CollectiveError>) -> T {
     result.unwrap_or_else(|error| unreachable!("nobody to lose: {error}"))
 }
 

@@ -1,5 +1,6 @@
 //! The run directory. It holds
-//! - `config.toml`: the resolved recipe with the origin of each value;
+//! - `config.toml`: the resolved recipe with the origin of each value, and `config.step-N.toml`: what it was up to step N, if
+//!   values were changed when the run was resumed then;
 //! - `environment.json`: machine, program, source and command of each process that worked on it;
 //! - `metrics.jsonl`: every measurement, and the same for TensorBoard in `events.out.tfevents.*`;
 //! - `train.log`: what happened, to read;
@@ -26,12 +27,13 @@ use thiserror::Error;
 
 use self::{
     curves::CurveOptions,
-    environment::{Session, SessionEnd, peak_memory},
+    environment::{Session, SessionEnd, memory},
     events::EventWriter,
     history::History,
 };
 use crate::config::ResolvedRecipe;
 
+pub(crate) const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 const ENVIRONMENT: &str = "environment.json";
 
@@ -76,22 +78,33 @@ impl RunDir {
     /// # Errors
     /// If it holds a run already or cannot be written to.
     pub fn create(path: &Path, recipe: &ResolvedRecipe, backend: &str) -> Result<Self, RunError> {
-        if path.join("config.toml").exists() || path.join("checkpoints").exists() {
+        if path.join(CONFIG).exists() || path.join("checkpoints").exists() {
             return Err(RunError::Occupied { path: path.to_owned() });
         }
         let checkpoints = path.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(io_at(&checkpoints))?;
-        let config = path.join("config.toml");
-        write_atomically(&config, recipe.to_toml().as_bytes()).map_err(io_at(&config))?;
+        write_config(path, recipe)?;
         Self::open(path, Session::of_this_process(backend, recipe.recipe.train.seed, 0))
     }
 
     /// Goes on with a run that has done `step` steps: rows of `metrics.jsonl` beyond it, which a killed run may
-    /// have written after its last checkpoint, are dropped, as they will be written again.
+    /// have written after its last checkpoint, are dropped, as they will be written again; with `evaluates_again`, so is the
+    /// evaluation of that step. A recipe with other values than the run's takes the place of that one, which is kept beside it.
     ///
     /// # Errors
     /// If the folder cannot be read or written.
-    pub fn resume(path: &Path, step: u64, recipe: &ResolvedRecipe, backend: &str) -> Result<Self, RunError> {
+    pub fn resume(
+        path: &Path,
+        step: u64,
+        evaluates_again: bool,
+        recipe: &ResolvedRecipe,
+        backend: &str,
+    ) -> Result<Self, RunError> {
+        replace_config(path, step, recipe)?;
+        let stays = |row: &Value| {
+            let of_evaluation = row.get("eval").is_some() || row["warning"] == "overfitting";
+            row["step"].as_u64().is_some_and(|s| s < step || s == step && !(evaluates_again && of_evaluation))
+        };
         let metrics = path.join(METRICS);
         let text = match fs::read_to_string(&metrics) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -99,10 +112,7 @@ impl RunDir {
         };
         let kept: String = text
             .lines()
-            .filter(|line| {
-                serde_json::from_str::<Value>(line)
-                    .is_ok_and(|row| row["step"].as_u64().is_some_and(|s| s <= step))
-            })
+            .filter(|line| serde_json::from_str(line).is_ok_and(|row| stays(&row)))
             .flat_map(|line| [line, "\n"])
             .collect();
         if kept != text {
@@ -150,7 +160,8 @@ impl RunDir {
         let Some(open) = &mut self.open else { return Ok(()) };
         if let Some(session) = open.sessions.last_mut() {
             let time = timestamp(SystemTime::now());
-            session.ended = Some(SessionEnd { time, step, how: how.to_owned(), peak_memory: peak_memory() });
+            let peak_memory = memory().map(|memory| memory.peak_memory);
+            session.ended = Some(SessionEnd { time, step, how: how.to_owned(), peak_memory });
         }
         self.write_sessions()?;
         self.draw_curves()
@@ -221,6 +232,28 @@ impl RunDir {
     }
 }
 
+fn write_config(run: &Path, recipe: &ResolvedRecipe) -> Result<(), RunError> {
+    let config = run.join(CONFIG);
+    write_atomically(&config, recipe.to_toml().as_bytes()).map_err(io_at(&config))
+}
+
+/// Puts a recipe that was changed after a step in the place of the run's, and keeps the former one.
+fn replace_config(run: &Path, step: u64, recipe: &ResolvedRecipe) -> Result<(), RunError> {
+    let config = run.join(CONFIG);
+    let former = fs::read_to_string(&config).map_err(io_at(&config))?;
+    let changed = ResolvedRecipe::saved(&config, &former, &[]).map(|before| before.differences(recipe));
+    let changed = changed.map_err(io::Error::other).map_err(io_at(&config))?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    // Killed before the next checkpoint and changed again, it is still the first one that made the steps until then.
+    let kept = run.join(format!("config.step-{step}.toml"));
+    if step > 0 && !kept.exists() && changed.iter().any(|(key, ..)| key != "train.stop_after") {
+        write_atomically(&kept, former.as_bytes()).map_err(io_at(&kept))?;
+    }
+    write_config(run, recipe)
+}
+
 /// The processes that have worked on a run; none where the file is absent or not readable: it is a record for people,
 /// and nothing that a run depends on.
 fn sessions(path: &Path) -> Vec<Session> {
@@ -279,7 +312,7 @@ mod tests {
         let mut text = fs::read_to_string(&file).unwrap();
         text.push_str("{\"step\": 6, \"lo");
         fs::write(&file, text).unwrap();
-        let mut run = RunDir::resume(dir.path(), 3, &recipe, "test").unwrap();
+        let mut run = RunDir::resume(dir.path(), 3, false, &recipe, "test").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
 
         // What is known of the processes, and what their rows make of a curve.

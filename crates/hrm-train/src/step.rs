@@ -89,7 +89,14 @@ pub fn gradients<A: HrmAutodiffBackend>(
     settings: &StepSettings,
 ) -> (StepOutput<A>, StepGradients<A>) {
     if settings.accumulate > 1 {
-        return accumulate::gradients(model, carry, batch, min_steps, settings);
+        let whole = StepSettings { accumulate: 1, ..*settings };
+        return accumulate::in_parts(
+            settings.accumulate,
+            carry,
+            batch,
+            min_steps,
+            |carry, batch, min_steps| gradients(model, carry, batch, min_steps, &whole),
+        );
     }
     let model = &match settings.cycles {
         None => model.clone(),

@@ -1,11 +1,13 @@
 //! The training loop: data, steps, metrics, evaluation, checkpoints, resumption.
 
+mod evaluation;
 mod pending;
 mod supervision;
 
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -14,7 +16,7 @@ use std::{
     time::Instant,
 };
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use hrm_backend::HrmAutodiffBackend;
 use hrm_data::dataset::{Batch, SamplerState};
 use hrm_model::{
@@ -33,14 +35,15 @@ use crate::{
     curriculum,
     data::{self, DataError, Sampler, TaskData},
     distributed::{CollectiveError, ShareOfStep, Team},
-    evaluate::{self, EvalReport, evaluate, evaluate_courses_in_team, evaluate_in_team},
+    evaluate::{EvalReport, evaluate},
     noise::{Key, Noise},
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
-    run::{RunDir, RunError},
+    run::{CONFIG, RunDir, RunError, environment::Memory},
     safety::{self, Guard, Vitals},
     step::{self, StepSettings},
 };
 
+use evaluation::Background;
 use pending::{Pending, PendingStep};
 use supervision::Evidence;
 pub use supervision::Progress;
@@ -59,7 +62,7 @@ pub struct TrainOptions {
 }
 
 /// What may differ when a run is resumed: values that do not change what the remaining steps compute.
-pub const RESUMABLE_CHANGES: [&str; 13] = [
+pub const RESUMABLE_CHANGES: [&str; 14] = [
     "train.stop_after",
     "train.max_bad_steps",
     "train.early_stop_patience",
@@ -69,6 +72,7 @@ pub const RESUMABLE_CHANGES: [&str; 13] = [
     "train.keep_every",
     "train.checkpoint_moments",
     "eval.interval",
+    "eval.background",
     "eval.batch_size",
     "eval.limit",
     "eval.train_limit",
@@ -118,6 +122,10 @@ pub struct StepReport {
     pub puzzle_emb_lr: f64,
     /// Sequences per second since the last report.
     pub examples_per_second: f64,
+    /// Memory of this process when the row was written, where the system tells: on the processor that of the training; GPUs
+    /// have memory of their own.
+    #[serde(flatten)]
+    pub memory: Option<Memory>,
     /// Seconds since this process started the run.
     pub seconds: f64,
 }
@@ -235,6 +243,18 @@ pub enum TrainError {
         /// The value asked for.
         now: String,
     },
+    /// Several workers evaluate together, and train meanwhile they cannot.
+    #[error(
+        "eval.background = true: {workers} workers share each evaluation, and none can train meanwhile; use \
+         --set eval.background=false"
+    )]
+    Background {
+        /// How many.
+        workers: usize,
+    },
+    /// The system has no thread for an evaluation in the background.
+    #[error("eval.background = true: cannot start a thread: {0}")]
+    Thread(io::Error),
     /// Too many bad steps in a row.
     #[error("{advice}")]
     Diverged {
@@ -316,6 +336,7 @@ fn start<A: HrmAutodiffBackend>(
     observer: &mut dyn Observer,
 ) -> Result<(TaskData, RunDir, Trainer<A>), TrainError> {
     let TrainOptions { recipe, run_dir, resume, .. } = options;
+    let recipe = recipe.on_backend::<A::InnerBackend>(device);
     let data = data::load(&recipe.recipe.data)?;
     hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
     let (mut run, trainer) = if resume {
@@ -323,7 +344,7 @@ fn start<A: HrmAutodiffBackend>(
     } else {
         let trainer = Trainer::<A>::new(recipe, &data, device, team)?;
         let run = match team.leads() {
-            true => RunDir::create(&run_dir, &trainer.recipe, &A::name(device))?,
+            true => RunDir::create(&run_dir, &trainer.recipe, &<A::InnerBackend as Backend>::name(device))?,
             false => RunDir::of_another_worker(&run_dir),
         };
         (run, trainer)
@@ -347,6 +368,7 @@ pub fn warm_up<A: HrmAutodiffBackend>(
     steps: u64,
     device: &A::Device,
 ) -> Result<Vec<f64>, TrainError> {
+    let recipe = recipe.on_backend::<A::InnerBackend>(device);
     let data = data::load(&recipe.recipe.data)?;
     hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
     let Recipe { train, eval, .. } = recipe.recipe.clone();
@@ -371,10 +393,28 @@ pub fn warm_up<A: HrmAutodiffBackend>(
 /// # Errors
 /// If its `config.toml` cannot be read.
 pub fn saved_recipe(run_dir: &Path, sets: &[String]) -> Result<ResolvedRecipe, ConfigError> {
+    let mut recipe = ResolvedRecipe::load_saved(&run_dir.join(CONFIG), sets)?;
     // Where the first part of a run stopped says nothing about where the next one should.
-    let mut all = vec!["train.stop_after=0".to_owned()];
-    all.extend_from_slice(sets);
-    ResolvedRecipe::load(Some(&run_dir.join("config.toml")), &all)
+    let is_stop = |set: &String| set.split('=').next().is_some_and(|key| key.trim() == "train.stop_after");
+    if !sets.iter().any(is_stop) {
+        recipe.forget_stop();
+    }
+    Ok(recipe)
+}
+
+/// The values that are not those of the run, by key, if all of them may change.
+fn sound_changes(
+    before: &ResolvedRecipe,
+    now: &ResolvedRecipe,
+) -> Result<Vec<(String, String, String)>, TrainError> {
+    let changes = before.differences(now);
+    match changes.iter().find(|(key, ..)| !RESUMABLE_CHANGES.contains(&key.as_str())) {
+        None => Ok(changes),
+        Some((key, before, now)) => {
+            let [key, before, now] = [key, before, now].map(Clone::clone);
+            Err(TrainError::Changed { key, before, now })
+        }
+    }
 }
 
 fn resume_run<A: HrmAutodiffBackend>(
@@ -385,16 +425,18 @@ fn resume_run<A: HrmAutodiffBackend>(
     team: &Team<A::InnerBackend>,
     observer: &mut dyn Observer,
 ) -> Result<(RunDir, Trainer<A>), TrainError> {
-    let before = saved_recipe(run_dir, &[])?;
-    for (key, before, now) in before.differences(&recipe) {
-        if !RESUMABLE_CHANGES.contains(&key.as_str()) {
-            return Err(TrainError::Changed { key, before, now });
-        }
-    }
+    let config = run_dir.join(CONFIG);
+    let before = ResolvedRecipe::load_saved(&config, &[])?.on_backend::<A::InnerBackend>(device);
+    let changes = sound_changes(&before, &recipe)?;
     let folder = run_dir.join("checkpoints");
     let warn = |warning: &str| observer.on_message(warning);
-    let trainer = match checkpoint::load_newest::<A, SamplerState>(&folder, device, warn)? {
-        Some(loaded) => Trainer::<A>::from_checkpoint(recipe, data, loaded, team)?,
+    let mut trainer = match checkpoint::load_newest::<A, SamplerState>(&folder, device, warn)? {
+        Some(loaded) => {
+            // The file may have been edited since.
+            let before = ResolvedRecipe::saved(&config, &loaded.state.recipe, &[])?;
+            sound_changes(&before.on_backend::<A::InnerBackend>(device), &recipe)?;
+            Trainer::<A>::from_checkpoint(recipe, data, loaded, team)?
+        }
         // Killed before the first checkpoint: nothing is lost but the steps since the start.
         None => Trainer::<A>::new(recipe, data, device, team)?,
     };
@@ -402,13 +444,29 @@ fn resume_run<A: HrmAutodiffBackend>(
         return Ok((RunDir::of_another_worker(run_dir), trainer));
     }
     checkpoint::remove_partial(&folder)?;
-    let mut run = RunDir::resume(run_dir, trainer.step, &trainer.recipe, &A::name(device))?;
+    let step = trainer.step;
+    if step > 0 {
+        let keys = changes.iter().map(|(key, ..)| key.as_str()).filter(|key| *key != "train.stop_after");
+        trainer.recipe.changed_after(step, keys);
+    }
+    let mut run = RunDir::resume(
+        run_dir,
+        step,
+        trainer.progress.evaluating,
+        &trainer.recipe,
+        &<A::InnerBackend as Backend>::name(device),
+    )?;
     let message = match trainer.step {
         0 => "the run has no checkpoint yet: starting from the beginning".to_owned(),
         step => format!("resumed after step {step}"),
     };
-    run.log(&message)?;
-    observer.on_message(&message);
+    let changed = |(key, before, now): &(String, String, String)| {
+        (key != "train.stop_after").then(|| format!("changed from here on: {key} = {now} (before: {before})"))
+    };
+    for message in std::iter::once(message).chain(changes.iter().filter_map(changed)) {
+        run.log(&message)?;
+        observer.on_message(&message);
+    }
     Ok((run, trainer))
 }
 
@@ -446,6 +504,11 @@ struct Trainer<A: HrmAutodiffBackend> {
     evidence: Option<Evidence<A>>,
     why: String,
     diagnostics: Option<PathBuf>,
+    /// The evaluation that runs beside the training.
+    background: Option<Background>,
+    last_eval: Option<EvalReport>,
+    /// The last checkpoint of this process and its step.
+    saved: Option<(u64, PathBuf)>,
     team: Team<A::InnerBackend>,
     /// Whether the workers have made sure that they train the same.
     agreed: bool,
@@ -465,10 +528,13 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             metadata.num_puzzle_identifiers,
         );
         if !config.runs_on::<A>(device) {
-            return Err(TrainError::Dtype { dtype: config.forward_dtype, backend: A::name(device) });
+            return Err(TrainError::Dtype {
+                dtype: config.forward_dtype,
+                backend: <A::InnerBackend as Backend>::name(device),
+            });
         }
         if recipe.recipe.train.matmul_precision == MatmulPrecision::Bf16 && !A::HAS_MATMUL_PRECISION {
-            return Err(TrainError::MatmulPrecision { backend: A::name(device) });
+            return Err(TrainError::MatmulPrecision { backend: <A::InnerBackend as Backend>::name(device) });
         }
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let model = config.init(&mut rng, device)?;
@@ -508,6 +574,9 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let Recipe { train, .. } = &recipe.recipe;
         let metadata = data.metadata();
         team.check(train.global_batch_size, train.accumulate, metadata.num_puzzle_identifiers)?;
+        if recipe.recipe.eval.background && !team.is_alone() {
+            return Err(TrainError::Background { workers: team.workers() });
+        }
         let total_steps = match train.max_steps {
             0 => total_steps(
                 train.epochs,
@@ -539,6 +608,9 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             evidence: None,
             why: String::new(),
             diagnostics: None,
+            background: None,
+            last_eval: None,
+            saved: None,
             team: team.clone(),
             agreed: false,
         })
@@ -553,6 +625,21 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     }
 
     fn run(
+        &mut self,
+        run: &mut RunDir,
+        data: &TaskData,
+        stop: &AtomicBool,
+        observer: &mut dyn Observer,
+    ) -> Result<TrainSummary, TrainError> {
+        let result = self.steps(run, data, stop, observer);
+        if result.is_err() {
+            // What is under way still counts; the error that ended the run is the one to tell.
+            let _ = self.wait_for_evaluation(run, observer);
+        }
+        result
+    }
+
+    fn steps(
         &mut self,
         run: &mut RunDir,
         data: &TaskData,
@@ -583,8 +670,14 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
 
         let mut pending = Pending::<A::InnerBackend>::new(train.global_batch_size);
         let due = |interval: u64, step: u64| interval > 0 && step.is_multiple_of(interval);
-        let mut last_eval = None;
-        let mut saved = None;
+        if std::mem::take(&mut self.progress.evaluating) {
+            // The run was killed before the evaluation had ended.
+            match eval.background {
+                true => self.begin_evaluation(data, run, observer)?,
+                false => self.evaluate(data, run, observer)?,
+            }
+            pending.restart_clock();
+        }
         let ending = loop {
             if self.step >= total {
                 break Ending::Finished;
@@ -610,29 +703,29 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             if due(train.log_interval, step) || saves || evaluates || pending.is_bad() {
                 self.report(&mut pending, run, observer)?;
             }
+            self.look_at_evaluation(run, observer)?;
             if evaluates {
-                let report = self.evaluate(data, run, observer)?;
-                saved = self.select(&report, run, observer)?.map(|path| (step, path)).or(saved);
-                last_eval = Some(report);
-                pending.restart_clock();
+                // Where the run stops next, there is nothing to do meanwhile.
+                match eval.background && step != train.stop_after {
+                    true => self.begin_evaluation(data, run, observer)?,
+                    false => self.evaluate(data, run, observer)?,
+                }
             }
-            if saves && saved.as_ref().is_none_or(|(saved, _)| *saved != step) {
-                saved = Some((step, self.save(run)?));
+            if saves {
+                self.save(run, observer)?;
+            }
+            if evaluates || saves {
                 pending.restart_clock();
             }
         };
         self.report(&mut pending, run, observer)?;
+        self.wait_for_evaluation(run, observer)?;
         if ending == Ending::Finished {
-            let report = self.evaluate(data, run, observer)?;
-            saved = self.select(&report, run, observer)?.map(|path| (self.step, path)).or(saved);
-            last_eval = Some(report);
+            self.evaluate(data, run, observer)?;
         }
-        let checkpoint = match saved {
-            Some((step, path)) if step == self.step => path,
-            _ => self.save(run)?,
-        };
+        let checkpoint = self.save(run, observer)?;
         run.log(&format!("{ending:?} after step {}, checkpoint {}", self.step, checkpoint.display()))?;
-        Ok(TrainSummary { step: self.step, ending, checkpoint, eval: last_eval })
+        Ok(TrainSummary { step: self.step, ending, checkpoint, eval: self.last_eval })
     }
 
     fn one_step(&mut self, stop: &AtomicBool) -> Result<PendingStep<A::InnerBackend>, TrainError> {
@@ -763,73 +856,18 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         Some(Tensor::from_data(draws, device))
     }
 
-    fn evaluate(
-        &self,
-        data: &TaskData,
-        run: &mut RunDir,
-        observer: &mut dyn Observer,
-    ) -> Result<EvalReport, TrainError> {
-        let Recipe { train, eval, .. } = &self.recipe.recipe;
-        let inner = self.evaluated_model();
-        let batches = data.evaluation(eval.batch_size, eval.limit);
-        let device = self.model().device();
-        let max_steps = inner.config().halt_max_steps;
-        let (report, exact_after) = match eval.steps.iter().max() {
-            None => (
-                evaluate_in_team(&inner, batches, train.loss, max_steps, &device, &self.team)?,
-                BTreeMap::new(),
-            ),
-            Some(&last) => {
-                let (report, courses) = evaluate_courses_in_team(
-                    &inner,
-                    batches,
-                    train.loss,
-                    (max_steps, last),
-                    &device,
-                    &self.team,
-                )?;
-                let rows = evaluate::by_steps(&courses, &eval.steps);
-                (report, rows.into_iter().map(|row| (row.steps, row.exact_accuracy)).collect())
-            }
-        };
-        let eval_train = (eval.train_limit > 0)
-            .then(|| data.training_evaluation(eval.batch_size, eval.train_limit))
-            .flatten()
-            .map(|batches| evaluate_in_team(&inner, batches, train.loss, max_steps, &device, &self.team))
-            .transpose()?;
-        let row = EvalRow { step: self.step, eval: report, exact_after, eval_train };
-        run.metrics(&row)?;
-        let by_rules: String = report
-            .task
-            .rows()
-            .iter()
-            .map(|(name, share)| format!(", {name} {:.2} %", share * 100.0))
-            .collect();
-        run.log(&format!(
-            "step {} evaluation: exact {:.2} %{by_rules}, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
-            self.step,
-            report.exact_accuracy * 100.0,
-            report.token_accuracy * 100.0,
-            report.lm_loss,
-            report.q_halt_accuracy * 100.0,
-            report.examples,
-            report.seconds,
-        ))?;
-        observer.on_eval(&row);
-        Ok(report)
-    }
-
-    /// The model whose results count: with averaged weights, if the recipe asks for them.
-    fn evaluated_model(&self) -> Hrm<A::InnerBackend> {
-        let inner = self.model().inner();
-        match &self.ema {
-            Some(ema) => ema.apply(inner),
-            None => inner,
+    /// Writes the checkpoint of the step, unless it has been written. It holds what is known of an evaluation in the
+    /// background, so that is waited for first.
+    fn save(&mut self, run: &mut RunDir, observer: &mut dyn Observer) -> Result<PathBuf, TrainError> {
+        if let Some((step, path)) = &self.saved
+            && *step == self.step
+        {
+            return Ok(path.clone());
         }
-    }
-
-    fn save(&self, run: &mut RunDir) -> Result<PathBuf, TrainError> {
-        self.save_to(&run.checkpoints(), run)
+        self.wait_for_evaluation(run, observer)?;
+        let path = self.save_to(&run.checkpoints(), run)?;
+        self.saved = Some((self.step, path.clone()));
+        Ok(path)
     }
 
     fn save_to(&self, folder: &Path, run: &mut RunDir) -> Result<PathBuf, TrainError> {

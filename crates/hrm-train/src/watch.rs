@@ -117,15 +117,27 @@ impl Watch {
         warnings
     }
 
-    /// Takes in an evaluation.
-    pub fn evaluation(&mut self, step: u64, loss: f64, exact: f64) -> Option<Warning> {
+    /// The mean cross-entropy in training since this was last asked for; `None` if no step was taken since.
+    pub fn take_train_loss(&mut self) -> Option<f64> {
         let (sum, count) = std::mem::take(&mut self.train_loss);
-        let train_loss = sum / count.max(1.0);
+        (count > 0.0).then(|| sum / count)
+    }
+
+    /// Takes in an evaluation after `step`; `train_loss` is that of the steps before, since the last evaluation.
+    pub fn evaluation(
+        &mut self,
+        step: u64,
+        train_loss: Option<f64>,
+        loss: f64,
+        exact: f64,
+    ) -> Option<Warning> {
+        let trained = train_loss.is_some();
+        let train_loss = train_loss.unwrap_or_default();
         let Some((best, train_then, best_exact)) = self.best else {
             self.best = Some((loss, train_loss, exact));
             return None;
         };
-        if loss <= best || count == 0.0 {
+        if loss <= best || !trained {
             self.best = Some((loss.min(best), train_loss, exact.max(best_exact)));
             self.rises = 0;
             return self.judge(step, Trouble::Overfitting, false, String::new());
@@ -219,7 +231,8 @@ mod tests {
         {
             let metrics = Metrics { lm_loss: train * 10.0, ..Metrics::default() };
             watch.step(index as u64, &metrics, 10, &model());
-            told.extend(watch.evaluation(index as u64, test, exact).map(|warning| warning.step));
+            let train = watch.take_train_loss();
+            told.extend(watch.evaluation(index as u64, train, test, exact).map(|warning| warning.step));
         }
         assert_eq!(told, [4], "after the third rise");
         // A loss that rises while accuracy does too is no overfitting.
@@ -228,7 +241,8 @@ mod tests {
             let metrics = Metrics { lm_loss: 10.0 - f64::from(index), ..Metrics::default() };
             watch.step(1, &metrics, 10, &model());
             let exact = f64::from(index) / 10.0;
-            assert_eq!(watch.evaluation(1, 1.0 + f64::from(index), exact), None);
+            let train = watch.take_train_loss();
+            assert_eq!(watch.evaluation(1, train, 1.0 + f64::from(index), exact), None);
         }
     }
 }

@@ -2,8 +2,9 @@
 //! connects them is a stand-in for MPI or NCCL: everything but the engine is the program's own.
 #![cfg(feature = "flex")]
 
+mod common;
+
 use std::{
-    fs,
     path::{Path, PathBuf},
     rc::Rc,
     sync::{
@@ -27,27 +28,20 @@ use hrm_train::{
 };
 use serde_json::Value;
 
-const TINY: &[&str] = &[
+/// What differs from the tiny recipe of the other tests.
+const SHARED: &[&str] = &[
     "data.source=dataset",
-    "data.box_rows=2",
-    "data.box_cols=2",
+    "data.train_examples=0",
+    "data.test_examples=0",
     "data.augment=false",
-    "model.hidden_size=32",
-    "model.num_heads=2",
-    "model.h_layers=1",
-    "model.l_layers=1",
-    "model.puzzle_emb_ndim=32",
-    "model.halt_max_steps=4",
-    "model.halt_exploration_prob=0.5",
-    "train.global_batch_size=8",
     "train.max_steps=20",
     "train.lr=3e-3",
-    "train.lr_warmup_steps=4",
     "train.weight_decay=0.1",
     "train.puzzle_emb_lr=1e-2",
     "train.puzzle_emb_weight_decay=0.1",
     "train.grad_clip=1.0",
     "train.ema=0.9",
+    "train.checkpoint_interval=1000",
     "eval.interval=10",
     // Neither the batches nor the last rows share out evenly.
     "eval.batch_size=7",
@@ -146,8 +140,7 @@ impl Run {
 
     fn recipe(&self, extra: &[&str]) -> ResolvedRecipe {
         let path = format!("data.path={}", self.dir("data").display());
-        let sets = TINY.iter().chain(extra).map(|s| (*s).to_owned()).chain([path]).collect::<Vec<String>>();
-        ResolvedRecipe::load(None, &sets).unwrap()
+        common::recipe(&[SHARED, extra, &[path.as_str()]].concat())
     }
 
     /// Trains with some workers; worker `w` gets `options(w)`.
@@ -182,7 +175,7 @@ impl Run {
 
     /// Two runs with the same steps, halting and evaluations, and losses and weights the same but for rounding.
     fn assert_equal(&self, one: &str, other: &str) {
-        let (rows, others) = (metrics(&self.dir(one)), metrics(&self.dir(other)));
+        let (rows, others) = (common::curve(&self.dir(one)), common::curve(&self.dir(other)));
         assert_eq!(rows.len(), others.len());
         for (row, other) in rows.iter().zip(&others) {
             assert_close(row, other, &format!("row {row}"));
@@ -215,20 +208,13 @@ fn numbers(data: &TensorData) -> Vec<f64> {
     data.iter::<f64>().collect()
 }
 
-fn metrics(dir: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-/// Whole numbers are the same, others within rounding; what the clock says is nobody's business.
+/// Whole numbers are the same, others within rounding.
 fn assert_close(one: &Value, other: &Value, what: &str) {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {
             assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>(), "{what}");
             for (key, value) in one {
-                if !["seconds", "examples_per_second"].contains(&key.as_str()) {
-                    assert_close(value, &other[key], &format!("{what}: {key}"));
-                }
+                assert_close(value, &other[key], &format!("{what}: {key}"));
             }
         }
         (Value::Number(one), Value::Number(other)) if one.is_f64() => {
@@ -257,7 +243,7 @@ fn several_workers_train_as_one_does() {
     let (_, table) = model.iter().find(|(name, _)| name.contains("puzzle_emb")).unwrap();
     let rows = numbers(table);
     assert!(rows.chunks(32).skip(1).all(|row| row.iter().any(|v| v.abs() > 0.01)), "{rows:?}");
-    let steps = metrics(&run.dir("4"));
+    let steps = common::curve(&run.dir("4"));
     assert!(steps.iter().any(|row| row["mean_steps"].as_f64().is_some_and(|mean| mean.fract() > 0.0)));
     // Parts of a share, too.
     for summary in run.fresh("parts", 2, &["train.accumulate=2"]) {
@@ -307,6 +293,9 @@ fn workers_that_cannot_train_together_say_so() {
         "{}",
         told(&uneven[0])
     );
+
+    let background = run.fresh("background", 2, &["eval.background=true"]);
+    assert!(told(&background[1]).contains("eval.background = true: 2 workers"), "{}", told(&background[1]));
 
     let different = Run::train(2, |worker| {
         let seed = format!("train.seed={worker}");

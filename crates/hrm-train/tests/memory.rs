@@ -9,7 +9,7 @@ use hrm_backend::Cpu;
 use hrm_model::{Hrm, ModelConfig, act::PuzzleBatch, loss::LossKind};
 use hrm_train::{
     optim::{AdamConfig, Optimizer, SignSgd},
-    run::environment::resident_memory,
+    run::environment::memory,
     step::{StepSettings, train_step},
 };
 use rand::SeedableRng;
@@ -40,10 +40,10 @@ fn two_thousand_steps_leave_nothing_behind() {
         let (new, output) = train_step(model, carry, batch(step), None, &mut optimizer, sign_sgd, &settings);
         (model, carry) = (new, output.carry);
         if step == 200 {
-            early = resident_memory().expect("Linux tells");
+            early = memory().expect("Linux tells").memory;
         }
     }
-    let late = resident_memory().expect("Linux tells");
+    let late = memory().expect("Linux tells").memory;
     println!("resident set after 200 steps {early} bytes, after 2,000 {late}");
     assert!(late as f64 <= early as f64 * 1.05, "grew from {early} to {late} bytes");
 }

@@ -12,7 +12,7 @@ use hrm_train::{
 };
 use serde_json::Value;
 
-use common::{recipe, run};
+use common::{curve, recipe, run};
 
 /// Everything that a recipe may turn on and that has a state or depends on the step.
 const EVERYTHING: &[&str] = &[
@@ -32,26 +32,6 @@ const EVERYTHING: &[&str] = &[
     "train.ema=0.9",
     "train.ema_start=6",
 ];
-
-/// The rows of `metrics.jsonl` without what the clock says.
-fn curve(dir: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
-    text.lines()
-        .map(|line| {
-            let mut row: Value = serde_json::from_str(line).unwrap();
-            for clock in ["seconds", "examples_per_second"] {
-                row.as_object_mut().unwrap().remove(clock);
-                if let Some(eval) = row["eval"].as_object_mut() {
-                    eval.remove(clock);
-                }
-            }
-            if row["eval"].is_null() {
-                row.as_object_mut().unwrap().remove("eval");
-            }
-            row
-        })
-        .collect()
-}
 
 #[test]
 fn resumed_run_equals_uninterrupted_run() {
@@ -143,6 +123,12 @@ fn unsound_changes_are_refused() {
     assert!(again.contains("already holds a run") && again.contains("--resume"), "{again}");
     let changed = told(run(&dir, saved_recipe(&dir, &["train.lr=0.5".to_owned()]).unwrap(), true).0);
     assert!(changed.contains("train.lr = 0.5 (the run has 0.001)"), "{changed}");
+    // Nor may the file be edited to the same end: the checkpoint knows what made it.
+    let config = dir.join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("lr = 0.001", "lr = 0.25")).unwrap();
+    let edited = told(run(&dir, saved_recipe(&dir, &[]).unwrap(), true).0);
+    assert!(edited.contains("train.lr = 0.25 (the run has 0.001)"), "{edited}");
     let absent = root.path().join("absent");
     assert!(saved_recipe(&absent, &[]).unwrap_err().to_string().contains("absent"));
     assert_eq!(fs::read(dir.join("metrics.jsonl")).unwrap(), before, "a refused run leaves everything");
@@ -163,6 +149,38 @@ fn a_run_resumes_with_another_number_of_threads() {
     assert_eq!(curve(&whole), curve(&parts));
     let model = |run: &Path| fs::read(run.join("checkpoints/step-12/model.safetensors")).unwrap();
     assert!(model(&whole) == model(&parts));
+}
+
+#[test]
+fn values_changed_on_resume_are_written_down() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("run");
+    let config = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    run(&dir, recipe(&["train.stop_after=2"]), false).0.unwrap();
+    let first = config("config.toml");
+    assert!(
+        first.contains("log_interval = 1\n") && first.contains("interval = 4  # flag --set\n"),
+        "{first}"
+    );
+
+    let sets = ["train.stop_after=5".to_owned(), "train.log_interval=5".to_owned()];
+    let (result, messages) = run(&dir, saved_recipe(&dir, &sets).unwrap(), true);
+    result.unwrap();
+    let told = "changed from here on: train.log_interval = 5 (before: 1)";
+    assert!(messages.iter().any(|message| message == told), "{messages:?}");
+    assert!(config("train.log").contains(told));
+    let second = config("config.toml");
+    assert!(second.contains("log_interval = 5  # flag --set after step 2\n"), "{second}");
+    assert!(second.contains("interval = 4  # flag --set\n"), "other origins stay: {second}");
+    assert_eq!(config("config.step-2.toml"), first, "what was before is kept");
+
+    // Where it stops is no part of a recipe's history; the checkpoint has the recipe as it is now.
+    run(&dir, saved_recipe(&dir, &[]).unwrap(), true).0.unwrap();
+    assert!(!dir.join("config.step-5.toml").exists());
+    assert_eq!(config("config.toml"), second.replace("stop_after = 5  # flag --set\n", "stop_after = 0\n"));
+    let state = fs::read(dir.join("checkpoints/step-12/state.json")).unwrap();
+    let state: Value = serde_json::from_slice(&state).unwrap();
+    assert_eq!(state["recipe"], config("config.toml"));
 }
 
 #[test]

@@ -157,7 +157,7 @@ mod runs {
     use serde_json::Value;
     use sha2::{Digest, Sha256};
 
-    use crate::common::{recipe, run};
+    use crate::common::{recipe, rows, run};
 
     /// Replaces a file of a checkpoint and its checksum.
     fn tamper(checkpoint: &Path, file: &str, change: impl FnOnce(&Path)) {
@@ -179,11 +179,6 @@ mod runs {
         values[..elements].fill(f32::NAN);
         dict.insert(name.to_owned(), burn::tensor::TensorData::new(values, shape));
         weights::write_safetensors(path, &dict, metadata).unwrap();
-    }
-
-    fn rows(dir: &Path) -> Vec<Value> {
-        let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     fn skipped(dir: &Path) -> Vec<u64> {
@@ -242,6 +237,119 @@ mod runs {
         assert_eq!(state["progress"]["skipped"]["total"], 1);
         assert_eq!(state["updates"]["lm_head.weight"], 11, "a skipped step is no update");
         assert!(rows(&dir).iter().any(|row| row["grad_norm"].as_f64().is_some_and(|norm| norm > 0.0)));
+    }
+
+    /// Warnings of a run, which are the same in its rows, in its log and for whoever watches.
+    fn warnings(dir: &Path, messages: &[String]) -> Vec<(String, String)> {
+        let log = fs::read_to_string(dir.join("train.log")).unwrap();
+        let rows = rows(dir).into_iter().filter(|row| row.get("warning").is_some());
+        rows.map(|row| {
+            let text = |key: &str| row[key].as_str().unwrap().to_owned();
+            let (warning, message) = (text("warning"), text("message"));
+            let line = format!("warning: step {}: {message}", row["step"]);
+            assert!(log.contains(&line) && messages.contains(&line), "{line}\n{log}\n{messages:?}");
+            (warning, message)
+        })
+        .collect()
+    }
+
+    fn kinds(told: &[(String, String)]) -> Vec<&str> {
+        let mut kinds: Vec<&str> = told.iter().map(|(kind, _)| kind.as_str()).collect();
+        kinds.sort_unstable();
+        kinds
+    }
+
+    #[test]
+    fn halting_that_was_never_learned_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("run");
+        // Two puzzles are learned by heart, and nothing teaches q_halt: it stays where it starts, at -5.
+        let untaught = [
+            "data.train_examples=2",
+            "data.augment=false",
+            "model.halt_max_steps=2",
+            "train.halt_loss_weight=0",
+            "train.global_batch_size=64",
+            "train.lr=3e-3",
+            "train.weight_decay=0.1",
+            "train.max_steps=130",
+            "train.checkpoint_interval=0",
+            "eval.interval=0",
+        ];
+        let (result, messages) = run(&dir, recipe(&untaught), false);
+        result.unwrap();
+        let told = warnings(&dir, &messages);
+        assert_eq!(kinds(&told), ["always_last", "q_drift"], "{told:?}");
+        let all: String = told.iter().map(|(_, message)| message.as_str()).collect();
+        for part in ["before segment 2", "train.halt_loss_weight", "q_halt promises that 1 %"] {
+            assert!(all.contains(part), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn halting_at_once_whatever_the_answer_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("run");
+        let still = ["train.lr=0", "train.puzzle_emb_lr=0", "model.halt_exploration_prob=0"];
+        // Those that were under way before halt later, so the first 2,000 sequences do not count.
+        let batches = ["train.global_batch_size=100", "train.max_steps=45", "eval.interval=0"];
+        run(&dir, recipe(&[&still[..], &batches, &["train.stop_after=2"]].concat()), false).0.unwrap();
+        // A head that always says yes.
+        tamper(&dir.join("checkpoints/step-2"), "model.safetensors", |path| {
+            let (mut dict, metadata) = weights::read_safetensors(path).unwrap();
+            let bias = burn::tensor::TensorData::new(vec![5.0_f32, -5.0], [2]);
+            dict.insert("q_head.bias".to_owned(), bias).expect("the halting head has a bias");
+            weights::write_safetensors(path, &dict, metadata).unwrap();
+        });
+        let (result, messages) = run(&dir, saved_recipe(&dir, &[]).unwrap(), true);
+        result.unwrap();
+        let told = warnings(&dir, &messages);
+        assert_eq!(kinds(&told), ["always_first", "q_drift"], "{told:?}");
+        assert!(told[0].1.contains("promises that 99 %"), "{told:?}");
+        assert!(told[1].1.contains("model.halt_exploration_prob"), "{told:?}");
+    }
+
+    #[test]
+    fn overfitting_is_told_when_it_begins() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("run");
+        // A few puzzles without symmetries, learned by heart.
+        let few = [
+            "data.train_examples=8",
+            "data.augment=false",
+            "data.test_examples=50",
+            "model.halt_max_steps=1",
+            "train.lr=5e-3",
+            "train.weight_decay=0",
+            "train.max_steps=150",
+            "train.checkpoint_interval=0",
+            "eval.interval=10",
+            "eval.batch_size=50",
+        ];
+        let (result, messages) = run(&dir, recipe(&few), false);
+        result.unwrap();
+        let told = warnings(&dir, &messages);
+        assert!(told.iter().any(|(kind, _)| kind == "overfitting"), "{told:?}");
+        let (_, message) = told.iter().find(|(kind, _)| kind == "overfitting").unwrap();
+        assert!(
+            message.contains("the model overfits") && message.contains("early_stop_patience"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_learning_rate_out_of_this_world_ends_the_run() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("run");
+        let wild = ["train.lr=1e30", "train.lr_warmup_steps=0", "train.max_bad_steps=4"];
+        let (result, messages) = run(&dir, recipe(&wild), false);
+        let error = result.unwrap_err();
+        assert!(matches!(error, TrainError::Diverged { .. }), "{error} {messages:?}");
+        let told = error.to_string();
+        assert!(told.contains("4 steps in a row") && told.contains("a lower train.lr"), "{told}");
+        assert_eq!(skipped(&dir).len(), 4);
+        let log = fs::read_to_string(dir.join("train.log")).unwrap();
+        assert!(log.contains("was skipped (1 so far)") && log.contains("a lower train.lr"), "{log}");
     }
 
     #[test]

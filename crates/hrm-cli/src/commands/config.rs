@@ -6,12 +6,16 @@ use std::{
 };
 
 use anyhow::Result;
+use burn::tensor::backend::BackendTypes;
+use hrm_backend::HrmAutodiffBackend;
 use hrm_train::config::{Origin, ResolvedRecipe};
+
+use crate::backend::{self, Job};
 
 /// Subcommands of `hrm config`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Every value of a recipe and where it came from: default, file, or --set
+    /// Every value of a recipe and where it came from: default, file, --set, or the backend in place of auto
     #[command(after_long_help = "\
 Examples:
   hrm config show                                     all defaults: the paper's for Sudoku-Extreme
@@ -24,21 +28,31 @@ Examples:
         /// Override a value, for example --set train.lr=1e-4 (repeatable)
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
-        /// Print a TOML file instead of a table
+        /// Print a TOML file instead of a table; it leaves to the backend what is auto
         #[arg(long)]
         toml: bool,
+        /// Whose choice to show for what is auto [default: the fastest that is compiled in]
+        #[arg(long, value_enum, value_name = "B", conflicts_with = "toml")]
+        backend: Option<backend::Name>,
     },
 }
 
 /// Runs the command.
 pub fn run(command: Command) -> Result<()> {
-    let Command::Show { config, set, toml } = command;
+    let Command::Show { config, set, toml, backend } = command;
     let recipe = ResolvedRecipe::load(config.as_deref(), &set)?;
     let mut out = io::stdout().lock();
     if toml {
         write!(out, "{}", recipe.to_toml())?;
         return Ok(());
     }
+    let settled = backend::Name::or_best(backend).and_then(|name| name.run(Settle(recipe.clone())));
+    let recipe = match (settled, backend) {
+        (Err(error), Some(_)) => return Err(error),
+        // No GPU here for a program that was built for one: nobody knows its choice.
+        (Err(_), None) => recipe,
+        (Ok(settled), _) => settled,
+    };
     let rows = recipe.rows();
     let width = |text: fn(&hrm_train::config::ConfigRow) -> usize| rows.iter().map(text).max().unwrap_or(0);
     let (keys, values) = (width(|row| row.key.len()), width(|row| row.value.len()));
@@ -50,4 +64,15 @@ pub fn run(command: Command) -> Result<()> {
         writeln!(out, "{:<keys$}  {:<values$}  {origin}", row.key, row.value)?;
     }
     Ok(())
+}
+
+/// Puts a backend's choices in.
+struct Settle(ResolvedRecipe);
+
+impl Job for Settle {
+    type Output = ResolvedRecipe;
+
+    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<ResolvedRecipe> {
+        Ok(self.0.on_backend::<A::InnerBackend>(device))
+    }
 }

@@ -12,7 +12,7 @@ use hrm_train::run::history::RunSummary;
 use serde_json::{Value, json};
 use toml::Table;
 
-use crate::models::shown;
+use crate::{models::shown, terminal::bytes};
 
 /// How deep below the given folder runs are looked for.
 const DEPTH: usize = 3;
@@ -79,7 +79,8 @@ pub fn run(args: Args) -> Result<()> {
         writeln!(out, "{}", serde_json::to_string_pretty(&list).context("cannot write JSON")?)?;
         return Ok(());
     }
-    let header = ["run", "state", "step", "best exact", "at", "last exact", "loss", "puzzles/s", "started"];
+    let header =
+        ["run", "state", "step", "best exact", "at", "last exact", "loss", "puzzles/s", "memory", "started"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     rows.extend(runs.iter().map(cells));
     print_table(&mut out, &rows)?;
@@ -130,7 +131,8 @@ fn read(path: &Path) -> Result<Run> {
 }
 
 fn cells(run: &Run) -> Vec<String> {
-    let RunSummary { path, step, loss, best, last, examples_per_second, sessions, .. } = &run.summary;
+    let RunSummary { path, step, loss, best, last, examples_per_second, peak_memory, sessions, .. } =
+        &run.summary;
     let dash = || "-".to_owned();
     let percent = |share: f64| format!("{:.2} %", share * 100.0);
     let total = sessions.last().map_or(0, |session| session.total_steps);
@@ -148,6 +150,7 @@ fn cells(run: &Run) -> Vec<String> {
         last.map_or_else(dash, percent),
         loss.map_or_else(dash, |loss| format!("{loss:.4}")),
         examples_per_second.map_or_else(dash, |speed| format!("{speed:.0}")),
+        peak_memory.map_or_else(dash, bytes),
         started.map_or_else(dash, |started| started.replace('T', " ")),
     ]
 }
@@ -202,6 +205,7 @@ fn to_json(run: &Run) -> Value {
         best,
         last,
         examples_per_second,
+        peak_memory,
         checkpoints,
         best_checkpoint,
     } = &run.summary;
@@ -215,6 +219,7 @@ fn to_json(run: &Run) -> Value {
         "best": best.map(|(step, exact)| json!({ "step": step, "exact_accuracy": exact })),
         "last_exact_accuracy": last,
         "examples_per_second": examples_per_second,
+        "peak_memory": peak_memory,
         "checkpoints": checkpoints,
         "best_checkpoint": best_checkpoint,
         "sessions": sessions,

@@ -19,7 +19,6 @@ use hrm_train::{
     checkpoint,
     config::ResolvedRecipe,
     evaluate::EvalReport,
-    run::environment::resident_memory,
     trainer::{self, Ending, EvalRow, Observer, StartReport, StepReport, TrainOptions, TrainSummary},
 };
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
@@ -391,7 +390,7 @@ impl Watcher {
     /// What there is to know, in lines that fit a narrow terminal.
     fn view(&self, step: &StepReport, left: &HumanDuration) -> String {
         let Halted { exact, cells, steps, q_right } = &self.halted;
-        let memory = resident_memory().map_or_else(String::new, |n| format!("  memory {}", bytes(n)));
+        let memory = step.memory.map_or_else(String::new, |m| format!("  memory {}", bytes(m.memory)));
         let mut view = format!(
             "loss       {:.4}  cells {:.4}  halting {:.4}  going on {:.4}\n\
              halted     exact {}  cells {}  steps {}  q right {}\n\
@@ -421,7 +420,7 @@ impl Watcher {
 
     fn line(&self, step: &StepReport, left: &HumanDuration) -> String {
         let Halted { exact, steps, q_right, .. } = &self.halted;
-        let memory = resident_memory().map_or_else(String::new, |n| format!("  {}", bytes(n)));
+        let memory = step.memory.map_or_else(String::new, |m| format!("  {}", bytes(m.memory)));
         format!(
             "step {}/{}  loss {:.4}  exact {}  steps {}  q right {}  lr {}  {:.0} puzzles/s{memory}  {left} left",
             step.step,

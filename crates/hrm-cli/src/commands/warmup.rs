@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use burn::tensor::backend::BackendTypes;
 use hrm_backend::HrmAutodiffBackend;
-use hrm_train::{config::ResolvedRecipe, run::environment::peak_memory, trainer};
+use hrm_train::{config::ResolvedRecipe, run::environment::memory, trainer};
 
 use crate::{
     backend::{self, Job},
@@ -52,8 +52,8 @@ pub fn run(args: Args) -> Result<()> {
         println!("step {:<3} {seconds:9.3} s  {:9.1} sequences/s", index + 1, batch as f64 / seconds);
     }
     println!("evaluation {evaluation:7.3} s for one batch");
-    if let Some(peak) = peak_memory() {
-        println!("peak memory of the process {}", bytes(peak));
+    if let Some(memory) = memory() {
+        println!("peak memory of the process {}", bytes(memory.peak_memory));
     }
     Ok(())
 }

@@ -15,7 +15,9 @@ fn every_value_says_where_it_comes_from() {
     assert_eq!(origin("train.seed"), "3 flag --set");
     assert_eq!(origin("model.hidden_size"), "16 file tiny.toml");
     assert_eq!(origin("train.beta2"), "0.95 default");
+    assert_eq!(origin("model.forward_dtype"), "\"f32\" auto on flex");
     let toml = sandbox.hrm("config show --config tiny.toml --set train.seed=3 --toml").ok();
+    assert_says(&toml, &["forward_dtype = \"auto\"\n"]);
     sandbox.write("copy.toml", toml);
     let copy = sandbox.hrm("config show --config copy.toml").ok();
     let values = |text: &str| -> Vec<String> {

@@ -25,7 +25,9 @@ pub fn curve(run: &Path) -> Vec<Value> {
     rows.filter(|row| row["loss"].is_number())
         .map(|mut row| {
             let fields = row.as_object_mut().expect("an object");
-            fields.retain(|key, _| !matches!(key.as_str(), "seconds" | "examples_per_second"));
+            fields.retain(|key, _| {
+                !matches!(key.as_str(), "seconds" | "examples_per_second" | "memory" | "peak_memory")
+            });
             row
         })
         .collect()

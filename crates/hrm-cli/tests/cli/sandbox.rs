@@ -13,34 +13,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde_json::Value;
 
 /// A recipe that trains in a blink.
-pub const TINY_RECIPE: &str = r#"
-[data]
-source = "generate"
-box_rows = 2
-box_cols = 2
-train_examples = 40
-test_examples = 10
-min_clues = 6
-max_clues = 10
-
-[model]
-hidden_size = 16
-num_heads = 2
-h_layers = 1
-l_layers = 1
-puzzle_emb_ndim = 0
-halt_max_steps = 3
-
-[train]
-global_batch_size = 8
-max_steps = 12
-lr_warmup_steps = 2
-checkpoint_interval = 4
-
-[eval]
-interval = 6
-batch_size = 10
-"#;
+pub const TINY_RECIPE: &str = include_str!("../tiny.toml");
 
 /// A proper 4x4 puzzle.
 pub const FOUR: &str = "1....3...2....4.";

@@ -10,6 +10,9 @@ use super::Moments;
 /// Added to AdamW's denominator, as in PyTorch.
 const EPSILON: f64 = 1e-8;
 
+/// The new parameter, and its new first and second moment.
+type Updated<B> = (Tensor<B, 1>, Tensor<B, 1>, Tensor<B, 1>);
+
 /// Scalars of AdamATan2 and AdamW.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AdamConfig {
@@ -34,11 +37,7 @@ impl AdamConfig {
         grad: Tensor<B, 1>,
         moments: Option<Moments<B>>,
     ) -> (Tensor<B, 1>, Moments<B>) {
-        let (step, m, v) = second_order(moments, &grad);
-        let AdamConfig { beta1, beta2, weight_decay } = *self;
-        let update = AdamAtan2Update { lr, beta1, beta2, weight_decay, step };
-        let (param, m, v) = ops::adam_atan2(param, grad, m, v, &update);
-        (param, Moments { step, m, v: Some(v) })
+        self.update(lr, grad, moments, |grad, m, v, update| ops::adam_atan2(param, grad, m, v, update))
     }
 
     /// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101): `p *= 1 - lr wd`, then
@@ -53,26 +52,34 @@ impl AdamConfig {
         grad: Tensor<B, 1>,
         moments: Option<Moments<B>>,
     ) -> (Tensor<B, 1>, Moments<B>) {
-        let (step, m, v) = second_order(moments, &grad);
-        let AdamConfig { beta1, beta2, weight_decay } = *self;
-        let m = m * beta1 + grad.clone() * (1.0 - beta1);
-        let v = v * beta2 + grad.square() * (1.0 - beta2);
-        let correction = |beta: f64| 1.0 - beta.powf(step as f64);
-        let denominator = v.clone().sqrt() / correction(beta2).sqrt() + EPSILON;
-        let direction = m.clone() / denominator;
-        let param = param * (1.0 - lr * weight_decay) - direction * (lr / correction(beta1));
-        (param, Moments { step, m, v: Some(v) })
+        self.update(lr, grad, moments, |grad, m, v, update| {
+            let &AdamAtan2Update { lr, beta1, beta2, weight_decay, step } = update;
+            let m = m * beta1 + grad.clone() * (1.0 - beta1);
+            let v = v * beta2 + grad.square() * (1.0 - beta2);
+            let correction = |beta: f64| 1.0 - beta.powf(step as f64);
+            let denominator = v.clone().sqrt() / correction(beta2).sqrt() + EPSILON;
+            let direction = m.clone() / denominator;
+            let param = param * (1.0 - lr * weight_decay) - direction * (lr / correction(beta1));
+            (param, m, v)
+        })
     }
-}
 
-/// The number of this update and both moments before it.
-fn second_order<B: HrmBackend>(
-    moments: Option<Moments<B>>,
-    grad: &Tensor<B, 1>,
-) -> (u64, Tensor<B, 1>, Tensor<B, 1>) {
-    match moments {
-        Some(Moments { step, m, v }) => (step + 1, m, v.unwrap_or_else(|| grad.zeros_like())),
-        None => (1, grad.zeros_like(), grad.zeros_like()),
+    /// The update by `rule`, which takes the gradient and both moments and gives the new parameter and moments.
+    fn update<B: HrmBackend>(
+        &self,
+        lr: f64,
+        grad: Tensor<B, 1>,
+        moments: Option<Moments<B>>,
+        rule: impl FnOnce(Tensor<B, 1>, Tensor<B, 1>, Tensor<B, 1>, &AdamAtan2Update) -> Updated<B>,
+    ) -> (Tensor<B, 1>, Moments<B>) {
+        let (step, m, v) = match moments {
+            Some(Moments { step, m, v }) => (step + 1, m, v.unwrap_or_else(|| grad.zeros_like())),
+            None => (1, grad.zeros_like(), grad.zeros_like()),
+        };
+        let AdamConfig { beta1, beta2, weight_decay } = *self;
+        let update = AdamAtan2Update { lr, beta1, beta2, weight_decay, step };
+        let (param, m, v) = rule(grad, m, v, &update);
+        (param, Moments { step, m, v: Some(v) })
     }
 }
 

@@ -135,21 +135,24 @@ impl Session {
     }
 }
 
-/// Bytes of memory that this process holds now, where the system tells (Linux).
-pub fn resident_memory() -> Option<u64> {
-    status("VmRSS:")
+/// Memory of this process, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// What it holds now.
+    pub memory: u64,
+    /// The most that it has held.
+    pub peak_memory: u64,
 }
 
-/// The most bytes of memory that this process has held, where the system tells (Linux).
-pub fn peak_memory() -> Option<u64> {
-    status("VmHWM:")
-}
-
-fn status(field: &str) -> Option<u64> {
+/// The memory of this process, where the system tells (Linux).
+pub fn memory() -> Option<Memory> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
+    let bytes = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+        let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kilobytes * 1024)
+    };
+    Some(Memory { memory: bytes("VmRSS:")?, peak_memory: bytes("VmHWM:")? })
 }
 
 /// Name of this machine.
@@ -201,7 +204,8 @@ mod tests {
         // A file of another version may have fewer fields.
         assert_eq!(serde_json::from_str::<Session>("{\"seed\": 5}").unwrap().seed, 5);
         if cfg!(target_os = "linux") {
-            assert!(resident_memory().is_some_and(|bytes| bytes > 100_000));
+            let Memory { memory, peak_memory } = memory().unwrap();
+            assert!(memory > 100_000 && peak_memory >= memory);
         }
     }
 

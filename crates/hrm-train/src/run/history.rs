@@ -48,7 +48,10 @@ impl History {
         let rows = rows.filter_map(|row| {
             Some(Row { step: row["step"].as_u64()?, values: scalars(&row).into_iter().collect() })
         });
-        Ok(Self { rows: rows.collect() })
+        let mut rows: Vec<Row> = rows.collect();
+        // An evaluation in the background of training comes later than its step.
+        rows.sort_by_key(|row| row.step);
+        Ok(Self { rows })
     }
 
     /// Every tag with a value.
@@ -134,6 +137,8 @@ pub struct RunSummary {
     pub last: Option<f64>,
     /// Sequences per second, the median of the last hundred reports.
     pub examples_per_second: Option<f64>,
+    /// The most bytes of memory that one of its processes held.
+    pub peak_memory: Option<u64>,
     /// Steps of its checkpoints, oldest first.
     pub checkpoints: Vec<u64>,
     /// The step of the checkpoint marked best.
@@ -177,6 +182,7 @@ impl RunSummary {
             best,
             last: exact.last().map(|(_, exact)| *exact),
             examples_per_second: speeds.get(speeds.len() / 2).copied(),
+            peak_memory: history.series("train/peak_memory").into_iter().map(|(_, bytes)| bytes as u64).max(),
             checkpoints: checkpoints.into_iter().map(|(step, _)| step).collect(),
             best_checkpoint: checkpoint::best(&folder).map(|best| best.step),
         })

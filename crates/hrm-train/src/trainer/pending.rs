@@ -7,7 +7,10 @@ use hrm_backend::HrmBackend;
 use hrm_model::loss::Metrics;
 
 use super::StepReport;
-use crate::safety::{Signs, Vitals};
+use crate::{
+    run::environment,
+    safety::{Signs, Vitals},
+};
 
 /// A step whose metrics are still on the device.
 pub(super) struct PendingStep<B: HrmBackend> {
@@ -74,6 +77,7 @@ impl<B: HrmBackend> Pending<B> {
         let parts =
             self.steps.iter().flat_map(|s| [s.metrics.clone(), s.vitals.values.clone(), s.stop.clone()]);
         let values: Vec<f64> = Tensor::cat(parts.collect(), 0).into_data().iter::<f64>().collect();
+        let memory = environment::memory();
         let rate = (self.steps.len() * self.batch) as f64 / self.since.elapsed().as_secs_f64();
         let mut values = values.as_slice();
         let mut done = Vec::new();
@@ -105,6 +109,7 @@ impl<B: HrmBackend> Pending<B> {
                 lr: step.lr,
                 puzzle_emb_lr: step.puzzle_emb_lr,
                 examples_per_second: rate,
+                memory,
                 seconds: self.start.elapsed().as_secs_f64(),
             };
             done.push(Done { report, metrics, signs, known: step.skipped.is_some() });

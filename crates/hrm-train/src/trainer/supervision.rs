@@ -1,18 +1,15 @@
 //! What the trainer does with what it reads: rows of metrics, bad steps, warnings, the best checkpoint.
 
-use std::path::PathBuf;
-
 use hrm_backend::HrmAutodiffBackend;
 use hrm_model::act::{Carry, PuzzleBatch};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Observer, TrainError, Trainer,
+    EvalRow, Observer, TrainError, Trainer,
     pending::{Done, Pending},
 };
 use crate::{
     checkpoint::{self, Best},
-    config::Recipe,
     evaluate::EvalReport,
     run::RunDir,
     safety::{self, Guard, Skipped},
@@ -30,6 +27,8 @@ pub struct Progress {
     pub selection: Selection,
     /// What is watched.
     pub watch: Watch,
+    /// Whether an evaluation of the step had begun in the background and its result is not in here.
+    pub evaluating: bool,
 }
 
 /// What a bad step started from.
@@ -107,28 +106,29 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         Ok(())
     }
 
-    /// Takes in an evaluation: a checkpoint if it is the best so far, which is given, and a warning if the model overfits.
-    pub(super) fn select(
+    /// Whether an evaluation is the best so far; a warning if the model overfits.
+    pub(super) fn judge(
         &mut self,
-        report: &EvalReport,
+        row: &EvalRow,
+        train_loss: Option<f64>,
         run: &mut RunDir,
         observer: &mut dyn Observer,
-    ) -> Result<Option<PathBuf>, TrainError> {
-        let Recipe { eval, .. } = &self.recipe.recipe;
-        let metric = eval.best_metric;
-        let step = self.step;
-        if let Some(warning) = self.progress.watch.evaluation(step, report.lm_loss, report.exact_accuracy) {
+    ) -> Result<bool, TrainError> {
+        let EvalReport { lm_loss, exact_accuracy, .. } = row.eval;
+        if let Some(warning) = self.progress.watch.evaluation(row.step, train_loss, lm_loss, exact_accuracy) {
             warn(&warning, run, observer)?;
         }
-        if !self.progress.selection.judge(metric, report) {
-            return Ok(None);
-        }
-        let path = self.save(run)?;
-        let best = Best { step, metric: metric.name().to_owned(), value: metric.of(report) };
+        Ok(self.progress.selection.judge(self.recipe.recipe.eval.best_metric, &row.eval))
+    }
+
+    /// Marks the checkpoint of an evaluation as the best of the run.
+    pub(super) fn mark_best(&self, row: &EvalRow, run: &RunDir) -> Result<(), TrainError> {
+        let metric = self.recipe.recipe.eval.best_metric;
+        let best = Best { step: row.step, metric: metric.name().to_owned(), value: metric.of(&row.eval) };
         if self.team.leads() {
             checkpoint::mark_best(&run.checkpoints(), &best)?;
         }
-        Ok(Some(path))
+        Ok(())
     }
 
     /// Whether too many evaluations in a row were no better than the best.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::{
+    fs,
     path::Path,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -9,8 +10,9 @@ use std::{
 use burn::backend::Autodiff;
 use hrm_train::{
     config::ResolvedRecipe,
-    trainer::{Observer, TrainError, TrainOptions, TrainSummary, train},
+    trainer::{EvalRow, Observer, StepReport, TrainError, TrainOptions, TrainSummary, train},
 };
+use serde_json::Value;
 
 /// 4x4 Sudoku, a dozen steps.
 const TINY: &[&str] = &[
@@ -42,13 +44,25 @@ pub fn recipe(extra: &[&str]) -> ResolvedRecipe {
     ResolvedRecipe::load(None, &sets).unwrap()
 }
 
-/// What a run said.
+/// What a run told, in order.
 #[derive(Default)]
-struct Messages(Vec<String>);
+struct Listener {
+    messages: Vec<String>,
+    /// `step N` and `evaluation N`
+    rows: Vec<String>,
+}
 
-impl Observer for Messages {
+impl Observer for Listener {
+    fn on_step(&mut self, step: &StepReport) {
+        self.rows.push(format!("step {}", step.step));
+    }
+
+    fn on_eval(&mut self, eval: &EvalRow) {
+        self.rows.push(format!("evaluation {}", eval.step));
+    }
+
     fn on_message(&mut self, message: &str) {
-        self.0.push(message.to_owned());
+        self.messages.push(message.to_owned());
     }
 }
 
@@ -58,9 +72,47 @@ pub fn run(
     recipe: ResolvedRecipe,
     resume: bool,
 ) -> (Result<TrainSummary, TrainError>, Vec<String>) {
+    let (result, listener) = listen(dir, recipe, resume);
+    (result, listener.messages)
+}
+
+/// As [`run`]; gives the rows, `step N` and `evaluation N`, in the order in which they came.
+pub fn run_for_rows(
+    dir: &Path,
+    recipe: ResolvedRecipe,
+    resume: bool,
+) -> (Result<TrainSummary, TrainError>, Vec<String>) {
+    let (result, listener) = listen(dir, recipe, resume);
+    (result, listener.rows)
+}
+
+fn listen(dir: &Path, recipe: ResolvedRecipe, resume: bool) -> (Result<TrainSummary, TrainError>, Listener) {
     let options =
         TrainOptions { recipe, run_dir: dir.to_owned(), resume, stop: Arc::new(AtomicBool::new(false)) };
-    let mut messages = Messages::default();
-    let result = train::<Autodiff<hrm_backend::Cpu>>(options, &Default::default(), &mut messages);
-    (result, messages.0)
+    let mut listener = Listener::default();
+    let result = train::<Autodiff<hrm_backend::Cpu>>(options, &Default::default(), &mut listener);
+    (result, listener)
+}
+
+/// The rows of `metrics.jsonl`.
+pub fn rows(dir: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The rows of `metrics.jsonl` without what the clock and the system say.
+pub fn curve(dir: &Path) -> Vec<Value> {
+    let mut rows = rows(dir);
+    for row in &mut rows {
+        let fields = row.as_object_mut().unwrap();
+        for own in ["seconds", "examples_per_second", "memory", "peak_memory"] {
+            fields.remove(own);
+            for eval in ["eval", "eval_train"] {
+                if let Some(eval) = fields.get_mut(eval) {
+                    eval.as_object_mut().unwrap().remove(own);
+                }
+            }
+        }
+    }
+    rows
 }
