@@ -84,6 +84,7 @@ pub fn run(command: Command) -> Result<()> {
         Some(checkpoint) => Some(models::file(checkpoint)?),
         None => bundled(&mazes),
     };
+    let with_model = file.is_some();
     if let Some(file) = file {
         let max_steps = args.max_steps.map(|n| n as usize);
         rows.push(backend.run(ModelRow { file, mazes: &mazes, max_steps })?);
@@ -104,6 +105,13 @@ pub fn run(command: Command) -> Result<()> {
             row.mean_steps,
             row.milliseconds
         );
+    }
+    println!(
+        "\nsteps: cells looked at or walked through, of a model its segments. Wall followers may walk in circles; dead-end \
+         filling decides only where no more than a path is left."
+    );
+    if !with_model {
+        println!("No bundled model fits these mazes; --checkpoint takes one.");
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ fn mazes_are_solved_classically() {
         assert_says(&run.stdout, &["maze 1: ", &format!("by {method}"), "2 mazes: 1 reach"]);
     }
     let text = sandbox.hrm("compare maze --file mazes.csv").ok();
-    assert_says(&text, &["2 mazes", "tremaux", "50.0 %"]);
+    assert_says(&text, &["2 mazes", "tremaux", "50.0 %", "No bundled model fits these mazes"]);
     let run = sandbox.hrm("solve --task maze mazes.csv");
     assert_eq!(run.code, 1);
     assert_says(

@@ -147,7 +147,7 @@ fn arc_tasks_are_reported_and_written() {
         &text,
         &[
             "training     2 tasks, 4 demonstrations, 2 tests",
-            "evaluation   1 task, 2 demonstrations, 1 tests",
+            "evaluation   1 task, 2 demonstrations, 1 test",
             "27 puzzles",
             "train        3 groups, 27 puzzles, 72 examples",
             "test         1 group, 9 puzzles, 9 examples",

@@ -116,7 +116,7 @@ pub enum DataError {
         /// What the recipe says.
         shape: Shape,
         /// What does not fit.
-        why: maze::BuildError,
+        why: Box<maze::BuildError>,
         /// The settings that say the shape.
         keys: &'static str,
     },
@@ -356,7 +356,7 @@ fn read_dataset(path: &Path, shape: Shape) -> Result<Dataset, DataError> {
         maze::check_shape(&dataset, (rows, cols)).map_err(|why| DataError::MazeShape {
             path: path.to_owned(),
             shape,
-            why,
+            why: Box::new(why),
             keys: keys(shape),
         })?;
     }

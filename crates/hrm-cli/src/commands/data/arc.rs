@@ -148,10 +148,10 @@ fn print_set(name: &str, tasks: &[ArcTask]) {
     let pairs = |of: fn(&ArcTask) -> usize| thousands(tasks.iter().map(of).sum());
     let withheld = tasks.iter().flat_map(|task| &task.test).filter(|pair| pair.output.is_none()).count();
     println!(
-        "{name:<12} {}, {} demonstrations, {} tests{}",
+        "{name:<12} {}, {} demonstrations, {}{}",
         count(tasks.len(), "task"),
         pairs(|task| task.train.len()),
-        pairs(|task| task.test.len()),
+        count(tasks.iter().map(|task| task.test.len()).sum(), "test"),
         if withheld > 0 { format!(" ({withheld} of them without an output)") } else { String::new() }
     );
 }

@@ -219,7 +219,8 @@ pub struct Render {
     /// Pixels for each unit of a PNG; a cell has about 40 units
     #[arg(long, value_name = "X", default_value_t = 2.0)]
     scale: f32,
-    /// Mark cells with characters instead of colours
+    /// Mark cells with characters instead of colours: `!` for what is wrong, `*` for what is added (`q` for queens, and `-`
+    /// where a given one leaves no place)
     #[arg(long, conflicts_with = "colour")]
     plain: bool,
     /// Colours even where the output is no terminal
