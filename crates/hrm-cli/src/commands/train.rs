@@ -16,7 +16,7 @@ use burn::tensor::backend::BackendTypes;
 use hrm_backend::HrmAutodiffBackend;
 use hrm_model::summary::thousands;
 use hrm_train::{
-    checkpoint,
+    checkpoint::{self, Best},
     config::ResolvedRecipe,
     evaluate::EvalReport,
     trainer::{self, Ending, EvalRow, Observer, StartReport, StepReport, TrainOptions, TrainSummary},
@@ -274,6 +274,12 @@ fn report(summary: &TrainSummary, run_dir: &Path) {
             say!("{how} after step {}; checkpoint {}", summary.step, summary.checkpoint.display());
             if let Some(eval) = &summary.eval {
                 say!("{}", held_out(eval));
+            }
+            let best = checkpoint::best(&run_dir.join("checkpoints"));
+            if let Some(Best { step, metric, value }) = best.filter(|best| best.step != summary.step) {
+                say!(
+                    "the best checkpoint, which the run stands for, is that of step {step}: {metric} {value:.4}"
+                );
             }
             say!("use it: hrm solve --checkpoint {run}");
         }

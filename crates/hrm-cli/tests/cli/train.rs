@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::sandbox::{FOUR, FOUR_SOLVED, Sandbox, TINY_RECIPE, assert_says, snapshot};
 
 #[test]
@@ -12,13 +14,16 @@ fn train_stop_resume_evaluate_solve() {
     assert_says(&text, &["stopped after step 5", "hrm train --resume run"]);
     let run = sandbox.hrm("train --resume run --config tiny.toml");
     assert_says(&run.stderr, &["resumed after step 5", "held-out", "step 12/12"]);
+    let best: Value = serde_json::from_slice(&sandbox.read("run/checkpoints/best")).expect("JSON");
+    let line = format!("the best checkpoint, which the run stands for, is that of step {}", best["step"]);
+    assert_eq!(run.stdout.contains(&line), best["step"] != 12, "{}", run.stdout);
     assert_says(&run.ok(), &["finished after step 12", "held-out"]);
 
     // The same steps as without the stop, to the last bit.
     sandbox.hrm("train --config tiny.toml --run-dir whole --quiet").ok();
     let losses = |run: &str| -> Vec<String> {
         let text = String::from_utf8(sandbox.read(&format!("{run}/metrics.jsonl"))).expect("text");
-        let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
         rows.filter(|row| row.get("eval").is_none())
             .map(|row| format!("{} {}", row["step"], row["loss"]))
             .collect()
