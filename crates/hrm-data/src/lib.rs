@@ -13,6 +13,7 @@
 //! - [`dataset`]: the on-disk format, the training sampler, sequential evaluation batches, augmentation;
 //! - [`render`]: puzzles as text for a terminal, and as pictures (SVG and PNG);
 //! - [`download`]: data sets from their public homes (over the network with the feature `download`);
+//! - [`checksum`]: SHA-256 of bytes and files;
 //! - [`random`]: the counter-based random streams that make every draw above a pure function of its seed.
 //!
 //! ```
@@ -38,6 +39,7 @@
 
 pub mod arc;
 mod bounded;
+pub mod checksum;
 pub mod dataset;
 pub mod download;
 pub mod grid;

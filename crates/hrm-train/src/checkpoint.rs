@@ -15,19 +15,19 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData, backend::Backend};
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
+use hrm_data::checksum;
 use hrm_model::{
     ForwardDtype, Hrm, ModelConfig, State,
     act::{Carry, PuzzleBatch},
     weights::{self, StateDict, WeightsError},
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::{
@@ -230,7 +230,7 @@ fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
     let mut sha256 = BTreeMap::new();
     // Hashed in memory, on the way to the disk: reading back would show what the page cache holds, not the disk.
     let mut write = |name: &str, bytes: &[u8]| -> Result<(), CheckpointError> {
-        sha256.insert(name.to_owned(), hex(&Sha256::digest(bytes)));
+        sha256.insert(name.to_owned(), checksum::sha256(bytes));
         write_synced(&partial.join(name), bytes)
     };
     write(MODEL, &model.inner().encode(&partial.join(MODEL), ForwardDtype::F32)?)?;
@@ -426,7 +426,8 @@ fn read_verified<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainState
         }
     }
     for (name, expected) in &state.sha256 {
-        if digest(&path.join(name))? != *expected {
+        let file = path.join(name);
+        if checksum::sha256_of_file(&file).map_err(io_at(&file))? != *expected {
             return Err(damaged(format!("{name} is not what was written (checksum differs)")));
         }
     }
@@ -528,23 +529,6 @@ fn used_weights(checkpoint: &Path) -> Option<PathBuf> {
 /// If there is none, or it cannot be read.
 pub fn load_model<B: HrmBackend>(path: &Path, device: &B::Device) -> Result<Hrm<B>, CheckpointError> {
     Ok(Hrm::load(&model_file(path)?, device)?)
-}
-
-/// The SHA-256 of a file, read piece by piece: it may be as large as the memory that is left.
-fn digest(path: &Path) -> Result<String, CheckpointError> {
-    let mut file = File::open(path).map_err(io_at(path))?;
-    let mut hasher = Sha256::new();
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut piece).map_err(io_at(path))? {
-            0 => return Ok(hex(&hasher.finalize())),
-            read => hasher.update(&piece[..read]),
-        }
-    }
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn carry_dict<B: Backend>(carry: &Carry<B>) -> StateDict {

@@ -353,7 +353,7 @@ fn start<A: HrmAutodiffBackend>(
     } else {
         let trainer = Trainer::<A>::new(recipe, &data, device, team)?;
         let run = match team.leads() {
-            true => RunDir::create(&run_dir, &trainer.recipe, &<A::InnerBackend as Backend>::name(device))?,
+            true => RunDir::create(&run_dir, &trainer.recipe, &backend_name::<A>(device))?,
             false => RunDir::of_another_worker(&run_dir),
         };
         (run, trainer)
@@ -463,7 +463,7 @@ fn resume_run<A: HrmAutodiffBackend>(
         step,
         trainer.progress.evaluating,
         &trainer.recipe,
-        &<A::InnerBackend as Backend>::name(device),
+        &backend_name::<A>(device),
     )?;
     let message = match trainer.step {
         0 => "the run has no checkpoint yet: starting from the beginning".to_owned(),
@@ -477,6 +477,11 @@ fn resume_run<A: HrmAutodiffBackend>(
         observer.on_message(&message);
     }
     Ok((run, trainer))
+}
+
+/// The name of the backend that trains, without Burn's wrapper for gradients.
+fn backend_name<A: HrmAutodiffBackend>(device: &A::Device) -> String {
+    <A::InnerBackend as Backend>::name(device)
 }
 
 /// A group that names no parameter is a slip of the pen, not a wish.
@@ -547,11 +552,11 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         if !config.runs_on::<A>(device) {
             return Err(TrainError::Dtype {
                 dtype: config.forward_dtype,
-                backend: <A::InnerBackend as Backend>::name(device),
+                backend: backend_name::<A>(device),
             });
         }
         if recipe.recipe.train.matmul_precision == MatmulPrecision::Bf16 && !A::HAS_MATMUL_PRECISION {
-            return Err(TrainError::MatmulPrecision { backend: <A::InnerBackend as Backend>::name(device) });
+            return Err(TrainError::MatmulPrecision { backend: backend_name::<A>(device) });
         }
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let mut model = config.init(&mut rng, device)?;

@@ -149,13 +149,13 @@ mod runs {
     use std::{fs, path::Path};
 
     use hrm_backend::Cpu;
+    use hrm_data::checksum::sha256_of_file;
     use hrm_model::{Hrm, weights};
     use hrm_train::{
         checkpoint,
         trainer::{Ending, TrainError, saved_recipe},
     };
     use serde_json::Value;
-    use sha2::{Digest, Sha256};
 
     use crate::common::{recipe, rows, run};
 
@@ -163,8 +163,7 @@ mod runs {
     fn tamper(checkpoint: &Path, file: &str, change: impl FnOnce(&Path)) {
         let path = checkpoint.join(file);
         change(&path);
-        let sum: String =
-            Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sum = sha256_of_file(&path).unwrap();
         let state = checkpoint.join("state.json");
         let mut json: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
         json["sha256"][file] = sum.into();

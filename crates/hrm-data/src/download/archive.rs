@@ -9,8 +9,9 @@ use flate2::bufread::GzDecoder;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{DownloadError, at, hex, write_whole};
+use super::{DownloadError, at, write_whole};
 use crate::arc::ArcTask;
+use crate::checksum::hex;
 
 /// What to take out of a `.tar.gz`: JSON files of one task each, made to one file of tasks by name for each folder.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,8 +31,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use thiserror::Error;
+
+use crate::checksum::sha256_of_file;
 
 pub use archive::{Archive, Part};
 #[cfg(feature = "download")]
@@ -448,7 +449,7 @@ fn obtain(
     let record = record(folder, remote);
     if target.is_file() && from.is_none() {
         progress(Progress::Checking { file: &remote.file });
-        let got = sha256_of(&target)?;
+        let got = sha256_of_file(&target).map_err(at(&target))?;
         let (expected, known) = match (&remote.sha256, read_record(&record)?) {
             (Some(sum), _) => (sum.to_ascii_lowercase(), "known in advance"),
             (None, Some(sum)) => (sum, "recorded when it was downloaded"),
@@ -470,7 +471,7 @@ fn obtain(
         None => fetch(remote, &part, options, progress)?,
     }
     progress(Progress::Checking { file: &remote.file });
-    let got = sha256_of(&part)?;
+    let got = sha256_of_file(&part).map_err(at(&part))?;
     if let Some(expected) = remote.sha256.as_ref().map(|sum| sum.to_ascii_lowercase()).filter(|e| *e != got) {
         // What is damaged must not be taken up again.
         discard(&part).map_err(at(&part))?;
@@ -515,24 +516,6 @@ fn tag_path(part: &Path) -> PathBuf {
     let mut name = part.as_os_str().to_owned();
     name.push(".tag");
     PathBuf::from(name)
-}
-
-fn sha256_of(path: &Path) -> Result<String, DownloadError> {
-    let mut file = File::open(path).map_err(at(path))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hex(&hash.finalize())),
-            Ok(n) => hash.update(&buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(at(path)(error)),
-        }
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The checksum in a file of `sha256sum`'s form.

@@ -1,8 +1,10 @@
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use sha2::{Digest, Sha256};
+
 use super::*;
-use crate::arc;
+use crate::{arc, checksum};
 
 /// A server on this machine. Each connection is answered with the bytes that a function makes of its number and request, and
 /// then closed.
@@ -84,7 +86,7 @@ fn data() -> Vec<u8> {
 }
 
 fn sum(data: &[u8]) -> String {
-    hex(&Sha256::digest(data))
+    checksum::sha256(data)
 }
 
 fn set(url: &str, sha256: Option<&str>) -> DataSet {
@@ -373,7 +375,7 @@ fn tasks_are_taken_out_of_archives() {
         hash.update(format!("{name}\n{}\n", task.len()));
         hash.update(task);
     }
-    let content = hex(&hash.finalize());
+    let content = checksum::hex(&hash.finalize());
     let part =
         |folder: &str, file: &str, tasks| Part { folder: folder.to_owned(), file: file.to_owned(), tasks };
     let parts =

@@ -462,25 +462,28 @@ fn settle<T>(
 ) -> Result<(), DataError> {
     let Some(&(of_train, of_test)) = leaks.first() else { return Ok(()) };
     let example = format!("puzzle {} there is puzzle {} here, for one", of_train + 1, of_test + 1);
-    let leak = DataError::Leak {
-        test: between.test.to_owned(),
-        train: between.train.to_owned(),
-        what: what.to_owned(),
-        example,
-    };
-    settle_by(on_leak, leak, warnings)?;
+    settle_by(on_leak, between, what, example, warnings)?;
     if on_leak == OnLeak::Drop {
         retain_others(train, &leaks.iter().map(|leak| leak.0).collect());
     }
     Ok(())
 }
 
-/// The leak as an error, or told as a warning.
-fn settle_by(on_leak: OnLeak, leak: DataError, warnings: &mut Vec<String>) -> Result<(), DataError> {
-    let DataError::Leak { test, train, what, example } = &leak else { return Err(leak) };
+/// A leak as an error, or told as a warning.
+fn settle_by(
+    on_leak: OnLeak,
+    between: &Between<'_>,
+    what: &str,
+    example: String,
+    warnings: &mut Vec<String>,
+) -> Result<(), DataError> {
+    let Between { train, test } = between;
     let told = format!("{train}: {what}, in {} ({example})", test.display());
     match on_leak {
-        OnLeak::Refuse => return Err(leak),
+        OnLeak::Refuse => {
+            let (test, train, what) = (test.to_path_buf(), (*train).to_owned(), what.to_owned());
+            return Err(DataError::Leak { test, train, what, example });
+        }
         OnLeak::Drop => warnings.push(format!("left out of {told}")),
         OnLeak::Allow => warnings.push(format!("{told}: evaluations on those are not held out")),
     }
@@ -651,9 +654,9 @@ fn load_arc(config: &DataConfig, warnings: &mut Vec<String>) -> Result<Source, D
     let found = arc::leaks(&training, &evaluation);
     if let Some(leak) = found.first() {
         let example = format!("task {} there is task {} here, for one", leak.training, leak.evaluation);
-        let (train, what) = (config.path.clone(), format!("{} with pairs of evaluation tasks", found.len()));
-        let leak = DataError::Leak { test: test_path, train, what, example };
-        settle_by(config.on_leak, leak, warnings)?;
+        let what = format!("{} with pairs of evaluation tasks", found.len());
+        let between = Between { train: &config.path, test: &test_path };
+        settle_by(config.on_leak, &between, &what, example, warnings)?;
     }
     if config.on_leak == OnLeak::Drop {
         let names: HashSet<&str> = found.iter().map(|leak| leak.training.as_str()).collect();
