@@ -62,7 +62,7 @@ const WORKLOADS: [&str; 8] = [
 ];
 
 /// Sequences per step on a GPU: the recipes' batches.
-const GPU_WORKLOADS: [&str; 4] = ["act_step/32", "act_step/384", "training_step/384", "training_step/768"];
+pub const GPU_WORKLOADS: [&str; 4] = ["act_step/32", "act_step/384", "training_step/384", "training_step/768"];
 
 /// Multiplications and additions of the 27M model for one 9x9 Sudoku, in 10^9: a segment; and a training step, which is two
 /// segments (one for the target) and the backward pass of a third of one, at twice its forward pass.
@@ -101,9 +101,14 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
 }
 
-/// The workloads on the GPU, without fusion and, if it is right, with it, beside PyTorch where there is one: a section of a
-/// record.
-pub fn on_gpu(bf16: bool, gpu: &str, fusion: bool) -> Result<String> {
+/// The workloads on the GPU, by each of our programs and beside PyTorch where there is one: a section of a record.
+pub fn on_gpu(
+    bf16: bool,
+    gpu: &str,
+    programs: &[PathBuf],
+    workloads: &[String],
+    rounds: usize,
+) -> Result<String> {
     let python = find_python(None);
     if python.is_none() {
         println!("no Python with torch (set HRM_PYTHON): the comparison with PyTorch is left out");
@@ -111,18 +116,14 @@ pub fn on_gpu(bf16: bool, gpu: &str, fusion: bool) -> Result<String> {
     let args = BenchArgs {
         only: Part::Pytorch,
         python: None,
-        rounds: 5,
-        workloads: GPU_WORKLOADS.map(str::to_owned).to_vec(),
+        rounds,
+        workloads: workloads.to_vec(),
         cuda: true,
         bf16,
         no_compile: false,
         args: Vec::new(),
     };
-    let mut programs = vec![build_worker(&["cuda"])?];
-    if fusion {
-        programs.push(build_worker(&["cuda", "fusion"])?);
-    }
-    let measured = measure(&args, &programs, python.as_deref())?;
+    let measured = measure(&args, programs, python.as_deref())?;
     Ok(format!("### {}\n\n{}", if bf16 { "bf16" } else { "fp32" }, measured.table(peak_tflops(gpu, bf16))))
 }
 

@@ -42,7 +42,7 @@ pub enum Task {
     },
     /// Everything that needs an NVIDIA GPU, in one go: the operator, function and parity tests without and with fusion,
     /// training in bf16 beside fp32, speed, utilisation and memory beside PyTorch's. Writes a dated record.
-    GpuCheck,
+    GpuCheck(gpu_check::GpuCheckArgs),
     /// Make the committed subset of the parity fixtures from the full folder.
     ParitySubset {
         /// The full folder, `../shared/parity`.
@@ -110,7 +110,7 @@ impl Task {
             Self::Train(args) => args.in_any_order()?.command().run_interactive(),
             Self::Bench(args) => bench::run(&args),
             Self::Dist { backend } => dist(backend),
-            Self::GpuCheck => gpu_check::run(),
+            Self::GpuCheck(args) => gpu_check::run(&args),
             Self::ParitySubset { source, target } => parity_subset::run(&source, &target),
         }
     }

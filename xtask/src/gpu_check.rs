@@ -1,23 +1,77 @@
 //! `cargo xtask gpu-check`: everything that can only be checked on an NVIDIA GPU, in one go and one dated record. The operator,
 //! function and parity tests without and with fusion; training in bf16 beside fp32; speed, utilisation and memory beside
 //! PyTorch's.
+//!
+//! The programs are built first, into one folder. A machine with a GPU but without Rust can be handed that folder: see `--pack`.
 
 use std::{
+    env,
     fmt::Write,
     fs,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::Stdio,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::{
     bench,
     process::{Cmd, root, target_dir},
 };
+
+/// Arguments of `gpu-check`.
+#[derive(Debug, Args)]
+pub struct GpuCheckArgs {
+    /// Only build: put all programs of the check, this one too, into a folder. On a machine with a GPU, in a copy of the
+    /// working tree, `FOLDER/xtask gpu-check --packed FOLDER` then needs no Rust.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "packed")]
+    pack: Option<PathBuf>,
+    /// Take the programs from a folder that --pack filled.
+    #[arg(long, value_name = "FOLDER")]
+    packed: Option<PathBuf>,
+    /// Build with this profile.
+    #[arg(long, default_value = "dev")]
+    profile: String,
+    /// What to check.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL)]
+    only: Vec<Part>,
+    /// Workloads to compare with PyTorch, for example training_step/384.
+    #[arg(long, value_delimiter = ',', default_values_t = bench::GPU_WORKLOADS.map(str::to_owned))]
+    workloads: Vec<String>,
+    /// Measurements of each workload on each side; medians are compared.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
+/// A part of the check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The tests without fusion.
+    Tests,
+    /// The tests with fusion, and its speed.
+    Fusion,
+    /// Training in bf16 beside fp32.
+    Precision,
+    /// Speed in bf16.
+    Bf16,
+    /// Speed in fp32.
+    Fp32,
+}
+
+impl Part {
+    const ALL: [Self; 5] = [Self::Tests, Self::Fusion, Self::Precision, Self::Bf16, Self::Fp32];
+}
+
+/// The sets of features that are checked; each is also a folder of programs.
+const PLAIN: &str = "cuda";
+const FUSION: &str = "cuda,fusion";
+
+/// Tests that are generic over the backend.
+const TESTS: [&str; 4] = ["functions", "ops", "parity", "components"];
 
 /// The recipe that is trained in both precisions: it makes its own puzzles.
 const RECIPE: &str = "configs/sudoku-9x9-cpu.toml";
@@ -60,9 +114,20 @@ fn count(line: &str, word: &str) -> u32 {
     line.find(word).and_then(|end| line[..end].split_whitespace().last()?.parse().ok()).unwrap_or(0)
 }
 
-/// The whole check. Stops at the first part that fails, as wrong results have no speed; if only fusion fails, the rest goes on
-/// without it.
-pub fn run() -> Result<()> {
+/// The whole check, or the parts that are asked for. Stops at the first one that fails, as wrong results have no speed; if only
+/// fusion fails, the rest goes on without it.
+pub fn run(args: &GpuCheckArgs) -> Result<()> {
+    let sets: Vec<&str> =
+        [(PLAIN, true), (FUSION, args.only.contains(&Part::Fusion))].iter().filter(|set| set.1).map(|set| set.0).collect();
+    if let Some(folder) = &args.pack {
+        build(folder, &sets, &args.profile)?;
+        println!(
+            "packed into {0}: on the machine with the GPU, in a copy of this working tree, run \
+             `{0}/xtask gpu-check --packed {0}`",
+            folder.display()
+        );
+        return Ok(());
+    }
     if !Path::new("/dev/nvidiactl").exists() && !Path::new("/proc/driver/nvidia/version").exists() {
         bail!(
             "no CUDA device: this machine has no NVIDIA driver loaded (neither /dev/nvidiactl nor \
@@ -72,65 +137,157 @@ pub fn run() -> Result<()> {
     let query = ["--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"];
     let gpu = Cmd::new("nvidia-smi").args(query).output().context("nvidia-smi tells the GPU's name")?;
     let gpu = gpu.trim();
-    let (tests, fusion) = tests()?;
+    let programs = match &args.packed {
+        Some(folder) => fs::canonicalize(folder).with_context(|| format!("cannot find {}", folder.display()))?,
+        None => {
+            let folder = target_dir().join("gpu-check").join("programs");
+            build(&folder, &sets, &args.profile)?;
+            folder
+        }
+    };
     let mut record = format!(
-        "# On a GPU, {}\n\n`cargo xtask gpu-check` at commit {}; {gpu}.\n\n## Tests\n\n{tests}",
+        "# On a GPU, {}\n\n`cargo xtask gpu-check` at commit {} (profile {}); {gpu}.\n",
         bench::date(),
         bench::commit(),
+        args.profile,
     );
-    if !fusion {
-        record += "\nFusion gives wrong results: it stays off, and is not measured.\n";
+    let mut fusion = args.only.contains(&Part::Fusion);
+    if args.only.contains(&Part::Tests) {
+        let (table, fusion_is_right) = tests(&programs, &sets)?;
+        write!(record, "\n## Tests\n\n{table}")?;
+        if fusion && !fusion_is_right {
+            record += "\nFusion gives wrong results: it stays off, and is not measured.\n";
+            fusion = false;
+        }
     }
-    write!(record, "\n## Training in bf16 beside fp32\n\n{}", precisions()?)?;
-    write!(
-        record,
-        "\n## Speed\n\nHRM 27M on 9x9 Sudoku; medians of 5 measurements, the programs in turn. A ratio above 1 means that ours \
-         is faster, without or with fusion. \"Issued in\": until the host had handed a training step to the GPU (without fusion); a \
-         step that waited for the GPU would need as long as the step. Memory: by which the GPU's use grew, the CUDA context \
-         included. MFU: of the data sheet's dense bf16 rate.\n",
-    )?;
-    for bf16 in [false, true] {
-        write!(record, "\n{}", bench::on_gpu(bf16, gpu, fusion)?)?;
+    if args.only.contains(&Part::Precision) {
+        write!(record, "\n## Training in bf16 beside fp32\n\n{}", precisions(&programs)?)?;
+    }
+    let mut workers = vec![programs.join(PLAIN).join("worker")];
+    if fusion {
+        workers.push(programs.join(FUSION).join("worker"));
+    }
+    for (index, (part, bf16)) in [(Part::Bf16, true), (Part::Fp32, false)].into_iter().enumerate() {
+        if !args.only.contains(&part) {
+            continue;
+        }
+        if index == 0 || !args.only.contains(&Part::Bf16) {
+            write!(
+                record,
+                "\n## Speed\n\nHRM 27M on 9x9 Sudoku; medians of {} measurements, the programs in turn. A ratio above 1 means \
+                 that ours is faster, without or with fusion. \"Issued in\": until the host had handed a training step to the \
+                 GPU (without fusion); a step that waited for the GPU would need as long as the step. Memory: by which the GPU's \
+                 use grew, the CUDA context included. MFU: of the data sheet's dense bf16 rate.\n",
+                args.rounds
+            )?;
+        }
+        write!(record, "\n{}", bench::on_gpu(bf16, gpu, &workers, &args.workloads, args.rounds)?)?;
     }
     println!("\n{record}");
     bench::write_record("gpu", &record)
 }
 
-/// The tests with `cuda` alone, then with fusion, as a table; and whether they pass with fusion.
-fn tests() -> Result<(String, bool)> {
-    let mut rows: Vec<(&str, bool, Outcome, Duration)> = Vec::new();
-    for features in ["cuda", "cuda,fusion"] {
-        let mut cmd = Cmd::cargo(&format!(
-            "test --no-fail-fast --package hrm-backend --package hrm-model --package hrm-train \
-             --no-default-features --features {features} --test functions --test ops --test parity --test components \
-             -- --nocapture --test-threads 1"
-        ));
-        let fixtures = root().join("../shared/parity");
-        if fixtures.is_dir() {
-            cmd = cmd.env("HRM_PARITY_DIR", fixtures.display().to_string());
-        }
+/// Builds the programs of each set of features into `folder`.
+fn build(folder: &Path, sets: &[&str], profile: &str) -> Result<()> {
+    for features in sets {
+        let target = folder.join(features);
+        fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
+        // Tests and programs in one go: by itself `cargo build` leaves out what only tests need, and with other features of a
+        // dependency Burn would compile again.
+        let packages = "-p hrm-backend -p hrm-model -p hrm-train -p hrm-cli -p hrm-benches --bin hrm --bin worker";
+        let tests = TESTS.map(|test| format!("--test {test}")).join(" ");
+        let options = format!("--features {features} --profile {profile} --message-format json-render-diagnostics");
+        let cmd = Cmd::cargo(&format!("build {packages} {tests} {options}"));
         println!("\n== {features}: {cmd}");
-        let start = Instant::now();
-        let (success, outcome) = watch(&cmd)?;
-        rows.push((features, success, outcome, start.elapsed()));
+        for (name, program) in executables(&cmd.output()?)? {
+            let copy = target.join(name);
+            fs::copy(&program, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+        }
     }
+    let own = env::current_exe().context("cannot find this program")?;
+    fs::copy(own, folder.join("xtask")).with_context(|| format!("cannot write into {}", folder.display()))?;
+    Ok(())
+}
 
+/// What cargo says it has built: tests as `package-test`, programs by their name.
+fn executables(messages: &str) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for line in messages.lines().filter(|line| line.starts_with('{')) {
+        let message: Value = serde_json::from_str(line).with_context(|| format!("cargo said {line}"))?;
+        let (Some(program), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str()) else {
+            continue;
+        };
+        let is_test = message["profile"]["test"].as_bool().unwrap_or(false);
+        let manifest = Path::new(message["manifest_path"].as_str().unwrap_or_default());
+        let package = manifest.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        found.push((if is_test { format!("{package}-{name}") } else { name.to_owned() }, program.into()));
+    }
+    Ok(found)
+}
+
+/// The tests with each set of features, as a table; and whether those with fusion pass, if there are any.
+fn tests(programs: &Path, sets: &[&str]) -> Result<(String, bool)> {
     let mut table =
         "| features | passed | failed | seconds | largest deviation |\n|---|---|---|---|---|\n".to_owned();
-    for (features, _, outcome, time) in &rows {
+    let mut successes = Vec::new();
+    for features in sets {
+        let start = Instant::now();
+        let (success, outcome) = run_tests(&programs.join(features))?;
         let worst = outcome.worst.as_ref().map_or("-", |(_, line)| line.as_str());
-        let Outcome { passed, failed, .. } = outcome;
+        let (Outcome { passed, failed, .. }, time): (_, Duration) = (&outcome, start.elapsed());
         writeln!(table, "| {features} | {passed} | {failed} | {:.0} | {worst} |", time.as_secs_f64())?;
+        successes.push(success);
     }
     println!("\n{table}");
-    if !rows[0].1 {
-        bail!("the tests fail with `{}`", rows[0].0);
+    if !successes[0] {
+        bail!("the tests fail with `{}`", sets[0]);
     }
-    Ok((table, rows[1].1))
+    Ok((table, successes.get(1).copied().unwrap_or(false)))
+}
+
+/// All tests in a folder at the same time: most of each is the compilation of kernels, which takes one core.
+fn run_tests(folder: &Path) -> Result<(bool, Outcome)> {
+    let mut names: Vec<String> = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if TESTS.iter().any(|test| name.ends_with(&format!("-{test}"))) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    if names.is_empty() {
+        bail!("no tests in {}", folder.display());
+    }
+    let run = |name: &String| {
+        let package = TESTS.iter().find_map(|test| name.strip_suffix(&format!("-{test}"))).unwrap_or_default();
+        let mut command = Command::new(folder.join(name));
+        // The CPU backend is compiled in too, and tested elsewhere.
+        command.args(["cuda::", "--nocapture", "--test-threads", "1"]);
+        command.current_dir(root().join("crates").join(package)).stdin(Stdio::null());
+        let fixtures = root().join("../shared/parity");
+        if env::var_os("HRM_PARITY_DIR").is_none() && fixtures.is_dir() {
+            command.env("HRM_PARITY_DIR", fixtures);
+        }
+        command.output().with_context(|| format!("cannot start {name}"))
+    };
+    let outputs: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = names.iter().map(|name| scope.spawn(move || run(name))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a thread that only waits")).collect()
+    });
+    let (mut success, mut outcome) = (true, Outcome::default());
+    for (name, output) in names.iter().zip(outputs) {
+        let output = output?;
+        println!("\n== {name}: {}", output.status);
+        let text = String::from_utf8_lossy(&output.stdout);
+        print!("{text}{}", String::from_utf8_lossy(&output.stderr));
+        text.lines().for_each(|line| outcome.read(line));
+        success &= output.status.success();
+    }
+    Ok((success, outcome))
 }
 
 /// The same run in fp32 and in bf16: the losses as a table.
-fn precisions() -> Result<String> {
+fn precisions(programs: &Path) -> Result<String> {
     let folder = target_dir().join("gpu-check");
     let mut curves = Vec::new();
     for dtype in ["f32", "bf16"] {
@@ -139,13 +296,12 @@ fn precisions() -> Result<String> {
         if run.exists() {
             fs::remove_dir_all(&run).with_context(|| format!("cannot remove {}", run.display()))?;
         }
-        Cmd::cargo(
-            "run --package hrm-cli --no-default-features --features cuda -- train --backend cuda --quiet",
-        )
-        .args(["--config", RECIPE, "--run-dir", &run.display().to_string()])
-        .args(["--set", &format!("model.forward_dtype={dtype}"), "--set", "train.matmul_precision=f32"])
-        .args(["--set", &format!("train.max_steps={STEPS}"), "--set", "eval.limit=100"])
-        .run()?;
+        Cmd::new(programs.join(PLAIN).join("hrm").display().to_string())
+            .args(["train", "--backend", "cuda", "--quiet"])
+            .args(["--config", RECIPE, "--run-dir", &run.display().to_string()])
+            .args(["--set", &format!("model.forward_dtype={dtype}"), "--set", "train.matmul_precision=f32"])
+            .args(["--set", &format!("train.max_steps={STEPS}"), "--set", "eval.limit=100"])
+            .run()?;
         let metrics = run.join("metrics.jsonl");
         let text =
             fs::read_to_string(&metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
@@ -177,20 +333,6 @@ fn windows(metrics: &str) -> Result<Vec<f64>> {
     Ok(losses.chunks_exact(WINDOW).map(|window| window.iter().sum::<f64>() / WINDOW as f64).collect())
 }
 
-/// Runs a command, prints what it prints and counts.
-fn watch(cmd: &Cmd) -> Result<(bool, Outcome)> {
-    let mut child =
-        cmd.command().stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let mut outcome = Outcome::default();
-    let stdout = child.stdout.take().context("no standard output")?;
-    for line in BufReader::new(stdout).lines() {
-        let line = line?;
-        outcome.read(&line);
-        println!("{line}");
-    }
-    Ok((child.wait()?.success(), outcome))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +349,16 @@ mod tests {
         }
         assert_eq!(windows(&text).expect("JSON"), [2.0, 1.0]);
         assert!(windows("half a li").is_err());
+    }
+
+    #[test]
+    fn cargo_tells_what_it_built() {
+        let messages = r#"{"reason":"compiler-artifact","manifest_path":"/w/crates/hrm-train/Cargo.toml","target":{"name":"parity"},"profile":{"test":true},"executable":"/t/parity-1"}
+{"reason":"compiler-artifact","manifest_path":"/w/benches/Cargo.toml","target":{"name":"worker"},"profile":{"test":false},"executable":"/t/worker"}
+{"reason":"compiler-artifact","manifest_path":"/w/crates/hrm-data/Cargo.toml","target":{"name":"hrm_data"},"profile":{"test":false},"executable":null}
+{"reason":"build-finished","success":true}"#;
+        let found = executables(messages).expect("JSON");
+        assert_eq!(found, [("hrm-train-parity".to_owned(), "/t/parity-1".into()), ("worker".to_owned(), "/t/worker".into())]);
     }
 
     #[test]

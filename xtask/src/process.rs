@@ -8,9 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// The root of the workspace.
+/// The root of the workspace: where this program was built or, if it was carried to another machine, the current folder.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
+    if built.is_dir() { built } else { Path::new(".") }
 }
 
 /// Where Cargo puts what it builds.

@@ -57,6 +57,24 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
         }
     }
 
+    fn normed_swiglu(gate_up: FloatTensor<Self>, eps: f64) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (y, inv_rms) = B::normed_swiglu(gate_up.primitive.clone(), eps);
+        let untracked = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(inv_rms.clone());
+        let y = match NormedSwiglu.prepare::<C>([gate_up.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((gate_up.primitive, inv_rms), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        };
+        (y, untracked)
+    }
+
+    fn transpose(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let out = B::transpose(x.primitive);
+        match Transpose.prepare::<C>([x.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
     fn fused_attention(
         qkv: FloatTensor<Self>,
         rotary: Option<(FloatTensor<Self>, FloatTensor<Self>)>,
@@ -140,6 +158,35 @@ impl<B: HrmBackend> Backward<B, 1> for Swiglu {
         let dy = grads.consume::<B>(&ops.node);
         if let [Some(node)] = ops.parents {
             grads.register::<B>(node.id, B::swiglu_backward(ops.state, dy));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct NormedSwiglu;
+
+impl<B: HrmBackend> Backward<B, 1> for NormedSwiglu {
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (gate_up, inv_rms) = ops.state;
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::normed_swiglu_backward(gate_up, inv_rms, dy));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Transpose;
+
+impl<B: HrmBackend> Backward<B, 1> for Transpose {
+    type State = ();
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::transpose(dy));
         }
     }
 }

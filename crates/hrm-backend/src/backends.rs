@@ -1,5 +1,13 @@
 //! Which backends join, one line each; those without kernels of their own take the plain operators.
 
+#[cfg(all(
+    any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
+    not(feature = "fusion")
+))]
+use crate::{cube, plain};
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
+use burn::tensor::ops::FloatTensor;
+
 #[cfg(feature = "ndarray")]
 impl crate::HrmBackend for burn::backend::NdArray {
     const WIDEST_FLOAT: burn::tensor::DType = burn::tensor::DType::F64;
@@ -7,17 +15,99 @@ impl crate::HrmBackend for burn::backend::NdArray {
     const EXACT_FUNCTIONS: bool = true;
 }
 
-#[cfg(feature = "cuda")]
-impl crate::HrmBackend for burn::backend::Cuda {
-    // CUDA C++ Programming Guide, mathematical functions: log1pf within 1 unit in the last place, atan2f 3.
-    const EXACT_FUNCTIONS: bool = true;
-    // cubek-matmul 0.2, `adjust_dtypes`: fp32 becomes TF32 in every kernel for tensor cores, and autotune prefers those.
-    const ROUNDS_OPERANDS: bool = true;
+/// A backend of CubeCL joins with the kernels of [`cube`](crate::cube), where its device has what they need. With fusion, its
+/// tensors are promises of Burn's, which kernels cannot take.
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
+macro_rules! cube_backend {
+    ($backend:ty $(, $constant:ident = $value:expr)*) => {
+        impl crate::HrmBackend for $backend {
+            $(const $constant: bool = $value;)*
+
+            #[cfg(not(feature = "fusion"))]
+            fn add_rms_norm(x: FloatTensor<Self>, residual: FloatTensor<Self>, eps: f64) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                match cube::plane_width(&x) {
+                    Some(plane) => cube::add_rms_norm(x, residual, eps, plane),
+                    None => plain::primitives::add_rms_norm::<Self>(x, residual, eps),
+                }
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn add_rms_norm_backward(y: FloatTensor<Self>, inv_rms: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+                match cube::plane_width(&y) {
+                    Some(plane) => cube::add_rms_norm_backward(y, inv_rms, dy, plane),
+                    None => plain::primitives::add_rms_norm_backward::<Self>(y, inv_rms, dy),
+                }
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+                cube::swiglu(gate_up)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn swiglu_backward(gate_up: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+                cube::swiglu_backward(gate_up, dy)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn normed_swiglu(gate_up: FloatTensor<Self>, eps: f64) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                match cube::plane_width(&gate_up) {
+                    Some(plane) => cube::normed_swiglu(gate_up, eps, plane),
+                    None => plain::primitives::normed_swiglu::<Self>(gate_up, eps),
+                }
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn normed_swiglu_backward(gate_up: FloatTensor<Self>, inv_rms: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+                match cube::plane_width(&gate_up) {
+                    Some(plane) => cube::normed_swiglu_backward(gate_up, inv_rms, dy, plane),
+                    None => plain::primitives::normed_swiglu_backward::<Self>(gate_up, inv_rms, dy),
+                }
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn transpose(x: FloatTensor<Self>) -> FloatTensor<Self> {
+                cube::transpose(x)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn fused_attention(
+                qkv: FloatTensor<Self>,
+                rotary: Option<(FloatTensor<Self>, FloatTensor<Self>)>,
+                heads: usize,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                match cube::attention_plane(&qkv, heads) {
+                    Some(plane) => cube::attention(qkv, rotary, heads, plane, Self::product),
+                    None => plain::primitives::attention::<Self>(qkv, rotary, heads),
+                }
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn attention_backward(
+                qkv: FloatTensor<Self>,
+                rotary: Option<(FloatTensor<Self>, FloatTensor<Self>)>,
+                heads: usize,
+                out: FloatTensor<Self>,
+                lse: FloatTensor<Self>,
+                dout: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                match cube::attention_plane(&qkv, heads) {
+                    Some(plane) => cube::attention_backward(qkv, rotary, heads, lse, dout, plane, Self::product),
+                    None => plain::primitives::attention_backward::<Self>(qkv, rotary, heads, out, lse, dout),
+                }
+            }
+        }
+    };
 }
 
+// CUDA C++ Programming Guide, mathematical functions: log1pf within 1 unit in the last place, atan2f 3. And cubek-matmul 0.2,
+// `adjust_dtypes`: fp32 becomes TF32 in every kernel for tensor cores, and autotune prefers those.
+#[cfg(feature = "cuda")]
+cube_backend!(burn::backend::Cuda, EXACT_FUNCTIONS = true, ROUNDS_OPERANDS = true);
+
 #[cfg(feature = "wgpu")]
-impl crate::HrmBackend for burn::backend::Wgpu {}
+cube_backend!(burn::backend::Wgpu);
 
 // Burn's `Vulkan` and `Metal` are one and the same type, so one implementation serves both.
 #[cfg(any(feature = "vulkan", feature = "metal"))]
-impl crate::HrmBackend for burn::backend::Wgpu<f32, i32, u8> {}
+cube_backend!(burn::backend::Wgpu<f32, i32, u8>);

@@ -10,6 +10,8 @@
 
 mod autodiff;
 mod backends;
+#[cfg(all(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"), not(feature = "fusion")))]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod functions;
@@ -144,6 +146,36 @@ pub trait HrmBackend: BaseBackend {
     /// - `gate_up`, output: `[rows, 2 * inter]`; `dy`: `[rows, inter]`
     fn swiglu_backward(gate_up: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self> {
         plain::primitives::swiglu_backward::<Self>(gate_up, dy)
+    }
+
+    /// `sigmoid(gate) * rms_norm(gate * up)`, gate and up being the halves of the last axis, in fp32 (SiC, arXiv 2601.19085).
+    /// Returns it and the fp32 reciprocal root mean square of each row's products, which the backward pass needs.
+    ///
+    /// # Shapes
+    /// - `gate_up`: `[rows, 2 * inter]`; output: `[rows, inter]` and `[rows, 1]`
+    fn normed_swiglu(gate_up: FloatTensor<Self>, eps: f64) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        plain::primitives::normed_swiglu::<Self>(gate_up, eps)
+    }
+
+    /// Gradient of [`normed_swiglu`](Self::normed_swiglu).
+    ///
+    /// # Shapes
+    /// - `gate_up`, output: `[rows, 2 * inter]`; `inv_rms`: `[rows, 1]`; `dy`: `[rows, inter]`
+    fn normed_swiglu_backward(
+        gate_up: FloatTensor<Self>,
+        inv_rms: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        plain::primitives::normed_swiglu_backward::<Self>(gate_up, inv_rms, dy)
+    }
+
+    /// The matrices of a batch, transposed. Unlike Burn's `swap_dims`, whose result is a view, it may move them in memory:
+    /// for operators that need dense rows.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, rows, columns]`; output: `[batch, columns, rows]`
+    fn transpose(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_swap_dims(x, 1, 2)
     }
 
     /// `silu(gate) * up` with `gate_up = x W^T`: [`fused_linear`](Self::fused_linear) and

@@ -51,6 +51,22 @@ pub fn swiglu<B: HrmBackend>(gate_up: Tensor<B, 2>) -> Tensor<B, 2> {
     tensor(B::swiglu(primitive(gate_up)))
 }
 
+/// `sigmoid(gate) * rms_norm(gate * up)`, gate being the first half of the last axis (SiC, arXiv 2601.19085), in fp32.
+///
+/// # Shapes
+/// - `gate_up`: `[rows, 2 * inter]`; output: `[rows, inter]`
+pub fn normed_swiglu<B: HrmBackend>(gate_up: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
+    tensor(B::normed_swiglu(primitive(gate_up), eps).0)
+}
+
+/// The matrices of a batch, transposed, for operators that need dense rows: see [`HrmBackend::transpose`].
+///
+/// # Shapes
+/// - `x`: `[batch, rows, columns]`; output: `[batch, columns, rows]`
+pub fn transpose<B: HrmBackend>(x: Tensor<B, 3>) -> Tensor<B, 3> {
+    tensor(B::transpose(primitive(x)))
+}
+
 /// `silu(gate) * up`, gate and up being the halves of `x W^T`.
 ///
 /// # Shapes

@@ -73,6 +73,34 @@ pub fn swiglu_backward<B: Backend>(gate_up: Tensor<B, 2>, dy: Tensor<B, 2>) -> T
     Tensor::cat(vec![dy.clone() * up * slope, dy * silu], 1)
 }
 
+/// See [`HrmBackend::normed_swiglu`].
+pub fn normed_swiglu<B: Backend>(gate_up: Tensor<B, 2>, eps: f64) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let dtype = gate_up.dtype();
+    let (gate, up) = halves(gate_up.cast(DType::F32));
+    let product = gate.clone() * up;
+    let inv_rms = (product.clone().square().mean_dim(1) + eps).sqrt().recip();
+    ((functions::sigmoid(gate) * (product * inv_rms.clone())).cast(dtype), inv_rms)
+}
+
+/// See [`HrmBackend::normed_swiglu_backward`].
+pub fn normed_swiglu_backward<B: Backend>(
+    gate_up: Tensor<B, 2>,
+    inv_rms: Tensor<B, 2>,
+    dy: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let dtype = gate_up.dtype();
+    let (gate, up) = halves(gate_up.cast(DType::F32));
+    let dy = dy.cast(DType::F32);
+    let sigmoid = functions::sigmoid(gate.clone());
+    let normed = gate.clone() * up.clone() * inv_rms.clone();
+    // y = s q with q = rms_norm(p) and p = g u, so dq = dy s and dp = r (dq - q mean(dq q)).
+    let dnormed = dy.clone() * sigmoid.clone();
+    let projection = (dnormed.clone() * normed.clone()).mean_dim(1);
+    let dproduct = (dnormed - normed.clone() * projection) * inv_rms;
+    let slope = sigmoid.clone() * (sigmoid.neg() + 1.0);
+    Tensor::cat(vec![dproduct.clone() * up + dy * normed * slope, dproduct * gate], 1).cast(dtype)
+}
+
 fn halves<B: Backend>(gate_up: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
     let inter = gate_up.dims()[1] / 2;
     (gate_up.clone().narrow(1, 0, inter), gate_up.narrow(1, inter, inter))
@@ -247,6 +275,22 @@ pub(crate) mod primitives {
 
     pub fn swiglu_backward<B: Backend>(gate_up: FloatTensor<B>, dy: FloatTensor<B>) -> FloatTensor<B> {
         primitive(super::swiglu_backward::<B>(tensor(gate_up), tensor(dy)))
+    }
+
+    pub fn normed_swiglu<B: Backend>(
+        gate_up: FloatTensor<B>,
+        eps: f64,
+    ) -> (FloatTensor<B>, FloatTensor<B>) {
+        let (y, inv_rms) = super::normed_swiglu::<B>(tensor(gate_up), eps);
+        (primitive(y), primitive(inv_rms))
+    }
+
+    pub fn normed_swiglu_backward<B: Backend>(
+        gate_up: FloatTensor<B>,
+        inv_rms: FloatTensor<B>,
+        dy: FloatTensor<B>,
+    ) -> FloatTensor<B> {
+        primitive(super::normed_swiglu_backward::<B>(tensor(gate_up), tensor(inv_rms), tensor(dy)))
     }
 
     pub fn attention<B: HrmBackend>(

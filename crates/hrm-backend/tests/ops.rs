@@ -23,6 +23,8 @@ for_each_backend!(
     add_rms_norm,
     add_rms_norm_of_one_tensor,
     swiglu,
+    normed_swiglu,
+    transpose,
     linear_swiglu,
     weights_that_change,
     attention,
@@ -307,6 +309,43 @@ fn swiglu<B: HrmBackend>() {
                 );
             }
         }
+    }
+    check.finish();
+}
+
+fn normed_swiglu<B: HrmBackend>() {
+    let mut check = line::<B>("normed_swiglu");
+    for precision in precisions::<B>() {
+        for [rows, inter] in [[1, 1], [1, 16], [3, 7], [17, 33], [82, 256], [257, 129]] {
+            // At 1/64 the epsilon weighs as much as the squared products.
+            for scale in [2.0, 1.0 / 64.0] {
+                let inputs = Inputs { scale, ..Inputs::of([[rows, 2 * inter]]) };
+                inputs.compare_all::<B>(
+                    &mut check,
+                    precision,
+                    |[gate_up]| ops::normed_swiglu(gate_up, EPS),
+                    |[gate_up]| plain::normed_swiglu(gate_up, EPS).0,
+                );
+            }
+        }
+    }
+    check.finish();
+}
+
+/// Exact, so in one type.
+fn transpose<B: HrmBackend>() {
+    let mut check = line::<B>("transpose");
+    let precision = precisions::<B>()[0];
+    for [batch, rows, columns] in [[1, 1, 1], [1, 5, 3], [2, 32, 64], [3, 97, 33], [2, 81, 130]] {
+        Inputs::of([[batch * rows, columns]]).compare_all::<B>(
+            &mut check,
+            precision,
+            |[x]| {
+                let y = ops::transpose(x.reshape([batch, rows, columns]));
+                y.reshape([batch * columns, rows])
+            },
+            |[x]| x.reshape([batch, rows, columns]).swap_dims(1, 2).reshape([batch * columns, rows]),
+        );
     }
     check.finish();
 }

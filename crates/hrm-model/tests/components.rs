@@ -10,7 +10,7 @@ use hrm_backend::{HrmAutodiffBackend, HrmBackend, ops, plain};
 use hrm_model::{
     ModelConfig,
     init::{Initializer, lecun_std, param},
-    layers::{Attention, Block, Linear, RotaryTables, SwiGlu, normed_swiglu},
+    layers::{Attention, Block, Linear, RotaryTables, SwiGlu},
     loss::{self, LossKind},
 };
 use hrm_testing::{
@@ -161,7 +161,7 @@ fn normed_swiglu_is_its_formula<B: HrmBackend>() {
     let values: Vec<f32> = (0..rows * 2 * inter).map(|i| ((i * 29 % 47) as f32 / 10.0 - 2.3) * 1.7).collect();
     let input =
         Tensor::<B, 2>::from_data(TensorData::new(values.clone(), [rows, 2 * inter]), &B::Device::default());
-    let got = tensor_values(normed_swiglu(input, eps));
+    let got = tensor_values(ops::normed_swiglu(input, eps));
     for (row, values) in values.chunks(2 * inter).enumerate() {
         let gate: Vec<f64> = values[..inter].iter().map(|&v| f64::from(v)).collect();
         let product: Vec<f64> = gate.iter().zip(&values[inter..]).map(|(g, &u)| g * f64::from(u)).collect();

@@ -46,9 +46,9 @@ impl<B: HrmBackend> Block<B> {
     fn mix(&self, x: Tensor<B, 3>, rotary: Option<&RotaryTables<B>>) -> Tensor<B, 3> {
         let shape @ [batch, seq, hidden] = x.dims();
         if let Some(mlp_t) = &self.mlp_t {
-            let columns = x.swap_dims(1, 2).reshape([batch * hidden, seq]);
+            let columns = ops::transpose(x).reshape([batch * hidden, seq]);
             let mixed = ops::add_rms_norm(columns.clone(), mlp_t.forward(columns), self.eps);
-            return mixed.reshape([batch, hidden, seq]).swap_dims(1, 2);
+            return ops::transpose(mixed.reshape([batch, hidden, seq]));
         }
         let rows = [batch * seq, hidden];
         match &self.self_attn {

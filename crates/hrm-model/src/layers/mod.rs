@@ -14,4 +14,4 @@ pub use embedding::Embedding;
 pub use linear::Linear;
 pub use reasoning_module::ReasoningModule;
 pub use rotary::RotaryTables;
-pub use swiglu::{SwiGlu, normed_swiglu};
+pub use swiglu::SwiGlu;

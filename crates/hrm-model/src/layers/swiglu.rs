@@ -1,8 +1,8 @@
 use burn::{
     module::Module,
-    tensor::{DType, Tensor, backend::Backend},
+    tensor::{Tensor, backend::Backend},
 };
-use hrm_backend::{HrmBackend, functions, ops};
+use hrm_backend::{HrmBackend, ops};
 
 use crate::{GatedUnit, ModelConfig, init::Initializer};
 
@@ -43,21 +43,7 @@ impl<B: HrmBackend> SwiGlu<B> {
                 let weight = self.gate_up_proj.weight.val().cast(x.dtype());
                 ops::linear_swiglu(x, weight)
             }
-            GatedUnit::NormedSwiglu => normed_swiglu(self.gate_up_proj.forward(x), self.eps),
+            GatedUnit::NormedSwiglu => ops::normed_swiglu(self.gate_up_proj.forward(x), self.eps),
         })
     }
-}
-
-/// `sigmoid(gate) * rms_norm(gate * up)` (SiC, arXiv 2601.19085), in fp32; gate is the first half of the last axis.
-///
-/// # Shapes
-/// - `gate_up`: `[rows, 2 * inter]`; output: `[rows, inter]`
-pub fn normed_swiglu<B: HrmBackend>(gate_up: Tensor<B, 2>, eps: f64) -> Tensor<B, 2> {
-    let dtype = gate_up.dtype();
-    let inter = gate_up.dims()[1] / 2;
-    let gate_up = gate_up.cast(DType::F32);
-    let (gate, up) = (gate_up.clone().narrow(1, 0, inter), gate_up.narrow(1, inter, inter));
-    let product = gate.clone() * up;
-    let inv_rms = (product.clone().square().mean_dim(1) + eps).sqrt().recip();
-    (functions::sigmoid(gate) * (product * inv_rms)).cast(dtype)
 }
