@@ -62,7 +62,8 @@ const WORKLOADS: [&str; 8] = [
 ];
 
 /// Sequences per step on a GPU: the recipes' batches.
-pub const GPU_WORKLOADS: [&str; 4] = ["act_step/32", "act_step/384", "training_step/384", "training_step/768"];
+pub const GPU_WORKLOADS: [&str; 4] =
+    ["act_step/32", "act_step/384", "training_step/384", "training_step/768"];
 
 /// Multiplications and additions of the 27M model for one 9x9 Sudoku, in 10^9: a segment; and a training step, which is two
 /// segments (one for the target) and the backward pass of a third of one, at twice its forward pass.

@@ -117,8 +117,11 @@ fn count(line: &str, word: &str) -> u32 {
 /// The whole check, or the parts that are asked for. Stops at the first one that fails, as wrong results have no speed; if only
 /// fusion fails, the rest goes on without it.
 pub fn run(args: &GpuCheckArgs) -> Result<()> {
-    let sets: Vec<&str> =
-        [(PLAIN, true), (FUSION, args.only.contains(&Part::Fusion))].iter().filter(|set| set.1).map(|set| set.0).collect();
+    let sets: Vec<&str> = [(PLAIN, true), (FUSION, args.only.contains(&Part::Fusion))]
+        .iter()
+        .filter(|set| set.1)
+        .map(|set| set.0)
+        .collect();
     if let Some(folder) = &args.pack {
         build(folder, &sets, &args.profile)?;
         println!(
@@ -138,7 +141,9 @@ pub fn run(args: &GpuCheckArgs) -> Result<()> {
     let gpu = Cmd::new("nvidia-smi").args(query).output().context("nvidia-smi tells the GPU's name")?;
     let gpu = gpu.trim();
     let programs = match &args.packed {
-        Some(folder) => fs::canonicalize(folder).with_context(|| format!("cannot find {}", folder.display()))?,
+        Some(folder) => {
+            fs::canonicalize(folder).with_context(|| format!("cannot find {}", folder.display()))?
+        }
         None => {
             let folder = target_dir().join("gpu-check").join("programs");
             build(&folder, &sets, &args.profile)?;
@@ -194,9 +199,10 @@ fn build(folder: &Path, sets: &[&str], profile: &str) -> Result<()> {
         fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
         // Tests and programs in one go: by itself `cargo build` leaves out what only tests need, and with other features of a
         // dependency Burn would compile again.
-        let packages = "-p hrm-backend -p hrm-model -p hrm-train -p hrm-cli -p hrm-benches --bin hrm --bin worker";
+        let packages = "-p hrm-backend -p hrm-model -p hrm-train -p hrm-cli -p hrm-benches --bin hrm --bin worker --bin products";
         let tests = TESTS.map(|test| format!("--test {test}")).join(" ");
-        let options = format!("--features {features} --profile {profile} --message-format json-render-diagnostics");
+        let options =
+            format!("--features {features} --profile {profile} --message-format json-render-diagnostics");
         let cmd = Cmd::cargo(&format!("build {packages} {tests} {options}"));
         println!("\n== {features}: {cmd}");
         for (name, program) in executables(&cmd.output()?)? {
@@ -214,7 +220,9 @@ fn executables(messages: &str) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for line in messages.lines().filter(|line| line.starts_with('{')) {
         let message: Value = serde_json::from_str(line).with_context(|| format!("cargo said {line}"))?;
-        let (Some(program), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str()) else {
+        let (Some(program), Some(name)) =
+            (message["executable"].as_str(), message["target"]["name"].as_str())
+        else {
             continue;
         };
         let is_test = message["profile"]["test"].as_bool().unwrap_or(false);
@@ -259,7 +267,8 @@ fn run_tests(folder: &Path) -> Result<(bool, Outcome)> {
         bail!("no tests in {}", folder.display());
     }
     let run = |name: &String| {
-        let package = TESTS.iter().find_map(|test| name.strip_suffix(&format!("-{test}"))).unwrap_or_default();
+        let package =
+            TESTS.iter().find_map(|test| name.strip_suffix(&format!("-{test}"))).unwrap_or_default();
         let mut command = Command::new(folder.join(name));
         // The CPU backend is compiled in too, and tested elsewhere.
         command.args(["cuda::", "--nocapture", "--test-threads", "1"]);
@@ -358,7 +367,13 @@ mod tests {
 {"reason":"compiler-artifact","manifest_path":"/w/crates/hrm-data/Cargo.toml","target":{"name":"hrm_data"},"profile":{"test":false},"executable":null}
 {"reason":"build-finished","success":true}"#;
         let found = executables(messages).expect("JSON");
-        assert_eq!(found, [("hrm-train-parity".to_owned(), "/t/parity-1".into()), ("worker".to_owned(), "/t/worker".into())]);
+        assert_eq!(
+            found,
+            [
+                ("hrm-train-parity".to_owned(), "/t/parity-1".into()),
+                ("worker".to_owned(), "/t/worker".into())
+            ]
+        );
     }
 
     #[test]

@@ -7,6 +7,11 @@
 use crate::{cube, plain};
 #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
 use burn::tensor::ops::FloatTensor;
+#[cfg(all(
+    any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
+    not(feature = "fusion")
+))]
+use burn::tensor::{DType, Shape, TensorMetadata, ops::FloatTensorOps};
 
 #[cfg(feature = "ndarray")]
 impl crate::HrmBackend for burn::backend::NdArray {
@@ -22,6 +27,31 @@ macro_rules! cube_backend {
     ($backend:ty $(, $constant:ident = $value:expr)*) => {
         impl crate::HrmBackend for $backend {
             $(const $constant: bool = $value;)*
+
+            #[cfg(not(feature = "fusion"))]
+            fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+                if Self::ROUNDS_OPERANDS && lhs.dtype == DType::F32 {
+                    return plain::split_product_by::<Self>(lhs, rhs, |lhs, rhs| cube::product(lhs, rhs, DType::F32));
+                }
+                let dtype = lhs.dtype;
+                cube::product(lhs, rhs, dtype)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+                let (shape, dtype) = ([dy.shape()[1], x.shape()[1]], dy.dtype);
+                let Some(groups) = cube::grouped_rows(&dy, &x) else {
+                    return plain::primitives::linear_backward_weight::<Self>(dy, x);
+                };
+                let (dy, x) = (cube::in_groups(dy, groups), cube::in_groups(x, groups));
+                let dy = Self::float_swap_dims(dy, 1, 2);
+                let products = match dtype {
+                    DType::F32 => Self::product(dy, x),
+                    _ => cube::product(dy, x, DType::F32),
+                };
+                let sum = Self::float_sum_dim(products, 0);
+                Self::float_cast(Self::float_reshape(sum, Shape::new(shape)), dtype.into())
+            }
 
             #[cfg(not(feature = "fusion"))]
             fn add_rms_norm(x: FloatTensor<Self>, residual: FloatTensor<Self>, eps: f64) -> (FloatTensor<Self>, FloatTensor<Self>) {

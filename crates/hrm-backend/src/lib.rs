@@ -10,8 +10,11 @@
 
 mod autodiff;
 mod backends;
-#[cfg(all(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"), not(feature = "fusion")))]
-mod cube;
+#[cfg(all(
+    any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
+    not(feature = "fusion")
+))]
+pub mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod functions;

@@ -284,7 +284,8 @@ fn tables<R: CubeRuntime>(rotary: &Rotary<R>, like: &CubeTensor<R>) -> [CubeTens
 fn split<R: CubeRuntime>(x: &Rows<R>, sizes: Sizes, parts: usize, rotary: &Rotary<R>) -> [CubeTensor<R>; 3] {
     let batch = x.count() / sizes.seq;
     let q = sizes.heads_of(x, batch);
-    let [k, v] = [1, 2].map(|part| if part < parts { sizes.heads_of(x, batch) } else { Rows::new(q.tensor.clone()) });
+    let [k, v] =
+        [1, 2].map(|part| if part < parts { sizes.heads_of(x, batch) } else { Rows::new(q.tensor.clone()) });
     let [cos, sin] = tables(rotary, &x.tensor);
     let size = vector_size(&[sizes.head_dim / 2], &[x, &q]);
     let count = batch * sizes.rows * parts * sizes.heads * sizes.head_dim / 2 / size;

@@ -7,8 +7,11 @@
 //! Kernels over rows give a plane (the lanes that run in lockstep: 32 on NVIDIA) to each row.
 
 mod attention;
+mod product;
 
 pub(crate) use attention::{attention, attention_backward, attention_plane};
+pub use product::{KERNEL_VARIABLE, KERNELS, product_by};
+pub(crate) use product::{grouped_rows, in_groups, product};
 
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::{
@@ -98,7 +101,8 @@ fn cubes(rows: usize) -> CubeCount {
 #[cube]
 fn sigmoid<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
     let one = Vector::<f32, N>::new(1.0);
-    one / (one + (-x).exp())
+    // Not `-x`: CubeCL's CUDA has no negation of vectors.
+    one / (one + (Vector::<f32, N>::new(0.0) - x).exp())
 }
 
 /// The sum over the lanes of all vectors of a plane.

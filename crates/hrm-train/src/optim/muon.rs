@@ -1,5 +1,5 @@
 use burn::tensor::Tensor;
-use hrm_backend::HrmBackend;
+use hrm_backend::{HrmBackend, ops};
 use serde::{Deserialize, Serialize};
 
 use super::Moments;
@@ -66,9 +66,9 @@ pub fn orthogonal<B: HrmBackend>(matrix: Tensor<B, 2>, steps: usize) -> Tensor<B
     let mut x = x / norm.reshape([1, 1]);
     let (a, b, c) = QUINTIC;
     for _ in 0..steps {
-        let gram = x.clone().matmul(x.clone().transpose());
-        let polynomial = gram.clone() * b + gram.clone().matmul(gram) * c;
-        x = x.clone() * a + polynomial.matmul(x);
+        let gram = ops::product(x.clone(), x.clone().transpose());
+        let polynomial = gram.clone() * b + ops::product(gram.clone(), gram) * c;
+        x = x.clone() * a + ops::product(polynomial, x);
     }
     if tall { x.transpose() } else { x }
 }

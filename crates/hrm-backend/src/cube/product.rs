@@ -1,0 +1,185 @@
+//! Matrix products of the CubeCL backends, by one kernel that is named rather than found.
+//!
+//! Burn's autotune times some thirty kernels for every new shape, and each is compiled first: on an H200 not one step of a
+//! training was done after 110 seconds. The kernel here is the one that `benches/src/bin/products.rs` found the fastest at the
+//! shapes of reasoning models; [`KERNEL_VARIABLE`] names another.
+
+use std::{env, sync::OnceLock};
+
+use burn::tensor::{DType, Shape, TensorMetadata};
+use burn_cubecl::{CubeRuntime, kernel::matmul::init_matmul_output, tensor::CubeTensor};
+use cubek::{
+    matmul::{
+        components::tile::TileMatmulKind,
+        definition::{MatmulElems, MatmulGlobalElems, MatmulSetupError},
+        launch::{Strategy, launch_ref},
+        routines::{
+            BlueprintStrategy, double_buffering::DoubleBufferingArgs,
+            ordered_double_buffering::OrderedSelectionArgs, simple::SimpleArgs,
+        },
+    },
+    std::InputBinding,
+};
+
+/// The environment variable that names the kernel for matrix products on tensor cores: one of [`KERNELS`].
+pub const KERNEL_VARIABLE: &str = "HRM_MATMUL_KERNEL";
+
+/// Kernels for tensor cores, as cubek names them.
+pub const KERNELS: [&str; 14] = [
+    "simple-cyclic-cmma",
+    "simple-cyclic-mma",
+    "simple-rows-cmma",
+    "simple-rows-mma",
+    "double-cyclic-cmma",
+    "double-cyclic-mma",
+    "double-specialized-mma",
+    "ordered-double-cmma",
+    "ordered-double-mma",
+    "specialized-cyclic-mma",
+    "simple-tma-mma",
+    "simple-tma-rows-mma",
+    "double-tma-mma",
+    "specialized-tma-mma",
+];
+
+/// The kernels to try where nothing else is asked for, best first: docs/benchmarks/2026-11-26-gpu.md.
+const LARGE: [&str; 3] = ["specialized-tma-mma", "double-cyclic-mma", "simple-cyclic-cmma"];
+/// The same for matrices of no more than a tile, as those of a head.
+const SMALL: [&str; 2] = ["simple-tma-mma", "simple-cyclic-cmma"];
+
+fn strategy(name: &str) -> Option<Strategy> {
+    use TileMatmulKind::{Cmma, Mma};
+    let simple =
+        |multi_rows, tile_matmul| BlueprintStrategy::Inferred(SimpleArgs { tile_matmul, multi_rows });
+    let ordered = |tile_matmul| {
+        BlueprintStrategy::Inferred(OrderedSelectionArgs {
+            tile_matmul,
+            partition_k: Some(2),
+            row_count: Some(8),
+            rows_per_plane: Some(2),
+        })
+    };
+    let double = |specialized, tile_matmul| {
+        BlueprintStrategy::Inferred(DoubleBufferingArgs { tile_matmul, specialized })
+    };
+    Some(match name {
+        "simple-cyclic-cmma" => Strategy::SimpleCyclicCmma(simple(false, Cmma)),
+        "simple-cyclic-mma" => Strategy::SimpleCyclicMma(simple(false, Mma)),
+        "simple-rows-cmma" => Strategy::SimpleCyclicCmma(simple(true, Cmma)),
+        "simple-rows-mma" => Strategy::SimpleCyclicMma(simple(true, Mma)),
+        "double-cyclic-cmma" => Strategy::DoubleCyclicCmma(double(false, Cmma)),
+        "double-cyclic-mma" => Strategy::DoubleCyclicMma(double(false, Mma)),
+        "double-specialized-mma" => Strategy::DoubleCyclicMma(double(true, Mma)),
+        "ordered-double-cmma" => Strategy::OrderedDoubleCmma(ordered(Cmma)),
+        "ordered-double-mma" => Strategy::OrderedDoubleMma(ordered(Mma)),
+        "specialized-cyclic-mma" => Strategy::SpecializedCyclicMma(BlueprintStrategy::Inferred(().into())),
+        "simple-tma-mma" => Strategy::SimpleTmaMma(BlueprintStrategy::Inferred(SimpleArgs {
+            tile_matmul: Mma,
+            multi_rows: false,
+        })),
+        "simple-tma-rows-mma" => Strategy::SimpleTmaMma(BlueprintStrategy::Inferred(SimpleArgs {
+            tile_matmul: Mma,
+            multi_rows: true,
+        })),
+        "double-tma-mma" => Strategy::DoubleTmaMma(BlueprintStrategy::Inferred(DoubleBufferingArgs {
+            tile_matmul: Mma,
+            specialized: false,
+        })),
+        "specialized-tma-mma" => Strategy::SpecializedTmaMma(BlueprintStrategy::Inferred(().into())),
+        _ => return None,
+    })
+}
+
+/// The kernel that the user asked for.
+///
+/// # Panics
+/// If [`KERNEL_VARIABLE`] names no kernel: there is nobody to hand an error to in the middle of a product.
+fn asked_for() -> Option<&'static str> {
+    static NAME: OnceLock<Option<&str>> = OnceLock::new();
+    *NAME.get_or_init(|| {
+        let name = env::var(KERNEL_VARIABLE).ok()?;
+        let known = KERNELS.into_iter().find(|kernel| *kernel == name);
+        assert!(known.is_some(), "{KERNEL_VARIABLE}={name}: expected one of {}", KERNELS.join(", "));
+        known
+    })
+}
+
+/// The product of the last two axes, in `dtype`, by a kernel of [`KERNELS`].
+///
+/// # Errors
+/// If the kernel does not take these operands or the device lacks what it needs.
+///
+/// # Shapes
+/// - `[.., m, k]`, `[.., k, n]` with equal leading axes; output: `[.., m, n]`
+pub fn product_by<R: CubeRuntime>(
+    kernel: &str,
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+    dtype: DType,
+) -> Result<CubeTensor<R>, String> {
+    let strategy = strategy(kernel).ok_or_else(|| format!("no kernel {kernel}"))?;
+    let out = init_matmul_output(&lhs, &rhs, dtype);
+    launch(&strategy, lhs, rhs, &out).map_err(|error| format!("{error:?}"))?;
+    Ok(out)
+}
+
+fn launch<R: CubeRuntime>(
+    strategy: &Strategy,
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+    out: &CubeTensor<R>,
+) -> Result<(), MatmulSetupError> {
+    let (lhs_type, rhs_type) = (lhs.dtype, rhs.dtype);
+    let mut types = MatmulElems::from_globals(&MatmulGlobalElems {
+        lhs: lhs_type.into(),
+        rhs: rhs_type.into(),
+        out: out.dtype.into(),
+    });
+    launch_ref(
+        strategy,
+        &out.client,
+        InputBinding::new(lhs.binding(), lhs_type.into()),
+        InputBinding::new(rhs.binding(), rhs_type.into()),
+        out.clone().binding(),
+        &mut types,
+    )
+}
+
+/// The product of the last two axes, in `dtype`: by the best kernel that takes the operands.
+pub(crate) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
+    let out = init_matmul_output(&lhs, &rhs, dtype);
+    let rank = out.shape().num_dims();
+    let one_tile = out.shape()[rank - 2] <= TILE && out.shape()[rank - 1] <= TILE;
+    let best: &[&str] = if one_tile { &SMALL } else { &LARGE };
+    let named = asked_for().into_iter().chain(best.iter().copied()).filter_map(strategy);
+    for strategy in named.chain([Strategy::SimpleUnit(Default::default())]) {
+        if launch(&strategy, lhs.clone(), rhs.clone(), &out).is_ok() {
+            return out;
+        }
+    }
+    launch(&Strategy::Naive, lhs, rhs, &out).expect("the naive kernel takes everything");
+    out
+}
+
+/// Tiles of an output that a GPU should have to work on: a few for each of its multiprocessors.
+const TILES: usize = 512;
+/// Side of a tile, roughly.
+const TILE: usize = 128;
+/// Rows that are worth a product of their own.
+const ROWS: usize = 512;
+
+/// `dy^T x`, the gradient of a weight: small, of operands with very many rows. So that more than a few multiprocessors work on
+/// it, groups of rows are multiplied on their own, and their products added in fp32.
+pub(crate) fn grouped_rows<R: CubeRuntime>(dy: &CubeTensor<R>, x: &CubeTensor<R>) -> Option<(usize, usize)> {
+    let [rows, outputs] = dy.shape().dims();
+    let [_, inputs] = x.shape().dims();
+    let tiles = outputs.div_ceil(TILE) * inputs.div_ceil(TILE);
+    let wanted = (TILES / tiles).min(rows / ROWS);
+    (2..=wanted).rev().find(|groups| rows.is_multiple_of(*groups)).map(|groups| (groups, rows / groups))
+}
+
+/// `[rows, width]` as `[groups, rows / groups, width]`.
+pub(crate) fn in_groups<R: CubeRuntime>(x: CubeTensor<R>, (groups, rows): (usize, usize)) -> CubeTensor<R> {
+    let width = x.shape()[1];
+    burn_cubecl::ops::reshape(x, Shape::new([groups, rows, width]))
+}
