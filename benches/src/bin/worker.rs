@@ -48,6 +48,7 @@ fn main() -> Result<()> {
         Some("bf16") => ForwardDtype::Bf16,
         Some(other) => return Err(format!("expected f32 or bf16, got {other}").into()),
     };
+    hrm_backend::keep_compiled_kernels();
     let mut worker = Worker::<Device>::new(Path::new(&weights), dtype)?;
     println!(r#"{{"ready": "hrm {}", "threads": {}}}"#, Device::name(&Default::default()), rayon_threads());
     for line in io::stdin().lock().lines() {

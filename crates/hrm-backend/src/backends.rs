@@ -30,9 +30,15 @@ macro_rules! cube_backend {
 
             #[cfg(not(feature = "fusion"))]
             fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
-                if Self::ROUNDS_OPERANDS && lhs.dtype == DType::F32 {
-                    return plain::split_product_by::<Self>(lhs, rhs, |lhs, rhs| cube::product(lhs, rhs, DType::F32));
+                if lhs.dtype == DType::F32 {
+                    return cube::exact_product(lhs, rhs);
                 }
+                let dtype = lhs.dtype;
+                cube::product(lhs, rhs, dtype)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn rounded_product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
                 let dtype = lhs.dtype;
                 cube::product(lhs, rhs, dtype)
             }

@@ -18,6 +18,8 @@ pub mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod functions;
+#[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
+mod kernel_cache;
 pub mod ops;
 #[cfg(feature = "flex")]
 mod packed;
@@ -81,6 +83,15 @@ pub trait HrmBackend: BaseBackend {
             true => plain::split_product::<Self>(lhs, rhs),
             false => Self::float_matmul(lhs, rhs),
         }
+    }
+
+    /// The matrix product where its operands may be rounded to fewer bits, as tensor cores do (TF32: 11 bits): for iterations
+    /// that correct themselves.
+    ///
+    /// # Shapes
+    /// As [`product`](Self::product).
+    fn rounded_product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(lhs, rhs)
     }
 
     /// `y = x W^T`, the product of a linear layer whose weight is stored as PyTorch stores it.
@@ -232,6 +243,15 @@ pub trait HrmBackend: BaseBackend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         plain::primitives::adam_atan2::<Self>(param, grad, moments, update)
     }
+}
+
+/// Keeps kernels that are compiled for a GPU on disk, for the processes that follow: a training step on CUDA has some hundred of
+/// them, which take a minute. They lie below `target/` of the folder with the nearest `Cargo.toml`, else in the user's cache
+/// folder; a `cubecl.toml` that names another place is heeded. To be called before the first use of a GPU; later, and without a
+/// GPU backend, it does nothing.
+pub fn keep_compiled_kernels() {
+    #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
+    kernel_cache::keep();
 }
 
 /// The CPU backend, `flex`.

@@ -27,6 +27,14 @@ pub fn product<B: HrmBackend, const D: usize>(lhs: Tensor<B, D>, rhs: Tensor<B, 
     tensor(B::product(primitive(lhs), primitive(rhs)))
 }
 
+/// The matrix product where operands may be rounded: see [`HrmBackend::rounded_product`].
+///
+/// # Shapes
+/// - `[.., m, k]`, `[.., k, n]`; output: `[.., m, n]`
+pub fn rounded_product<B: HrmBackend, const D: usize>(lhs: Tensor<B, D>, rhs: Tensor<B, D>) -> Tensor<B, D> {
+    tensor(B::rounded_product(primitive(lhs), primitive(rhs)))
+}
+
 /// `y = x W^T (+ bias)`.
 ///
 /// # Shapes

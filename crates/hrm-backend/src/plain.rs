@@ -19,18 +19,9 @@ pub fn linear<B: HrmBackend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B,
 /// # Shapes
 /// - `[.., m, k]`, `[.., k, n]`; output: `[.., m, n]`
 pub fn split_product<B: Backend>(lhs: FloatTensor<B>, rhs: FloatTensor<B>) -> FloatTensor<B> {
-    split_product_by::<B>(lhs, rhs, B::float_matmul)
-}
-
-/// [`split_product`] by a given matmul.
-pub fn split_product_by<B: Backend>(
-    lhs: FloatTensor<B>,
-    rhs: FloatTensor<B>,
-    matmul: impl Fn(FloatTensor<B>, FloatTensor<B>) -> FloatTensor<B>,
-) -> FloatTensor<B> {
     let ((high, low), (rhs_high, rhs_low)) = (split::<B>(lhs), split::<B>(rhs));
-    let small = B::float_add(matmul(low, rhs_high.clone()), matmul(high.clone(), rhs_low));
-    B::float_add(small, matmul(high, rhs_high))
+    let small = B::float_add(B::float_matmul(low, rhs_high.clone()), B::float_matmul(high.clone(), rhs_low));
+    B::float_add(small, B::float_matmul(high, rhs_high))
 }
 
 /// The 11 leading bits of fp32 values, and the rest of them (Dekker 1971).

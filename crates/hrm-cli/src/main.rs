@@ -27,6 +27,7 @@ static ALLOCATOR: hrm_backend::TensorAllocator = hrm_backend::TensorAllocator::n
 fn main() -> ExitCode {
     // Usage errors, --help and --version end in here, with exit code 2 or 0.
     let cli = Cli::parse();
+    hrm_backend::keep_compiled_kernels();
     match cli.command.run() {
         Ok(code) => match terminal::unsaid() {
             None => code,

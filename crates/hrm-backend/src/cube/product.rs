@@ -42,10 +42,18 @@ pub const KERNELS: [&str; 14] = [
     "specialized-tma-mma",
 ];
 
-/// The kernels to try where nothing else is asked for, best first: docs/benchmarks/2026-11-26-gpu.md.
-const LARGE: [&str; 3] = ["specialized-tma-mma", "double-cyclic-mma", "simple-cyclic-cmma"];
-/// The same for matrices of no more than a tile, as those of a head.
-const SMALL: [&str; 2] = ["simple-tma-mma", "simple-cyclic-cmma"];
+/// The kernels to try where nothing else is asked for, best first: docs/benchmarks/2026-11-26-gpu.md. `one_tile`: the output is
+/// no larger than that, as for a head; `turned`: the second operand is the transpose of what lies in memory, as weights are.
+fn best(one_tile: bool, turned: bool, columns: usize) -> &'static [&'static str] {
+    match (one_tile, turned) {
+        (true, true) => &["simple-cyclic-cmma"],
+        (true, false) => &["simple-tma-mma", "simple-cyclic-cmma"],
+        (false, false) if columns > 2 * TILE => {
+            &["double-tma-mma", "specialized-cyclic-mma", "simple-cyclic-cmma"]
+        }
+        (false, _) => &["specialized-tma-mma", "double-cyclic-mma", "simple-cyclic-cmma"],
+    }
+}
 
 fn strategy(name: &str) -> Option<Strategy> {
     use TileMatmulKind::{Cmma, Mma};
@@ -149,15 +157,34 @@ fn launch<R: CubeRuntime>(
 pub(crate) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
     let out = init_matmul_output(&lhs, &rhs, dtype);
     let rank = out.shape().num_dims();
-    let one_tile = out.shape()[rank - 2] <= TILE && out.shape()[rank - 1] <= TILE;
-    let best: &[&str] = if one_tile { &SMALL } else { &LARGE };
+    let [rows, columns] = [out.shape()[rank - 2], out.shape()[rank - 1]];
+    let best = best(rows <= TILE && columns <= TILE, rhs.meta.strides()[rank - 1] != 1, columns);
     let named = asked_for().into_iter().chain(best.iter().copied()).filter_map(strategy);
-    for strategy in named.chain([Strategy::SimpleUnit(Default::default())]) {
+    for strategy in named {
         if launch(&strategy, lhs.clone(), rhs.clone(), &out).is_ok() {
             return out;
         }
     }
-    launch(&Strategy::Naive, lhs, rhs, &out).expect("the naive kernel takes everything");
+    without_tensor_cores(lhs, rhs, out)
+}
+
+/// The product of the last two axes, of fp32 operands in full precision. Tensor cores round them to TF32; and with products of
+/// parts that they take as they are ([`plain::split_product`](crate::plain::split_product)), ten training steps missed parity on
+/// an H200.
+pub(crate) fn exact_product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>) -> CubeTensor<R> {
+    let out = init_matmul_output(&lhs, &rhs, lhs.dtype);
+    without_tensor_cores(lhs, rhs, out)
+}
+
+fn without_tensor_cores<R: CubeRuntime>(
+    lhs: CubeTensor<R>,
+    rhs: CubeTensor<R>,
+    out: CubeTensor<R>,
+) -> CubeTensor<R> {
+    let unit = Strategy::SimpleUnit(Default::default());
+    if launch(&unit, lhs.clone(), rhs.clone(), &out).is_err() {
+        launch(&Strategy::Naive, lhs, rhs, &out).expect("the naive kernel takes everything");
+    }
     out
 }
 

@@ -66,9 +66,9 @@ pub fn orthogonal<B: HrmBackend>(matrix: Tensor<B, 2>, steps: usize) -> Tensor<B
     let mut x = x / norm.reshape([1, 1]);
     let (a, b, c) = QUINTIC;
     for _ in 0..steps {
-        let gram = ops::product(x.clone(), x.clone().transpose());
-        let polynomial = gram.clone() * b + ops::product(gram.clone(), gram) * c;
-        x = x.clone() * a + ops::product(polynomial, x);
+        let gram = ops::rounded_product(x.clone(), x.clone().transpose());
+        let polynomial = gram.clone() * b + ops::rounded_product(gram.clone(), gram) * c;
+        x = x.clone() * a + ops::rounded_product(polynomial, x);
     }
     if tall { x.transpose() } else { x }
 }

@@ -1,0 +1,29 @@
+#!/bin/sh
+# Runs a program "on CUDA" on a machine without a GPU: kernels are compiled by NVRTC, but not run, so results are noise.
+#
+#   cargo build -p hrm-cli --features cuda
+#   scripts/cuda-without-gpu/run.sh target/debug/hrm warmup --backend cuda --config configs/sudoku-extreme-1k.toml
+#
+# To find kernels that do not compile; to measure the host's part of a step; and to compile in advance for a machine whose GPU time
+# is short: what is compiled lies in target/kernels-*, which can be carried there (a cubecl.toml names it, see docs/backends.md).
+# Needs a C compiler, Python with pip, and unzip; fetches NVIDIA's NVRTC and headers (about 130 MB) into target/ once.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+folder=${CARGO_TARGET_DIR:-$here/../../target}/cuda-without-gpu
+if [ ! -e "$folder/cuda/include/cuda_bf16.h" ]; then
+    mkdir -p "$folder/wheels"
+    python3 -m pip download --quiet --no-deps --only-binary=:all: --dest "$folder/wheels" \
+        --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux_2_17_x86_64 \
+        "nvidia-cuda-nvrtc==13.0.*" "nvidia-cuda-runtime==13.0.*" "nvidia-cuda-cccl==13.0.*" "nvidia-cuda-crt==13.0.*"
+    for wheel in "$folder"/wheels/*.whl; do unzip -qo "$wheel" -d "$folder/wheels"; done
+    rm -rf "$folder/cuda"
+    mv "$folder/wheels/nvidia/cu13" "$folder/cuda"
+    ln -sf libnvrtc.so.13 "$folder/cuda/lib/libnvrtc.so"
+    rm -rf "$folder/wheels"
+fi
+# Not also as libcuda.so.1: NVRTC would find that, and calls more of it than there is.
+mkdir -p "$folder/driver"
+cc -shared -fPIC -o "$folder/driver/libcuda.so" "$here/driver.c"
+export CUDA_PATH="$folder/cuda"
+export LD_LIBRARY_PATH="$folder/driver:$folder/cuda/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+exec "$@"
