@@ -166,9 +166,15 @@ pub fn probe<B: HrmBackend>(name: Name) -> Result<()> {
     });
     std::panic::set_hook(hook);
     if probe.is_err() {
+        let needs = match name {
+            Name::Cuda => {
+                "an NVIDIA GPU, its driver, and of the CUDA toolkit NVRTC and the headers (in /usr/local/cuda, or where CUDA_PATH \
+                 says)"
+            }
+            _ => "a GPU and its driver",
+        };
         bail!(
-            "the backend `{0}` found no device on this machine (is the {0} driver installed?); use another \
-             --backend, for example cpu",
+            "the backend `{}` found no device on this machine: it needs {needs}; use another --backend, for example cpu",
             name.feature()
         );
     }

@@ -366,8 +366,8 @@ fn start<A: HrmAutodiffBackend>(
     Ok((data, run, trainer))
 }
 
-/// Runs some steps of a recipe and throws them away: GPU backends then time kernels for the recipe's shapes, and keep on disk
-/// which are fastest, for the runs that follow. Gives the seconds of each step, and of one
+/// Runs some steps of a recipe and throws them away: GPU backends compile the kernels of the recipe's shapes, and may keep them
+/// on disk for the runs that follow ([`hrm_backend::keep_compiled_kernels`]). Gives the seconds of each step, and of one
 /// evaluated batch at the end.
 ///
 /// # Errors

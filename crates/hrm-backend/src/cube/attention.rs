@@ -92,6 +92,8 @@ fn split_kernel<F: Float, N: Size>(
             + place.lane;
         first = Vector::<f32, N>::cast_from(x[at]);
         second = Vector::<f32, N>::cast_from(x[at + lanes]);
+        // The outer condition is one of the compilation of the kernel.
+        #[allow(clippy::collapsible_if)]
         if comptime!(rotary) {
             if place.part < 2 {
                 let angle = position * comptime!(2 * lanes) + place.lane;
@@ -154,6 +156,7 @@ fn merge_kernel<F: Float, N: Size>(
         first = Vector::<f32, N>::cast_from(v[at]);
         second = Vector::<f32, N>::cast_from(v[at + lanes]);
     }
+    #[allow(clippy::collapsible_if)]
     if comptime!(rotary) {
         if place.part < 2 {
             let angle = position * comptime!(2 * lanes) + place.lane;

@@ -11,7 +11,7 @@ mod product;
 
 pub(crate) use attention::{attention, attention_backward, attention_plane};
 pub use product::{KERNEL_VARIABLE, KERNELS, product_by};
-pub(crate) use product::{grouped_rows, in_groups, product};
+pub(crate) use product::{exact_product, grouped_rows, in_groups, product};
 
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::{

@@ -1,4 +1,4 @@
-//! `hrm warmup`: kernels tuned before a run needs them.
+//! `hrm warmup`: kernels compiled before a run needs them.
 
 use std::path::PathBuf;
 
@@ -12,14 +12,12 @@ use crate::{
     terminal::bytes,
 };
 
-/// Tune kernels for a recipe before training it
+/// Compile kernels for a recipe before training it
 ///
-/// Runs a few steps of the recipe and one evaluated batch, and throws them away. At the first use of a matrix product or a
-/// sum at some shape, GPU backends time several kernels for it; which is fastest is kept on disk (below the folder `target`
-/// of the project that the command is run in, else in the user's cache folder), so that runs that follow start at nearly full
-/// speed. They still compile the kernels they use, which takes seconds; a file `cubecl.toml` in the working folder with
-/// `[compilation]` and `cache = "target"` keeps those too. On a processor there is nothing to tune, and the times are only a
-/// first look at the speed and at the memory that a step takes.
+/// Runs a few steps of the recipe and one evaluated batch, and throws them away. A GPU backend compiles each kernel at its first
+/// use, some hundred for a training step, and keeps them on disk: below the folder `target` of the project that the command is
+/// run in, else in the user's cache folder, or where a file `cubecl.toml` says. Runs that follow start within seconds. On a
+/// processor there is nothing to compile, and the times are only a first look at the speed and at the memory that a step takes.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
