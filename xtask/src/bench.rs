@@ -129,7 +129,7 @@ pub fn on_gpu(
 }
 
 /// The rate of a GPU's matrix products by its data sheet, dense, in TFLOP/s: of bf16 on tensor cores; none is stated for the
-/// fp32 products here, which are made of TF32 ones.
+/// fp32 products here, which do without tensor cores (with fusion: are made of TF32 ones).
 fn peak_tflops(gpu: &str, bf16: bool) -> Option<f64> {
     const BF16: [(&str, f64); 13] = [
         ("H100 PCIe", 756.0),

@@ -1,4 +1,4 @@
-//! Attention for GPUs: Burn's matrix products over heads, and kernels for all that lies between them.
+//! Attention for GPUs: matrix products over heads, and kernels for all that lies between them.
 //!
 //! Heads are taken apart into matrices whose rows, one for each position, are padded with zeros to a multiple of 8: so the
 //! rows of scores are aligned, which tensor cores need. Padded positions get no weight.

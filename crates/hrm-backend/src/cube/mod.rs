@@ -2,7 +2,7 @@
 //! and write the type of the model.
 //!
 //! Plain Burn starts a kernel for each arithmetic operation, and each reads and writes whole activations: what surrounds
-//! the matrix products then takes longer than they do. Matrix products stay Burn's.
+//! the matrix products then takes longer than they do. Matrix products are cubek's, which are Burn's too.
 //!
 //! Kernels over rows give a plane (the lanes that run in lockstep: 32 on NVIDIA) to each row.
 
