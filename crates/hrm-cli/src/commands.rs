@@ -5,6 +5,7 @@ pub mod compare;
 pub mod config;
 pub mod data;
 pub mod eval;
+mod eval_data;
 mod eval_tables;
 pub mod export;
 pub mod import;

@@ -109,6 +109,12 @@ impl InferArgs {
         options.votes > 1 || options.restarts > 1 || self.ensemble.len() > 1 || self.verify
     }
 
+    /// Whether anything is asked for that a vote alone does not do.
+    pub fn more_than_votes(&self) -> bool {
+        let options = self.options();
+        options.restarts > 1 || self.ensemble.len() > 1 || self.verify || self.select.is_some()
+    }
+
     /// The checkpoints that the options name: those of `--ensemble`, else that of `--checkpoint`.
     pub fn checkpoints(&self, checkpoint: Option<&Path>) -> Result<Vec<PathBuf>> {
         let named = self.ensemble.iter().map(PathBuf::as_path).chain(checkpoint);

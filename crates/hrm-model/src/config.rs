@@ -1,6 +1,9 @@
 //! What a model is made of: [`ModelConfig`] and its named presets.
 
-use burn::tensor::{DType, backend::Backend};
+use burn::tensor::{
+    DType,
+    backend::{Backend, DTypeUsage},
+};
 use hrm_backend::HrmBackend;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -64,6 +67,15 @@ pub enum ForwardDtype {
     /// bfloat16; norms, rotary positions, softmax, q head and loss stay in fp32.
     #[serde(rename = "bf16", alias = "bfloat16")]
     Bf16,
+}
+
+impl ForwardDtype {
+    /// The type that a device is fastest with: bf16 where the backend computes with it and has matrix units for it (tensor
+    /// cores), fp32 elsewhere.
+    pub fn fastest<B: Backend>(device: &B::Device) -> Self {
+        let fast = DTypeUsage::general() | DTypeUsage::Accelerated;
+        if B::dtype_usage(device, DType::BF16).is_superset(fast) { Self::Bf16 } else { Self::F32 }
+    }
 }
 
 impl From<ForwardDtype> for DType {

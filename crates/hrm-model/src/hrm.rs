@@ -7,7 +7,7 @@ use burn::{
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
 
 use crate::{
-    ModelConfig, PositionEncoding, PuzzleEmbedding,
+    ForwardDtype, ModelConfig, PositionEncoding, PuzzleEmbedding,
     act::{Carry, PuzzleBatch},
     init::{Initializer, buffer},
     layers::{Embedding, Linear, ReasoningModule, RotaryTables},
@@ -119,6 +119,12 @@ impl<B: Backend> Hrm<B> {
     /// The same model with other numbers of cycles.
     pub fn with_cycles(mut self, cycles: Cycles) -> Self {
         (self.config.h_cycles, self.config.l_cycles) = (cycles.h_cycles, cycles.l_cycles);
+        self
+    }
+
+    /// The same model with another type of activations.
+    pub fn with_forward_dtype(mut self, dtype: ForwardDtype) -> Self {
+        self.config.forward_dtype = dtype;
         self
     }
 

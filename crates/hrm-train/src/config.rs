@@ -6,10 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::{
-    DType,
-    backend::{Backend, DTypeUsage},
-};
+use burn::tensor::{DType, backend::Backend};
 use hrm_data::task::Family;
 use hrm_model::{
     Cycles, ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind,
@@ -876,13 +873,13 @@ impl ResolvedRecipe {
         Self { recipe, origins: BTreeMap::new() }
     }
 
-    /// The recipe with the backend's own choice in the place of `model.forward_dtype = "auto"`: bf16 where the backend
-    /// computes with it and has matrix units for it (tensor cores), which makes it faster, and fp32 elsewhere.
+    /// The recipe with the backend's own choice, [`ForwardDtype::fastest`], in the place of `model.forward_dtype = "auto"`.
     pub fn on_backend<B: Backend>(mut self, device: &B::Device) -> Self {
         if self.recipe.model.forward_dtype == ForwardChoice::Auto {
-            let fast = DTypeUsage::general() | DTypeUsage::Accelerated;
-            let bf16 = B::dtype_usage(device, DType::BF16).is_superset(fast);
-            self.recipe.model.forward_dtype = if bf16 { ForwardChoice::Bf16 } else { ForwardChoice::F32 };
+            self.recipe.model.forward_dtype = match ForwardDtype::fastest::<B>(device) {
+                ForwardDtype::Bf16 => ForwardChoice::Bf16,
+                ForwardDtype::F32 => ForwardChoice::F32,
+            };
             self.origins.insert("model.forward_dtype".to_owned(), Origin::Backend(B::name(device)));
         }
         self

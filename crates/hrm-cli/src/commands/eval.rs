@@ -4,28 +4,24 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use hrm_backend::HrmAutodiffBackend;
-use hrm_data::{
-    dataset::{Dataset, Metadata},
-    maze,
-    render::{self, Chart, Picture, Scale, Series, charts},
-    sudoku::{BuildOptions, RecordReader, dataset as build},
-    task::{Family, Shape},
-};
-use hrm_model::{Hrm, ModelConfig, loss::LossKind};
+use hrm_data::render::{self, Chart, Picture, Scale, Series, charts};
+use hrm_model::{Hrm, loss::LossKind};
 use hrm_train::{
-    data::Evaluation as Puzzles,
-    evaluate::{EvalReport, evaluate_courses},
+    data::Evaluation as HeldOut,
+    evaluate::{EvalReport, evaluate, evaluate_courses},
     infer::{self, Axis, Curve, CurveLimits, InferOptions, InferenceReport, Rows, Selection, Solver},
 };
 use serde::Serialize;
 
-use super::eval_tables::{self, Tables};
+use super::{
+    eval_data::{PuzzleArgs, Puzzles},
+    eval_tables::{self, Tables},
+};
 use crate::{
     backend::{self, Job},
     infer::InferArgs,
@@ -41,7 +37,9 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
+  hrm eval --checkpoint runs/sudoku-4x4
   hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4
+  hrm eval --checkpoint runs/arc-1 --vote 1000
   hrm eval --checkpoint checkpoints/sudoku-9x9 --data test.csv.gz --limit 1000 --json
   hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4 --split train --tables
   hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4 --steps 1,2,4,8,16,32,64 --halt early
@@ -49,7 +47,8 @@ Examples:
   hrm eval --checkpoint runs/big --data test.csv.gz --limit 500 --curve=docs/curve --max-steps 64 --vote 16
 
 A run means its best checkpoint where one is marked (checkpoints/best), its newest otherwise.
---data DIR takes DIR/test if it is there.
+--data DIR takes DIR/test if it is there. Without it, the puzzles are those that the run's recipe holds out; the answers to
+ARC tasks vote over their augmentations.
 
 --curve[=PREFIX] prints a table and writes PREFIX.json, PREFIX.svg and PREFIX.png. It goes up to --max-steps (by default
 four times the model's), --vote and --restarts (by default 8 each); 1 leaves an axis out.")]
@@ -57,21 +56,11 @@ pub struct Args {
     /// Model: a .safetensors file, a checkpoint folder, or a run folder
     #[arg(long, short, value_name = "DIR|FILE", required_unless_present = "ensemble")]
     checkpoint: Option<PathBuf>,
-    /// Puzzles: a dataset folder in the reference's format, or CSV source,question,answer,rating
-    #[arg(long, short, value_name = "DIR|CSV")]
-    data: PathBuf,
-    /// What the puzzles are, where their size does not tell
-    #[arg(long, value_name = "TASK")]
-    task: Option<Family>,
-    /// Only the first N puzzles
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    limit: Option<u32>,
+    #[command(flatten)]
+    puzzles: PuzzleArgs,
     /// Cross-entropy to report
     #[arg(long, value_enum, default_value_t = Loss::Stablemax)]
     loss: Loss,
-    /// Part of the dataset folder: train, test, ... [default: test, if it is there]
-    #[arg(long, value_name = "NAME")]
-    split: Option<String>,
     /// When a puzzle is done
     #[arg(long, value_enum, default_value_t = Halt::Fixed, value_name = "WHEN")]
     halt: Halt,
@@ -116,9 +105,7 @@ enum Halt {
 
 struct Evaluation<'a> {
     files: &'a [PathBuf],
-    dataset: Arc<Dataset>,
-    shape: Option<Shape>,
-    ratings: Vec<Option<f64>>,
+    puzzles: Puzzles,
     args: &'a Args,
 }
 
@@ -142,6 +129,20 @@ struct Report {
     inference: Option<InferenceReport>,
 }
 
+impl Report {
+    /// Of fixed steps and nothing else.
+    const fn of_fixed(checkpoint: PathBuf, report: EvalReport) -> Self {
+        Self {
+            checkpoint,
+            fixed: Some(report),
+            tables: None,
+            halting: None,
+            time_saved: None,
+            inference: None,
+        }
+    }
+}
+
 /// What an evaluation gives.
 enum Outcome {
     Report(Box<Report>),
@@ -163,14 +164,16 @@ pub fn run(args: Args) -> Result<()> {
     let Some(file) = files.first() else { bail!("expected a checkpoint") };
     let config = Header::read(file)?.config()?;
     let pictures = args.curve.as_deref().map(|prefix| CurveFiles::new(prefix, args.force)).transpose()?;
-    let limit = args.limit.map_or(usize::MAX, |n| n as usize);
-    let told = Shape::of(config.seq_len, config.vocab_size, args.task);
-    let data = data_path(&args)?;
-    let (dataset, shape) = load(&data, limit, args.task.or(told.map(Shape::family)))?;
-    fits(&config, &dataset).with_context(|| format!("{} and {}", file.display(), args.data.display()))?;
-    let dataset = Arc::new(dataset);
-    let ratings = eval_tables::ratings(&data, limit, shape)?;
-    let outcome = backend.run(Evaluation { files: &files, dataset, shape, ratings, args: &args })?;
+    let puzzles = args.puzzles.load(file, &config, args.infer.vote)?;
+    if matches!(puzzles, Puzzles::Arc { .. })
+        && (on_the_way || args.curve.is_some() || args.infer.more_than_votes())
+    {
+        bail!(
+            "ARC tasks are answered by a vote over their augmentations after a fixed number of steps; of the options that \
+             look closer or try more, --vote N (augmentations of each test) and --max-steps apply"
+        );
+    }
+    let outcome = backend.run(Evaluation { files: &files, puzzles, args: &args })?;
     let mut out = io::stdout().lock();
     let json = match &outcome {
         Outcome::Report(report) => serde_json::to_string_pretty(report),
@@ -193,66 +196,11 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The puzzles that the arguments mean: a file, a dataset folder, or a part of one.
-fn data_path(args: &Args) -> Result<PathBuf> {
-    let Some(split) = &args.split else { return Ok(args.data.clone()) };
-    let folder = args.data.join(split);
-    if !folder.join("dataset.json").is_file() {
-        bail!("--split {split}: expected a dataset in {}", folder.display());
-    }
-    Ok(folder)
-}
-
-/// The first `limit` puzzles of a dataset folder or a puzzle file, and what they are.
-fn load(path: &Path, limit: usize, family: Option<Family>) -> Result<(Dataset, Option<Shape>)> {
-    if path.is_dir() {
-        let test = path.join("test");
-        let folder = if path.join("dataset.json").exists() || !test.exists() { path } else { &test };
-        let dataset = Dataset::load(folder)?;
-        let dataset = if limit < dataset.groups() { dataset.head(limit) } else { dataset };
-        let Metadata { seq_len, vocab_size, .. } = *dataset.metadata();
-        return Ok((dataset, Shape::of(seq_len, vocab_size, family)));
-    }
-    if family == Some(Family::Maze) {
-        let mut records = maze::read_records(path)?;
-        records.truncate(limit);
-        let (dataset, _) = maze::from_records(&records, 0).with_context(|| path.display().to_string())?;
-        let shape = records.first().map(|r| Shape::Maze { rows: r.maze.rows(), cols: r.maze.cols() });
-        return Ok((dataset, shape));
-    }
-    let records = RecordReader::open(path)?.take(limit).collect::<Result<Vec<_>, _>>()?;
-    let (dataset, _) = build::from_records(&records, &BuildOptions::default())
-        .with_context(|| path.display().to_string())?;
-    let shape = records.first().map(|record| Shape::Sudoku(record.puzzle.geometry()));
-    Ok((dataset, shape))
-}
-
-fn fits(config: &ModelConfig, dataset: &Dataset) -> Result<()> {
-    let metadata = dataset.metadata();
-    if (config.seq_len, config.vocab_size) != (metadata.seq_len, metadata.vocab_size) {
-        bail!(
-            "the model reads {} tokens of a vocabulary of {}, the data have {} tokens of {}",
-            config.seq_len,
-            config.vocab_size,
-            metadata.seq_len,
-            metadata.vocab_size
-        );
-    }
-    if config.puzzle_emb_ndim > 0 && config.num_puzzle_identifiers < metadata.num_puzzle_identifiers {
-        bail!(
-            "the model knows {} puzzle identifiers, the data have {}",
-            config.num_puzzle_identifiers,
-            metadata.num_puzzle_identifiers
-        );
-    }
-    Ok(())
-}
-
 impl Job for Evaluation<'_> {
     type Output = Outcome;
 
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Outcome> {
-        let Self { files, dataset, shape, ratings, args } = self;
+        let Self { files, puzzles, args } = self;
         let loaded = files
             .iter()
             .map(|file| models::load(file, device))
@@ -261,6 +209,19 @@ impl Job for Evaluation<'_> {
         let Some(model) = models.first() else { bail!("expected a checkpoint") };
         let options = args.infer.options();
         let trained_steps = model.config().halt_max_steps;
+        let steps = options.max_steps.unwrap_or(trained_steps);
+        let loss = match args.loss {
+            Loss::Stablemax => LossKind::Stablemax,
+            Loss::Softmax => LossKind::Softmax,
+        };
+        let checkpoint = files.first().cloned().unwrap_or_default();
+        let (dataset, shape, ratings) = match puzzles {
+            Puzzles::Rows { dataset, shape, ratings } => (dataset, shape, ratings),
+            Puzzles::Arc { data, limit } => {
+                let report = evaluate(model, data.evaluation(options.batch, limit), loss, steps, device);
+                return Ok(Outcome::Report(Box::new(Report::of_fixed(checkpoint, report))));
+            }
+        };
         if args.curve.is_some() {
             let limits = CurveLimits {
                 steps: options.max_steps.unwrap_or(4 * trained_steps),
@@ -283,14 +244,9 @@ impl Job for Evaluation<'_> {
         };
         let scales = args.infer.scales();
         let fixed = (!scales).then(|| {
-            let loss = match args.loss {
-                Loss::Stablemax => LossKind::Stablemax,
-                Loss::Softmax => LossKind::Softmax,
-            };
-            let steps = options.max_steps.unwrap_or(trained_steps);
             let asked: Vec<usize> = args.steps.iter().map(|n| *n as usize).collect();
             let last = asked.iter().copied().max().unwrap_or(0);
-            let puzzles = Puzzles::of_rows(&dataset, shape, options.batch, 0);
+            let puzzles = HeldOut::of_rows(&dataset, shape, options.batch, 0);
             let (report, courses) = evaluate_courses(model, puzzles, loss, (steps, last), device);
             let givens = eval_tables::givens(&dataset, shape);
             (report, Tables::new(&courses, (steps, &asked), &givens, &ratings))
@@ -303,7 +259,6 @@ impl Job for Evaluation<'_> {
             }
             _ => None,
         };
-        let checkpoint = files.first().cloned().unwrap_or_default();
         Ok(Outcome::Report(Box::new(Report { checkpoint, fixed, tables, halting, time_saved, inference })))
     }
 }

@@ -181,6 +181,14 @@ fn other_puzzles_are_solved_exactly_or_by_a_model() {
     assert_says(&sandbox.hrm("compare maze --file mazes.csv --checkpoint run").ok(), &["1 maze", "model"]);
     let text = sandbox.hrm("eval --checkpoint run --data mazes.csv --task maze").ok();
     assert_says(&text, &["exact accuracy", "any-optimal"]);
+    // A folder of mazes that are no squares.
+    sandbox.hrm("data maze generate --kind unique --size 2x8 --min-path 8 --max-path 15 --train 2 --test 3 --out flat").ok();
+    assert_says(
+        &sandbox.hrm("eval --checkpoint run --data flat --size 4x4").error(),
+        &["no 4x4 mazes", "--size"],
+    );
+    let report = sandbox.hrm("eval --checkpoint run --data flat --size 2x8 --json").json();
+    assert!(report["any_optimal"].is_number(), "{report}");
     let other = sandbox.hrm("solve --task queens queens.txt --checkpoint run");
     assert_eq!(other.code, 1);
     assert_says(&other.stderr, &["the model reads 16 tokens of 6 kinds, a 4-queens has 16 of 3"]);

@@ -1,6 +1,6 @@
 //! `hrm data` and `hrm inspect data`.
 
-use crate::sandbox::{FOUR, FOUR_SOLVED, Sandbox, assert_says, snapshot};
+use crate::sandbox::{FOUR, FOUR_SOLVED, Sandbox, TINY_RECIPE, assert_says, snapshot};
 
 #[test]
 fn generated_datasets_are_reproducible_and_never_overwritten() {
@@ -162,6 +162,19 @@ fn arc_tasks_are_reported_and_written() {
     assert!(names.contains("<blank>") && names.contains("one_t"), "{names}");
     let text = sandbox.hrm(&format!("{args} --train-on-eval-demonstrations=false")).ok();
     assert_says(&text, &["train        2 groups, 18 puzzles, 54 examples"]);
+
+    // A model of one step: what counts is that its answers to all augmentations vote.
+    let recipe = TINY_RECIPE.replace("[data]\n", "[data]\ntask = \"arc\"\n");
+    sandbox.write("arc.toml", recipe);
+    let files = "--set data.source=json --set data.path=train.json --set data.test_path=eval --set data.augmentations=3";
+    let little = "--set train.max_steps=1 --set eval.interval=0 --set model.halt_max_steps=1 --set data.test_examples=0";
+    sandbox
+        .hrm(&format!("train --config arc.toml --run-dir run --quiet --backend cpu {files} {little}"))
+        .ok();
+    let report = sandbox.hrm("eval --checkpoint run --vote 2 --json").json();
+    assert_eq!((&report["examples"], &report["arc"]["tasks"]), (&2.into(), &1.into()), "{report}");
+    assert!(report["arc"]["pass_2_hrm"].is_number(), "{report}");
+    assert_says(&sandbox.hrm("eval --checkpoint run --tables").error(), &["ARC", "--vote N"]);
 
     let leak = "data arc --train train.json --eval train.json --eval eval --augmentations 2";
     assert_says(&sandbox.hrm(leak).error_after_output(), &["2 evaluation tasks away", "--on-leak drop"]);

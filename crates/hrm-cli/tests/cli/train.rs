@@ -66,6 +66,18 @@ fn train_stop_resume_evaluate_solve() {
         report["by_rating"].as_array().expect("rows").iter().map(|row| &row["from"]).collect();
     assert_eq!(groups, [0.0, 1.0, 30.0]);
 
+    // Without puzzles: those that the recipe holds out.
+    let report = sandbox.hrm("eval --checkpoint run --json").json();
+    assert_eq!((&report["examples"], &report["mean_steps"]), (&10.into(), &3.0.into()));
+    let report = sandbox.hrm("eval --checkpoint run --recipe tiny.toml --limit 4 --json").json();
+    assert_eq!(report["examples"], 4);
+    fs::copy(sandbox.path("run/checkpoints/step-12/model.safetensors"), sandbox.path("alone.safetensors"))
+        .unwrap();
+    assert_says(
+        &sandbox.hrm("eval --checkpoint alone.safetensors").error(),
+        &["run folder", "--data or --recipe"],
+    );
+
     let run = sandbox.hrm(&format!("solve {FOUR} --checkpoint run --json"));
     assert_eq!(run.json()["summary"]["puzzles"], 1);
 }

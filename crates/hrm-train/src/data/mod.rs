@@ -100,6 +100,14 @@ impl TaskData {
         }
     }
 
+    /// The held-out puzzles; `None` for ARC, whose tests are augmented when they are asked for.
+    pub const fn held_out(&self) -> Option<&Arc<Dataset>> {
+        match &self.source {
+            Source::Rows(rows) => Some(&rows.test),
+            Source::Arc { .. } => None,
+        }
+    }
+
     /// The sampler of a fresh run.
     ///
     /// # Errors

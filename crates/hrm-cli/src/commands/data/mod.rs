@@ -2,7 +2,7 @@
 
 mod arc;
 mod download;
-mod examples;
+pub mod examples;
 pub mod inspect;
 mod maze;
 mod puzzles;
@@ -195,7 +195,7 @@ fn at(path: &Path) -> impl FnOnce() -> String + '_ {
 }
 
 /// `30x30`, or just `30`.
-fn rectangle(text: &str) -> Result<(usize, usize), String> {
+pub fn rectangle(text: &str) -> Result<(usize, usize), String> {
     let (rows, cols) = text.split_once('x').unwrap_or((text, text));
     let number = |text: &str| text.trim().parse::<usize>();
     match (number(rows), number(cols)) {
