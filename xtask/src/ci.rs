@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::{Cmd, root};
 
-/// Features of `hrm-cli` that must compile although this machine may not be able to run them.
-const CHECKED_BACKENDS: [&str; 4] = ["ndarray", "wgpu", "vulkan", "cuda"];
+/// Features of `hrm-cli` that must compile although this machine may not be able to run them; with one of them, `download`, which
+/// would compile Burn's crates once more if it were checked by itself.
+const CHECKED_BACKENDS: [&str; 4] = ["ndarray", "wgpu", "vulkan", "cuda,download"];
 
 /// A package whose build script downloads a prebuilt LLVM: with it in the tree, the build needs the internet.
 const DOWNLOADS_LLVM: &str = "tracel-llvm-bundler";
@@ -110,6 +111,10 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
         });
     }
     steps.push(Step::run("tests and doc tests", Cmd::cargo("test --workspace")));
+    steps.push(Step::run(
+        "tests of downloads",
+        Cmd::cargo("test --package hrm-data --features download --lib download"),
+    ));
     let parity = root().join("../shared/parity");
     if parity.is_dir() {
         steps.push(Step::run(

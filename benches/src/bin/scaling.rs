@@ -8,7 +8,7 @@ use std::{env, error::Error, fmt::Write, fs, time::Instant};
 use burn::tensor::{Int, Tensor, TensorData};
 use hrm_benches::B;
 use hrm_model::{Hrm, ModelConfig, act::Carry};
-use plotters::prelude::*;
+use plotters::{coord::combinators::BindKeyPoints, prelude::*};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -124,6 +124,20 @@ fn measure(config: &ModelConfig, batch: usize) -> Result<f64> {
     Ok(seconds[seconds.len() / 2])
 }
 
+/// Where the axis of time has marks, in milliseconds.
+const ONE_TWO_FIVE: [f64; 16] =
+    [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
+
+/// The sizes that an axis names: not all, where their numbers would overlap.
+fn marks(sizes: impl Iterator<Item = f64>) -> Vec<f64> {
+    sizes.fold(Vec::new(), |mut kept, size| {
+        if kept.last().is_none_or(|last| size >= last * 1.3) {
+            kept.push(size);
+        }
+        kept
+    })
+}
+
 fn draw(path: &str, measured: &[(&Series, Vec<Point>)]) -> Result<()> {
     let root = SVGBackend::new(path, (1000, 760)).into_drawing_area();
     root.fill(&WHITE)?;
@@ -132,13 +146,25 @@ fn draw(path: &str, measured: &[(&Series, Vec<Point>)]) -> Result<()> {
         let sizes = points[0].size as f64 * 0.9..last.size as f64 * 1.1;
         let low = points.iter().map(|p| p.seconds * 1e3).fold(f64::MAX, f64::min) * 0.5;
         let high = points.iter().map(|p| p.seconds * 1e3).fold(0.0, f64::max) * 2.0;
+        let times: Vec<f64> = ONE_TWO_FIVE.into_iter().filter(|time| (low..high).contains(time)).collect();
         let mut chart = ChartBuilder::on(area)
             .caption(format!("{} ({})", series.name, series.fixed), ("sans-serif", 17))
             .margin(12)
             .x_label_area_size(38)
             .y_label_area_size(62)
-            .build_cartesian_2d(sizes.log_scale(), (low..high).log_scale())?;
-        chart.configure_mesh().x_desc(series.name).y_desc("ms a segment").light_line_style(WHITE).draw()?;
+            .build_cartesian_2d(
+                sizes.log_scale().with_key_points(marks(points.iter().map(|p| p.size as f64))),
+                (low..high).log_scale().with_key_points(times),
+            )?;
+        let whole = |value: &f64| format!("{value:.0}");
+        chart
+            .configure_mesh()
+            .x_desc(series.name)
+            .y_desc("ms a segment")
+            .light_line_style(WHITE)
+            .x_label_formatter(&whole)
+            .y_label_formatter(&whole)
+            .draw()?;
         // What the products alone take at the best rate of the series.
         let rate = points.iter().map(|p| p.gflop / p.seconds).fold(0.0, f64::max);
         let ideal = points.iter().map(|p| (p.size as f64, p.gflop / rate * 1e3));

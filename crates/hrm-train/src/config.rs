@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::{DType, backend::Backend};
+use burn::tensor::backend::Backend;
 use hrm_data::task::Family;
 use hrm_model::{
     Cycles, ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind,
