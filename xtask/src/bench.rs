@@ -478,15 +478,19 @@ pub fn date() -> String {
     if date.trim().is_empty() { "undated".to_owned() } else { date.trim().to_owned() }
 }
 
-/// Writes a record of today to a file that does not exist yet.
-pub fn write_record(kind: &str, text: &str) -> Result<()> {
+/// A file of today in `docs/benchmarks` that is not there yet.
+pub fn record_path(kind: &str) -> Result<PathBuf> {
     let folder = root().join("docs/benchmarks");
     let date = date();
     let mut names = std::iter::once(format!("{date}-{kind}.md"))
         .chain((2..100).map(|n| format!("{date}-{kind}-{n}.md")))
         .map(|name| folder.join(name));
-    let path =
-        names.find(|path| !path.exists()).context("docs/benchmarks holds a hundred records of today")?;
+    names.find(|path| !path.exists()).context("docs/benchmarks holds a hundred records of today")
+}
+
+/// Writes a record of today.
+pub fn write_record(kind: &str, text: &str) -> Result<()> {
+    let path = record_path(kind)?;
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     println!("written to {}", path.display());
     Ok(())

@@ -7,7 +7,7 @@
 use std::{
     env,
     fmt::Write,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -86,6 +86,10 @@ const ALLOWED_LOSS_DIFFERENCE: f64 = 0.05;
 struct Outcome {
     passed: u32,
     failed: u32,
+    /// The names of those that failed.
+    failures: Vec<String>,
+    /// How long they took.
+    time: Duration,
     /// The largest deviation of any set, in percent of what is allowed, and its line.
     worst: Option<(f64, String)>,
 }
@@ -104,8 +108,19 @@ impl Outcome {
         if let Some(percent) = percent
             && self.worst.as_ref().is_none_or(|(worst, _)| percent > *worst)
         {
-            self.worst = Some((percent, line.to_owned()));
+            // libtest puts its own words before the first line that a test prints.
+            let own = line.rsplit(" ... ").next().unwrap_or(line);
+            self.worst = Some((percent, own.to_owned()));
         }
+    }
+}
+
+impl Outcome {
+    /// As a row of a table.
+    fn row(&self, features: &str) -> String {
+        let Self { passed, failed, time, worst, .. } = self;
+        let worst = worst.as_ref().map_or("-", |(_, line)| line.as_str());
+        format!("| {features} | {passed} | {failed} | {:.0} | {worst} |\n", time.as_secs_f64())
     }
 }
 
@@ -114,8 +129,8 @@ fn count(line: &str, word: &str) -> u32 {
     line.find(word).and_then(|end| line[..end].split_whitespace().last()?.parse().ok()).unwrap_or(0)
 }
 
-/// The whole check, or the parts that are asked for. Stops at the first one that fails, as wrong results have no speed; if only
-/// fusion fails, the rest goes on without it.
+/// The whole check, or the parts that are asked for. What fails is named in the record, which is written after every part, and the
+/// rest goes on: time on a GPU may be short. Fusion that fails its tests is not measured.
 pub fn run(args: &GpuCheckArgs) -> Result<()> {
     let sets: Vec<&str> = [(PLAIN, true), (FUSION, args.only.contains(&Part::Fusion))]
         .iter()
@@ -150,23 +165,54 @@ pub fn run(args: &GpuCheckArgs) -> Result<()> {
             folder
         }
     };
+    let logs = target_dir().join("gpu-check").join("logs");
     let mut record = format!(
         "# On a GPU, {}\n\n`cargo xtask gpu-check` at commit {} (profile {}); {gpu}.\n",
         bench::date(),
         bench::commit(),
         args.profile,
     );
+    let path = bench::record_path("gpu")?;
+    let write_down = |record: &str, failures: &[String]| {
+        fs::write(&path, with_failures(record, failures))
+            .with_context(|| format!("cannot write {}", path.display()))
+    };
+    let mut failures: Vec<String> = Vec::new();
     let mut fusion = args.only.contains(&Part::Fusion);
     if args.only.contains(&Part::Tests) {
-        let (table, fusion_is_right) = tests(&programs, &sets)?;
-        write!(record, "\n## Tests\n\n{table}")?;
-        if fusion && !fusion_is_right {
+        record += "\n## Tests\n\n| features | passed | failed | seconds | largest deviation |\n|---|---|---|---|---|\n";
+        for features in &sets {
+            match run_tests(&programs.join(features), &logs.join(features)) {
+                Ok(outcome) => {
+                    record += &outcome.row(features);
+                    failures.extend(
+                        outcome.failures.iter().map(|name| format!("tests with `{features}`: {name}")),
+                    );
+                }
+                Err(error) => failures.push(format!("tests with `{features}`: {error:#}")),
+            }
+        }
+        if fusion && failures.iter().any(|failure| failure.starts_with(&format!("tests with `{FUSION}`"))) {
             record += "\nFusion gives wrong results: it stays off, and is not measured.\n";
             fusion = false;
         }
+        write_down(&record, &failures)?;
     }
     if args.only.contains(&Part::Precision) {
-        write!(record, "\n## Training in bf16 beside fp32\n\n{}", precisions(&programs)?)?;
+        record += "\n## Training in bf16 beside fp32\n\n";
+        match precisions(&programs) {
+            Ok((table, difference)) => {
+                record += &table;
+                if difference.abs() > ALLOWED_LOSS_DIFFERENCE || difference.is_nan() {
+                    let percent = 100.0 * difference;
+                    failures.push(format!(
+                        "losses of bf16 and fp32 differ by {percent:.1} % in the last {WINDOW} steps"
+                    ));
+                }
+            }
+            Err(error) => failures.push(format!("bf16 beside fp32: {error:#}")),
+        }
+        write_down(&record, &failures)?;
     }
     let mut workers = vec![programs.join(PLAIN).join("worker")];
     if fusion {
@@ -186,10 +232,29 @@ pub fn run(args: &GpuCheckArgs) -> Result<()> {
                 args.rounds
             )?;
         }
-        write!(record, "\n{}", bench::on_gpu(bf16, gpu, &workers, &args.workloads, args.rounds)?)?;
+        match bench::on_gpu(bf16, gpu, &workers, &args.workloads, args.rounds) {
+            Ok(table) => write!(record, "\n{table}")?,
+            Err(error) => {
+                failures.push(format!("speed in {}: {error:#}", if bf16 { "bf16" } else { "fp32" }))
+            }
+        }
+        write_down(&record, &failures)?;
     }
-    println!("\n{record}");
-    bench::write_record("gpu", &record)
+    println!("\n{record}\nwritten to {}", path.display());
+    match failures.len() {
+        0 => Ok(()),
+        _ => bail!("failed: {}; the output of tests is in {}", failures.join("; "), logs.display()),
+    }
+}
+
+/// A record with what failed before its first part.
+fn with_failures(record: &str, failures: &[String]) -> String {
+    let mut record = record.to_owned();
+    if let (Some(end), false) = (record.find("\n\n## "), failures.is_empty()) {
+        let list: String = failures.iter().map(|failure| format!("- {failure}\n")).collect();
+        record.insert_str(end + 1, &format!("\n**Failed:**\n\n{list}"));
+    }
+    record
 }
 
 /// Builds the programs of each set of features into `folder`.
@@ -233,28 +298,11 @@ fn executables(messages: &str) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// The tests with each set of features, as a table; and whether those with fusion pass, if there are any.
-fn tests(programs: &Path, sets: &[&str]) -> Result<(String, bool)> {
-    let mut table =
-        "| features | passed | failed | seconds | largest deviation |\n|---|---|---|---|---|\n".to_owned();
-    let mut successes = Vec::new();
-    for features in sets {
-        let start = Instant::now();
-        let (success, outcome) = run_tests(&programs.join(features))?;
-        let worst = outcome.worst.as_ref().map_or("-", |(_, line)| line.as_str());
-        let (Outcome { passed, failed, .. }, time): (_, Duration) = (&outcome, start.elapsed());
-        writeln!(table, "| {features} | {passed} | {failed} | {:.0} | {worst} |", time.as_secs_f64())?;
-        successes.push(success);
-    }
-    println!("\n{table}");
-    if !successes[0] {
-        bail!("the tests fail with `{}`", sets[0]);
-    }
-    Ok((table, successes.get(1).copied().unwrap_or(false)))
-}
-
-/// All tests in a folder at the same time: most of each is the compilation of kernels, which takes one core.
-fn run_tests(folder: &Path) -> Result<(bool, Outcome)> {
+/// All tests in a folder at the same time: most of each is the compilation of kernels, which takes one core. What they print
+/// goes to files in `logs` as they print it.
+fn run_tests(folder: &Path, logs: &Path) -> Result<Outcome> {
+    let start = Instant::now();
+    fs::create_dir_all(logs).with_context(|| format!("cannot create {}", logs.display()))?;
     let mut names: Vec<String> = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -266,37 +314,51 @@ fn run_tests(folder: &Path) -> Result<(bool, Outcome)> {
     if names.is_empty() {
         bail!("no tests in {}", folder.display());
     }
+    let log = |name: &str| logs.join(format!("{name}.log"));
     let run = |name: &String| {
         let package =
             TESTS.iter().find_map(|test| name.strip_suffix(&format!("-{test}"))).unwrap_or_default();
+        let log = File::create(log(name)).with_context(|| format!("cannot write {}", log(name).display()))?;
+        let errors = log.try_clone().context("cannot write a log twice")?;
         let mut command = Command::new(folder.join(name));
         // The CPU backend is compiled in too, and tested elsewhere.
         command.args(["cuda::", "--nocapture", "--test-threads", "1"]);
         command.current_dir(root().join("crates").join(package)).stdin(Stdio::null());
+        command.stdout(log).stderr(errors);
         let fixtures = root().join("../shared/parity");
         if env::var_os("HRM_PARITY_DIR").is_none() && fixtures.is_dir() {
             command.env("HRM_PARITY_DIR", fixtures);
         }
-        command.output().with_context(|| format!("cannot start {name}"))
+        command.status().with_context(|| format!("cannot start {name}"))
     };
-    let outputs: Vec<_> = thread::scope(|scope| {
+    let statuses: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = names.iter().map(|name| scope.spawn(move || run(name))).collect();
         threads.into_iter().map(|thread| thread.join().expect("a thread that only waits")).collect()
     });
-    let (mut success, mut outcome) = (true, Outcome::default());
-    for (name, output) in names.iter().zip(outputs) {
-        let output = output?;
-        println!("\n== {name}: {}", output.status);
-        let text = String::from_utf8_lossy(&output.stdout);
-        print!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    let mut outcome = Outcome::default();
+    for (name, status) in names.iter().zip(statuses) {
+        let status = status?;
+        let text = String::from_utf8_lossy(&fs::read(log(name)).context("cannot read a log")?).into_owned();
+        println!("\n== {name}: {status}\n{text}");
         text.lines().for_each(|line| outcome.read(line));
-        success &= output.status.success();
+        let failed = failed_tests(&text);
+        if !status.success() && failed.is_empty() {
+            outcome.failures.push(format!("{name} ended with {status}"));
+        }
+        outcome.failures.extend(failed);
     }
-    Ok((success, outcome))
+    outcome.time = start.elapsed();
+    Ok(outcome)
 }
 
-/// The same run in fp32 and in bf16: the losses as a table.
-fn precisions(programs: &Path) -> Result<String> {
+/// The tests that a test program's last list names.
+fn failed_tests(output: &str) -> Vec<String> {
+    let list = output.rsplit_once("\nfailures:\n").map_or("", |(_, list)| list);
+    list.lines().map_while(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
+}
+
+/// The same run in fp32 and in bf16: the losses as a table, and by which share those of the last steps differ.
+fn precisions(programs: &Path) -> Result<(String, f64)> {
     let folder = target_dir().join("gpu-check");
     let mut curves = Vec::new();
     for dtype in ["f32", "bf16"] {
@@ -326,10 +388,7 @@ fn precisions(programs: &Path) -> Result<String> {
         writeln!(table, "| {} | {f32:.4} | {bf16:.4} | {:+.1} % |", (index + 1) * WINDOW, 100.0 * last)?;
     }
     println!("\n{table}");
-    if last.abs() > ALLOWED_LOSS_DIFFERENCE || last.is_nan() {
-        bail!("in the last {WINDOW} steps the losses of bf16 and fp32 differ by {:.1} %", 100.0 * last);
-    }
-    Ok(table)
+    Ok((table, last))
 }
 
 /// Mean cross-entropy of each [`WINDOW`] steps of a `metrics.jsonl`.
@@ -388,6 +447,18 @@ mod tests {
             outcome.read(line);
         }
         assert_eq!((outcome.passed, outcome.failed), (4, 2));
+        assert!(outcome.row("cuda").starts_with("| cuda | 4 | 2 | 0 | parity b"), "{}", outcome.row("cuda"));
         assert_eq!(outcome.worst.expect("two lines").0, 12.0);
+    }
+
+    #[test]
+    fn failed_tests_are_named_and_lead_the_record() {
+        let output = "test cuda::a ... parity a [cuda]\nFAILED\ntest cuda::b ... ok\n\nfailures:\n\nfailures:\n    cuda::a\n    cuda::c\n\n\
+                      test result: FAILED. 1 passed; 2 failed;\n";
+        assert_eq!(failed_tests(output), ["cuda::a", "cuda::c"]);
+        assert!(failed_tests("test cuda::b ... ok\n\ntest result: ok. 1 passed\n").is_empty());
+        let record = with_failures("# Title\n\nA GPU.\n\n## Tests\n\nrest", &["a: b".to_owned()]);
+        assert_eq!(record, "# Title\n\nA GPU.\n\n**Failed:**\n\n- a: b\n\n## Tests\n\nrest");
+        assert_eq!(with_failures("# Title\n\n## Tests\n", &[]), "# Title\n\n## Tests\n");
     }
 }
