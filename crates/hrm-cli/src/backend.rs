@@ -64,12 +64,37 @@ impl Name {
         all.filter(|name| name.is_compiled_in()).collect()
     }
 
-    /// The backend asked for, or the fastest in this binary.
+    /// The backend asked for, or the fastest in this binary that this machine has a device for.
     pub fn or_best(asked: Option<Self>) -> Result<Self> {
-        match asked.or_else(|| Self::compiled_in().first().copied()) {
-            Some(name) if name.is_compiled_in() => Ok(name),
-            Some(name) => Err(name.missing()),
-            None => bail!("no backend is compiled into this binary; build with --features flex"),
+        match asked {
+            Some(name) if name.is_compiled_in() => return Ok(name),
+            Some(name) => return Err(name.missing()),
+            None => {}
+        }
+        let compiled_in = Self::compiled_in();
+        let Some(fastest) = compiled_in.first().copied() else {
+            bail!("no backend is compiled into this binary; build with --features flex")
+        };
+        // If none has a device, the error is that of the fastest.
+        let best = compiled_in.into_iter().find(|name| name.find_device().is_ok()).unwrap_or(fastest);
+        if best != fastest {
+            eprintln!("no device for the backend `{}`: computing on `{}`", fastest.feature(), best.feature());
+        }
+        Ok(best)
+    }
+
+    /// An error if the backend needs a GPU and finds none.
+    fn find_device(self) -> Result<()> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda => probe::<burn::backend::Cuda>(self),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => probe::<burn::backend::Wgpu>(self),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => probe::<burn::backend::Vulkan>(self),
+            #[cfg(feature = "metal")]
+            Self::Metal => probe::<burn::backend::Metal>(self),
+            _ => Ok(()),
         }
     }
 
