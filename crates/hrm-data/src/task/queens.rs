@@ -10,11 +10,12 @@ use rand_chacha::ChaCha8Rng;
 use thiserror::Error;
 
 use super::puzzles::dihedral_symmetry;
-use super::{Solutions, Task, TokenSymmetry};
+use super::{Beliefs, Exact, Solutions, Task, TokenSymmetry};
 use crate::dataset::Augmentation;
 use crate::grid::Dihedral;
 use crate::random::{self, Purpose, stream};
 use crate::render::{Mark, Picture, Style};
+use crate::sudoku::Work;
 
 const EMPTY: u8 = 1;
 const QUEEN: u8 = 2;
@@ -175,20 +176,28 @@ impl Queens {
     /// Number of ways to complete a placement, counted up to `limit`.
     pub fn completions(&self, puzzle: &Placement, limit: u64) -> u64 {
         let mut found = 0;
-        self.complete_with(puzzle, &mut |_| {
+        self.complete_with(puzzle, None, u64::MAX, &mut |_| {
             found += 1;
             found < limit
         });
         found
     }
 
-    /// Shows every completion until `go_on` says to stop.
-    fn complete_with(&self, puzzle: &Placement, go_on: &mut impl FnMut(&Placement) -> bool) {
+    /// Shows every completion until `go_on` says to stop, or `max_nodes` boards were looked at; gives the work.
+    fn complete_with(
+        &self,
+        puzzle: &Placement,
+        beliefs: Option<&Beliefs>,
+        max_nodes: u64,
+        go_on: &mut dyn FnMut(&Placement) -> bool,
+    ) -> Work {
         let mut board = puzzle.clone();
         board.resize(self.side, None);
+        let mut completion = Completion { beliefs, max_nodes, work: Work { guesses: 0, nodes: 0 }, go_on };
         if attack(&board).is_none() {
-            complete(&mut board, go_on);
+            completion.descend(&mut board);
         }
+        completion.work
     }
 }
 
@@ -227,25 +236,45 @@ fn place(board: &mut Placement, row: usize, orders: &[Vec<u32>], budget: &mut u3
     false
 }
 
-/// Whether to go on.
-fn complete(board: &mut Placement, go_on: &mut impl FnMut(&Placement) -> bool) -> bool {
-    // The free row with the fewest places comes first.
-    let side = board.len() as u8;
-    let places = |row: usize| (0..side).filter(|&col| safe(board, row, col)).collect::<Vec<u8>>();
-    let free = (0..board.len()).filter(|&row| board[row].is_none());
-    let Some((row, places)) = free.map(|row| (row, places(row))).min_by_key(|(_, places)| places.len())
-    else {
-        return go_on(board);
-    };
-    for col in places {
-        board[row] = Some(col);
-        let more = complete(board, go_on);
-        board[row] = None;
-        if !more {
+/// A search for the completions of a board.
+struct Completion<'a> {
+    beliefs: Option<&'a Beliefs>,
+    max_nodes: u64,
+    work: Work,
+    go_on: &'a mut dyn FnMut(&Placement) -> bool,
+}
+
+impl Completion<'_> {
+    /// Whether to go on.
+    fn descend(&mut self, board: &mut Placement) -> bool {
+        if self.work.nodes >= self.max_nodes {
             return false;
         }
+        self.work.nodes += 1;
+        // The free row with the fewest places comes first.
+        let side = board.len() as u8;
+        let places = |row: usize| (0..side).filter(|&col| safe(board, row, col)).collect::<Vec<u8>>();
+        let free = (0..board.len()).filter(|&row| board[row].is_none());
+        let Some((row, mut places)) =
+            free.map(|row| (row, places(row))).min_by_key(|(_, places)| places.len())
+        else {
+            return (self.go_on)(board);
+        };
+        self.work.guesses += u64::from(places.len() > 1);
+        if let Some(beliefs) = self.beliefs {
+            let weight = |col: u8| beliefs.weight(row * board.len() + usize::from(col), QUEEN);
+            places.sort_by(|&a, &b| weight(b).total_cmp(&weight(a)));
+        }
+        for col in places {
+            board[row] = Some(col);
+            let more = self.descend(board);
+            board[row] = None;
+            if !more {
+                return false;
+            }
+        }
+        true
     }
-    true
 }
 
 impl Task for Queens {
@@ -315,7 +344,7 @@ impl Task for Queens {
 
     fn solutions(&self, puzzle: &Placement) -> Solutions<Placement> {
         let mut found = Vec::new();
-        self.complete_with(puzzle, &mut |board| {
+        self.complete_with(puzzle, None, u64::MAX, &mut |board| {
             found.push(board.clone());
             found.len() < 2
         });
@@ -324,6 +353,15 @@ impl Task for Queens {
             (Some(only), None) => Solutions::Unique(only),
             (Some(other), Some(one)) => Solutions::Several(one, other),
         }
+    }
+
+    fn search(&self, puzzle: &Placement, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
+        let mut answer = None;
+        let Work { guesses, nodes } = self.complete_with(puzzle, beliefs, max_nodes, &mut |board| {
+            answer = Some(self.encode(board));
+            false
+        });
+        answer.map(|answer| Exact { answer, guesses, nodes })
     }
 
     fn class(&self, puzzle: &Placement) -> Vec<u8> {
@@ -411,6 +449,34 @@ mod tests {
                 assert_eq!(queens.generate(1, index), (puzzle, solution));
             }
         }
+    }
+
+    #[test]
+    fn beliefs_save_guesses() {
+        let queens = Queens::new(12).unwrap();
+        let (mut without, mut right, mut wrong) = (0, 0, 0);
+        for index in 0..20 {
+            let (puzzle, solution) = queens.generate(1, index);
+            let answer = queens.encode(&solution);
+            let weights = |of: &dyn Fn(u8) -> f32| {
+                Beliefs::new(3, answer.iter().flat_map(|&token| [0.0, 0.0, of(token)]).collect())
+            };
+            let search =
+                |beliefs: Option<&Beliefs>| queens.search(&puzzle, beliefs, u64::MAX).expect("an answer");
+            let (plain, knowing, misled) = (
+                search(None),
+                search(Some(&weights(&|token| f32::from(u8::from(token == QUEEN))))),
+                search(Some(&weights(&|token| f32::from(u8::from(token != QUEEN))))),
+            );
+            assert!([&plain, &knowing, &misled].iter().all(|found| found.answer == answer));
+            assert_eq!(knowing.guesses.max(1) <= plain.guesses.max(1), knowing.nodes <= plain.nodes);
+            without += plain.nodes;
+            right += knowing.nodes;
+            wrong += misled.nodes;
+            assert_eq!(queens.search(&puzzle, None, 1).is_some(), plain.nodes == 1);
+        }
+        // Who knows the answer needs a node for each queen.
+        assert!(right <= 20 * 13 && right < without && without < wrong, "{right}, {without}, {wrong}");
     }
 
     #[test]

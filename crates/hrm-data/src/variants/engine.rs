@@ -49,11 +49,20 @@ struct State {
     dirty: Vec<bool>,
 }
 
-/// Limits, random numbers and results of one search.
+/// The order in which the digits of a cell are tried.
+pub(super) enum Order<'a> {
+    /// Smallest first.
+    Ascending,
+    Random(&'a mut ChaCha8Rng),
+    /// First the one with the greatest weight, of equal ones the smallest. The weight is that of a digit in a cell.
+    Preferring(&'a dyn Fn(usize, u8) -> f32),
+}
+
+/// Limits, order and results of one search.
 struct Run<'a> {
     limit: u64,
     max_nodes: u64,
-    rng: Option<&'a mut ChaCha8Rng>,
+    order: Order<'a>,
     search: Search<Vec<u8>>,
 }
 
@@ -91,13 +100,13 @@ impl Engine {
     }
 
     /// Searches until `limit` solutions are found, `max_nodes` states were propagated, or there are no more. `cells` holds
-    /// digits, 0 for blank; `without` is a cell and the digit it may not hold. With `rng` branches are tried in random order.
+    /// digits, 0 for blank; `without` is a cell and the digit it may not hold.
     pub(super) fn search(
         &self,
         cells: &[u8],
         without: Option<(usize, u8)>,
         (limit, max_nodes): (u64, u64),
-        rng: Option<&mut ChaCha8Rng>,
+        order: Order<'_>,
     ) -> Search<Vec<u8>> {
         let search = Search {
             solutions: 0,
@@ -106,7 +115,7 @@ impl Engine {
             stop: Stop::Exhausted,
             work: Work { guesses: 0, nodes: 0 },
         };
-        let mut run = Run { limit, max_nodes, rng, search };
+        let mut run = Run { limit, max_nodes, order, search };
         let mask = |&digit: &u8| if digit == 0 { self.all } else { bit(digit) & self.all };
         let mut masks: Vec<Digits> = cells.iter().map(mask).collect();
         if let Some((cell, digit)) = without {
@@ -138,8 +147,12 @@ impl Engine {
         };
         run.search.work.guesses += 1;
         let mut options: Vec<usize> = digits(masks[cell]).collect();
-        if let Some(rng) = &mut run.rng {
-            random::shuffle(*rng, &mut options);
+        match &mut run.order {
+            Order::Ascending => {}
+            Order::Random(rng) => random::shuffle(rng, &mut options),
+            Order::Preferring(weight) => {
+                options.sort_by(|&a, &b| weight(cell, b as u8).total_cmp(&weight(cell, a as u8)));
+            }
         }
         for digit in options {
             if run.search.stop != Stop::Exhausted || !run.enter() {

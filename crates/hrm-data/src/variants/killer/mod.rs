@@ -26,7 +26,7 @@ pub(crate) use task::killer_symmetry;
 pub use task::{KillerTask, KillerTaskError};
 
 use super::Search;
-use super::engine::{Engine, Sum};
+use super::engine::{Engine, Order, Sum};
 use crate::sudoku::{Board, Geometry, Unit};
 
 /// The largest side: sums of a cage fit a table.
@@ -257,9 +257,24 @@ impl Killer {
     /// Searches exactly, until `limit` solutions are found, `max_nodes` states were propagated (`u64::MAX` for as long as it
     /// takes), or there are no more solutions.
     pub fn search(&self, limit: u64, max_nodes: u64) -> Search<Board> {
+        self.search_in_order(limit, max_nodes, Order::Ascending)
+    }
+
+    /// The same search with an opinion: at each guess the digits of the cell are tried by `weight`, of a digit in a cell, the
+    /// greatest first.
+    pub fn search_preferring(
+        &self,
+        limit: u64,
+        max_nodes: u64,
+        weight: &dyn Fn(usize, u8) -> f32,
+    ) -> Search<Board> {
+        self.search_in_order(limit, max_nodes, Order::Preferring(weight))
+    }
+
+    fn search_in_order(&self, limit: u64, max_nodes: u64, order: Order<'_>) -> Search<Board> {
         let blank = vec![0; self.geometry.cells()];
         self.engine()
-            .search(&blank, None, (limit, max_nodes), None)
+            .search(&blank, None, (limit, max_nodes), order)
             .map(|cells| Board::from_trusted(self.geometry, cells))
     }
 

@@ -257,9 +257,13 @@ impl Task for KillerTask {
         self.encode(&puzzle.canonical())
     }
 
-    /// The search of the variant takes no beliefs.
-    fn search(&self, puzzle: &Killer, _: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
-        let Search { first, work, .. } = puzzle.search(1, max_nodes);
+    fn search(&self, puzzle: &Killer, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
+        let Search { first, work, .. } = match beliefs {
+            None => puzzle.search(1, max_nodes),
+            Some(beliefs) => {
+                puzzle.search_preferring(1, max_nodes, &|cell, digit| beliefs.weight(cell, digit + 1))
+            }
+        };
         let answer = self.encode_solution(puzzle, &first?);
         Some(Exact { answer, guesses: work.guesses, nodes: work.nodes })
     }

@@ -172,6 +172,22 @@ fn splits_hold_no_puzzle_twice() {
     assert!(generate_split(Geometry::S16, 2, 1, 1).is_err());
 }
 
+#[test]
+fn who_knows_the_answer_never_guesses_wrong() {
+    let (mut knowing, mut without, mut misled) = (0, 0, 0);
+    for made in Generator::new(Geometry::S9, 5).unwrap().generate_many(0..6) {
+        let knows = |cell: usize, digit: u8| f32::from(u8::from(made.solution.cells()[cell] == digit));
+        let right = made.puzzle.search_preferring(1, u64::MAX, &knows);
+        let wrong = made.puzzle.search_preferring(1, u64::MAX, &|cell, digit| -knows(cell, digit));
+        assert_eq!((right.first.as_ref(), right.work.nodes), (Some(&made.solution), right.work.guesses + 1));
+        assert_eq!(wrong.first.as_ref(), Some(&made.solution));
+        knowing += right.work.nodes;
+        without += made.puzzle.search(1, u64::MAX).work.nodes;
+        misled += wrong.work.nodes;
+    }
+    assert!(knowing < without && without < misled, "{knowing}, {without}, {misled}");
+}
+
 /// Speed, printed: `cargo test -p hrm-data --lib --release -- killer_speed --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]

@@ -10,7 +10,7 @@ use super::{CELLS, INSIDE, Samurai, canvas_cells};
 use crate::random::{self, Purpose, stream};
 use crate::sudoku::generator::full_grid;
 use crate::sudoku::{Geometry, Stop};
-use crate::variants::engine::Engine;
+use crate::variants::engine::{Engine, Order};
 
 /// Nodes of a search after which a digit is kept rather than proven necessary.
 const MAX_NODES: u64 = 1_000;
@@ -61,7 +61,7 @@ impl Generator {
             let places: Vec<usize> = canvas_cells(board).collect();
             let filled = if corner {
                 let given: Vec<u8> = places.iter().map(|&cell| cells[cell]).collect();
-                engine.search(&given, None, (1, u64::MAX), Some(&mut rng)).first
+                engine.search(&given, None, (1, u64::MAX), Order::Random(&mut rng)).first
             } else {
                 Some(full_grid(Geometry::S9, rng.next_u64()).cells().to_vec())
             };

@@ -17,7 +17,7 @@ pub use generator::{Generated, Generator};
 pub use task::{SamuraiTask, SamuraiTaskError};
 
 use super::Search;
-use super::engine::Engine;
+use super::engine::{Engine, Order};
 use crate::sudoku::{Board, Geometry, Violation};
 
 /// Rows and columns of the canvas.
@@ -215,14 +215,36 @@ impl Samurai {
     /// Searches exactly, until `limit` solutions are found, `max_nodes` states were propagated (`u64::MAX` for as long as it
     /// takes), or there are no more solutions.
     pub fn search(&self, limit: u64, max_nodes: u64) -> Search<Self> {
-        self.search_without(None, limit, max_nodes)
+        self.search_with(None, limit, max_nodes, Order::Ascending)
+    }
+
+    /// The same search with an opinion: at each guess the digits of the cell are tried by `weight`, of a digit in a cell of the
+    /// canvas, the greatest first.
+    pub fn search_preferring(
+        &self,
+        limit: u64,
+        max_nodes: u64,
+        weight: &dyn Fn(usize, u8) -> f32,
+    ) -> Search<Self> {
+        let weight = |cell: usize, digit| weight(INSIDE[cell], digit);
+        self.search_with(None, limit, max_nodes, Order::Preferring(&weight))
     }
 
     /// The same, with a digit that a cell of the canvas may not hold.
     fn search_without(&self, without: Option<(usize, u8)>, limit: u64, max_nodes: u64) -> Search<Self> {
+        self.search_with(without, limit, max_nodes, Order::Ascending)
+    }
+
+    fn search_with(
+        &self,
+        without: Option<(usize, u8)>,
+        limit: u64,
+        max_nodes: u64,
+        order: Order<'_>,
+    ) -> Search<Self> {
         let cells: Vec<u8> = INSIDE.iter().map(|&cell| self.cells[cell]).collect();
         let without = without.and_then(|(cell, digit)| Some((INSIDE.binary_search(&cell).ok()?, digit)));
-        ENGINE.search(&cells, without, (limit, max_nodes), None).map(|digits| {
+        ENGINE.search(&cells, without, (limit, max_nodes), order).map(|digits| {
             let mut cells = vec![0; CELLS];
             for (&cell, digit) in INSIDE.iter().zip(digits) {
                 cells[cell] = digit;

@@ -76,6 +76,11 @@ fn generated_puzzles_have_one_solution_on_any_number_of_threads() {
         let search = puzzle.search(2, u64::MAX);
         assert_eq!((search.is_unique(), search.first.as_ref()), (Some(true), Some(solution)));
         assert!(puzzle.clues() < 170, "{}", puzzle.clues());
+        // Who knows the answer never guesses wrong.
+        let knows = |cell: usize, digit: u8| f32::from(u8::from(solution.cells()[cell] == digit));
+        let right = puzzle.search_preferring(1, u64::MAX, &knows);
+        assert_eq!((right.first.as_ref(), right.work.nodes), (Some(solution), right.work.guesses + 1));
+        assert!(right.work.nodes <= puzzle.search(1, u64::MAX).work.nodes);
         if *minimal {
             for cell in (0..CELLS).filter(|&cell| puzzle.cells[cell] != 0).step_by(9) {
                 let mut fewer = puzzle.clone();
