@@ -108,6 +108,13 @@ fn examples_are_drawn() {
         sandbox.hrm(&format!("data render {arguments} --out {name}.png")).ok();
         assert!(sandbox.read(&format!("{name}.png")).starts_with(b"\x89PNG"));
     }
+    sandbox.hrm("data render train.csv --out graph.dot").ok();
+    let graph = String::from_utf8(sandbox.read("graph.dot")).unwrap();
+    // Each of 16 cells sees 7 others, and all have the colour of a value.
+    assert!(graph.starts_with("graph sudoku {") && graph.ends_with("}\n"), "{graph}");
+    assert_eq!((graph.matches(" -- ").count(), graph.matches("fillcolor=\"").count()), (56, 16), "{graph}");
+    let maze = sandbox.hrm("data render mazes.csv --task maze --out graph.dot").error();
+    assert_says(&maze, &["only a Sudoku", "maze"]);
     assert_says(&sandbox.hrm("data render train.csv --index 2").error(), &["--index 2", "examples 1 to 1"]);
     assert_says(&sandbox.hrm("data render train.csv --out board.gif").error(), &[".png or .svg"]);
     assert_says(&sandbox.hrm("data render tasks.json --task arc --id zzz").error(), &["zzz"]);

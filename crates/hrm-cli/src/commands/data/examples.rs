@@ -11,7 +11,7 @@ use hrm_data::{
     dataset::Dataset,
     maze,
     render::{self, Picture, Style},
-    sudoku::{Board, Record, RecordReader, decode_tokens, encode_tokens},
+    sudoku::{Board, ConstraintGraph, Record, RecordReader, decode_tokens, encode_tokens},
     task::{AnyTask, Family, Shape},
 };
 
@@ -49,6 +49,15 @@ impl Example {
             Shape::Arc => Ok(render::arc_task_picture(&self.arc("example"))),
             _ => self.told(|task| task.picture(&self.input, self.label.as_deref(), self.label.as_deref())),
         }
+    }
+
+    /// The constraint graph of a Sudoku for Graphviz, coloured as far as the board is filled.
+    pub fn graph(&self) -> Result<String> {
+        let Shape::Sudoku(geometry) = self.shape else {
+            bail!("only a Sudoku has a constraint graph to write as .dot, got a {}", self.shape)
+        };
+        let board = decode_tokens(self.label.as_deref().unwrap_or(&self.input))?;
+        Ok(ConstraintGraph::new(geometry).to_dot(Some(&board)))
     }
 
     pub fn told<T>(&self, of: impl Fn(&AnyTask) -> Result<T, String>) -> Result<T> {

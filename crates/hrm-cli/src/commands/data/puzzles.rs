@@ -191,6 +191,7 @@ impl Difficulty {
 Examples:
   hrm data render puzzles.csv --index 3
   hrm data render data/sudoku-9x9 --puzzle-only --out puzzle.svg
+  hrm data render puzzles.csv --out graph.dot && neato -n2 -Tsvg graph.dot > graph.svg
   hrm data render mazes.csv.gz --task maze --out maze.svg
   hrm data render data/killer-6x6/test.txt --task killer
   hrm data render arc1-training.json.gz --task arc --id 007bbfb7 --out task.png")]
@@ -213,7 +214,8 @@ pub struct Render {
     /// Leave the solution out
     #[arg(long)]
     puzzle_only: bool,
-    /// Picture to write: .png or .svg; without it, the example is drawn here
+    /// Picture to write: .png or .svg, or .dot with the constraint graph of a Sudoku, for Graphviz; without it, the example is
+    /// drawn here
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Pixels for each unit of a PNG; a cell has about 40 units
@@ -250,6 +252,9 @@ impl Render {
             if self.puzzle_only {
                 example.label = None;
             }
+            if let Some(out) = self.out.as_ref().filter(|out| out.extension().is_some_and(|e| e == "dot")) {
+                return wrote(out, example.graph()?.as_bytes());
+            }
             (example.text(style)?, example.picture()?)
         };
         match &self.out {
@@ -270,10 +275,17 @@ impl Render {
         let bytes = match out.extension().and_then(|e| e.to_str()) {
             Some("svg") => picture.svg().into_bytes(),
             Some("png") => picture.png(self.scale)?,
-            _ => bail!("--out {}: expected a file ending in .png or .svg", out.display()),
+            _ => bail!(
+                "--out {}: expected a file ending in .png or .svg (of a Sudoku also .dot)",
+                out.display()
+            ),
         };
-        fs::write(out, bytes).with_context(|| format!("cannot write {}", out.display()))?;
-        say!("wrote {}", out.display());
-        Ok(())
+        wrote(out, &bytes)
     }
+}
+
+fn wrote(out: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(out, bytes).with_context(|| format!("cannot write {}", out.display()))?;
+    say!("wrote {}", out.display());
+    Ok(())
 }
