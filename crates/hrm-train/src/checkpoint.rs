@@ -3,7 +3,7 @@
 //! A checkpoint is a folder `step-N` with
 //! - `model.safetensors`: weights, with the model's configuration as metadata: usable alone;
 //! - `ema.safetensors`: the same with averaged weights, where the recipe asks for them: what is evaluated and used;
-//! - `train.safetensors`: the moments of every parameter, and the carry;
+//! - `train.safetensors`: the moments of every parameter, and the carry, if it is kept;
 //! - `state.json`: step, sampler position, the recipe, and the SHA-256 of the other files.
 //!
 //! It is written under another name, flushed to disk and renamed, so a folder of that name is always whole; it is
@@ -145,8 +145,8 @@ pub struct Snapshot<'a, A: HrmAutodiffBackend, S> {
     pub optimizer: &'a Optimizer<A::InnerBackend>,
     /// The averaged weights, if the run keeps them.
     pub ema: Option<&'a Ema<A::InnerBackend>>,
-    /// The carry.
-    pub carry: &'a Carry<A::InnerBackend>,
+    /// The carry, if it is to be kept.
+    pub carry: Option<&'a Carry<A::InnerBackend>>,
     /// Where the sampler stands.
     pub sampler: S,
     /// What the run has learned about itself.
@@ -237,7 +237,7 @@ fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
     if let Some(ema) = ema.filter(|ema| !ema.weights.is_empty()) {
         write(EMA, &ema.apply(model.inner()).encode(&partial.join(EMA), ForwardDtype::F32)?)?;
     }
-    let mut dict = carry_dict(carry);
+    let mut dict = carry.map_or_else(StateDict::new, carry_dict);
     let saved = |tensor: &Tensor<A::InnerBackend, 1>| tensor.to_data().convert_dtype(moments.into());
     for (name, moments) in &optimizer.moments {
         dict.insert(format!("adam.m.{name}"), saved(&moments.m));
@@ -365,8 +365,8 @@ pub struct Loaded<A: HrmAutodiffBackend, S> {
     pub moments: BTreeMap<String, Moments<A::InnerBackend>>,
     /// The averaged weights by parameter, if the run keeps them.
     pub ema: Option<BTreeMap<String, Tensor<A::InnerBackend, 1>>>,
-    /// The carry.
-    pub carry: Carry<A::InnerBackend>,
+    /// The carry, if it was kept.
+    pub carry: Option<Carry<A::InnerBackend>>,
     /// Step, sampler, recipe.
     pub state: TrainState<S>,
 }
@@ -459,8 +459,9 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
         let m = moment("m").ok_or_else(|| damaged(format!("{TRAIN} lacks the first moment of {name}")))?;
         moments.insert(name.clone(), Moments { step: *step, m, v: moment("v") });
     }
+    let kept = dict.keys().any(|key| key.starts_with("carry."));
     let take = |key: &str| dict.remove(key).ok_or_else(|| damaged(format!("{TRAIN} lacks {key}")));
-    let carry = load_carry(model.config(), device, take)?;
+    let carry = kept.then(|| load_carry(model.config(), device, take)).transpose()?;
     Ok(Loaded { model, moments, ema, carry, state })
 }
 

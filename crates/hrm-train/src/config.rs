@@ -591,6 +591,9 @@ pub struct TrainConfig {
     /// Float type of the optimizer's moments in checkpoints: `f32` resumes bit for bit, `bf16` takes half the space
     /// and changes the steps after a resumption a little.
     pub checkpoint_moments: ForwardDtype,
+    /// Whether checkpoints hold the carry, which grows with the batch. Without it a resumed run begins its next step with new
+    /// puzzles in all slots: those at hand are given up.
+    pub checkpoint_carry: bool,
 }
 
 impl TrainConfig {
@@ -649,6 +652,7 @@ impl Default for TrainConfig {
             keep_checkpoints: 2,
             keep_every: 0,
             checkpoint_moments: ForwardDtype::F32,
+            checkpoint_carry: true,
         }
     }
 }

@@ -63,7 +63,7 @@ pub struct TrainOptions {
 }
 
 /// What may differ when a run is resumed: values that do not change what the remaining steps compute.
-pub const RESUMABLE_CHANGES: [&str; 14] = [
+pub const RESUMABLE_CHANGES: [&str; 15] = [
     "train.stop_after",
     "train.max_bad_steps",
     "train.early_stop_patience",
@@ -72,6 +72,7 @@ pub const RESUMABLE_CHANGES: [&str; 14] = [
     "train.keep_checkpoints",
     "train.keep_every",
     "train.checkpoint_moments",
+    "train.checkpoint_carry",
     "eval.interval",
     "eval.background",
     "eval.batch_size",
@@ -484,6 +485,16 @@ fn backend_name<A: HrmAutodiffBackend>(device: &A::Device) -> String {
     <A::InnerBackend as Backend>::name(device)
 }
 
+/// The slots of a worker, all of which take new puzzles at the next step.
+fn empty_slots<A: HrmAutodiffBackend>(
+    recipe: &ResolvedRecipe,
+    model: &Hrm<A>,
+    team: &Team<A::InnerBackend>,
+) -> Carry<A::InnerBackend> {
+    let train = &recipe.recipe.train;
+    model.inner().empty_carry(team.rows(train.global_batch_size).len() * train.chains)
+}
+
 /// A group that names no parameter is a slip of the pen, not a wish.
 fn check_groups<A: HrmAutodiffBackend>(recipe: &ResolvedRecipe, model: &Hrm<A>) -> Result<(), ConfigError> {
     let names: Vec<String> = trained_weights(model).into_keys().collect();
@@ -565,8 +576,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             model = start_from(model, Path::new(origin))?;
         }
         check_groups(&recipe, &model)?;
-        let slots = team.rows(recipe.recipe.train.global_batch_size).len() * recipe.recipe.train.chains;
-        let carry = model.inner().empty_carry(slots);
+        let carry = empty_slots(&recipe, &model, team);
         let sampler = data.sampler(&recipe.recipe)?;
         Self::assemble(recipe, data, (model, carry), sampler, team)
     }
@@ -579,7 +589,10 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     ) -> Result<Self, TrainError> {
         let Loaded { model, moments, ema, carry, state } = loaded;
         let sampler = data.sampler_from(&recipe.recipe, state.sampler)?;
-        let carry = team.own_slots(carry);
+        let carry = match carry {
+            Some(carry) => team.own_slots(carry),
+            None => empty_slots(&recipe, &model, team),
+        };
         let mut trainer = Self::assemble(recipe, data, (model, carry), sampler, team)?;
         trainer.optimizer.moments = moments;
         if let (Some(average), Some(weights)) = (&mut trainer.ema, ema) {
@@ -902,18 +915,21 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         if !self.team.is_alone() {
             self.team.agree("the weights", fingerprint(model))?;
         }
-        let carry = self.team.gather_carry(carry.clone())?;
+        let train = &self.recipe.recipe.train;
+        let carry = match train.checkpoint_carry {
+            true => Some(self.team.gather_carry(carry.clone())?),
+            false => None,
+        };
         if !self.team.leads() {
             return Ok(folder.join(checkpoint::folder_name(self.step)));
         }
-        let train = &self.recipe.recipe.train;
         let snapshot = Snapshot {
             step: self.step,
             recipe: &self.recipe.to_toml(),
             model,
             optimizer: &self.optimizer,
             ema: self.ema.as_ref(),
-            carry: &carry,
+            carry: carry.as_ref(),
             sampler: self.sampler.state(),
             progress: &self.progress,
             moments: train.checkpoint_moments,

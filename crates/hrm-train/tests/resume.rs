@@ -235,6 +235,25 @@ fn moments_in_bf16_halve_the_state_and_keep_the_losses_close() {
 }
 
 #[test]
+fn without_the_carry_a_resumed_run_takes_new_puzzles() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("run");
+    let sets = ["train.max_steps=24", "train.checkpoint_interval=0", "train.stop_after=12"];
+    let small = ["train.checkpoint_carry=false", "train.checkpoint_moments=bf16"];
+    run(&dir, recipe(&[&sets[..], &small].concat()), false).0.unwrap();
+    let size = |file: &str| fs::metadata(dir.join("checkpoints/step-12").join(file)).unwrap().len();
+    let (weights, state) = (size("model.safetensors"), size("train.safetensors"));
+    assert!(state < weights + 8192, "{state} {weights}");
+    let resumed = run(&dir, saved_recipe(&dir, &[]).unwrap(), true).0.unwrap();
+    assert_eq!(resumed.step, 24);
+    let losses: Vec<f64> = curve(&dir).iter().filter_map(|row| row["loss"].as_f64()).collect();
+    assert!(losses.len() == 24 && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
+    // All slots are in their first segment, so none of 3 at most has halted yet but by itself.
+    let steps = |step: usize| curve(&dir)[step - 1]["count"].as_u64();
+    assert_eq!(steps(13), Some(0), "{:?}", curve(&dir)[12]);
+}
+
+#[test]
 fn the_newest_the_milestones_and_the_best_are_kept() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("run");
