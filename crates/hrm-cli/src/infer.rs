@@ -105,14 +105,12 @@ impl InferArgs {
 
     /// Whether anything beyond a single attempt is asked for.
     pub fn scales(&self) -> bool {
-        let options = self.options();
-        options.votes > 1 || options.restarts > 1 || self.ensemble.len() > 1 || self.verify
+        self.options().votes > 1 || self.scales_beyond_votes()
     }
 
-    /// Whether anything is asked for that a vote alone does not do.
-    pub fn more_than_votes(&self) -> bool {
-        let options = self.options();
-        options.restarts > 1 || self.ensemble.len() > 1 || self.verify || self.select.is_some()
+    /// Whether anything beyond attempts on several views is asked for.
+    pub fn scales_beyond_votes(&self) -> bool {
+        self.options().restarts > 1 || self.ensemble.len() > 1 || self.verify
     }
 
     /// The checkpoints that the options name: those of `--ensemble`, else that of `--checkpoint`.

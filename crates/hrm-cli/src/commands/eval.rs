@@ -165,9 +165,9 @@ pub fn run(args: Args) -> Result<()> {
     let config = Header::read(file)?.config()?;
     let pictures = args.curve.as_deref().map(|prefix| CurveFiles::new(prefix, args.force)).transpose()?;
     let puzzles = args.puzzles.load(file, &config, args.infer.vote)?;
-    if matches!(puzzles, Puzzles::Arc { .. })
-        && (on_the_way || args.curve.is_some() || args.infer.more_than_votes())
-    {
+    let closer = on_the_way || args.curve.is_some();
+    let more = args.infer.scales_beyond_votes() || args.infer.select.is_some();
+    if matches!(puzzles, Puzzles::Arc { .. }) && (closer || more) {
         bail!(
             "ARC tasks are answered by a vote over their augmentations after a fixed number of steps; of the options that \
              look closer or try more, --vote N (augmentations of each test) and --max-steps apply"

@@ -80,7 +80,7 @@ impl Generator {
         while clues > target {
             let Some(cell) = order.pop().map(|index| INSIDE[index as usize]) else { break };
             let digit = std::mem::take(&mut puzzle.cells[cell]);
-            let search = puzzle.search_without(Some((cell, digit)), 1, MAX_NODES);
+            let search = puzzle.search_with(Some((cell, digit)), 1, MAX_NODES, Order::Ascending);
             if (search.solutions, search.stop) == (0, Stop::Exhausted) {
                 clues -= 1;
             } else {

@@ -231,10 +231,6 @@ impl Samurai {
     }
 
     /// The same, with a digit that a cell of the canvas may not hold.
-    fn search_without(&self, without: Option<(usize, u8)>, limit: u64, max_nodes: u64) -> Search<Self> {
-        self.search_with(without, limit, max_nodes, Order::Ascending)
-    }
-
     fn search_with(
         &self,
         without: Option<(usize, u8)>,
