@@ -4,7 +4,7 @@
     any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
     not(feature = "fusion")
 ))]
-use crate::{cube, plain};
+use crate::{cube, ops, plain};
 #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
 use burn::tensor::ops::FloatTensor;
 #[cfg(all(
@@ -45,6 +45,10 @@ macro_rules! cube_backend {
             #[cfg(not(feature = "fusion"))]
             fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
                 let (shape, dtype) = ([dy.shape()[1], x.shape()[1]], dy.dtype);
+                let turned = Self::float_swap_dims(dy.clone(), 0, 1);
+                if let Some(gradient) = cube::library_product(&turned, &x, dtype, cube::Precision::Exact) {
+                    return gradient;
+                }
                 let Some(groups) = cube::grouped_rows(&dy, &x) else {
                     return plain::primitives::linear_backward_weight::<Self>(dy, x);
                 };
@@ -103,6 +107,20 @@ macro_rules! cube_backend {
             #[cfg(not(feature = "fusion"))]
             fn transpose(x: FloatTensor<Self>) -> FloatTensor<Self> {
                 cube::transpose(x)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn adam_atan2(
+                param: FloatTensor<Self>,
+                grad: FloatTensor<Self>,
+                moments: (FloatTensor<Self>, FloatTensor<Self>),
+                update: &ops::AdamAtan2Update,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+                let fp32 = [&param, &grad, &moments.0, &moments.1].iter().all(|tensor| tensor.dtype == DType::F32);
+                match <Self as crate::HrmBackend>::EXACT_FUNCTIONS && fp32 {
+                    true => cube::adam_atan2(param, grad, moments, update),
+                    false => plain::primitives::adam_atan2::<Self>(param, grad, moments, update),
+                }
             }
 
             #[cfg(not(feature = "fusion"))]

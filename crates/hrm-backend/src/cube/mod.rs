@@ -2,16 +2,20 @@
 //! and write the type of the model.
 //!
 //! Plain Burn starts a kernel for each arithmetic operation, and each reads and writes whole activations: what surrounds
-//! the matrix products then takes longer than they do. Matrix products are cubek's, which are Burn's too.
+//! the matrix products then takes longer than they do. Matrix products are cuBLASLt's or cubek's, which are Burn's too.
 //!
 //! Kernels over rows give a plane (the lanes that run in lockstep: 32 on NVIDIA) to each row.
 
+mod adam;
 mod attention;
+#[cfg(feature = "cuda")]
+mod cublas;
 mod product;
 
+pub(crate) use adam::adam_atan2;
 pub(crate) use attention::{attention, attention_backward, attention_plane};
 pub use product::{KERNEL_VARIABLE, KERNELS, product_by};
-pub(crate) use product::{exact_product, grouped_rows, in_groups, product};
+pub(crate) use product::{Precision, exact_product, grouped_rows, in_groups, library_product, product};
 
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::{

@@ -1,4 +1,5 @@
-//! Matrix products of the CubeCL backends, by one kernel that is named rather than found.
+//! Matrix products of the CubeCL backends: on CUDA by cuBLASLt where it is installed, else by one kernel of cubek's that is named
+//! rather than found.
 //!
 //! Burn's autotune times some thirty kernels for every new shape, and each is compiled first: on an H200 not one step of a
 //! training was done after 110 seconds. The kernel here is the one that `benches/src/bin/products.rs` found the fastest at the
@@ -24,8 +25,9 @@ use cubek::{
 /// The environment variable that names the kernel for matrix products on tensor cores: one of [`KERNELS`].
 pub const KERNEL_VARIABLE: &str = "HRM_MATMUL_KERNEL";
 
-/// Kernels for tensor cores, as cubek names them.
-pub const KERNELS: [&str; 14] = [
+/// NVIDIA's library, and cubek's kernels for tensor cores as it names them.
+pub const KERNELS: [&str; 15] = [
+    CUBLAS,
     "simple-cyclic-cmma",
     "simple-cyclic-mma",
     "simple-rows-cmma",
@@ -42,7 +44,18 @@ pub const KERNELS: [&str; 14] = [
     "specialized-tma-mma",
 ];
 
-/// The kernels to try where nothing else is asked for, best first: docs/benchmarks/2026-11-26-gpu.md. `one_tile`: the output is
+const CUBLAS: &str = "cublas";
+
+/// What becomes of fp32 operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Precision {
+    /// They are taken as they are.
+    Exact,
+    /// They may be rounded to TF32's 11 bits.
+    Rounded,
+}
+
+/// The kernels of cubek's to try where nothing else is asked for, best first: docs/benchmarks/2026-11-26-gpu.md. `one_tile`: the output is
 /// no larger than that, as for a head; `turned`: the second operand is the transpose of what lies in memory, as weights are.
 fn best(one_tile: bool, turned: bool, columns: usize) -> &'static [&'static str] {
     match (one_tile, turned) {
@@ -125,10 +138,34 @@ pub fn product_by<R: CubeRuntime>(
     rhs: CubeTensor<R>,
     dtype: DType,
 ) -> Result<CubeTensor<R>, String> {
+    if kernel == CUBLAS {
+        return library_product(&lhs, &rhs, dtype, Precision::Rounded)
+            .ok_or_else(|| "not CUDA, or no cuBLASLt, or it does not take these operands".to_owned());
+    }
     let strategy = strategy(kernel).ok_or_else(|| format!("no kernel {kernel}"))?;
     let out = init_matmul_output(&lhs, &rhs, dtype);
     launch(&strategy, lhs, rhs, &out).map_err(|error| format!("{error:?}"))?;
     Ok(out)
+}
+
+/// The product of the last two axes, in `dtype`, by NVIDIA's library: if this is CUDA, the library is there and takes the
+/// operands, and the user did not ask for another kernel.
+pub(crate) fn library_product<R: CubeRuntime>(
+    lhs: &CubeTensor<R>,
+    rhs: &CubeTensor<R>,
+    dtype: DType,
+    precision: Precision,
+) -> Option<CubeTensor<R>> {
+    if asked_for().is_some_and(|kernel| kernel != CUBLAS) {
+        return None;
+    }
+    #[cfg(feature = "cuda")]
+    return super::cublas::product(lhs, rhs, dtype, precision);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = (lhs, rhs, dtype, precision);
+        None
+    }
 }
 
 fn launch<R: CubeRuntime>(
@@ -153,8 +190,11 @@ fn launch<R: CubeRuntime>(
     )
 }
 
-/// The product of the last two axes, in `dtype`: by the best kernel that takes the operands.
+/// The product of the last two axes, in `dtype`, fp32 operands rounded to TF32: by the best kernel that takes the operands.
 pub(crate) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
+    if let Some(out) = library_product(&lhs, &rhs, dtype, Precision::Rounded) {
+        return out;
+    }
     let out = init_matmul_output(&lhs, &rhs, dtype);
     let rank = out.shape().num_dims();
     let [rows, columns] = [out.shape()[rank - 2], out.shape()[rank - 1]];
@@ -172,6 +212,9 @@ pub(crate) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>, dt
 /// parts that they take as they are ([`plain::split_product`](crate::plain::split_product)), ten training steps missed parity on
 /// an H200.
 pub(crate) fn exact_product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>) -> CubeTensor<R> {
+    if let Some(out) = library_product(&lhs, &rhs, lhs.dtype, Precision::Exact) {
+        return out;
+    }
     let out = init_matmul_output(&lhs, &rhs, lhs.dtype);
     without_tensor_cores(lhs, rhs, out)
 }
