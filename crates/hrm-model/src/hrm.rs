@@ -1,7 +1,7 @@
 //! The model: embeddings, two reasoning modules, the cycles of a segment, the heads.
 
 use burn::{
-    module::{AutodiffModule, Module, Param},
+    module::{AutodiffModule, Module, ModuleMapper, Param},
     tensor::{DType, Int, Tensor, backend::Backend},
 };
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
@@ -43,6 +43,15 @@ pub struct Hrm<B: Backend> {
     pub l_init: Param<Tensor<B, 1>>,
     #[module(skip)]
     config: ModelConfig,
+}
+
+/// Converts parameters.
+struct Converter(DType);
+
+impl<B: Backend> ModuleMapper<B> for Converter {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        param.map(|tensor| tensor.cast(self.0))
+    }
 }
 
 /// The two states that the recurrence updates.
@@ -131,6 +140,15 @@ impl<B: Backend> Hrm<B> {
     /// The device that holds the weights.
     pub fn device(&self) -> B::Device {
         self.h_init.device()
+    }
+
+    /// The same with the weights of its blocks in the type that it computes in, for passes without gradients: a segment would
+    /// convert them again at every use.
+    pub fn with_converted_blocks(mut self) -> Self {
+        let mut converter = Converter(self.forward_dtype());
+        self.h_level = self.h_level.map(|module| module.map(&mut converter));
+        self.l_level = self.l_level.map(&mut converter);
+        self
     }
 
     /// The fixed initial states for a batch.

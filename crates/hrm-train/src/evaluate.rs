@@ -226,6 +226,7 @@ impl<B: HrmBackend> Share<'_, B> {
         device: &B::Device,
     ) -> Answers<B> {
         let Self { rows, valid, noise } = *self;
+        let model = &model.clone().with_converted_blocks();
         let batch: PuzzleBatch<B> = data::to_device(rows, device);
         let labels = batch.labels.clone();
         let carry = model.empty_carry(rows.rows);

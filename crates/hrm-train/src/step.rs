@@ -102,7 +102,7 @@ pub fn gradients<A: HrmAutodiffBackend>(
         None => model.clone(),
         Some(cycles) => model.clone().with_cycles(cycles),
     };
-    let inner = model.inner();
+    let inner = model.inner().with_converted_blocks();
     let carry = carry.admit(&inner, batch);
     let PuzzleBatch { inputs, labels, puzzle_identifiers } = carry.batch.clone();
 

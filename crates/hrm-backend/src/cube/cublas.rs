@@ -168,9 +168,8 @@ fn on_cuda(
     let [left, right] = [Matrices::of(lhs)?, Matrices::of(rhs)?];
     let product = Product { batch, m, n, k, lhs: left, rhs: right, dtype: lhs.dtype, out: dtype, precision };
     let workspace = planned(&lhs.device, product)?;
-    let empty = |shape, dtype| {
-        empty_device_contiguous_dtype(lhs.client.clone(), lhs.device.clone(), shape, dtype)
-    };
+    let empty =
+        |shape, dtype| empty_device_contiguous_dtype(lhs.client.clone(), lhs.device.clone(), shape, dtype);
     let out = empty(Shape::from(shape), dtype);
     let workspace = (workspace > 0).then(|| empty(Shape::new([workspace]), DType::U8).handle.binding());
     let operands = [&out, lhs, rhs].map(|tensor| tensor.handle.clone().binding());
@@ -214,7 +213,8 @@ fn launch(
 ) -> Result<(), String> {
     let stream_id = StreamId::current();
     // This also lets the stream wait for operands that another one computed.
-    let mut resource = |binding| server.get_resource(binding, stream_id).map_err(|error| format!("{error:?}"));
+    let mut resource =
+        |binding| server.get_resource(binding, stream_id).map_err(|error| format!("{error:?}"));
     let [out, lhs, rhs] = operands.map(&mut resource);
     let [out, lhs, rhs] = [out?, lhs?, rhs?];
     let workspace = workspace.map(resource).transpose()?;
@@ -318,7 +318,8 @@ impl Plan {
                 // SAFETY: the callers below give values of the attributes' types; the preference lives.
                 unsafe { result::set_matmul_pref_attribute(preference, attribute, value, size) }
             };
-            let (most, workspace) = (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE);
+            let (most, workspace) =
+                (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE);
             set(most, (&raw const workspace).cast(), size_of::<usize>())?;
             let alignments = [
                 (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, rhs.alignment),

@@ -21,7 +21,7 @@ use crate::noise::{Key, Noise};
 /// Solves puzzles with one or more checkpoints.
 #[derive(Debug)]
 pub struct Solver<'a, B: Backend> {
-    models: Vec<&'a Hrm<B>>,
+    models: Vec<Hrm<B>>,
     /// For each model, if the options need any.
     noises: Vec<Option<Noise<B>>>,
     puzzles: &'a dyn Puzzles,
@@ -36,7 +36,7 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
     /// # Errors
     /// If the options, the task and the models do not fit together.
     pub fn new(
-        models: &[&'a Hrm<B>],
+        models: &[&Hrm<B>],
         puzzles: &'a dyn Puzzles,
         options: InferOptions,
     ) -> Result<Self, InferError> {
@@ -86,7 +86,7 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
             (options.restarts > 1 || random).then(|| Noise::new(model, options.seed))
         };
         Ok(Self {
-            models: models.to_vec(),
+            models: models.iter().map(|&model| model.clone().with_converted_blocks()).collect(),
             noises: models.iter().map(noise).collect(),
             puzzles,
             options,
@@ -228,7 +228,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         if starting.is_empty() && !kept.is_empty() && 8 * holes < self.lanes[lane].slots.len() {
             return;
         }
-        let model = self.solver.models[lane];
+        let model = &self.solver.models[lane];
         let queries: Vec<Query> = starting
             .iter()
             .map(|&(puzzle, attempt)| {
