@@ -7,6 +7,7 @@
 //! Kernels over rows give a plane (the lanes that run in lockstep: 32 on NVIDIA) to each row.
 
 mod attention;
+mod flash;
 mod product;
 
 pub(crate) use attention::{attention, attention_backward, attention_plane};
