@@ -2,6 +2,8 @@
 //!
 //! Heads are taken apart into matrices whose rows, one for each position, are padded with zeros to a multiple of 8: so the
 //! rows of scores are aligned, which tensor cores need. Padded positions get no weight.
+//!
+//! What fits into one kernel goes to [`flash`] instead.
 
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::{

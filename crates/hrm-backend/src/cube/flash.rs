@@ -130,7 +130,7 @@ fn rotation(
     }
 }
 
-/// Copies half a vector each of the two halves of a head to shared memory, rotated.
+/// Copies a vector each of the two halves of a head to shared memory, rotated.
 #[cube]
 fn keep_rotated<F: Float>(
     x: &Tensor<Vector<F, Eight>>,
@@ -146,6 +146,7 @@ fn keep_rotated<F: Float>(
     matrix[to + lanes] = Vector::cast_from(second * by.cos.second + first * by.sin.second);
 }
 
+/// The same, as it is.
 #[cube]
 fn keep<F: Float>(
     x: &Tensor<Vector<F, Eight>>,
@@ -362,6 +363,8 @@ fn forward_kernel<F: Float>(
         let column = tile * SIDE + half_of_lane() * VECTOR;
         #[unroll]
         for i in 0..VECTOR {
+            // The outer condition is one of the compilation of the kernel.
+            #[allow(clippy::collapsible_if)]
             if comptime!((tile + 1) * SIDE > seq) {
                 if column + i >= seq {
                     some[i] = f32::min_value();
@@ -605,7 +608,7 @@ fn sizes<R: CubeRuntime>(qkv: &CubeTensor<R>, heads: usize, bytes: fn(&Sizes) ->
         && sizes.strips() as u32 * PLANE <= hardware.max_units_per_cube
         && bytes(&sizes) <= hardware.max_shared_memory_size
         && heads as u32 <= hardware.max_cube_count.0
-        && batch <= hardware.max_cube_count.1 as usize;
+        && (1..=hardware.max_cube_count.1 as usize).contains(&batch);
     fits.then_some(sizes)
 }
 
