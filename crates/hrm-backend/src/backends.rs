@@ -145,7 +145,7 @@ macro_rules! cube_backend {
                 dout: FloatTensor<Self>,
             ) -> FloatTensor<Self> {
                 match cube::attention_plane(&qkv, heads) {
-                    Some(plane) => cube::attention_backward(qkv, rotary, heads, lse, dout, plane, Self::product),
+                    Some(plane) => cube::attention_backward(qkv, rotary, heads, [out, lse, dout], plane, Self::product),
                     None => plain::primitives::attention_backward::<Self>(qkv, rotary, heads, out, lse, dout),
                 }
             }

@@ -4,7 +4,8 @@ use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::Cac
 
 /// The sources of our kernels. CubeCL knows a compiled kernel by its name and types only: after a change of its body the
 /// compiled form of the old one must not be found.
-const SOURCES: [&str; 2] = [include_str!("cube/mod.rs"), include_str!("cube/attention.rs")];
+const SOURCES: [&str; 3] =
+    [include_str!("cube/mod.rs"), include_str!("cube/attention.rs"), include_str!("cube/flash.rs")];
 
 /// Keeps compiled kernels on disk for the processes that follow, unless a `cubecl.toml` says where or CubeCL is in use already.
 pub(crate) fn keep() {

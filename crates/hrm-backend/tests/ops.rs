@@ -28,6 +28,7 @@ for_each_backend!(
     linear_swiglu,
     weights_that_change,
     attention,
+    attention_of_tiles,
     attention_of_large_scores,
     adam_atan2,
 );
@@ -415,30 +416,41 @@ fn rotary_tables<B: Backend>(seq: usize, head_dim: usize) -> (Tensor<B, 2>, Tens
     (table(f32::cos), table(f32::sin))
 }
 
-/// One comparison of [`attention`] at `[batch, seq, heads, head_dim]`.
-fn compare_attention<B: HrmBackend>(
+/// One comparison of [`attention`] at `[batch, seq, heads, head_dim]`, of queries, keys and values that are the first columns of
+/// something wider.
+fn compare_attention_of_slice<B: HrmBackend>(
     check: &mut Deviations,
     precision: Precision,
     [batch, seq, heads, head_dim]: [usize; 4],
     scale: f32,
     with_positions: bool,
+    more_columns: usize,
 ) {
     let width = heads * head_dim;
     let rotary = with_positions.then(|| rotary_tables::<Autodiff<B>>(seq, head_dim));
-    let inputs = Inputs { scale, ..Inputs::of([[batch * seq, 3 * width]]) };
+    let columns = 3 * width + more_columns;
+    let inputs = Inputs { scale, ..Inputs::of([[batch * seq, columns]]) };
+    let of = |x: Diff<B>| x.reshape([batch, seq, columns]).narrow(2, 0, 3 * width);
     inputs.compare_all::<B>(
         check,
         precision,
-        |[qkv]| {
-            let qkv = qkv.reshape([batch, seq, 3 * width]);
-            ops::attention(qkv, rotary.clone(), heads).reshape([batch * seq, width])
-        },
-        |[qkv]| {
-            let qkv = qkv.reshape([batch, seq, 3 * width]);
-            let (out, _) = plain::attention(qkv, rotary.clone(), heads);
+        |[x]| ops::attention(of(x), rotary.clone(), heads).reshape([batch * seq, width]),
+        |[x]| {
+            let (out, _) = plain::attention(of(x), rotary.clone(), heads);
             out.reshape([batch * seq, width])
         },
     );
+}
+
+/// One comparison of [`attention`] at `[batch, seq, heads, head_dim]`.
+fn compare_attention<B: HrmBackend>(
+    check: &mut Deviations,
+    precision: Precision,
+    sizes: [usize; 4],
+    scale: f32,
+    with_positions: bool,
+) {
+    compare_attention_of_slice::<B>(check, precision, sizes, scale, with_positions, 0);
 }
 
 fn attention<B: HrmBackend>() {
@@ -453,6 +465,23 @@ fn attention<B: HrmBackend>() {
         }
         // Without positions the head may have any width.
         compare_attention::<B>(&mut check, precision, [2, 7, 3, 5], 2.0, false);
+    }
+    check.finish();
+}
+
+/// Heads of whole tiles, for which tensor cores have kernels of their own: sequences that fill tiles, just exceed them or fit
+/// into one, and one that is too long for those kernels.
+fn attention_of_tiles<B: HrmBackend>() {
+    let mut check = line::<B>("attention of tiles");
+    for precision in precisions::<B>() {
+        for shape in [[2, 5, 2, 32], [1, 16, 3, 64], [2, 81, 1, 64], [1, 97, 1, 128], [1, 130, 1, 64]] {
+            for with_positions in [true, false] {
+                compare_attention::<B>(&mut check, precision, shape, 2.0, with_positions);
+            }
+        }
+        for more_columns in [64, 3] {
+            compare_attention_of_slice::<B>(&mut check, precision, [2, 33, 2, 32], 2.0, true, more_columns);
+        }
     }
     check.finish();
 }

@@ -2,6 +2,8 @@
 //!
 //! Heads are taken apart into matrices whose rows, one for each position, are padded with zeros to a multiple of 8: so the
 //! rows of scores are aligned, which tensor cores need. Padded positions get no weight.
+//!
+//! What fits into one kernel goes to [`flash`] instead.
 
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::{
@@ -12,12 +14,12 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-use super::{PLANES, Rows, cubes, plane_width, row_of_plane, vector_size};
+use super::{PLANES, Rows, cubes, flash, plane_width, row_of_plane, vector_size};
 
 const ALIGNMENT: usize = 8;
 
 /// Cosines and sines, `[seq, head_dim]`.
-type Rotary<R> = Option<(CubeTensor<R>, CubeTensor<R>)>;
+pub(super) type Rotary<R> = Option<(CubeTensor<R>, CubeTensor<R>)>;
 
 /// Sizes of an attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -273,7 +275,7 @@ fn softmax_backward_kernel<F: Float>(
 }
 
 /// The tables, or something in their place that is not read.
-fn tables<R: CubeRuntime>(rotary: &Rotary<R>, like: &CubeTensor<R>) -> [CubeTensor<R>; 2] {
+pub(super) fn tables<R: CubeRuntime>(rotary: &Rotary<R>, like: &CubeTensor<R>) -> [CubeTensor<R>; 2] {
     match rotary {
         Some((cos, sin)) => [into_contiguous(cos.clone()), into_contiguous(sin.clone())],
         None => {
@@ -377,6 +379,9 @@ pub(crate) fn attention<R: CubeRuntime>(
     plane: u32,
     product: fn(CubeTensor<R>, CubeTensor<R>) -> CubeTensor<R>,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
+    if let Some(result) = flash::attention(&qkv, &rotary, heads) {
+        return result;
+    }
     let [batch, seq, width] = qkv.shape().dims();
     let sizes = Sizes::new(seq, heads, width / 3 / heads);
     let [q, k, v] = split(&Rows::new(qkv), sizes, 3, &rotary);
@@ -409,11 +414,13 @@ pub(crate) fn attention_backward<R: CubeRuntime>(
     qkv: CubeTensor<R>,
     rotary: Rotary<R>,
     heads: usize,
-    lse: CubeTensor<R>,
-    dout: CubeTensor<R>,
+    [out, lse, dout]: [CubeTensor<R>; 3],
     plane: u32,
     product: fn(CubeTensor<R>, CubeTensor<R>) -> CubeTensor<R>,
 ) -> CubeTensor<R> {
+    if let Some(dqkv) = flash::attention_backward(&qkv, &rotary, heads, [&out, &lse, &dout]) {
+        return dqkv;
+    }
     let [_, seq, width] = qkv.shape().dims();
     let sizes = Sizes::new(seq, heads, width / 3 / heads);
     let [q, k, v] = split(&Rows::new(qkv), sizes, 3, &rotary);

@@ -10,6 +10,7 @@ mod adam;
 mod attention;
 #[cfg(feature = "cuda")]
 mod cublas;
+mod flash;
 mod product;
 
 pub(crate) use adam::adam_atan2;
