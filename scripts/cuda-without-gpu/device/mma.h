@@ -65,11 +65,12 @@ template <class F, class V> void fill_fragment(F &fragment, V value) {
     for (auto &x : fragment.x) x = value;
 }
 
-/* All lanes take part at the same time, so that what was written before is there, and what is stored here too. */
+/* A GPU has all lanes read or write at the same time: what one of them wrote before is there, what one writes later is not. */
 template <class U, int M, int N, int K, class T, class L, class V>
 void load_matrix_sync(fragment<U, M, N, K, T, L> &to, const V *from, unsigned stride, layout_t layout, int line = __builtin_LINE()) {
     meet_warp(line);
     for (int own = 0; own < to.num_elements; own++) to.x[own] = from[to.offset(own, stride, layout == mem_row_major)];
+    meet_warp(line);
 }
 template <class U, int M, int N, int K, class T, class L, class V>
 void load_matrix_sync(fragment<U, M, N, K, T, L> &to, const V *from, unsigned stride, int line = __builtin_LINE()) {
@@ -78,6 +79,7 @@ void load_matrix_sync(fragment<U, M, N, K, T, L> &to, const V *from, unsigned st
 template <int M, int N, int K, class T, class V>
 void store_matrix_sync(V *to, const fragment<accumulator, M, N, K, T> &from, unsigned stride, layout_t layout,
                        int line = __builtin_LINE()) {
+    meet_warp(line);
     for (int own = 0; own < from.num_elements; own++) to[from.offset(own, stride, layout == mem_row_major)] = from.x[own];
     meet_warp(line);
 }
