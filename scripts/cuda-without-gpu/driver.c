@@ -1,14 +1,22 @@
 /* A CUDA driver without a GPU: libcuda.so as far as CubeCL calls it. Memory is the host's, copies copy, kernels do nothing.
    Programs run to their end on a device that looks like an H200; what they compute is noise, but every kernel that they launch has
-   been compiled by NVRTC before. See run.sh. */
+   been compiled by NVRTC before. With COMPUTE, kernels that nvrtc.cpp has compiled run on the CPU, and the device is an A100 without
+   what they must not use. See run.sh. */
+#include <dlfcn.h>
+#include <pthread.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "device/threads.h"
 
 typedef int result;
 typedef uint64_t pointer;
 
-enum { SUCCESS = 0, OUT_OF_MEMORY = 2 };
+enum { SUCCESS = 0, OUT_OF_MEMORY = 2, INVALID_IMAGE = 200, NOT_FOUND = 500 };
+#ifndef COMPUTE
+enum { COMPUTE = 0 };
+#endif
 
 result cuInit(unsigned flags) { return SUCCESS; }
 result cuDriverGetVersion(int *version) { *version = 13000; return SUCCESS; }
@@ -25,10 +33,10 @@ result cuDeviceGetAttribute(int *value, int attribute, int device) {
     case 5: *value = 2147483647; break;           /* blocks, x */
     case 6: case 7: *value = 65535; break;        /* y and z */
     case 8: *value = 49152; break;                /* shared memory of a block */
-    case 97: *value = 232448; break;              /* the same, if asked for */
+    case 97: *value = COMPUTE ? MAX_SHARED : 232448; break; /* the same, if asked for */
     case 10: *value = 32; break;                  /* warp */
     case 16: *value = 132; break;                 /* multiprocessors */
-    case 75: *value = 9; break;                   /* compute capability */
+    case 75: *value = COMPUTE ? 8 : 9; break;     /* compute capability */
     case 76: *value = 0; break;
     default: *value = 1;
     }
@@ -51,7 +59,12 @@ result cuEventRecord(void *event, void *stream) { return SUCCESS; }
 result cuEventSynchronize(void *event) { return SUCCESS; }
 result cuEventElapsedTime_v2(float *ms, void *start, void *end) { *ms = 1; return SUCCESS; }
 
-result cuMemAlloc_v2(pointer *p, size_t n) { *p = (pointer)calloc(1, n); return *p ? SUCCESS : OUT_OF_MEMORY; }
+/* What is read before it is written shall show: all bits set are NaN. Only the first part of large pages, to leave the rest unused. */
+result cuMemAlloc_v2(pointer *p, size_t n) {
+    *p = (pointer)(COMPUTE ? aligned_alloc(512, (n + 511) / 512 * 512) : calloc(1, n));
+    if (COMPUTE && *p) memset((void *)*p, 0xFF, n < 64 << 20 ? n : 64 << 20);
+    return *p ? SUCCESS : OUT_OF_MEMORY;
+}
 result cuMemFree_v2(pointer p) { free((void *)p); return SUCCESS; }
 result cuMemAllocAsync(pointer *p, size_t n, void *stream) { return cuMemAlloc_v2(p, n); }
 result cuMemFreeAsync(pointer p, void *stream) { return cuMemFree_v2(p); }
@@ -60,16 +73,75 @@ result cuMemFreeHost(void *p) { free(p); return SUCCESS; }
 result cuMemcpyHtoDAsync_v2(pointer to, const void *from, size_t n, void *stream) { memcpy((void *)to, from, n); return SUCCESS; }
 result cuMemcpyDtoHAsync_v2(void *to, pointer from, size_t n, void *stream) { memcpy(to, (void *)from, n); return SUCCESS; }
 result cuMemcpyDtoDAsync_v2(pointer to, pointer from, size_t n, void *stream) { memcpy((void *)to, (void *)from, n); return SUCCESS; }
-result cuMemcpy2DAsync_v2(const void *copy, void *stream) { return SUCCESS; }
 
-result cuModuleLoadData(void **module, const void *image) { *module = (void *)1; return SUCCESS; }
+struct copy_2d {
+    struct end {
+        size_t x, y;
+        int kind; /* 1: the host's */
+        void *host;
+        pointer device;
+        void *array;
+        size_t pitch;
+    } from, to;
+    size_t width, height;
+};
+static char *address(const struct end *end) {
+    return (end->kind == 1 ? (char *)end->host : (char *)end->device) + end->y * end->pitch + end->x;
+}
+result cuMemcpy2DAsync_v2(const struct copy_2d *copy, void *stream) {
+    char *from = address(&copy->from), *to = address(&copy->to);
+    for (size_t row = 0; row < copy->height; row++) memcpy(to + row * copy->to.pitch, from + row * copy->from.pitch, copy->width);
+    return SUCCESS;
+}
+
+/* One line for each kernel, if HRM_FAKE_CUDA_LOG names a file. */
+static void write_down(const char *kernel, void *stream) {
+    static FILE *log;
+    const char *path = getenv("HRM_FAKE_CUDA_LOG");
+    if (!path) return;
+    if (!log && (log = fopen(path, "a"))) setvbuf(log, NULL, _IOLBF, BUFSIZ);
+    if (log) fprintf(log, "kernel %s stream %p\n", kernel, stream);
+}
+
+struct function {
+    char *name;
+    void (*launch)(const struct launch *launch);
+};
+
+/* What nvrtc.cpp says in the place of PTX. Anything else comes from a folder of kernels for GPUs. */
+result cuModuleLoadData(void **module, const char *image) {
+    *module = (void *)1;
+    if (!COMPUTE) return SUCCESS;
+    if (strncmp(image, "g++ ", 4) != 0) return INVALID_IMAGE;
+    *module = dlopen(image + 4, RTLD_NOW | RTLD_LOCAL);
+    if (!*module) fprintf(stderr, "%s\n", dlerror());
+    return *module ? SUCCESS : NOT_FOUND;
+}
 result cuModuleUnload(void *module) { return SUCCESS; }
-result cuModuleGetFunction(void **function, void *module, const char *name) { *function = (void *)1; return SUCCESS; }
+result cuModuleGetFunction(struct function **function, void *module, const char *name) {
+    *function = malloc(sizeof **function);
+    **function = (struct function){strdup(name), COMPUTE ? dlsym(module, "launch_kernel") : NULL};
+    return COMPUTE && !(*function)->launch ? NOT_FOUND : SUCCESS;
+}
 result cuFuncSetAttribute(void *function, int attribute, int value) { return SUCCESS; }
 result cuTensorMapEncodeTiled(void *map, int type, unsigned rank, void *address, const pointer *shape, const pointer *strides,
                               const unsigned *box, const unsigned *steps, int interleave, int swizzle, int l2, int fill) { return SUCCESS; }
-result cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz,
-                      unsigned shared, void *stream, void **arguments, void **extra) { return SUCCESS; }
-result cuLaunchKernelEx(const void *config, void *function, void **arguments, void **extra) { return SUCCESS; }
+result cuLaunchKernel(struct function *function, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz,
+                      unsigned shared, void *stream, void **arguments, void **extra) {
+    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&one_at_a_time);
+    write_down(function->name, stream);
+    if (COMPUTE) function->launch(&(struct launch){{x, y, z}, {bx, by, bz}, shared, arguments, &fibers});
+    pthread_mutex_unlock(&one_at_a_time);
+    return SUCCESS;
+}
+struct configuration {
+    unsigned grid[3], block[3], shared;
+    void *stream;
+};
+result cuLaunchKernelEx(const struct configuration *it, struct function *function, void **arguments, void **extra) {
+    return cuLaunchKernel(function, it->grid[0], it->grid[1], it->grid[2], it->block[0], it->block[1], it->block[2], it->shared,
+                          it->stream, arguments, extra);
+}
 result cuGetErrorName(int error, const char **text) { *text = "error"; return SUCCESS; }
 result cuGetErrorString(int error, const char **text) { *text = "an error of the driver without a GPU"; return SUCCESS; }

@@ -10,7 +10,16 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${CARGO_TARGET_DIR:-$here/../../target}/cuda-without-gpu
-if [ ! -e "$folder/cuda/include/cuda_bf16.h" ]; then
+compute=
+if [ "$1" = --compute ]; then
+    compute=1
+    program=$(realpath "$2")
+    shift 2
+    set -- "$program" "$@"
+    mkdir -p "$folder"
+    folder=$(realpath "$folder")
+fi
+if [ -z "$compute" ] && [ ! -e "$folder/cuda/include/cuda_bf16.h" ]; then
     mkdir -p "$folder/wheels"
     python3 -m pip download --quiet --no-deps --only-binary=:all: --dest "$folder/wheels" \
         --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux_2_17_x86_64 \
@@ -22,8 +31,24 @@ if [ ! -e "$folder/cuda/include/cuda_bf16.h" ]; then
     rm -rf "$folder/wheels"
 fi
 # Not also as libcuda.so.1: NVRTC would find that, and calls more of it than there is.
-mkdir -p "$folder/driver"
-cc -shared -fPIC -o "$folder/driver/libcuda.so" "$here/driver.c"
-export CUDA_PATH="$folder/cuda"
-export LD_LIBRARY_PATH="$folder/driver:$folder/cuda/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+if [ -z "$compute" ]; then
+    mkdir -p "$folder/driver"
+    cc -shared -fPIC -o "$folder/driver/libcuda.so" "$here/driver.c" "$here/threads.c"
+    c++ -O2 -shared -fPIC -o "$folder/driver/libcublasLt.so" "$here/cublaslt.cpp"
+    export CUDA_PATH="$folder/cuda"
+    export LD_LIBRARY_PATH="$folder/driver:$folder/cuda/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+else
+    # By content, since kernels of other headers must not be found. CubeCL keeps its own, in the folder with a Cargo.toml.
+    folder=$folder/compute/$(cat "$here"/*.c* "$here"/device/* | cksum | cut -d' ' -f1)
+    if [ ! -e "$folder/Cargo.toml" ]; then
+        mkdir -p "$folder/kernels"
+        cc -O2 -DCOMPUTE=1 -shared -fPIC -o "$folder/libcuda.so" "$here/driver.c" "$here/threads.c" -ldl -lpthread
+        c++ -O2 -shared -fPIC "-DHEADERS=\"$here/device\"" "-DRESULTS=\"$folder/kernels\"" -o "$folder/libnvrtc.so" "$here/nvrtc.cpp"
+        c++ -O3 -march=native -DCOMPUTE=1 -shared -fPIC -o "$folder/libcublasLt.so" "$here/cublaslt.cpp"
+        touch "$folder/Cargo.toml"
+    fi
+    export CUDA_PATH="$here/device"
+    export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    cd "$folder"
+fi
 exec "$@"
