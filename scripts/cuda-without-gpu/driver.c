@@ -1,7 +1,7 @@
 /* A CUDA driver without a GPU: libcuda.so as far as CubeCL calls it. Memory is the host's, copies copy, kernels do nothing.
    Programs run to their end on a device that looks like an H200; what they compute is noise, but every kernel that they launch has
-   been compiled by NVRTC before. With COMPUTE, kernels that nvrtc.cpp has compiled run on the CPU, and the device is an A100 without
-   what they must not use. See run.sh. */
+   been compiled by NVRTC before. With COMPUTE, kernels that nvrtc.cpp has compiled run on the CPU, one after the other, and the
+   device is of an older kind, for which CubeCL writes no TMA. See run.sh. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdint.h>

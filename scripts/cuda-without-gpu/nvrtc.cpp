@@ -36,22 +36,24 @@ result nvrtcCompileProgram(program *it, int, const char *const *) {
     if (std::regex_search(it->source, std::regex("\\basm\\b"))) return refuse(it, "inline PTX does not run on a CPU");
     if (!std::regex_search(it->source, name, std::regex("__global__ void __launch_bounds__\\(\\d+\\)\\s*(\\w+)\\s*\\(")))
         return refuse(it, "no kernel found in the source");
+    /* Others need no stack for each thread. */
     bool threads_meet = std::regex_search(it->source, std::regex("_sync\\(|__syncthreads|__syncwarp|__activemask"));
-    std::string base = RESULTS "/" + std::to_string(std::hash<std::string>{}(it->source));
-    std::string own = base + "-" + std::to_string(getpid()), library = base + ".so";
+    std::string base = RESULTS "/" + std::to_string(std::hash<std::string>{}(it->source)), library = base + ".so";
     if (access(library.c_str(), R_OK) != 0) {
-        std::ofstream file(base + ".cpp");
-        file << std::regex_replace(it->source, std::regex("extern __shared__"), "extern")
-             << "\n#include <launch.h>\nextern \"C\" __attribute__((visibility(\"default\"))) void launch_kernel(const launch &launch) "
-             << "{ run_blocks<" << name[1] << ", " << threads_meet << ">(launch); }\n";
-        file.close();
+        /* Under a name of this process first: others may compile the same. */
+        std::string own = base + "-" + std::to_string(getpid());
+        std::ofstream(own + ".cpp")
+            << std::regex_replace(it->source, std::regex("extern __shared__"), "extern")
+            << "\n#include <launch.h>\nextern \"C\" __attribute__((visibility(\"default\"))) void launch_kernel(const launch &launch) "
+            << "{ run_blocks<" << name[1] << ", " << threads_meet << ">(launch); }\n";
         std::string command = "g++ -std=c++20 -O2 -march=native -fno-exceptions -fno-rtti -fno-strict-aliasing -fno-math-errno "
                               "-fno-trapping-math -fvisibility=hidden -fpermissive -Wno-narrowing -w -fPIC -shared -I" HEADERS " -o " +
-                              own + ".so " + base + ".cpp 2>" + own + ".log";
+                              own + ".so " + own + ".cpp 2>" + own + ".log";
         bool failed = system(command.c_str()) != 0;
         std::ostringstream log;
         log << std::ifstream(own + ".log").rdbuf();
         unlink((own + ".log").c_str());
+        rename((own + ".cpp").c_str(), (base + ".cpp").c_str());
         if (failed || rename((own + ".so").c_str(), library.c_str()) != 0) return refuse(it, log.str());
     }
     it->image = "g++ " + library;

@@ -6,12 +6,26 @@
 #
 # To find kernels that do not compile; to measure the host's part of a step; and to compile in advance for a machine whose GPU time
 # is short: what is compiled lies in target/kernels-*, which can be carried there (a cubecl.toml names it, see docs/backends.md).
-# Needs a C compiler, Python with pip, and unzip; fetches NVIDIA's NVRTC and headers (about 130 MB) into target/ once.
+#
+# With --compute, kernels do run: in the place of NVRTC, g++ compiles them for the CPU (nvrtc.cpp), so that tests test them. Only the
+# order of sums in products and the last bits of fast functions are not a GPU's.
+#
+#   scripts/cuda-without-gpu/run.sh --compute target/debug/deps/ops-HASH cuda:: --test-threads 1
+#
+# The device has no TMA then, and kernels with inline PTX (mma instructions) do not compile: products on tensor cores take the kernel
+# that HRM_MATMUL_KERNEL names, by default simple-cyclic-cmma. The program starts in a folder of its own, so that kernels of both
+# kinds do not mix: name files by full paths. HRM_FAKE_CUDA_BACKWARDS=1 runs the threads of a block in the other order, which shows
+# where a barrier is missing.
+#
+# In both modes HRM_FAKE_CUDA_LOG=FILE collects a line for each kernel and each product of cuBLASLt (cublaslt.cpp), with its stream.
+#
+# Needs a C++ compiler and, without --compute, Python with pip, and unzip: it fetches NVIDIA's NVRTC and headers (about 130 MB) into
+# target/ once.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${CARGO_TARGET_DIR:-$here/../../target}/cuda-without-gpu
 compute=
-if [ "$1" = --compute ]; then
+if [ "${1-}" = --compute ]; then
     compute=1
     program=$(realpath "$2")
     shift 2
@@ -38,7 +52,7 @@ if [ -z "$compute" ]; then
     export CUDA_PATH="$folder/cuda"
     export LD_LIBRARY_PATH="$folder/driver:$folder/cuda/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 else
-    # By content, since kernels of other headers must not be found. CubeCL keeps its own, in the folder with a Cargo.toml.
+    # By content, since what other headers made must not be found. CubeCL keeps kernels too, where the nearest Cargo.toml is.
     folder=$folder/compute/$(cat "$here"/*.c* "$here"/device/* | cksum | cut -d' ' -f1)
     if [ ! -e "$folder/Cargo.toml" ]; then
         mkdir -p "$folder/kernels"
@@ -47,7 +61,7 @@ else
         c++ -O3 -march=native -DCOMPUTE=1 -shared -fPIC -o "$folder/libcublasLt.so" "$here/cublaslt.cpp"
         touch "$folder/Cargo.toml"
     fi
-    export CUDA_PATH="$here/device"
+    export CUDA_PATH="$here/device" HRM_MATMUL_KERNEL="${HRM_MATMUL_KERNEL:-simple-cyclic-cmma}"
     export LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     cd "$folder"
 fi

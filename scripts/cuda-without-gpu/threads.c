@@ -1,5 +1,6 @@
 /* The threads of a block as fibers: one runs until it has to wait, then the next one does. Nothing else can interrupt a thread, so
-   that atomic operations are plain ones; and a block whose threads wait for what never comes is found out. */
+   that atomic operations are plain ones; and a block whose threads wait for what never comes is found out. With
+   HRM_FAKE_CUDA_BACKWARDS the last thread comes first: kernels that lack a barrier then give other results. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -8,7 +9,8 @@
 enum { STACK = 256 << 10, GUARD = 4096 };
 
 static struct warp {
-    unsigned live, arrived, met; /* lanes, lanes, how many times */
+    unsigned live, arrived, who_met; /* lanes, one bit each */
+    unsigned met;                    /* how many times */
     int line;
     _Alignas(64) char slots[2][SLOTS];
 } warps[MAX_THREADS / WARP];
@@ -20,6 +22,7 @@ static struct thread {
 } threads[MAX_THREADS];
 
 static unsigned count, running, live, arrived, met;
+static int backwards;
 static void (*body)(unsigned thread);
 static void *main_stack_pointer;
 
@@ -45,7 +48,8 @@ static int waits(unsigned thread) {
 static void next_thread(void) {
     unsigned from = running, next = from;
     for (unsigned step = 0; step < count; step++) {
-        if (++next == count) next = 0;
+        if (backwards) next = next == 0 ? count - 1 : next - 1;
+        else next = next == count - 1 ? 0 : next + 1;
         if (waits(next)) continue;
         running = next;
         if (next != from) switch_stacks(&threads[from].stack_pointer, threads[next].stack_pointer);
@@ -66,6 +70,7 @@ static void release_block(void) {
 
 static void release_warp(struct warp *warp) {
     if (warp->arrived != warp->live) return;
+    warp->who_met = warp->arrived;
     warp->arrived = 0;
     warp->met++;
 }
@@ -99,7 +104,7 @@ static unsigned meet_warp(int line) {
     release_warp(warp);
     if (own->met == warp->met) next_thread();
     own->state = READY;
-    return warp->live;
+    return warp->who_met;
 }
 
 static void begin(void) {
@@ -121,9 +126,11 @@ static void run(unsigned threads_of_block, void (*body_of_thread)(unsigned threa
         if (stacks == MAP_FAILED) abort();
         for (size_t thread = 0; thread < MAX_THREADS; thread++) mprotect(stacks + thread * STACK, GUARD, PROT_NONE);
     }
+    backwards = getenv("HRM_FAKE_CUDA_BACKWARDS") != NULL;
     count = live = threads_of_block;
     body = body_of_thread;
-    arrived = running = 0;
+    arrived = 0;
+    running = backwards ? count - 1 : 0;
     for (unsigned thread = 0; thread < count; thread++) {
         /* What switch_stacks takes from a stack: six registers, and where to go; the last word aligns it as a call does. */
         void **top = (void **)(stacks + (size_t)(thread + 1) * STACK);
@@ -134,7 +141,7 @@ static void run(unsigned threads_of_block, void (*body_of_thread)(unsigned threa
         if (thread % WARP == 0) warp->live = warp->arrived = 0;
         warp->live |= 1u << thread % WARP;
     }
-    switch_stacks(&main_stack_pointer, threads[0].stack_pointer);
+    switch_stacks(&main_stack_pointer, threads[running].stack_pointer);
 }
 
 const struct threads fibers = {run, meet_block, slots, meet_warp};

@@ -15,8 +15,8 @@ struct threads {
     void (*meet_block)(void);
     /* Where the lanes put values before they meet; after that all may read them, until they have met once more. */
     void *(*slots)(void);
-    /* The thread waits for all of its warp that have not ended; which those are, one bit for each lane. All have to come from the
-       same line of the kernel. */
+    /* The thread waits for all of its warp that have not ended; one bit for each that came. All have to come from the same line of
+       the kernel. */
     unsigned (*meet_warp)(int line);
 };
 
