@@ -8,7 +8,9 @@
 use std::{env, sync::OnceLock};
 
 use burn::tensor::{DType, Shape, TensorMetadata};
-use burn_cubecl::{CubeRuntime, kernel::matmul::init_matmul_output, tensor::CubeTensor};
+use burn_cubecl::{
+    CubeRuntime, cubecl::features::Tma, kernel::matmul::init_matmul_output, tensor::CubeTensor,
+};
 use cubek::{
     matmul::{
         components::tile::TileMatmulKind,
@@ -199,8 +201,10 @@ pub(crate) fn product<R: CubeRuntime>(lhs: CubeTensor<R>, rhs: CubeTensor<R>, dt
     let rank = out.shape().num_dims();
     let [rows, columns] = [out.shape()[rank - 2], out.shape()[rank - 1]];
     let best = best(rows <= TILE && columns <= TILE, rhs.meta.strides()[rank - 1] != 1, columns);
-    let named = asked_for().into_iter().chain(best.iter().copied()).filter_map(strategy);
-    for strategy in named {
+    // cubek notices only when it compiles, too late for another kernel, that a device (before Hopper) has no TMA.
+    let has_tma = out.client.properties().features.tma.contains(Tma::Base);
+    let named = asked_for().into_iter().chain(best.iter().copied());
+    for strategy in named.filter(|name| has_tma || !name.contains("tma")).filter_map(strategy) {
         if launch(&strategy, lhs.clone(), rhs.clone(), &out).is_ok() {
             return out;
         }
