@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <regex>
+#include <set>
 #include <sstream>
 #include <string>
 #include <unistd.h>
@@ -19,6 +20,16 @@ enum result { SUCCESS = 0, INVALID_PROGRAM = 4, COMPILATION = 6, UNSUPPORTED = 8
 static result refuse(program *it, const std::string &why) {
     it->log = why;
     return COMPILATION;
+}
+
+/* Of what a source says: CubeCL writes the types before the kernel in any order. */
+static std::string hash(const std::string &source, size_t kernel) {
+    std::istringstream types(source.substr(0, kernel));
+    std::multiset<std::string> lines;
+    for (std::string line; std::getline(types, line);) lines.insert(line);
+    std::string sorted;
+    for (const std::string &line : lines) sorted += line + '\n';
+    return std::to_string(std::hash<std::string>{}(sorted + source.substr(kernel)));
 }
 
 extern "C" {
@@ -38,7 +49,7 @@ result nvrtcCompileProgram(program *it, int, const char *const *) {
         return refuse(it, "no kernel found in the source");
     /* Others need no stack for each thread. */
     bool threads_meet = std::regex_search(it->source, std::regex("_sync\\(|__syncthreads|__syncwarp|__activemask"));
-    std::string base = RESULTS "/" + std::to_string(std::hash<std::string>{}(it->source)), library = base + ".so";
+    std::string base = RESULTS "/" + hash(it->source, name.position()), library = base + ".so";
     if (access(library.c_str(), R_OK) != 0) {
         /* Under a name of this process first: others may compile the same. */
         std::string own = base + "-" + std::to_string(getpid());
