@@ -148,15 +148,30 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
         Cmd::cargo(&format!("check {GENERIC} -p hrm-benches --features cuda,fusion --tests --bins")),
     ));
     if let Some(driver) = vulkan_driver {
-        // The crates whose tests are generic over the backend; the program itself would take as long again to build.
-        let tests = format!("test {GENERIC} --features ndarray,vulkan --tests --no-fail-fast -- --nocapture");
-        let mut cmd = Cmd::cargo(&tests)
+        // The crates whose tests are generic over the backend; the program itself would take as long again to build. One set of
+        // features for both steps, so that Burn compiles once.
+        let features = "--features ndarray,vulkan,cuda";
+        let with_fixtures = |cmd: Cmd| match parity.is_dir() {
+            true => cmd.env("HRM_PARITY_DIR", parity.display().to_string()),
+            false => cmd,
+        };
+        let tests = format!("test {GENERIC} {features} --tests --no-fail-fast -- --nocapture --skip cuda::");
+        let cmd = Cmd::cargo(&tests)
             .env("VK_DRIVER_FILES", driver.display().to_string())
             .env("VK_ICD_FILENAMES", driver.display().to_string());
-        if parity.is_dir() {
-            cmd = cmd.env("HRM_PARITY_DIR", parity.display().to_string());
+        steps.push(Step::run("backend tests on ndarray and Vulkan", with_fixtures(cmd)));
+        if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+            let tests = "--test functions --test ops --test components --test parity --no-fail-fast";
+            let cmd = Cmd::cargo(&format!(
+                "test {GENERIC} {features} {tests} -- cuda:: --nocapture --test-threads 1"
+            ));
+            let script = root().join("scripts/cuda-without-gpu/run.sh");
+            let runner = format!("{} --compute", script.display());
+            let cmd = cmd
+                .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner)
+                .env("HRM_MATMUL_KERNEL", "cublas");
+            steps.push(Step::run("CUDA's kernels, computed by the CPU", with_fixtures(cmd)));
         }
-        steps.push(Step::run("backend tests on ndarray and Vulkan", cmd));
     }
     steps
 }

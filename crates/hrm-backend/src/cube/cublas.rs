@@ -26,6 +26,7 @@ use burn_cubecl::{
         server::{Binding, ComputeServer},
         stream_id::StreamId,
     },
+    kernel::into_contiguous,
     ops::numeric::empty_device_contiguous_dtype,
     tensor::CubeTensor,
 };
@@ -165,6 +166,11 @@ fn on_cuda(
         return None;
     }
     shape[rank - 1] = n;
+    let regular = |tensor: &CubeTensor<CudaRuntime>| match Matrices::of(tensor) {
+        Some(_) => tensor.clone(),
+        None => into_contiguous(tensor.clone()),
+    };
+    let [lhs, rhs] = [&regular(lhs), &regular(rhs)];
     let [left, right] = [Matrices::of(lhs)?, Matrices::of(rhs)?];
     let product = Product { batch, m, n, k, lhs: left, rhs: right, dtype: lhs.dtype, out: dtype, precision };
     let workspace = planned(&lhs.device, product)?;
