@@ -50,7 +50,8 @@ fn main() -> Result<()> {
     };
     hrm_backend::keep_compiled_kernels();
     let mut worker = Worker::<Device>::new(Path::new(&weights), dtype)?;
-    println!(r#"{{"ready": "hrm {}", "threads": {}}}"#, Device::name(&Default::default()), rayon_threads());
+    let device = Device::name(&Default::default());
+    println!(r#"{{"ready": "hrm {device}{}", "threads": {}}}"#, products(), rayon_threads());
     for line in io::stdin().lock().lines() {
         worker.issue_seconds = None;
         let (seconds, checksum) = worker.run(line?.trim())?;
@@ -62,6 +63,14 @@ fn main() -> Result<()> {
         io::stdout().flush()?;
     }
     Ok(())
+}
+
+/// Whose matrix products are measured, where there is a choice.
+fn products() -> &'static str {
+    #[cfg(all(feature = "cuda", not(feature = "fusion")))]
+    return if hrm_backend::cube::uses_cublas() { ", products by cuBLASLt" } else { ", products by cubek" };
+    #[cfg(not(all(feature = "cuda", not(feature = "fusion"))))]
+    ""
 }
 
 fn rayon_threads() -> usize {

@@ -129,6 +129,13 @@ thread_local! {
 /// What went wrong with a product that was already promised to the caller. The next product tells.
 static FAILURE: OnceLock<String> = OnceLock::new();
 
+/// Whether the library is installed.
+pub(super) fn is_present() -> bool {
+    // SAFETY: loads a shared library of NVIDIA's and calls nothing in it.
+    static PRESENT: LazyLock<bool> = LazyLock::new(|| unsafe { sys::is_culib_present() });
+    *PRESENT
+}
+
 /// The product of the last two axes, in `dtype`, if this is CUDA, cuBLASLt is there and it takes the operands.
 ///
 /// # Panics
@@ -151,9 +158,7 @@ fn on_cuda(
     dtype: DType,
     precision: Precision,
 ) -> Option<CubeTensor<CudaRuntime>> {
-    // SAFETY: loads a shared library of NVIDIA's and calls nothing in it.
-    static PRESENT: LazyLock<bool> = LazyLock::new(|| unsafe { sys::is_culib_present() });
-    if !*PRESENT {
+    if !is_present() {
         return None;
     }
     assert!(FAILURE.get().is_none(), "cuBLASLt: {}", FAILURE.get().map_or("", String::as_str));

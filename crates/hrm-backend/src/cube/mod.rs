@@ -15,6 +15,8 @@ mod product;
 
 pub(crate) use adam::adam_atan2;
 pub(crate) use attention::{attention, attention_backward, attention_plane};
+#[cfg(feature = "cuda")]
+pub use product::uses_cublas;
 pub use product::{KERNEL_VARIABLE, KERNELS, product_by};
 pub(crate) use product::{Precision, exact_product, grouped_rows, in_groups, library_product, product};
 

@@ -150,6 +150,12 @@ pub fn product_by<R: CubeRuntime>(
     Ok(out)
 }
 
+/// Whether products on CUDA are cuBLASLt's: it is installed, and [`KERNEL_VARIABLE`] names nothing else.
+#[cfg(feature = "cuda")]
+pub fn uses_cublas() -> bool {
+    asked_for().is_none_or(|kernel| kernel == CUBLAS) && super::cublas::is_present()
+}
+
 /// The product of the last two axes, in `dtype`, by NVIDIA's library: if this is CUDA, the library is there and takes the
 /// operands, and the user did not ask for another kernel.
 pub(crate) fn library_product<R: CubeRuntime>(
