@@ -1,5 +1,5 @@
 //! Matrix products on CUDA by cuBLASLt, where that library is installed: none of CubeCL 0.10's kernels uses Hopper's `wgmma`,
-//! and the best of them took three times as long on an H200 (docs/benchmarks/2026-11-26-gpu.md).
+//! and the best of them got 200 to 232 of an H200's 989 TFLOP/s (docs/benchmarks/2026-11-26-gpu.md).
 //!
 //! The library is looked for when the first product is due, as CubeCL looks for NVRTC; without it, products are cubek's. It is
 //! called on the thread that launches CubeCL's kernels and on the same CUDA stream, so a product waits for what was launched
@@ -171,25 +171,30 @@ fn on_cuda(
         return None;
     }
     shape[rank - 1] = n;
-    let regular = |tensor: &CubeTensor<CudaRuntime>| match Matrices::of(tensor) {
-        Some(_) => tensor.clone(),
-        None => into_contiguous(tensor.clone()),
-    };
-    let [lhs, rhs] = [&regular(lhs), &regular(rhs)];
-    let [left, right] = [Matrices::of(lhs)?, Matrices::of(rhs)?];
+    let [(lhs, left), (rhs, right)] = [regular(lhs)?, regular(rhs)?];
     let product = Product { batch, m, n, k, lhs: left, rhs: right, dtype: lhs.dtype, out: dtype, precision };
     let workspace = planned(&lhs.device, product)?;
     let empty =
         |shape, dtype| empty_device_contiguous_dtype(lhs.client.clone(), lhs.device.clone(), shape, dtype);
     let out = empty(Shape::from(shape), dtype);
     let workspace = (workspace > 0).then(|| empty(Shape::new([workspace]), DType::U8).handle.binding());
-    let operands = [&out, lhs, rhs].map(|tensor| tensor.handle.clone().binding());
+    let operands = [&out, &lhs, &rhs].map(|tensor| tensor.handle.clone().binding());
     DeviceHandle::<CudaServer>::new(lhs.device.to_id()).submit(move |server| {
         if let Err(error) = launch(server, &product, operands, workspace) {
             let _ = FAILURE.set(format!("{product:?}: {error}"));
         }
     });
     Some(out)
+}
+
+/// An operand, copied if its matrices are not regular as they lie.
+fn regular(tensor: &CubeTensor<CudaRuntime>) -> Option<(CubeTensor<CudaRuntime>, Matrices)> {
+    if let Some(matrices) = Matrices::of(tensor) {
+        return Some((tensor.clone(), matrices));
+    }
+    let copy = into_contiguous(tensor.clone());
+    let matrices = Matrices::of(&copy)?;
+    Some((copy, matrices))
 }
 
 /// The bytes that a product works in; none if cuBLASLt has no algorithm for it. Waits for the device's thread once for each

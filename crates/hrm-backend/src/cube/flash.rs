@@ -55,6 +55,10 @@ impl Sizes {
         self.seq.next_multiple_of(SIDE)
     }
 
+    fn scale(&self) -> f32 {
+        (self.head_dim as f32).sqrt().recip()
+    }
+
     /// Planes of a cube, and tiles beside each other in scores.
     fn strips(&self) -> usize {
         self.rows() / SIDE
@@ -645,7 +649,7 @@ pub(super) fn attention<R: CubeRuntime>(
             sin.into_tensor_arg(),
             out.arg(),
             lse.arg(),
-            (sizes.head_dim as f32).sqrt().recip(),
+            sizes.scale(),
             qkv.stride / VECTOR,
             sizes,
             rotary.is_some(),
@@ -680,7 +684,7 @@ pub(super) fn attention_backward<R: CubeRuntime>(
             into_contiguous(lse.clone()).into_tensor_arg(),
             dout.arg(),
             dqkv.arg(),
-            (sizes.head_dim as f32).sqrt().recip(),
+            sizes.scale(),
             [qkv.stride / VECTOR, out.stride / VECTOR, dout.stride / VECTOR],
             sizes,
             rotary.is_some(),
