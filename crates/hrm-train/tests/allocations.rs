@@ -20,8 +20,9 @@ use hrm_model::{
     loss::LossKind,
 };
 use hrm_train::{
+    distributed::Team,
     optim::{AdamConfig, Optimizer, SignSgd},
-    step::{self, StepSettings, train_step},
+    step::{self, Step, StepSettings},
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -109,13 +110,15 @@ fn allocations_of_a_segment_and_of_a_training_step() {
 
     let settings = StepSettings::new(LossKind::Stablemax, ROWS, 1e-4);
     let mut adam = Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
+    let team = Team::alone(Default::default());
     let mut state = Some((model.clone(), inner.empty_carry(ROWS)));
     let mut step = || {
         let (model, carry) = state.take().expect("put back below");
-        let (model, output) =
-            train_step(model, carry, batch(), None, &mut adam, SignSgd { weight_decay: 1.0 }, &settings);
-        output.metrics.into_data();
-        state = Some((model, output.carry));
+        let done = Step::new(settings, &mut adam, SignSgd { weight_decay: 1.0 }, &team)
+            .run(model, carry, batch(), None)
+            .expect("no workers to lose");
+        done.metrics.into_data();
+        state = Some((done.model, done.carry));
     };
     (0..4).for_each(|_| step());
     let live = LIVE.load(Relaxed);
@@ -132,7 +135,7 @@ fn allocations_of_a_segment_and_of_a_training_step() {
         let carry = inner.empty_carry(ROWS);
         let before = LIVE.load(Relaxed);
         PEAK.store(before, Relaxed);
-        drop(step::gradients(&model, carry, batch(), None, &settings));
+        drop(step::forward(&model, carry, batch(), None, &settings).backward(&model));
         PEAK.load(Relaxed) - before
     });
     println!("peak of a step: {shallow} bytes with 1 cycle of 1, {deep} with 8 of 8");
