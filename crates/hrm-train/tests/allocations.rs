@@ -142,9 +142,9 @@ fn allocations_of_a_segment_and_of_a_training_step() {
     assert!(deep as f64 <= shallow as f64 * 1.05, "1 cycle: {shallow} bytes, 64 cycles: {deep}");
 }
 
-/// Measured when this was written.
-const SEGMENT: Allocated = Allocated { tensors: 104, bytes: 5_481_472 };
-const TRAINING_STEP: Allocated = Allocated { tensors: 380, bytes: 18_780_000 };
+/// Measured when this was written. A training step is the trainer's, vital signs included.
+const SEGMENT: Allocated = Allocated { tensors: 100, bytes: 5_470_000 };
+const TRAINING_STEP: Allocated = Allocated { tensors: 388, bytes: 19_800_000 };
 
 /// One more tensor in each block is 12 more in a segment; 2 % leave room for one or two in the whole of it. Fewer fail too: the
 /// count here must follow, or the next regression hides behind the old one. Bytes depend on the processor, by the layout of
