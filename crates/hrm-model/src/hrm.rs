@@ -41,6 +41,8 @@ pub struct Hrm<B: Backend> {
     pub h_init: Param<Tensor<B, 1>>,
     /// Where `z_l` starts, `[hidden]`; untrained.
     pub l_init: Param<Tensor<B, 1>>,
+    /// The positions of all blocks, with rotary positions only; untrained.
+    pub(crate) rotary: Option<RotaryTables<B>>,
     #[module(skip)]
     config: ModelConfig,
 }
@@ -111,6 +113,8 @@ impl<B: Backend> Hrm<B> {
             q_head: Linear::constant(hidden, 2, -5.0, device),
             h_init: buffer(init.trunc_normal(1.0, hidden), [hidden], device),
             l_init: buffer(init.trunc_normal(1.0, hidden), [hidden], device),
+            rotary: (config.pos_encodings == PositionEncoding::Rope)
+                .then(|| RotaryTables::new(config.total_len(), config.head_dim(), config.rope_theta, device)),
             config: config.clone(),
         }
     }
@@ -193,13 +197,6 @@ impl<B: Backend> Hrm<B> {
 
     fn forward_dtype(&self) -> DType {
         self.config.forward_dtype.into()
-    }
-
-    pub(crate) fn rotary(&self) -> Option<RotaryTables<B>> {
-        let config = &self.config;
-        (config.pos_encodings == PositionEncoding::Rope).then(|| {
-            RotaryTables::new(config.total_len(), config.head_dim(), config.rope_theta, &self.device())
-        })
     }
 }
 

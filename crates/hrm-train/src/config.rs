@@ -17,9 +17,9 @@ use thiserror::Error;
 use toml::{Table, Value};
 
 use crate::{
-    curriculum::{self, Stage},
     optim::{AdamConfig, Decay, MuonConfig, ParamGroup, Rule},
-    selection::BestMetric,
+    step::curriculum::{self, Stage},
+    trainer::BestMetric,
 };
 
 /// A complete description of a training run. In every numeric field that says so, 0 means "off".

@@ -1,11 +1,9 @@
-//! The edge between plain data and tensors, and the data of a recipe, whatever its task.
+//! The data of a recipe, whatever its task.
 
-mod evaluation;
 mod load;
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
 use hrm_data::{
     arc::{ArcData, ArcSampler},
     dataset::{
@@ -13,25 +11,11 @@ use hrm_data::{
     },
     task::Shape,
 };
-use hrm_model::act::PuzzleBatch;
+use hrm_infer::evaluate::Evaluation;
 
-pub use evaluation::{ArcScores, Evaluation, TaskScores};
 pub use load::{DataError, Sizes, load, sizes};
 
 use crate::config::Recipe;
-
-/// A batch on a device.
-pub fn to_device<B: Backend>(batch: &Batch, device: &B::Device) -> PuzzleBatch<B> {
-    let tokens = |values: &[i32]| {
-        TensorData::new(values.to_vec(), [batch.rows, batch.seq_len]).convert::<B::IntElem>()
-    };
-    let identifiers = TensorData::new(batch.puzzle_identifiers.clone(), [batch.rows]).convert::<B::IntElem>();
-    PuzzleBatch {
-        inputs: Tensor::from_data(tokens(&batch.inputs), device),
-        labels: Tensor::from_data(tokens(&batch.labels), device),
-        puzzle_identifiers: Tensor::from_data(identifiers, device),
-    }
-}
 
 /// The training and held-out puzzles of a recipe.
 #[derive(Debug, Clone)]
