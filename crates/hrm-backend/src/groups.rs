@@ -44,11 +44,13 @@ pub struct CellGroups {
 
 /// A lattice of `cells * values` nodes and the groups they lie in. The values of a cell are a kind of group of their own where there are
 /// several.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Groups {
     cells: usize,
     values: usize,
     kinds: Vec<CellGroups>,
+    #[cfg(feature = "flex")]
+    index: std::sync::OnceLock<hrm_kernels::GroupIndex>,
 }
 
 impl Groups {
@@ -75,7 +77,30 @@ impl Groups {
             }
             Ok(CellGroups { members: Lists::new(&members), readers: Lists::new(&readers) })
         });
-        Ok(Self { cells, values, kinds: kinds.collect::<Result<_, _>>()? })
+        Ok(Self {
+            cells,
+            values,
+            kinds: kinds.collect::<Result<_, _>>()?,
+            #[cfg(feature = "flex")]
+            index: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// The groups as the CPU's kernels take them.
+    #[cfg(feature = "flex")]
+    pub(crate) fn index(&self) -> &hrm_kernels::GroupIndex {
+        self.index.get_or_init(|| {
+            let lists = |lists: &'_ Lists| {
+                let Lists { starts, items } = lists;
+                hrm_kernels::Lists { starts, items }
+            };
+            let kind = |kind| {
+                let CellGroups { members, readers } = kind;
+                hrm_kernels::CellGroups { members: lists(members), readers: lists(readers) }
+            };
+            let kinds: Vec<_> = self.kinds.iter().map(kind).collect();
+            hrm_kernels::GroupIndex::new(self.cells, self.values, &kinds)
+        })
     }
 
     /// Cells of a puzzle.
