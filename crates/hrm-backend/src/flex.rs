@@ -302,7 +302,7 @@ fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
 
 fn group_shape(z: &FlexTensor, weights: &GroupWeights<FlexTensor>) -> GroupShape {
     let ([batch, _, hidden], [width, _], [_, inter]) = (dims(z), dims(&weights.input), dims(&weights.down));
-    GroupShape { batch, cells: tables.groups.cells(), values: tables.groups.values(), hidden, width, inter }
+    GroupShape { batch, hidden, width, inter }
 }
 
 /// Calls a kernel with a block of these weights, packed in the precision in force.

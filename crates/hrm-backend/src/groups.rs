@@ -42,6 +42,15 @@ pub struct CellGroups {
     pub readers: Lists,
 }
 
+#[cfg(feature = "flex")]
+impl CellGroups {
+    fn for_kernels(&self) -> hrm_kernels::CellGroups<'_> {
+        let [members, readers] = [&self.members, &self.readers]
+            .map(|lists| hrm_kernels::Lists { starts: &lists.starts, items: &lists.items });
+        hrm_kernels::CellGroups { members, readers }
+    }
+}
+
 /// A lattice of `cells * values` nodes and the groups they lie in. The values of a cell are a kind of group of their own where there are
 /// several.
 #[derive(Debug, Clone)]
@@ -90,15 +99,7 @@ impl Groups {
     #[cfg(feature = "flex")]
     pub(crate) fn index(&self) -> &hrm_kernels::GroupIndex {
         self.index.get_or_init(|| {
-            let lists = |lists: &'_ Lists| {
-                let Lists { starts, items } = lists;
-                hrm_kernels::Lists { starts, items }
-            };
-            let kind = |kind| {
-                let CellGroups { members, readers } = kind;
-                hrm_kernels::CellGroups { members: lists(members), readers: lists(readers) }
-            };
-            let kinds: Vec<_> = self.kinds.iter().map(kind).collect();
+            let kinds: Vec<_> = self.kinds.iter().map(CellGroups::for_kernels).collect();
             hrm_kernels::GroupIndex::new(self.cells, self.values, &kinds)
         })
     }
