@@ -4,7 +4,8 @@ use std::fmt;
 
 use hrm_data::{
     random::{Purpose, stream},
-    task::{AnyTask, Beliefs, Exact, Shape, TokenSymmetry},
+    registry::Shape,
+    task::{AnyTask, Beliefs, Exact, TokenSymmetry},
 };
 
 use crate::Query;
@@ -137,7 +138,7 @@ impl Puzzles for TaskPuzzles {
     }
 
     fn has_rules(&self) -> bool {
-        true
+        self.task.has_rules()
     }
 
     fn check(&self, query: &Query, answer: &[u8]) -> Option<bool> {
@@ -145,7 +146,7 @@ impl Puzzles for TaskPuzzles {
     }
 
     fn has_search(&self) -> bool {
-        true
+        self.task.has_rules()
     }
 
     fn search(&self, query: &Query, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
@@ -153,9 +154,9 @@ impl Puzzles for TaskPuzzles {
     }
 }
 
-/// Puzzles of a shape; without one, or of a shape without rules (ARC), tokens only.
+/// Puzzles of a shape; without one, tokens only.
 pub fn of_shape(shape: Option<Shape>, views: usize, seed: u64) -> Box<dyn Puzzles> {
-    match shape.and_then(Shape::task) {
+    match shape.map(Shape::task) {
         Some(task) => Box::new(TaskPuzzles::new(task, views, seed)),
         None => Box::new(Unknown),
     }

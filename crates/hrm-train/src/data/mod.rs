@@ -5,15 +5,14 @@ mod load;
 use std::sync::Arc;
 
 use hrm_data::{
-    arc::{ArcData, ArcSampler},
-    dataset::{
-        Augmentation, Batch, Dataset, Metadata, Part, SamplerConfig, SamplerError, SamplerState, TrainSampler,
-    },
+    dataset::{Batch, Dataset, Metadata},
     groups::Kind,
-    task::Shape,
+    puzzles::arc::{ArcData, ArcSampler},
+    registry::Shape,
+    sampler::{Part, SamplerConfig, SamplerError, SamplerState, TrainSampler},
+    task::Augmentation,
 };
 use hrm_infer::evaluate::Evaluation;
-
 use hrm_model::{GroupKind, Structure};
 
 pub use load::{DataError, Sizes, load, sizes};
@@ -22,7 +21,7 @@ use crate::config::Recipe;
 
 /// What a puzzle tells a model that mixes by groups; `None` if its task knows no groups.
 pub fn structure(shape: Shape) -> Option<Structure> {
-    let groups = shape.task()?.groups()?;
+    let groups = shape.task().groups()?;
     let kind = |Kind { name, groups, own }: Kind| GroupKind { name: name.to_owned(), groups, own };
     Some(Structure { first_value: groups.first_value, groups: groups.kinds.into_iter().map(kind).collect() })
 }
@@ -162,7 +161,7 @@ impl TaskData {
             SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(batch_size, recipe.train.seed) };
         match &self.source {
             Source::Rows(Rows { augmentation, hints, mixture, .. }) => SamplerConfig {
-                augmentation: *augmentation,
+                augmentation: augmentation.clone(),
                 hints: *hints,
                 mixture: mixture.clone(),
                 ..config
