@@ -57,3 +57,8 @@ mod testdata;
 
 pub use names::UnknownName;
 pub use table::TableError;
+
+/// The page on adding a puzzle: its code is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/adding-a-puzzle.md")]
+struct AddingAPuzzle;

@@ -371,6 +371,9 @@ impl Plan {
     }
 }
 
+/// Models for puzzles of a shape.
+type Loaded<B> = Vec<(Shape, Vec<Hrm<B>>, ModelInfo)>;
+
 /// Solves what is left to solve and reports every entry in order.
 struct SolveJob<'a> {
     plan: Plan,
@@ -385,7 +388,7 @@ impl Job for SolveJob<'_> {
 
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<()> {
         let Self { mut plan, options, mut entries, stream, reporter } = self;
-        let mut loaded: Vec<(Shape, Vec<Hrm<A::InnerBackend>>, ModelInfo)> = Vec::new();
+        let mut loaded: Loaded<A::InnerBackend> = Vec::new();
         while !entries.is_empty() {
             for shape in entries.iter().filter_map(|entry| Some(entry.puzzle.as_ref().ok()?.shape)) {
                 if loaded.iter().all(|(known, ..)| *known != shape)
