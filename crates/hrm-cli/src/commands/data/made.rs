@@ -55,14 +55,15 @@ impl Subcommand for Made {
     }
 }
 
+const ABOUT: &str = "Make puzzles with exactly one solution, none of them an image of another one";
+const LONG_ABOUT: &str = "\
+Make puzzles with exactly one solution, none of them an image of another one
+
+Writes DIR/train and DIR/test in the format of the reference implementation, and DIR/train.txt and DIR/test.txt with one \
+puzzle a line.";
+
 fn of_family(family: Family) -> clap::Command {
-    let mut generate = clap::Command::new("generate")
-        .about("Make puzzles with exactly one solution, none of them another one turned or mirrored")
-        .long_about(
-            "Make puzzles with exactly one solution, none of them another one turned or mirrored\n\n\
-             Writes DIR/train and DIR/test in the format of the reference implementation, and DIR/train.txt and \
-             DIR/test.txt with one puzzle a line.",
-        );
+    let mut generate = clap::Command::new("generate");
     if let Some((rows, cols)) = family.usual_size() {
         let help = format!("Size of the boards [default: {rows}x{cols}]");
         let size = Arg::new("size").long("size").value_name("ROWSxCOLS").value_parser(rectangle).help(help);
@@ -78,11 +79,15 @@ fn of_family(family: Family) -> clap::Command {
             Arg::new("largest").long("largest-cage").value_name("N").help("Cells of the largest cages");
         generate = generate.arg(largest.value_parser(clap::value_parser!(usize)).default_value("5"));
     }
+    let example =
+        format!("Example:\n  hrm data {family} generate --train 1000 --test 200 --out data/{family}");
     clap::Command::new(family.name())
         .about(format!("Generate {}", family.about()))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(Wanted::augment_args(generate))
+        .subcommand(
+            Wanted::augment_args(generate).about(ABOUT).long_about(LONG_ABOUT).after_long_help(example),
+        )
 }
 
 impl FromArgMatches for Made {
