@@ -386,6 +386,45 @@ impl ModelConfig {
         }
     }
 
+    /// The configuration of the same weights on a puzzle of another size.
+    ///
+    /// # Errors
+    /// [`ModelError::Size`] if they do not fit it.
+    pub fn on_puzzle(
+        &self,
+        vocab_size: usize,
+        seq_len: usize,
+        structure: Option<Structure>,
+    ) -> Result<Self, ModelError> {
+        if (vocab_size, seq_len) == (self.vocab_size, self.seq_len) {
+            return Ok(self.clone());
+        }
+        let error = |reason: String| Err(ModelError::Size { seq_len, vocab_size, reason });
+        let Some(of_model) = &self.structure else {
+            return error(format!(
+                "the model is for {} tokens of {} kinds only",
+                self.seq_len, self.vocab_size
+            ));
+        };
+        let Some(of_puzzle) = structure else {
+            return error("the puzzle names no groups of cells, and the model mixes by groups".to_owned());
+        };
+        let names = |structure: &Structure| {
+            let names: Vec<&str> = structure.groups.iter().map(|kind| kind.name.as_str()).collect();
+            names.join(", ")
+        };
+        let (got, expected) = (names(&of_puzzle), names(of_model));
+        if (got.as_str(), of_puzzle.first_value) != (expected.as_str(), of_model.first_value) {
+            return error(format!("the model knows groups by {expected}, the puzzle has groups by {got}"));
+        }
+        if self.tokens == Tokens::Cells && vocab_size != self.vocab_size {
+            return error(format!("the model knows {} kinds of tokens", self.vocab_size));
+        }
+        let config = Self { vocab_size, seq_len, structure: Some(of_puzzle), ..self.clone() };
+        config.validate()?;
+        Ok(config)
+    }
+
     /// Prefix tokens that hold a puzzle's embedding; none without one.
     pub fn prefix_len(&self) -> usize {
         match (self.puzzle_emb_ndim, self.puzzle_emb_len) {
