@@ -1273,13 +1273,12 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "flex")]
     fn origins_survive_in_a_saved_recipe() {
         let mut resolved =
             load("[data]\ntask = \"arc\"\nsource = \"json\"\ntest_path = \"a  # b\"\n", &["train.seed=7"])
                 .unwrap();
         resolved.changed_after(12, ["eval.limit"]);
-        let resolved = resolved.on_backend::<hrm_testing::Flex>(&Default::default());
+        let resolved = resolved.on_backend::<hrm_backend::Cpu>(&Default::default());
         assert!(
             resolved.to_toml().contains("forward_dtype = \"f32\"  # auto on flex\n"),
             "{}",
