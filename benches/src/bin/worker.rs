@@ -133,7 +133,7 @@ impl<B: HrmBackend> Worker<B> {
                     RotaryTables::new(seq, config.head_dim(), config.rope_theta, &Default::default());
                 let block = self.inner.l_level.layers[0].clone();
                 let x = self.matrix(rows * seq, hidden).reshape([rows, seq, hidden]);
-                let (seconds, y) = timed(|| block.forward(x, Some(&rotary)));
+                let (seconds, y) = timed(|| block.forward(x, None, Some(&rotary)));
                 Ok((seconds, mean_abs(y.reshape([rows * seq, hidden]))))
             }
             _ => Err(format!("unknown workload {name}").into()),

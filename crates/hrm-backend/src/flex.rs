@@ -3,8 +3,8 @@
 use burn::tensor::{Bytes, DType, Shape, TensorMetadata, ops::FloatTensor};
 use burn_flex::{Flex, FlexTensor, Layout};
 use hrm_kernels::{
-    AdamAtan2Step, AttentionShape, CellGroups, GroupBlock, GroupShape, GroupWeight, Lists, Matrix,
-    PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix, Rotary, Store,
+    AdamAtan2Step, AttentionShape, GroupBlock, GroupShape, GroupWeight, Matrix, PackedBf16, PackedGateUp,
+    PackedGateUpBf16, PackedMatrix, Rotary, Store,
 };
 
 use crate::{
@@ -190,13 +190,13 @@ impl HrmBackend for Flex {
         tables: &GroupTables<FloatTensor<Self>>,
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let shape = group_shape(&z, &weights, tables);
+        let shape = group_shape(&z, &weights);
         if z.dtype() != DType::F32 || !shape.fits() {
             return groups::group_block::<Self>(z, injection, weights, tables, eps);
         }
         let (z, injection) = (z.to_contiguous(), injection.map(|x| x.to_contiguous()));
         let (mut y, mut inv_rms) =
-            (uninitialised(values(&z).len()), uninitialised(shape.batch * shape.nodes()));
+            (uninitialised(values(&z).len()), uninitialised(values(&z).len() / shape.hidden));
         with_group_block(shape, &weights, tables, eps, |block| {
             hrm_kernels::group_block(block, values(&z), injection.as_ref().map(values), &mut y, &mut inv_rms);
         });
@@ -211,7 +211,7 @@ impl HrmBackend for Flex {
         (y, inv_rms): (FloatTensor<Self>, FloatTensor<Self>),
         dy: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, GroupWeights<FloatTensor<Self>>) {
-        let shape = group_shape(&z, &weights, tables);
+        let shape = group_shape(&z, &weights);
         if dy.dtype() != DType::F32 || !shape.fits() {
             return groups::group_block_backward::<Self>((z, injection), weights, tables, (y, inv_rms), dy);
         }
@@ -300,13 +300,9 @@ fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::new(shape)), DType::F32)
 }
 
-fn group_shape(
-    z: &FlexTensor,
-    weights: &GroupWeights<FlexTensor>,
-    tables: &GroupTables<FlexTensor>,
-) -> GroupShape {
+fn group_shape(z: &FlexTensor, weights: &GroupWeights<FlexTensor>) -> GroupShape {
     let ([batch, _, hidden], [width, _], [_, inter]) = (dims(z), dims(&weights.input), dims(&weights.down));
-    GroupShape { batch, cells: tables.groups.cells(), values: tables.groups.values(), hidden, width, inter }
+    GroupShape { batch, hidden, width, inter }
 }
 
 /// Calls a kernel with a block of these weights, packed in the precision in force.
@@ -324,24 +320,14 @@ fn with_group_block(
             GroupWeight::pack(values(&weight), rows, cols, precision == MatmulPrecision::Bf16)
         })
     });
-    let groups: Vec<CellGroups<'_>> = tables
-        .groups
-        .kinds()
-        .iter()
-        .map(|kind| CellGroups { members: lists(&kind.members), readers: lists(&kind.readers) })
-        .collect();
     kernel(GroupBlock {
         shape,
-        groups: &groups,
+        index: tables.groups.index(),
         input: &input,
         gate_up: &gate_up,
         down: &down,
         eps: eps as f32,
     });
-}
-
-fn lists(lists: &groups::Lists) -> Lists<'_> {
-    Lists { starts: &lists.starts, items: &lists.items }
 }
 
 /// The kernels take fp32 and even head widths; odd ones, possible without rotary positions, are rare.

@@ -42,13 +42,24 @@ pub struct CellGroups {
     pub readers: Lists,
 }
 
+#[cfg(feature = "flex")]
+impl CellGroups {
+    fn for_kernels(&self) -> hrm_kernels::CellGroups<'_> {
+        let [members, readers] = [&self.members, &self.readers]
+            .map(|lists| hrm_kernels::Lists { starts: &lists.starts, items: &lists.items });
+        hrm_kernels::CellGroups { members, readers }
+    }
+}
+
 /// A lattice of `cells * values` nodes and the groups they lie in. The values of a cell are a kind of group of their own where there are
 /// several.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Groups {
     cells: usize,
     values: usize,
     kinds: Vec<CellGroups>,
+    #[cfg(feature = "flex")]
+    index: std::sync::OnceLock<hrm_kernels::GroupIndex>,
 }
 
 impl Groups {
@@ -75,7 +86,22 @@ impl Groups {
             }
             Ok(CellGroups { members: Lists::new(&members), readers: Lists::new(&readers) })
         });
-        Ok(Self { cells, values, kinds: kinds.collect::<Result<_, _>>()? })
+        Ok(Self {
+            cells,
+            values,
+            kinds: kinds.collect::<Result<_, _>>()?,
+            #[cfg(feature = "flex")]
+            index: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// The groups as the CPU's kernels take them.
+    #[cfg(feature = "flex")]
+    pub(crate) fn index(&self) -> &hrm_kernels::GroupIndex {
+        self.index.get_or_init(|| {
+            let kinds: Vec<_> = self.kinds.iter().map(CellGroups::for_kernels).collect();
+            hrm_kernels::GroupIndex::new(self.cells, self.values, &kinds)
+        })
     }
 
     /// Cells of a puzzle.

@@ -3,9 +3,9 @@
 //! The model's shapes at batch 32 of Sudoku: 82 tokens, hidden 512, 8 heads, feed-forward 1536. Best of several rounds.
 
 use hrm_kernels::{
-    AdamAtan2Step, AttentionShape, CellGroups, GroupBlock, GroupShape, GroupWeight, Lists, Matrix,
-    PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix, Rotary, Store, adam_atan2_step, add, attention,
-    attention_backward, gemm_bf16_packed, gemm_packed, gemm_swiglu, gemm_swiglu_bf16, group_block,
+    AdamAtan2Step, AttentionShape, CellGroups, GroupBlock, GroupIndex, GroupShape, GroupWeight, Lists,
+    Matrix, PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix, Rotary, Store, adam_atan2_step, add,
+    attention, attention_backward, gemm_bf16_packed, gemm_packed, gemm_swiglu, gemm_swiglu_bf16, group_block,
     group_block_backward, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
 };
 use std::time::Instant;
@@ -93,7 +93,7 @@ fn main() {
     for batch in [1, 32] {
         for (hidden, width, inter) in [(32, 16, 64), (64, 16, 128), (64, 32, 128)] {
             for rounded in [false, true] {
-                group_blocks(GroupShape { batch, cells: 81, values: 9, hidden, width, inter }, rounded);
+                group_blocks(GroupShape { batch, hidden, width, inter }, rounded);
             }
         }
     }
@@ -125,13 +125,13 @@ fn group_blocks(shape: GroupShape, rounded: bool) {
             readers: Lists { starts: &singles, items: readers },
         })
         .collect();
+    let index = GroupIndex::new(81, 9, &groups);
     let columns = hidden + 6 * width;
     let weights = [wave(width * hidden), wave(2 * inter * columns), wave(hidden * inter)];
     let input = GroupWeight::pack(&weights[0], width, hidden, rounded);
     let gate_up = GroupWeight::pack(&weights[1], 2 * inter, columns, rounded);
     let down = GroupWeight::pack(&weights[2], hidden, inter, rounded);
-    let block =
-        GroupBlock { shape, groups: &groups, input: &input, gate_up: &gate_up, down: &down, eps: 1e-5 };
+    let block = GroupBlock { shape, index: &index, input: &input, gate_up: &gate_up, down: &down, eps: 1e-5 };
     let (z, dy) = (wave(batch * 729 * hidden), wave(batch * 729 * hidden));
     let (mut y, mut inv, mut dz) = (z.clone(), vec![0.0; batch * 729], z.clone());
     // Products a node, what groups contribute once a group: 81 of values, 81 of rows, columns and boxes each, 243 of each kind of parts.

@@ -35,6 +35,7 @@ pub mod loss;
 pub mod named;
 mod puzzle_embedding;
 pub mod recurrence;
+mod structure;
 pub mod summary;
 pub mod weights;
 
@@ -43,7 +44,10 @@ pub use burn;
 /// The backends: [`hrm_backend::Cpu`] and the bound [`hrm_backend::HrmBackend`].
 pub use hrm_backend;
 
-pub use config::{ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind};
+pub use config::{
+    ForwardDtype, GatedUnit, InitState, Mixer, ModelConfig, PositionEncoding, RecurrenceKind, Tokens,
+};
 pub use error::ModelError;
 pub use hrm::{Cycles, Hrm, SegmentOutput, State};
 pub use puzzle_embedding::PuzzleEmbedding;
+pub use structure::{GroupKind, Structure};

@@ -65,6 +65,7 @@ fn losses_are_their_formulas<B: HrmBackend>() {
         label_smoothing: 0.2,
         halt_weight: 0.05,
         supervision_decay: 0.7,
+        blanks_only: false,
     };
 
     let ints = TensorData::new(labels.clone(), [ROWS, SEQ]).convert::<B::IntElem>();

@@ -59,15 +59,106 @@ pub struct CellGroups<'a> {
     pub readers: Lists<'a>,
 }
 
+/// For each row of a result, the rows of an operand that it is the weighted sum of.
+#[derive(Clone, Debug)]
+struct Taps {
+    starts: Vec<u32>,
+    items: Vec<(u32, f32)>,
+}
+
+impl Taps {
+    /// From entries (row of the result, row of the operand, weight).
+    fn new(rows: usize, mut entries: Vec<(u32, u32, f32)>) -> Self {
+        entries.sort_by_key(|&(row, operand, _)| (row, operand));
+        let mut starts = vec![0; rows + 1];
+        entries.iter().for_each(|&(row, ..)| starts[row as usize + 1] += 1);
+        (0..rows).for_each(|row| starts[row + 1] += starts[row]);
+        Taps { starts, items: entries.into_iter().map(|(_, operand, weight)| (operand, weight)).collect() }
+    }
+
+    fn transposed(entries: &[(u32, u32, f32)]) -> Vec<(u32, u32, f32)> {
+        entries.iter().map(|&(row, operand, weight)| (operand, row, weight)).collect()
+    }
+
+    #[inline(always)]
+    fn get(&self, row: usize) -> &[(u32, f32)] {
+        &self.items[self.starts[row] as usize..self.starts[row + 1] as usize]
+    }
+}
+
+/// The groups of a puzzle, checked and laid out for the kernels.
+#[derive(Clone, Debug)]
+pub struct GroupIndex {
+    cells: usize,
+    values: usize,
+    /// Groups of cells of each kind.
+    counts: Vec<usize>,
+    /// Groups of cells of all kinds.
+    groups: usize,
+    /// Means over groups: of each group, the cells; and the transpose.
+    pool: Taps,
+    pool_back: Taps,
+    /// Means over the groups that a cell reads: of each cell, the groups; and the transpose.
+    spread: Taps,
+    spread_back: Taps,
+}
+
+impl GroupIndex {
+    /// The index of a lattice of `cells * values` nodes. Panics if a list names what does not exist.
+    pub fn new(cells: usize, values: usize, kinds: &[CellGroups<'_>]) -> Self {
+        let (mut pool, mut spread) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        let mut counts = Vec::new();
+        for (i, kind) in kinds.iter().enumerate() {
+            let count = kind.members.count();
+            kind.members.check(&format!("members of kind {i}"), None, cells);
+            kind.readers.check(&format!("readers of kind {i}"), Some(cells), count);
+            for group in 0..count {
+                let members = kind.members.get(group);
+                let weight = 1.0 / members.len() as f32;
+                pool.extend(members.iter().map(|&cell| ((first + group) as u32, cell, weight)));
+            }
+            for cell in 0..cells {
+                let readers = kind.readers.get(cell);
+                let weight = 1.0 / readers.len() as f32;
+                spread.extend(readers.iter().map(|&group| (cell as u32, first as u32 + group, weight)));
+            }
+            counts.push(count);
+            first += count;
+        }
+        Self {
+            cells,
+            values,
+            counts,
+            groups: first,
+            pool_back: Taps::new(cells, Taps::transposed(&pool)),
+            pool: Taps::new(first, pool),
+            spread_back: Taps::new(first, Taps::transposed(&spread)),
+            spread: Taps::new(cells, spread),
+        }
+    }
+
+    /// Kinds of groups, those of the values of a cell included.
+    fn kinds(&self) -> usize {
+        self.counts.len() + usize::from(self.values > 1)
+    }
+
+    /// For each kind of groups of cells, its place among the kinds, its first group, and how many it has.
+    fn parts(&self) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
+        let before = usize::from(self.values > 1);
+        let mut first = 0;
+        self.counts.iter().enumerate().map(move |(kind, &count)| {
+            first += count;
+            (kind + before, first - count, count)
+        })
+    }
+}
+
 /// Sizes of a [`group_block`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupShape {
     /// Puzzles.
     pub batch: usize,
-    /// Cells of a puzzle.
-    pub cells: usize,
-    /// Nodes of a cell; the values of a cell are a kind of group of their own where there are several.
-    pub values: usize,
     /// Width of a node's state, a multiple of 16.
     pub hidden: usize,
     /// Width of what is pooled, a multiple of 16.
@@ -77,20 +168,10 @@ pub struct GroupShape {
 }
 
 impl GroupShape {
-    /// Nodes of a puzzle.
-    pub fn nodes(&self) -> usize {
-        self.cells * self.values
-    }
-
-    /// Kinds of groups that `cells` kinds of groups of cells make.
-    pub fn kinds(&self, cells: usize) -> usize {
-        cells + usize::from(self.values > 1)
-    }
-
     /// Whether the kernel takes these sizes.
     pub fn fits(&self) -> bool {
         let aligned = |n: usize| n > 0 && n.is_multiple_of(16);
-        aligned(self.hidden) && aligned(self.width) && aligned(self.inter) && self.nodes() > 0
+        aligned(self.hidden) && aligned(self.width) && aligned(self.inter)
     }
 }
 
@@ -175,8 +256,8 @@ fn pair(low: f32, high: f32) -> f32 {
 pub struct GroupBlock<'a> {
     /// Sizes.
     pub shape: GroupShape,
-    /// Kinds of groups of cells.
-    pub groups: &'a [CellGroups<'a>],
+    /// What it mixes.
+    pub index: &'a GroupIndex,
     /// `U`, `[width, hidden]`
     pub input: &'a GroupWeight,
     /// `W`, `[2 * inter, hidden + kinds * width]`: gate first; columns of the state, of a cell's values (if there are several), of each
@@ -295,29 +376,36 @@ unsafe fn part<'a>(shared: Shared<f32>, index: usize, len: usize) -> &'a mut [f3
 }
 
 /// A checked call.
+#[derive(Clone, Copy)]
 struct Plan<'a> {
     block: GroupBlock<'a>,
     z: &'a [f32],
     injection: Option<&'a [f32]>,
+    index: &'a GroupIndex,
+    cells: usize,
+    values: usize,
     nodes: usize,
     pairs: bool,
-    /// Groups of cells of all kinds.
-    groups: usize,
-    /// Where each kind's groups start.
-    first: Vec<usize>,
 }
 
 impl<'a> Plan<'a> {
     fn new(block: GroupBlock<'a>, z: &'a [f32], injection: Option<&'a [f32]>) -> Self {
         let shape = block.shape;
-        let GroupShape { batch, cells, values, hidden, width, inter } = shape;
+        let GroupShape { batch, hidden, width, inter } = shape;
+        let index = block.index;
+        let GroupIndex { cells, values, .. } = *index;
         assert!(
-            shape.fits(),
-            "group_block: expected hidden, width and inter as multiples of 16 and some nodes, got {shape:?}"
+            shape.fits() && cells * values > 0,
+            "group_block: expected hidden, width and inter as multiples of 16 and some nodes, got {shape:?}, {cells} x {values} nodes"
         );
         let len =
             [batch, cells, values, hidden].iter().try_fold(1usize, |product, &n| product.checked_mul(n));
-        assert_eq!(Some(z.len()), len, "group_block: z has {} floats for {shape:?}", z.len());
+        assert_eq!(
+            Some(z.len()),
+            len,
+            "group_block: z has {} floats for {shape:?}, {cells} x {values} nodes",
+            z.len()
+        );
         if let Some(injection) = injection {
             assert_eq!(
                 injection.len(),
@@ -327,7 +415,7 @@ impl<'a> Plan<'a> {
                 z.len()
             );
         }
-        let columns = hidden + shape.kinds(block.groups.len()) * width;
+        let columns = hidden + index.kinds() * width;
         for (name, weight, expected) in [
             ("input", block.input, [width, hidden]),
             ("gate_up", block.gate_up, [2 * inter, columns]),
@@ -340,15 +428,7 @@ impl<'a> Plan<'a> {
                 "group_block: {name} is packed otherwise than the others"
             );
         }
-        let mut first = Vec::with_capacity(block.groups.len() + 1);
-        let mut groups = 0;
-        for (i, kind) in block.groups.iter().enumerate() {
-            kind.members.check(&format!("members of kind {i}"), None, cells);
-            kind.readers.check(&format!("readers of kind {i}"), Some(cells), kind.members.count());
-            first.push(groups);
-            groups += kind.members.count();
-        }
-        Plan { block, z, injection, nodes: shape.nodes(), pairs: block.input.pairs, groups, first }
+        Plan { block, z, injection, index, cells, values, nodes: cells * values, pairs: block.input.pairs }
     }
 
     /// Floats of a puzzle's state.
@@ -362,26 +442,24 @@ impl<'a> Plan<'a> {
         [input, gate_up, down].map(|weight| weight.rows * weight.cols)
     }
 
-    /// Floats of the pooled values: those of cells, then by value those of groups of cells.
-    fn pooled(&self) -> usize {
-        let shape = self.block.shape;
-        let of_cells = if shape.values > 1 { shape.cells } else { 0 };
-        (of_cells + shape.values * self.groups) * shape.width
+    /// Rows of pooled values of cells.
+    fn of_cells(&self) -> usize {
+        if self.values > 1 { self.cells } else { 0 }
     }
 
-    /// Parts of the scratch that both passes use: `x`, `u`, pooled values, what they contribute (of cells, of one value), gates and ups,
-    /// products of them, words.
+    /// Floats of the parts of the scratch that both passes use: `x`, `u`, pooled values (those of cells, then by value those of groups of
+    /// cells), what they contribute (of cells, of one value), gates and ups, products of them, words.
     fn common(&self) -> [usize; 8] {
-        let GroupShape { cells, hidden, width, inter, .. } = self.block.shape;
-        let wide = 2 * inter;
+        let GroupShape { hidden, width, inter, .. } = self.block.shape;
+        let (cells, groups, wide) = (self.cells, self.index.groups, 2 * inter);
         let block = ROWS.min(cells);
-        let words = (cells + 1).max(self.groups + 1) * hidden.max(width).max(wide);
+        let words = (cells + 1).max(groups + 1) * hidden.max(width).max(wide);
         [
             self.nodes * hidden,
             self.nodes * width,
-            self.pooled(),
-            if self.block.shape.values > 1 { cells * wide } else { 0 },
-            self.groups * wide,
+            (self.of_cells() + self.values * groups) * width,
+            self.of_cells() * wide,
+            groups * wide,
             block * wide,
             block * inter,
             words,
@@ -393,11 +471,12 @@ impl<'a> Plan<'a> {
     }
 
     /// Further parts: `u` before its activation, gradients of what groups contribute (of cells, of one value), of pooled values, of `x` by
-    /// value, of a block's sums and products, two more buffers of words.
-    fn extra(&self) -> [usize; 8] {
-        let GroupShape { cells, hidden, inter, .. } = self.block.shape;
+    /// value, of gates and ups at one value, of a block's sums and products, more words.
+    fn extra(&self) -> [usize; 9] {
+        let GroupShape { hidden, inter, .. } = self.block.shape;
         let [x, u, pooled, of_cells, of_groups, _, _, words] = self.common();
-        [u, of_cells, of_groups, pooled, x, ROWS.min(cells) * hidden, ROWS.min(cells) * inter, words]
+        let block = ROWS.min(self.cells);
+        [u, of_cells, of_groups, pooled, x, self.cells * 2 * inter, block * hidden, block * inter, words]
     }
 
     fn backward_scratch(&self) -> usize {
@@ -538,17 +617,65 @@ impl<S: GemmSimd> Pass<'_, '_, S> {
         (&weight.backward.as_slice()[from..], weight.cols)
     }
 
-    /// Columns of `W` where kind `kind` of groups of cells starts.
+    /// Columns of `W` where a kind of groups starts.
     #[inline(always)]
     fn columns_of(&self, kind: usize) -> usize {
-        let GroupShape { hidden, width, values, .. } = self.plan.block.shape;
-        hidden + (kind + usize::from(values > 1)) * width
+        let GroupShape { hidden, width, .. } = self.plan.block.shape;
+        hidden + kind * width
+    }
+
+    /// `dst = start + sum of weight * row` over the rows that the taps name, of `dst.len()` floats each, a multiple of 16. Sums stay in
+    /// registers.
+    #[inline(always)]
+    fn sum_taps(&self, dst: &mut [f32], start: Option<&[f32]>, taps: &[(u32, f32)], src: &[f32]) {
+        let mut i = 0;
+        while i + 4 * S::N <= dst.len() {
+            self.sum_some::<4>(dst, start, taps, src, i);
+            i += 4 * S::N;
+        }
+        while i < dst.len() {
+            self.sum_some::<1>(dst, start, taps, src, i);
+            i += S::N;
+        }
+    }
+
+    #[inline(always)]
+    fn sum_some<const V: usize>(
+        &self,
+        dst: &mut [f32],
+        start: Option<&[f32]>,
+        taps: &[(u32, f32)],
+        src: &[f32],
+        from: usize,
+    ) {
+        let (s, n) = (self.s, dst.len());
+        let mut sums = [s.splat(0.0); V];
+        if let Some(start) = start {
+            let start = &start[from..from + V * S::N];
+            for (j, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the slice has `V` vectors.
+                *sum = unsafe { s.load(start.as_ptr().add(j * S::N)) };
+            }
+        }
+        for &(row, weight) in taps {
+            let row = &src[row as usize * n + from..][..V * S::N];
+            let weight = s.splat(weight);
+            for (j, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: as above.
+                *sum = s.fma(unsafe { s.load(row.as_ptr().add(j * S::N)) }, weight, *sum);
+            }
+        }
+        let dst = &mut dst[from..from + V * S::N];
+        for (j, sum) in sums.into_iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { s.store(dst.as_mut_ptr().add(j * S::N), sum) };
+        }
     }
 
     /// `x`, by value: `z + injection`.
     #[inline(always)]
     fn gather(&self, puzzle: usize, x: &mut [f32]) {
-        let GroupShape { cells, values, hidden, .. } = self.plan.block.shape;
+        let (Plan { cells, values, .. }, GroupShape { hidden, .. }) = (*self.plan, self.plan.block.shape);
         let start = puzzle * self.plan.state();
         for value in 0..values {
             for cell in 0..cells {
@@ -565,7 +692,8 @@ impl<S: GemmSimd> Pass<'_, '_, S> {
     /// `u` before its activation.
     #[inline(always)]
     fn project(&self, x: &[f32], u: &mut [f32], words: &mut [f32]) {
-        let GroupShape { cells, values, hidden, width, .. } = self.plan.block.shape;
+        let (Plan { cells, values, .. }, GroupShape { hidden, width, .. }) =
+            (*self.plan, self.plan.block.shape);
         for value in 0..values {
             let a = self.by_row(&x[value * cells * hidden..][..cells * hidden], hidden, words);
             let u = &mut u[value * cells * width..][..cells * width];
@@ -591,72 +719,52 @@ impl<S: GemmSimd> Pass<'_, '_, S> {
     /// Means of `u` over all groups.
     #[inline(always)]
     fn pool(&self, u: &[f32], pooled: &mut [f32]) {
-        let GroupShape { cells, values, width, .. } = self.plan.block.shape;
-        pooled.fill(0.0);
-        let mut rows = pooled.chunks_exact_mut(width);
-        if values > 1 {
-            for cell in 0..cells {
-                let Some(row) = rows.next() else { return };
-                for value in 0..values {
-                    self.add(row, &u[(value * cells + cell) * width..][..width], 1.0 / values as f32);
-                }
+        let Plan { index, cells, values, .. } = *self.plan;
+        let width = self.plan.block.shape.width;
+        let (of_cells, of_groups) = pooled.split_at_mut(self.plan.of_cells() * width);
+        let share = 1.0 / values as f32;
+        for (cell, row) in of_cells.chunks_exact_mut(width).enumerate() {
+            row.fill(0.0);
+            for value in 0..values {
+                self.add(row, &u[(value * cells + cell) * width..][..width], share);
             }
         }
-        for value in 0..values {
-            for kind in self.plan.block.groups {
-                for group in 0..kind.members.count() {
-                    let Some(row) = rows.next() else { return };
-                    let members = kind.members.get(group);
-                    for &cell in members {
-                        let u = &u[(value * cells + cell as usize) * width..][..width];
-                        self.add(row, u, 1.0 / members.len() as f32);
-                    }
-                }
+        for (at, row) in of_groups.chunks_exact_mut(width).enumerate() {
+            let (value, group) = (at / index.groups, at % index.groups);
+            self.sum_taps(row, None, index.pool.get(group), &u[value * cells * width..][..cells * width]);
+        }
+    }
+
+    /// The transpose of [`pool`](Self::pool).
+    #[inline(always)]
+    fn pool_back(&self, dpooled: &[f32], du: &mut [f32]) {
+        let Plan { index, cells, values, .. } = *self.plan;
+        let width = self.plan.block.shape.width;
+        let (of_cells, of_groups) = dpooled.split_at(self.plan.of_cells() * width);
+        for (node, row) in du.chunks_exact_mut(width).enumerate() {
+            let (value, cell) = (node / cells, node % cells);
+            let of_value = &of_groups[value * index.groups * width..][..index.groups * width];
+            self.sum_taps(row, None, index.pool_back.get(cell), of_value);
+            if values > 1 {
+                self.add(row, &of_cells[cell * width..][..width], 1.0 / values as f32);
             }
         }
     }
 
-    /// The transpose of [`pool`](Self::pool), added to `du`.
+    /// Where the pooled values of one value's groups of cells are.
     #[inline(always)]
-    fn spread(&self, dpooled: &[f32], du: &mut [f32]) {
-        let GroupShape { cells, values, width, .. } = self.plan.block.shape;
-        let mut rows = dpooled.chunks_exact(width);
-        if values > 1 {
-            for cell in 0..cells {
-                let Some(row) = rows.next() else { return };
-                for value in 0..values {
-                    self.add(&mut du[(value * cells + cell) * width..][..width], row, 1.0 / values as f32);
-                }
-            }
-        }
-        for value in 0..values {
-            for kind in self.plan.block.groups {
-                for group in 0..kind.members.count() {
-                    let Some(row) = rows.next() else { return };
-                    let members = kind.members.get(group);
-                    for &cell in members {
-                        let du = &mut du[(value * cells + cell as usize) * width..][..width];
-                        self.add(du, row, 1.0 / members.len() as f32);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The pooled values of one value's groups of cells.
-    #[inline(always)]
-    fn of_value<'w>(&self, pooled: &'w [f32], value: usize) -> &'w [f32] {
-        let GroupShape { cells, values, width, .. } = self.plan.block.shape;
-        let of_cells = if values > 1 { cells * width } else { 0 };
-        &pooled[of_cells + value * self.plan.groups * width..][..self.plan.groups * width]
+    fn of_value(&self, value: usize) -> Range<usize> {
+        let (groups, width) = (self.plan.index.groups, self.plan.block.shape.width);
+        let start = (self.plan.of_cells() + value * groups) * width;
+        start..start + groups * width
     }
 
     /// What the values of each cell contribute to its gates and ups.
     #[inline(always)]
     fn contribute_cells(&self, pooled: &[f32], out: &mut [f32], words: &mut [f32]) {
-        let GroupShape { cells, values, hidden, width, inter, .. } = self.plan.block.shape;
-        if values > 1 {
-            let a = self.by_row(&pooled[..cells * width], width, words);
+        let GroupShape { hidden, width, inter, .. } = self.plan.block.shape;
+        if !out.is_empty() {
+            let a = self.by_row(&pooled[..self.plan.cells * width], width, words);
             self.times(a, width, self.forward(self.plan.block.gate_up, hidden), out, 2 * inter, false);
         }
     }
@@ -665,22 +773,12 @@ impl<S: GemmSimd> Pass<'_, '_, S> {
     #[inline(always)]
     fn contribute_groups(&self, pooled: &[f32], value: usize, out: &mut [f32], words: &mut [f32]) {
         let GroupShape { width, inter, .. } = self.plan.block.shape;
-        let pooled = self.of_value(pooled, value);
-        for (kind, groups) in self.plan.block.groups.iter().enumerate() {
-            let (first, count) = (self.plan.first[kind], groups.members.count());
-            if count == 0 {
-                continue;
-            }
+        let pooled = &pooled[self.of_value(value)];
+        for (kind, first, count) in self.plan.index.parts().filter(|part| part.2 > 0) {
             let a = self.by_row(&pooled[first * width..][..count * width], width, words);
             let out = &mut out[first * 2 * inter..][..count * 2 * inter];
-            self.times(
-                a,
-                width,
-                self.forward(self.plan.block.gate_up, self.columns_of(kind)),
-                out,
-                2 * inter,
-                false,
-            );
+            let weight = self.forward(self.plan.block.gate_up, self.columns_of(kind));
+            self.times(a, width, weight, out, 2 * inter, false);
         }
     }
 
@@ -689,26 +787,16 @@ impl<S: GemmSimd> Pass<'_, '_, S> {
     fn gates(
         &self,
         x: &[f32],
-        of_cells: &[f32],
-        of_groups: &[f32],
+        (of_cells, of_groups): (&[f32], &[f32]),
         rows: Range<usize>,
         gate_up: &mut [f32],
         words: &mut [f32],
     ) {
-        let GroupShape { values, hidden, inter, .. } = self.plan.block.shape;
+        let GroupShape { hidden, inter, .. } = self.plan.block.shape;
         let wide = 2 * inter;
         for (cell, out) in rows.clone().zip(gate_up.chunks_exact_mut(wide)) {
-            match values > 1 {
-                true => out.copy_from_slice(&of_cells[cell * wide..][..wide]),
-                false => out.fill(0.0),
-            }
-            for (kind, groups) in self.plan.block.groups.iter().enumerate() {
-                let readers = groups.readers.get(cell);
-                for &group in readers {
-                    let row = &of_groups[(self.plan.first[kind] + group as usize) * wide..][..wide];
-                    self.add(out, row, 1.0 / readers.len() as f32);
-                }
-            }
+            let start = (!of_cells.is_empty()).then(|| &of_cells[cell * wide..][..wide]);
+            self.sum_taps(out, start, self.plan.index.spread.get(cell), of_groups);
         }
         let a = self.by_row(&x[rows.start * hidden..rows.end * hidden], hidden, words);
         self.times(a, hidden, self.forward(self.plan.block.gate_up, 0), gate_up, wide, true);
@@ -747,7 +835,8 @@ impl Kernel for Forward<'_, '_> {
     fn run<S: GemmSimd>(self, s: S) {
         let plan = self.plan;
         let pass = Pass { s, plan };
-        let GroupShape { cells, values, hidden, inter, .. } = plan.block.shape;
+        let Plan { cells, values, .. } = *plan;
+        let GroupShape { hidden, inter, .. } = plan.block.shape;
         let mut rest = self.scratch;
         let [x, u, pooled, of_cells, of_groups, gate_up, product, words] =
             plan.common().map(|len| take(&mut rest, len));
@@ -763,7 +852,7 @@ impl Kernel for Forward<'_, '_> {
                 let rows = start..cells.min(start + ROWS);
                 let gate_up = &mut gate_up[..rows.len() * 2 * inter];
                 let product = &mut product[..rows.len() * inter];
-                pass.gates(x, of_cells, of_groups, rows.clone(), gate_up, words);
+                pass.gates(x, (of_cells, of_groups), rows.clone(), gate_up, words);
                 pass.gated(gate_up, product);
                 let a = pass.by_row(product, inter, words);
                 let sums = &mut x[rows.start * hidden..rows.end * hidden];
@@ -818,12 +907,13 @@ impl Kernel for Backward<'_, '_> {
     fn run<S: GemmSimd>(self, s: S) {
         let plan = self.plan;
         let pass = Pass { s, plan };
-        let GroupShape { cells, values, hidden, width, inter, .. } = plan.block.shape;
+        let Plan { index, cells, values, .. } = *plan;
+        let GroupShape { hidden, width, inter, .. } = plan.block.shape;
         let wide = 2 * inter;
         let mut rest = self.scratch;
-        let [x, u, pooled, of_cells, of_groups, gate_up, product, words] =
+        let [x, u, pooled, of_cells, of_groups, _, product, words] =
             plan.common().map(|len| take(&mut rest, len));
-        let [before, dcells, dgroups, dpooled, dx, dsum, dproduct, more] =
+        let [before, dcells, dgroups, dpooled, dx, gates, dsum, dproduct, more] =
             plan.extra().map(|len| take(&mut rest, len));
         let mut grads = self.grads;
         let [dinput, dgate_up, ddown] = plan.weights().map(|len| take(&mut grads, len));
@@ -841,16 +931,15 @@ impl Kernel for Backward<'_, '_> {
         dcells.fill(0.0);
         for value in 0..values {
             pass.contribute_groups(pooled, value, of_groups, words);
-            dgroups.fill(0.0);
             let x = &x[value * cells * hidden..][..cells * hidden];
             let dx = &mut dx[value * cells * hidden..][..cells * hidden];
             for start in (0..cells).step_by(ROWS) {
                 let rows = start..cells.min(start + ROWS);
-                let gate_up = &mut gate_up[..rows.len() * wide];
+                let gate_up = &mut gates[rows.start * wide..rows.end * wide];
                 let product = &mut product[..rows.len() * inter];
                 let (dsum, dproduct) =
                     (&mut dsum[..rows.len() * hidden], &mut dproduct[..rows.len() * inter]);
-                pass.gates(x, of_cells, of_groups, rows.clone(), gate_up, words);
+                pass.gates(x, (of_cells, of_groups), rows.clone(), gate_up, words);
                 for (cell, dsum) in rows.clone().zip(dsum.chunks_exact_mut(hidden)) {
                     let at = (cell * values + value) * hidden..(cell * values + value + 1) * hidden;
                     normalise_backward(s, &y[at.clone()], inv_rms[cell * values + value], &dy[at], dsum);
@@ -861,62 +950,46 @@ impl Kernel for Backward<'_, '_> {
                 let (a, b) = (pass.by_depth(dsum, hidden, words), pass.by_depth(product, inter, more));
                 pass.outer((a, hidden), (b, inter), rows.len(), ddown, inter);
 
-                let dgate_up_rows = &*gate_up;
+                // Gates and ups are their gradients from here on.
                 let dx = &mut dx[rows.start * hidden..rows.end * hidden];
                 dx.copy_from_slice(dsum);
-                let a = pass.by_row(dgate_up_rows, wide, words);
+                let a = pass.by_row(gate_up, wide, words);
                 pass.times(a, wide, pass.backward(plan.block.gate_up, 0), dx, hidden, true);
-                let a = pass.by_depth(dgate_up_rows, wide, words);
+                let a = pass.by_depth(gate_up, wide, words);
                 let b = pass.by_depth(&x[rows.start * hidden..rows.end * hidden], hidden, more);
                 pass.outer((a, wide), (b, hidden), rows.len(), dgate_up, columns);
-                for (cell, row) in rows.zip(dgate_up_rows.chunks_exact(wide)) {
-                    if values > 1 {
-                        pass.add(&mut dcells[cell * wide..][..wide], row, 1.0);
-                    }
-                    for (kind, groups) in plan.block.groups.iter().enumerate() {
-                        let readers = groups.readers.get(cell);
-                        for &group in readers {
-                            let out = &mut dgroups[(plan.first[kind] + group as usize) * wide..][..wide];
-                            pass.add(out, row, 1.0 / readers.len() as f32);
-                        }
-                    }
-                }
             }
-            let of_value = pass.of_value(pooled, value);
-            let before_value = if values > 1 { cells * width } else { 0 } + value * plan.groups * width;
-            for (kind, groups) in plan.block.groups.iter().enumerate() {
-                let (first, count) = (plan.first[kind], groups.members.count());
-                if count > 0 {
-                    let (d, m) = (
-                        &dgroups[first * wide..][..count * wide],
-                        &of_value[first * width..][..count * width],
-                    );
-                    let dm = &mut dpooled[before_value + first * width..][..count * width];
-                    back_through(&pass, d, m, pass.columns_of(kind), dm, dgate_up, words, more);
-                }
+            if values > 1 {
+                pass.add(dcells, gates, 1.0);
+            }
+            for (group, row) in dgroups.chunks_exact_mut(wide).enumerate() {
+                pass.sum_taps(row, None, index.spread_back.get(group), gates);
+            }
+            let (pooled, dpooled) = (&pooled[pass.of_value(value)], &mut dpooled[pass.of_value(value)]);
+            for (kind, first, count) in index.parts().filter(|part| part.2 > 0) {
+                let (d, part) =
+                    (&dgroups[first * wide..][..count * wide], first * width..(first + count) * width);
+                let from = pass.columns_of(kind);
+                back_through(
+                    &pass,
+                    d,
+                    (&pooled[part.clone()], &mut dpooled[part]),
+                    from,
+                    dgate_up,
+                    [words, more],
+                );
             }
         }
         if values > 1 {
-            back_through(
-                &pass,
-                dcells,
-                &pooled[..cells * width],
-                hidden,
-                &mut dpooled[..cells * width],
-                dgate_up,
-                words,
-                more,
-            );
+            let part = ..cells * width;
+            back_through(&pass, dcells, (&pooled[part], &mut dpooled[part]), hidden, dgate_up, [words, more]);
         }
-        u.fill(0.0);
-        pass.spread(dpooled, u);
+        pass.pool_back(dpooled, u);
         silu_backward(s, before, u);
         for value in 0..values {
             let du = &u[value * cells * width..][..cells * width];
-            let (x, dx) = (
-                &x[value * cells * hidden..][..cells * hidden],
-                &mut dx[value * cells * hidden..][..cells * hidden],
-            );
+            let at = value * cells * hidden..(value + 1) * cells * hidden;
+            let (x, dx) = (&x[at.clone()], &mut dx[at]);
             let a = pass.by_row(du, width, words);
             pass.times(a, width, pass.backward(plan.block.input, 0), dx, hidden, true);
             let (a, b) = (pass.by_depth(du, width, words), pass.by_depth(x, hidden, more));
@@ -928,24 +1001,21 @@ impl Kernel for Backward<'_, '_> {
     }
 }
 
-/// From the gradient `d` of what some groups contribute to that of their means `m`, and of the columns of `W` between.
+/// From the gradient `d` of what some groups contribute: that of their means, and of the columns of `W` between, which start at `from`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn back_through<S: GemmSimd>(
     pass: &Pass<'_, '_, S>,
     d: &[f32],
-    m: &[f32],
+    (means, dmeans): (&[f32], &mut [f32]),
     from: usize,
-    dm: &mut [f32],
     dgate_up: &mut [f32],
-    words: &mut [f32],
-    more: &mut [f32],
+    [words, more]: [&mut [f32]; 2],
 ) {
     let GroupShape { width, inter, .. } = pass.plan.block.shape;
     let wide = 2 * inter;
     let a = pass.by_row(d, wide, words);
-    pass.times(a, wide, pass.backward(pass.plan.block.gate_up, from), dm, width, false);
-    let (a, b) = (pass.by_depth(d, wide, words), pass.by_depth(m, width, more));
+    pass.times(a, wide, pass.backward(pass.plan.block.gate_up, from), dmeans, width, false);
+    let (a, b) = (pass.by_depth(d, wide, words), pass.by_depth(means, width, more));
     pass.outer((a, wide), (b, width), d.len() / wide, &mut dgate_up[from..], pass.plan.block.gate_up.cols);
 }
 

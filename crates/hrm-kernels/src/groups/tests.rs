@@ -35,6 +35,8 @@ fn kinds(cells: usize) -> Vec<Kind> {
 /// Sizes, weights and input of a block.
 struct Case {
     shape: GroupShape,
+    cells: usize,
+    values: usize,
     kinds: Vec<Kind>,
     z: Vec<f32>,
     injection: Option<Vec<f32>>,
@@ -52,15 +54,17 @@ impl Case {
         [hidden, width, inter]: [usize; 3],
         injection: bool,
     ) -> Self {
-        let shape = GroupShape { batch, cells, values, hidden, width, inter };
+        let shape = GroupShape { batch, hidden, width, inter };
         let kinds = kinds(cells);
-        let columns = hidden + shape.kinds(kinds.len()) * width;
+        let columns = hidden + (kinds.len() + usize::from(values > 1)) * width;
         let scaled = |len: usize, seed: u64, scale: f32| {
             random(len, seed).iter().map(|x| x * scale).collect::<Vec<_>>()
         };
         let state = batch * cells * values * hidden;
         Case {
             shape,
+            cells,
+            values,
             kinds,
             z: random(state, 1),
             injection: injection.then(|| random(state, 2)),
@@ -73,7 +77,7 @@ impl Case {
     }
 
     fn columns(&self) -> usize {
-        self.shape.hidden + self.shape.kinds(self.kinds.len()) * self.shape.width
+        self.shape.hidden + (self.kinds.len() + usize::from(self.values > 1)) * self.shape.width
     }
 
     fn run<R>(&self, isa: Isa, rounded: bool, f: impl FnOnce(GroupBlock<'_>) -> R) -> R {
@@ -94,7 +98,7 @@ impl Case {
         ];
         f(GroupBlock {
             shape: self.shape,
-            groups: &groups,
+            index: &GroupIndex::new(self.cells, self.values, &groups),
             input: &input,
             gate_up: &gate_up,
             down: &down,
@@ -125,7 +129,8 @@ impl Case {
 
     /// The formula in double precision, at `z` and weights moved by `shift` times a direction.
     fn reference(&self, shift: f64, direction: [&[f32]; 4]) -> Vec<f64> {
-        let GroupShape { batch, cells, values, hidden, width, inter } = self.shape;
+        let GroupShape { batch, hidden, width, inter } = self.shape;
+        let (cells, values) = (self.cells, self.values);
         let moved = |x: &[f32], d: &[f32]| -> Vec<f64> {
             x.iter()
                 .zip(d.iter().chain(std::iter::repeat(&0.0)))

@@ -9,13 +9,23 @@ use hrm_data::{
     dataset::{
         Augmentation, Batch, Dataset, Metadata, Part, SamplerConfig, SamplerError, SamplerState, TrainSampler,
     },
+    groups::Kind,
     task::Shape,
 };
 use hrm_infer::evaluate::Evaluation;
 
+use hrm_model::{GroupKind, Structure};
+
 pub use load::{DataError, Sizes, load, sizes};
 
 use crate::config::Recipe;
+
+/// What a puzzle tells a model that mixes by groups; `None` if its task knows no groups.
+pub fn structure(shape: Shape) -> Option<Structure> {
+    let groups = shape.task()?.groups()?;
+    let kind = |Kind { name, groups, own }: Kind| GroupKind { name: name.to_owned(), groups, own };
+    Some(Structure { first_value: groups.first_value, groups: groups.kinds.into_iter().map(kind).collect() })
+}
 
 /// The training and held-out puzzles of a recipe.
 #[derive(Debug, Clone)]

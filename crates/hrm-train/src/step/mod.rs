@@ -231,7 +231,8 @@ pub fn forward<B: HrmBackend>(
 
     let correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
     let target = q_continue_target.clone().map(Tensor::from_inner);
-    let act_loss = loss::act_loss(settings.loss, &output, Tensor::from_inner(labels), &correctness, target);
+    let asked = Tensor::from_inner(settings.loss.labels(carry.batch.inputs.clone(), labels));
+    let act_loss = loss::act_loss(settings.loss, &output, asked, &correctness, target);
     let chains::Judged { act_loss, state, halted, counted } =
         chains::judge(settings.chains, act_loss, state, halted);
     let total = act_loss.total(Tensor::from_inner(steps.clone()));

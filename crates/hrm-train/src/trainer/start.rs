@@ -199,6 +199,7 @@ impl<B: HrmBackend> Trainer<B> {
             metadata.vocab_size,
             metadata.seq_len,
             metadata.num_puzzle_identifiers,
+            data::structure(data.shape),
         );
         if !config.runs_on::<B>(device) {
             return Err(TrainError::Dtype {
