@@ -13,7 +13,7 @@ use hrm_data::{
 use hrm_engine::Engine;
 use hrm_infer::{InferOptions, Query};
 
-use crate::{backend, commands::classical::MazeSource, models, terminal::count};
+use crate::{backend::BackendArgs, commands::classical::MazeSource, models, terminal::count};
 
 /// Puzzles that go through the model together.
 const BATCH: usize = 32;
@@ -46,9 +46,8 @@ pub struct MazeArgs {
     /// Steps of the model at most [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_steps: Option<u32>,
-    /// Where to compute [default: the fastest that is compiled in]
-    #[arg(long, value_parser = backend::parser(), value_name = "B")]
-    backend: Option<backend::Name>,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -67,7 +66,7 @@ struct Row {
 /// Runs the command.
 pub fn run(command: Command) -> Result<()> {
     let Command::Maze(args) = command;
-    let backend = backend::Name::or_best(args.backend)?;
+    let backend = args.backend.choose()?;
     let mut mazes = MazeSource::File(args.file.clone()).read()?;
     mazes.truncate(args.limit.unwrap_or(usize::MAX));
     if mazes.is_empty() {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use hrm_data::render::{self, Chart, Picture, Scale, Series, charts};
-use hrm_engine::{Engine, MatmulPrecision};
+use hrm_engine::Engine;
 use hrm_infer::{
     Axis, Curve, CurveLimits, InferOptions, InferenceReport, Rows, Selection,
     evaluate::{EvalReport, EvalSettings, Evaluation as HeldOut},
@@ -21,7 +21,7 @@ use super::{
     eval_tables::{self, Tables},
 };
 use crate::{
-    backend,
+    backend::ComputeArgs,
     choice::{Choice, one_of},
     infer::InferArgs,
     models::{self, Header},
@@ -75,12 +75,8 @@ pub struct Args {
     /// Let --curve replace files
     #[arg(long, requires = "curve")]
     force: bool,
-    /// Where to compute [default: the fastest that is compiled in]
-    #[arg(long, value_parser = backend::parser(), value_name = "B")]
-    backend: Option<backend::Name>,
-    /// Operands of matrix products on the processor
-    #[arg(long, value_parser = one_of(&backend::PRECISIONS), default_value = "f32", value_name = "P")]
-    precision: MatmulPrecision,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -142,8 +138,7 @@ enum Outcome {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
-    let backend = backend::Name::or_best(args.backend)?;
-    hrm_engine::set_matmul_precision(args.precision);
+    let backend = args.compute.choose()?;
     let on_the_way = !args.steps.is_empty() || args.tables || args.halt == Halt::Early;
     if on_the_way && (args.curve.is_some() || args.infer.scales()) {
         bail!(

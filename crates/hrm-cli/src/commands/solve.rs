@@ -12,13 +12,12 @@ use hrm_data::{
     sudoku::{Board, Geometry, decode_tokens, encode_tokens},
     task::{Family, Shape},
 };
-use hrm_engine::{Engine, MatmulPrecision, Models};
+use hrm_engine::{Engine, Models};
 use hrm_infer::{Answer, InferOptions, Query, Sources};
 use serde::Serialize;
 
 use crate::{
-    backend,
-    choice::one_of,
+    backend::{self, ComputeArgs},
     commands::{
         classical::{self, MazeSource, Output},
         solve_task::{self, Request},
@@ -86,12 +85,8 @@ pub struct Args {
     /// Model to use: a .safetensors file, a checkpoint folder, or a run folder
     #[arg(long, short, value_name = "DIR|FILE")]
     checkpoint: Option<PathBuf>,
-    /// Where to compute [default: the fastest that is compiled in]
-    #[arg(long, value_parser = backend::parser(), value_name = "B")]
-    backend: Option<backend::Name>,
-    /// Operands of matrix products on the processor
-    #[arg(long, value_parser = one_of(&backend::PRECISIONS), default_value = "f32", value_name = "P")]
-    precision: MatmulPrecision,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -118,8 +113,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         _ => return run_task(args),
     }
-    let backend = backend::Name::or_best(args.backend)?;
-    hrm_engine::set_matmul_precision(args.precision);
+    let backend = args.compute.choose()?;
     let given = given_models(&args.infer.checkpoints(args.checkpoint.as_deref())?)?;
     let source = source(args.puzzle, args.file);
     let built_in = match &given {
@@ -166,14 +160,13 @@ fn run_task(args: Args) -> Result<ExitCode> {
     if args.trace {
         bail!("--trace: the exact search of {} keeps no trace", args.task);
     }
-    hrm_engine::set_matmul_precision(args.precision);
     solve_task::run(&Request {
         family: args.task,
         checkpoints: args.infer.checkpoints(args.checkpoint.as_deref())?,
         source: source(args.puzzle, args.file),
         options: args.infer.options(),
         exact: args.with.is_some(),
-        backend: args.backend,
+        compute: args.compute,
         json: args.json,
         verbose: args.verbose,
         style: terminal::stdout_style(args.plain),

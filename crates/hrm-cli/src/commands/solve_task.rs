@@ -17,7 +17,7 @@ use hrm_infer::{Answer, InferOptions, Query};
 use serde::Serialize;
 
 use crate::{
-    backend,
+    backend::{self, ComputeArgs},
     models::{self, Header},
     puzzles::{self, Source},
     terminal::{self, Panel, count, side_by_side},
@@ -37,7 +37,7 @@ pub struct Request {
     /// Answer by exact search instead.
     pub exact: bool,
     /// Where to compute.
-    pub backend: Option<backend::Name>,
+    pub compute: ComputeArgs,
     /// One JSON object.
     pub json: bool,
     /// Drawings even of several.
@@ -86,7 +86,7 @@ pub fn run(request: &Request) -> Result<ExitCode> {
         }
         None
     } else {
-        let backend = backend::Name::or_best(request.backend)?;
+        let backend = request.compute.choose()?;
         groups = assign(&mut entries, request)?;
         if entries.iter().any(|entry| entry.puzzle.is_ok()) {
             let in_full = request.json || request.verbose || entries.len() == 1;
@@ -495,7 +495,7 @@ mod tests {
             checkpoints: Vec::new(),
             options: InferOptions::default(),
             exact: false,
-            backend: None,
+            compute: ComputeArgs::default(),
             json: false,
             verbose: false,
             style: Style::Plain,

@@ -22,7 +22,7 @@ use hrm_train::{
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 use crate::{
-    backend,
+    backend::{self, BackendArgs},
     terminal::bytes,
     workers::{self, Role},
 };
@@ -65,16 +65,15 @@ pub struct Args {
     /// No progress, only warnings and how it ended
     #[arg(long, short)]
     quiet: bool,
-    /// Where to compute [default: the fastest that is compiled in]
-    #[arg(long, value_parser = backend::parser(), value_name = "B")]
-    backend: Option<backend::Name>,
+    #[command(flatten)]
+    backend: BackendArgs,
     #[command(flatten)]
     workers: workers::Args,
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let backend = backend::Name::or_best(args.backend)?;
+    let backend = args.backend.choose()?;
     let (recipe, run_dir, resume) = match &args.resume {
         Some(folder) => {
             if args.run_dir.as_ref().is_some_and(|run_dir| run_dir != folder) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use hrm_train::{config::ResolvedRecipe, run::environment::memory};
 
-use crate::{backend, terminal::bytes};
+use crate::{backend::BackendArgs, terminal::bytes};
 
 /// Compile kernels for a recipe before training it
 ///
@@ -28,14 +28,13 @@ pub struct Args {
     /// Training steps
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
-    /// Where to compute [default: the fastest that is compiled in]
-    #[arg(long, value_parser = backend::parser(), value_name = "B")]
-    backend: Option<backend::Name>,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
-    let backend = backend::Name::or_best(args.backend)?;
+    let backend = args.backend.choose()?;
     let recipe = ResolvedRecipe::load(Some(&args.config), &args.set)?;
     let batch = recipe.recipe.train.global_batch_size;
     let seconds = backend.open(None)?.warm_up(recipe, args.steps)?;
