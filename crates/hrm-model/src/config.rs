@@ -302,19 +302,9 @@ impl ModelConfig {
         }
     }
 
-    /// The 5M-parameter TRM that mixes tokens by their place, for 9x9 Sudoku.
-    pub fn trm_mlp_sudoku() -> Self {
-        Self { mixer: Mixer::Mlp, pos_encodings: PositionEncoding::None, ..Self::trm(11, 81) }
-    }
-
     /// The 27M-parameter model of the paper for 9x9 Sudoku.
     pub fn hrm_sudoku_extreme() -> Self {
         Self::new(11, 81)
-    }
-
-    /// The 27M-parameter model of the paper for 30x30 mazes.
-    pub fn hrm_maze_hard() -> Self {
-        Self::new(6, 900)
     }
 
     /// Sets the width, and the puzzle embedding's to the same.

@@ -7,19 +7,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::backend::{Backend, BackendTypes};
-use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
     render::{self, Style},
     sudoku::{Board, Geometry, decode_tokens, encode_tokens},
     task::{Family, Shape},
 };
-use hrm_infer::{Answer, InferOptions, Query, Solver, Sources};
-use hrm_model::Hrm;
+use hrm_engine::{Engine, Models};
+use hrm_infer::{Answer, InferOptions, Query, Sources};
 use serde::Serialize;
 
 use crate::{
-    backend::{self, Job},
+    backend::{self, ComputeArgs},
     commands::{
         classical::{self, MazeSource, Output},
         solve_task::{self, Request},
@@ -87,12 +85,8 @@ pub struct Args {
     /// Model to use: a .safetensors file, a checkpoint folder, or a run folder
     #[arg(long, short, value_name = "DIR|FILE")]
     checkpoint: Option<PathBuf>,
-    /// Where to compute [default: the fastest that is compiled in]
-    #[arg(long, value_enum, value_name = "B")]
-    backend: Option<backend::Name>,
-    /// Operands of matrix products on the processor
-    #[arg(long, value_enum, default_value_t, value_name = "P")]
-    precision: backend::Precision,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -119,8 +113,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         _ => return run_task(args),
     }
-    let backend = backend::Name::or_best(args.backend)?;
-    args.precision.apply();
+    let backend = args.compute.choose()?;
     let given = given_models(&args.infer.checkpoints(args.checkpoint.as_deref())?)?;
     let source = source(args.puzzle, args.file);
     let built_in = match &given {
@@ -153,7 +146,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         reporter: reporter.as_mut(),
     };
     if plan.group_of.iter().any(Option::is_some) {
-        backend.run(job)?;
+        job.run(backend.open(None)?.as_ref())?;
     } else {
         // No puzzle is left to solve: no model is loaded, no device started.
         job.reject_all()?;
@@ -167,14 +160,13 @@ fn run_task(args: Args) -> Result<ExitCode> {
     if args.trace {
         bail!("--trace: the exact search of {} keeps no trace", args.task);
     }
-    args.precision.apply();
     solve_task::run(&Request {
         family: args.task,
         checkpoints: args.infer.checkpoints(args.checkpoint.as_deref())?,
         source: source(args.puzzle, args.file),
         options: args.infer.options(),
         exact: args.with.is_some(),
-        backend: args.backend,
+        compute: args.compute,
         json: args.json,
         verbose: args.verbose,
         style: terminal::stdout_style(args.plain),
@@ -211,13 +203,13 @@ fn source(puzzle: Option<String>, file: Option<PathBuf>) -> Source {
 }
 
 /// Checkpoints that work together on puzzles of one size.
-struct Models {
+struct Ensemble {
     files: Vec<PathBuf>,
     geometry: Geometry,
 }
 
 /// The checkpoints given on the command line; `None` if none is.
-fn given_models(files: &[PathBuf]) -> Result<Option<Models>> {
+fn given_models(files: &[PathBuf]) -> Result<Option<Ensemble>> {
     let mut geometry = None;
     for file in files {
         let found = models::sudoku_geometry(&Header::read(file)?.config()?)
@@ -232,19 +224,19 @@ fn given_models(files: &[PathBuf]) -> Result<Option<Models>> {
             _ => geometry = Some(found),
         }
     }
-    Ok(geometry.map(|geometry| Models { files: files.to_vec(), geometry }))
+    Ok(geometry.map(|geometry| Ensemble { files: files.to_vec(), geometry }))
 }
 
 /// Which checkpoints work on which puzzle.
 struct Plan {
-    groups: Vec<Models>,
+    groups: Vec<Ensemble>,
     /// The group of each entry that is a puzzle with a model.
     group_of: Vec<Option<usize>>,
 }
 
 impl Plan {
     /// Puzzles without a model become entries that say so.
-    fn new(entries: &mut [Entry], given: Option<Models>) -> Self {
+    fn new(entries: &mut [Entry], given: Option<Ensemble>) -> Self {
         let bundled = given.is_none();
         let mut plan = Self { groups: given.into_iter().collect(), group_of: Vec::new() };
         for entry in entries {
@@ -267,13 +259,13 @@ impl Plan {
             return Ok(found);
         }
         match self.groups.first() {
-            Some(Models { files, geometry: size }) if !bundled => {
+            Some(Ensemble { files, geometry: size }) if !bundled => {
                 let path = files.first().map(|file| file.display().to_string()).unwrap_or_default();
                 Err(format!("the model {path} is for {size} puzzles, this one is {geometry}"))
             }
             _ => {
                 let file = models::bundled(geometry).ok_or_else(|| models::no_bundled_model(geometry))?;
-                self.groups.push(Models { files: vec![file], geometry });
+                self.groups.push(Ensemble { files: vec![file], geometry });
                 Ok(self.groups.len() - 1)
             }
         }
@@ -288,24 +280,17 @@ struct SolveJob<'a> {
     reporter: &'a mut (dyn Reporter + 'a),
 }
 
-impl Job for SolveJob<'_> {
-    type Output = ();
-
-    fn run<A: HrmAutodiffBackend>(mut self, device: &<A as BackendTypes>::Device) -> Result<()> {
+impl SolveJob<'_> {
+    fn run(mut self, engine: &dyn Engine) -> Result<()> {
         let mut infos: Vec<ModelInfo<'_>> = Vec::new();
         let mut answers: Vec<Option<Answer>> = vec![None; self.entries.len()];
         let mut reported = 0;
         // One group of models after the other; what is next in the order of the entries is reported at once.
-        for (group, Models { files, geometry }) in self.plan.groups.iter().enumerate() {
-            let loaded = files
-                .iter()
-                .map(|file| models::load(file, device))
-                .collect::<Result<Vec<Hrm<A::InnerBackend>>>>()?;
-            let models: Vec<&Hrm<A::InnerBackend>> = loaded.iter().collect();
-            infos.push(ModelInfo::new(files, &models, self.options));
+        for (group, Ensemble { files, geometry }) in self.plan.groups.iter().enumerate() {
+            let models = engine.load(files)?;
+            infos.push(ModelInfo::new(files, models.as_ref(), self.options));
             let shape = Some(Shape::Sudoku(*geometry));
             let puzzles = hrm_infer::of_shape(shape, self.options.votes, self.options.seed);
-            let solver = Solver::new(&models, puzzles.as_ref(), self.options)?;
             let (places, queries): (Vec<usize>, Vec<Query>) = self
                 .entries
                 .iter()
@@ -316,7 +301,7 @@ impl Job for SolveJob<'_> {
                 })
                 .unzip();
             let mut failure = None;
-            solver.solve_each(&queries, |query, answer| {
+            models.solve_each(puzzles.as_ref(), self.options, &queries, &mut |query, answer| {
                 answers[places[query]] = Some(answer);
                 if failure.is_none() {
                     failure = self.report(&mut answers, &mut reported, &infos).err();
@@ -372,13 +357,14 @@ struct ModelInfo<'a> {
 }
 
 impl<'a> ModelInfo<'a> {
-    fn new<B: Backend>(files: &'a [PathBuf], models: &[&Hrm<B>], options: InferOptions) -> Self {
-        let trained = models.iter().map(|model| model.config().halt_max_steps).max();
+    fn new(files: &'a [PathBuf], models: &dyn Models, options: InferOptions) -> Self {
+        let configs = models.configs();
+        let trained = configs.iter().map(|config| config.halt_max_steps).max();
         Self {
             files,
-            parameters: models.iter().map(|model| model.parameter_table().parameters()).sum(),
+            parameters: models.parameters(),
             max_steps: options.max_steps.or(trained).unwrap_or_default(),
-            learns_continue: models.iter().all(|model| !model.config().no_act_continue),
+            learns_continue: configs.iter().all(|config| !config.no_act_continue),
         }
     }
 }

@@ -7,19 +7,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::backend::BackendTypes;
-use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
     maze,
     render::Style,
     task::{AnyTask, Family, Shape, Solutions},
 };
-use hrm_infer::{Answer, InferOptions, Query, Solver};
-use hrm_model::Hrm;
+use hrm_engine::Engine;
+use hrm_infer::{Answer, InferOptions, Query};
 use serde::Serialize;
 
 use crate::{
-    backend::{self, Job},
+    backend::{self, ComputeArgs},
     models::{self, Header},
     puzzles::{self, Source},
     terminal::{self, Panel, count, side_by_side},
@@ -39,7 +37,7 @@ pub struct Request {
     /// Answer by exact search instead.
     pub exact: bool,
     /// Where to compute.
-    pub backend: Option<backend::Name>,
+    pub compute: ComputeArgs,
     /// One JSON object.
     pub json: bool,
     /// Drawings even of several.
@@ -88,12 +86,12 @@ pub fn run(request: &Request) -> Result<ExitCode> {
         }
         None
     } else {
-        let backend = backend::Name::or_best(request.backend)?;
+        let backend = request.compute.choose()?;
         groups = assign(&mut entries, request)?;
         if entries.iter().any(|entry| entry.puzzle.is_ok()) {
             let in_full = request.json || request.verbose || entries.len() == 1;
             let options = InferOptions { keep_thoughts: in_full, ..request.options };
-            backend.run(SolveJob { entries: &entries, groups: &groups, options, answers: &mut answers })?;
+            solve(backend.open(None)?.as_ref(), &entries, &groups, options, &mut answers)?;
         }
         Some(backend)
     };
@@ -256,39 +254,28 @@ impl Solved {
     }
 }
 
-struct SolveJob<'a> {
-    entries: &'a [Entry],
-    groups: &'a [Group],
+fn solve(
+    engine: &dyn Engine,
+    entries: &[Entry],
+    groups: &[Group],
     options: InferOptions,
-    answers: &'a mut [Option<Solved>],
-}
-
-impl Job for SolveJob<'_> {
-    type Output = ();
-
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<()> {
-        for (group, Group { files, shape }) in self.groups.iter().enumerate() {
-            let loaded = files
-                .iter()
-                .map(|file| models::load(file, device))
-                .collect::<Result<Vec<Hrm<A::InnerBackend>>>>()?;
-            let models: Vec<&Hrm<A::InnerBackend>> = loaded.iter().collect();
-            let rules = hrm_infer::of_shape(Some(*shape), self.options.votes, self.options.seed);
-            let solver = Solver::new(&models, rules.as_ref(), self.options)?;
-            let (places, queries): (Vec<usize>, Vec<Query>) = self
-                .entries
-                .iter()
-                .enumerate()
-                .filter_map(|(place, entry)| Some((place, entry.puzzle.as_ref().ok()?)))
-                .filter(|(_, puzzle)| puzzle.group == group)
-                .map(|(place, puzzle)| (place, Query::from(puzzle.input.clone())))
-                .unzip();
-            for (place, answer) in places.into_iter().zip(solver.solve(&queries)?) {
-                self.answers[place] = Some(Solved { tokens: answer.tokens.clone(), model: Some(answer) });
-            }
-        }
-        Ok(())
+    answers: &mut [Option<Solved>],
+) -> Result<()> {
+    for (group, Group { files, shape }) in groups.iter().enumerate() {
+        let models = engine.load(files)?;
+        let rules = hrm_infer::of_shape(Some(*shape), options.votes, options.seed);
+        let (places, queries): (Vec<usize>, Vec<Query>) = entries
+            .iter()
+            .enumerate()
+            .filter_map(|(place, entry)| Some((place, entry.puzzle.as_ref().ok()?)))
+            .filter(|(_, puzzle)| puzzle.group == group)
+            .map(|(place, puzzle)| (place, Query::from(puzzle.input.clone())))
+            .unzip();
+        models.solve_each(rules.as_ref(), options, &queries, &mut |query, answer| {
+            answers[places[query]] = Some(Solved { tokens: answer.tokens.clone(), model: Some(answer) });
+        })?;
     }
+    Ok(())
 }
 
 #[derive(Serialize)]
@@ -508,7 +495,7 @@ mod tests {
             checkpoints: Vec::new(),
             options: InferOptions::default(),
             exact: false,
-            backend: None,
+            compute: ComputeArgs::default(),
             json: false,
             verbose: false,
             style: Style::Plain,

@@ -44,8 +44,10 @@ fn sizes_are_those_of_the_loaded_data() {
     ];
     for sets in families {
         let config = config(sets);
-        let metadata = load(&config).unwrap_or_else(|e| panic!("{e}")).metadata();
+        let data = load(&config).unwrap_or_else(|e| panic!("{e}"));
+        let metadata = data.metadata();
         let expected = Sizes {
+            shape: data.shape,
             vocab_size: metadata.vocab_size,
             seq_len: metadata.seq_len,
             num_puzzle_identifiers: Some(metadata.num_puzzle_identifiers),
