@@ -6,13 +6,10 @@ use burn::{
     tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend},
 };
 use hrm_backend::{
-    GroupTables, GroupWeights, Groups, HrmBackend, groups,
+    GroupTables, GroupWeights, Groups, HrmBackend, for_each_backend, groups,
     ops::{self, AdamAtan2Update},
     plain,
-};
-use hrm_testing::{
-    for_each_backend,
-    parity::{Deviations, tensor_values},
+    testing::{Deviations, tensor_values},
 };
 
 for_each_backend!(

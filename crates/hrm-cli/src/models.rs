@@ -9,9 +9,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use hrm_backend::HrmBackend;
 use hrm_data::registry::{Family, Shape};
-use hrm_model::{ForwardDtype, Hrm, ModelConfig, weights::CONFIG_ENTRY};
+use hrm_model::{ModelConfig, weights::CONFIG_ENTRY};
 use hrm_train::checkpoint;
 use serde::Deserialize;
 
@@ -69,18 +68,6 @@ pub fn file(path: &Path) -> Result<PathBuf> {
         bail!("{}: no such file or folder; expected a checkpoint", path.display());
     }
     Ok(checkpoint::model_file(path)?)
-}
-
-/// Loads the model of a path, see [`file()`]. One that was trained in bf16 computes in fp32 where bf16 is not faster, or not
-/// there at all.
-pub fn load<B: HrmBackend>(path: &Path, device: &B::Device) -> Result<Hrm<B>> {
-    let file = file(path)?;
-    let model =
-        Hrm::load(&file, device).with_context(|| format!("cannot load the model {}", file.display()))?;
-    Ok(match ForwardDtype::fastest::<B>(device) {
-        ForwardDtype::F32 => model.with_forward_dtype(ForwardDtype::F32),
-        ForwardDtype::Bf16 => model,
-    })
 }
 
 /// What a safetensors file says about itself before the numbers come.

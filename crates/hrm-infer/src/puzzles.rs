@@ -3,10 +3,12 @@
 use std::fmt;
 
 use hrm_data::{
+    groups::Kind,
     random::{Purpose, stream},
     registry::Shape,
     task::{AnyTask, Beliefs, Exact, TokenSymmetry},
 };
+use hrm_model::{GroupKind, Structure};
 
 use crate::Query;
 
@@ -84,6 +86,13 @@ impl Puzzles for Unknown {
     fn search(&self, _: &Query, _: Option<&Beliefs>, _: u64) -> Option<Exact> {
         None
     }
+}
+
+/// What a puzzle tells a model that mixes by groups; `None` if its task knows no groups.
+pub fn structure(shape: Shape) -> Option<Structure> {
+    let groups = shape.task().groups()?;
+    let kind = |Kind { name, groups, own }: Kind| GroupKind { name: name.to_owned(), groups, own };
+    Some(Structure { first_value: groups.first_value, groups: groups.kinds.into_iter().map(kind).collect() })
 }
 
 /// Any [`Task`](hrm_data::task::Task) of `hrm-data`: its random symmetries are the views, the same for every puzzle.

@@ -1,5 +1,4 @@
 //! Every recipe in `configs/` trains: two real steps of a shrunken copy, and its evaluation.
-#![cfg(feature = "flex")]
 
 use std::{
     fs,

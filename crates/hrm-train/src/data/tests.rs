@@ -50,12 +50,12 @@ fn sizes_are_those_of_the_loaded_data() {
     for sets in families {
         let config = config(sets);
         let data = load(&config).unwrap_or_else(|e| panic!("{e}"));
-        let (metadata, shape) = (data.metadata(), data.shape);
+        let metadata = data.metadata();
         let expected = Sizes {
+            shape: data.shape,
             vocab_size: metadata.vocab_size,
             seq_len: metadata.seq_len,
             num_puzzle_identifiers: Some(metadata.num_puzzle_identifiers),
-            shape,
         };
         assert_eq!(sizes(&config).unwrap(), expected, "{sets:?}");
         assert_eq!(metadata.num_puzzle_identifiers > 1, sets == families[5], "{sets:?}");

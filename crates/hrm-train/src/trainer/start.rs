@@ -3,7 +3,7 @@
 use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
 
 use burn::backend::Autodiff;
-use hrm_backend::HrmBackend;
+use hrm_backend::{HrmBackend, MatmulPrecision};
 use hrm_data::sampler::SamplerState;
 use hrm_infer::{
     evaluate::{Alone, EvalSettings, Workers, evaluate},
@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Journal, Observer, Progress, TrainError, TrainOptions, Trainer};
 use crate::{
     checkpoint::{self, CheckpointError, Loaded},
-    config::{ConfigError, MatmulPrecision, Recipe, ResolvedRecipe},
+    config::{ConfigError, Recipe, ResolvedRecipe},
     data::{self, Sampler, TaskData},
     distributed::Team,
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
@@ -50,9 +50,7 @@ pub(super) fn start<'a, B: HrmBackend>(
     observer: &'a mut dyn Observer,
 ) -> Result<(TaskData, Journal<'a>, Trainer<B>), TrainError> {
     let TrainOptions { recipe, run_dir, resume, .. } = options;
-    let recipe = recipe.on_backend::<B>(device);
-    let data = data::load(&recipe.recipe.data)?;
-    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
+    let (recipe, data) = prepare::<B>(recipe, device)?;
     let (run, trainer) = if resume {
         resume_run::<B>(&run_dir, recipe, &data, device, team, observer)?
     } else {
@@ -68,6 +66,17 @@ pub(super) fn start<'a, B: HrmBackend>(
         journal.say(&format!("warning: {warning}"))?;
     }
     Ok((data, journal, trainer))
+}
+
+/// A recipe with the choices of the backend, and its data.
+fn prepare<B: HrmBackend>(
+    recipe: ResolvedRecipe,
+    device: &B::Device,
+) -> Result<(ResolvedRecipe, TaskData), TrainError> {
+    let recipe = recipe.on_backend::<B>(device);
+    let data = data::load(&recipe.recipe.data)?;
+    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision);
+    Ok((recipe, data))
 }
 
 /// The recipe that a run directory was started with.
@@ -308,9 +317,7 @@ pub fn warm_up<B: HrmBackend>(
     steps: u64,
     device: &B::Device,
 ) -> Result<Vec<f64>, TrainError> {
-    let recipe = recipe.on_backend::<B>(device);
-    let data = data::load(&recipe.recipe.data)?;
-    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
+    let (recipe, data) = prepare::<B>(recipe, device)?;
     let Recipe { train, eval, .. } = recipe.recipe.clone();
     let mut trainer = Trainer::<B>::new(recipe, &data, device, &Team::alone(device.clone()))?;
     let never = AtomicBool::new(false);

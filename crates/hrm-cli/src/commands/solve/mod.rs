@@ -5,18 +5,16 @@ mod report;
 use std::{io, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::backend::{Backend, BackendTypes};
-use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
     registry::{Family, Shape},
     task::{Size, Worked},
 };
-use hrm_infer::{self as infer, Answer, InferOptions, Query, Solver};
-use hrm_model::Hrm;
+use hrm_engine::{Engine, Models, Name};
+use hrm_infer::{self as infer, Answer, InferOptions, Query};
 
 use self::report::{Json, Reporter, Tally, Text};
 use crate::{
-    backend::{self, Job},
+    backend::ComputeArgs,
     infer::InferArgs,
     models::{self, Header},
     puzzles::{Entry, Puzzle, Source, Stream, families},
@@ -78,12 +76,8 @@ pub struct Args {
     /// Model to use: a .safetensors file, a checkpoint folder, or a run folder
     #[arg(long, short, value_name = "DIR|FILE")]
     checkpoint: Option<PathBuf>,
-    /// Where to compute [default: the fastest that is compiled in]
-    #[arg(long, value_enum, value_name = "B")]
-    backend: Option<backend::Name>,
-    /// Operands of matrix products on the processor
-    #[arg(long, value_enum, default_value_t, value_name = "P")]
-    precision: backend::Precision,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -113,12 +107,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
     if !family.has_rules() {
         bail!("--task {family}: it is judged by a vote, not puzzle by puzzle; see `hrm eval`");
     }
-    args.precision.apply();
     let (method, given) = match &args.with {
         Some(method) => (Some(known(family, method)?), None),
         None => (None, Given::new(family, args.infer.checkpoints(args.checkpoint.as_deref())?)?),
     };
-    let backend = if method.is_some() { None } else { Some(backend::Name::or_best(args.backend)?) };
+    let backend = if method.is_some() { None } else { Some(args.compute.choose()?) };
     let source = match (args.puzzle, args.file) {
         (Some(dash), _) if dash == "-" => Source::Stdin,
         (Some(text), _) => Source::Argument(text),
@@ -128,7 +121,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut stream = Stream::open(family, source, || built_in(family, given.as_ref(), method.is_some()))?;
     let in_full = !stream.several() || args.verbose;
     let out = io::stdout().lock();
-    let backend_name = backend.map(backend::Name::feature);
+    let backend_name = backend.map(Name::feature);
     let mut reporter: Box<dyn Reporter> = match args.json {
         true => Box::new(Json::new(out, family, method, backend_name)?),
         false => Box::new(Text {
@@ -315,7 +308,7 @@ fn work(
 
 /// Answers by models. None is loaded and no device is started before there is a puzzle for them.
 fn by_models(
-    backend: backend::Name,
+    backend: Name,
     given: Option<Given>,
     options: InferOptions,
     stream: &mut Stream,
@@ -329,7 +322,8 @@ fn by_models(
         }
         plan.assign(&mut entries);
         if entries.iter().any(|entry| entry.puzzle.is_ok()) {
-            return backend.run(SolveJob { plan, options, entries, stream, reporter });
+            let engine = backend.open(None)?;
+            return SolveJob { plan, options, entries, stream, reporter }.run(engine.as_ref());
         }
         for entry in &entries {
             if let Err(reason) = &entry.puzzle {
@@ -371,9 +365,6 @@ impl Plan {
     }
 }
 
-/// Models for puzzles of a shape.
-type Loaded<B> = Vec<(Shape, Vec<Hrm<B>>, ModelInfo)>;
-
 /// Solves what is left to solve and reports every entry in order.
 struct SolveJob<'a> {
     plan: Plan,
@@ -383,20 +374,17 @@ struct SolveJob<'a> {
     reporter: &'a mut dyn Reporter,
 }
 
-impl Job for SolveJob<'_> {
-    type Output = ();
-
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<()> {
+impl SolveJob<'_> {
+    fn run(self, engine: &dyn Engine) -> Result<()> {
         let Self { mut plan, options, mut entries, stream, reporter } = self;
-        let mut loaded: Loaded<A::InnerBackend> = Vec::new();
+        let mut loaded: Vec<(Shape, Box<dyn Models>, ModelInfo)> = Vec::new();
         while !entries.is_empty() {
             for shape in entries.iter().filter_map(|entry| Some(entry.puzzle.as_ref().ok()?.shape)) {
                 if loaded.iter().all(|(known, ..)| *known != shape)
                     && let Some(files) = plan.files(shape)
                 {
-                    let models =
-                        files.iter().map(|file| models::load(file, device)).collect::<Result<Vec<_>>>()?;
-                    let info = ModelInfo::new(files, &models, options);
+                    let models = engine.load(files)?;
+                    let info = ModelInfo::new(files, models.as_ref(), options);
                     reporter.uses(files);
                     loaded.push((shape, models, info));
                 }
@@ -405,9 +393,7 @@ impl Job for SolveJob<'_> {
             let infos: Vec<(Shape, &ModelInfo)> =
                 loaded.iter().map(|(shape, _, info)| (*shape, info)).collect();
             for (shape, models, _) in &loaded {
-                let models: Vec<&Hrm<A::InnerBackend>> = models.iter().collect();
                 let rules = infer::of_shape(Some(*shape), options.votes, options.seed);
-                let solver = Solver::new(&models, rules.as_ref(), options)?;
                 let (places, queries): (Vec<usize>, Vec<Query>) = entries
                     .iter()
                     .enumerate()
@@ -416,7 +402,7 @@ impl Job for SolveJob<'_> {
                     .map(|(place, puzzle)| (place, Query::from(puzzle.record.input.clone())))
                     .unzip();
                 let mut failure = None;
-                solver.solve_each(&queries, |query, answer| {
+                models.solve_each(rules.as_ref(), options, &queries, &mut |query, answer| {
                     chunk.answers[places[query]] = Some(answer);
                     if failure.is_none() {
                         failure = chunk.report(&infos, reporter).err();
@@ -473,13 +459,13 @@ struct ModelInfo {
 }
 
 impl ModelInfo {
-    fn new<B: Backend>(files: &[PathBuf], models: &[Hrm<B>], options: InferOptions) -> Self {
-        let trained = models.iter().map(|model| model.config().halt_max_steps).max();
+    fn new(files: &[PathBuf], models: &dyn Models, options: InferOptions) -> Self {
+        let trained = models.configs().iter().map(|config| config.halt_max_steps).max();
         Self {
             files: files.to_vec(),
-            parameters: models.iter().map(|model| model.parameter_table().parameters()).sum(),
+            parameters: models.parameters(),
             max_steps: options.max_steps.or(trained).unwrap_or_default(),
-            learns_continue: models.iter().all(|model| !model.config().no_act_continue),
+            learns_continue: models.configs().iter().all(|config| !config.no_act_continue),
         }
     }
 }
