@@ -311,7 +311,7 @@ impl<B: HrmBackend> Trainer<B> {
 /// evaluated batch at the end.
 ///
 /// # Errors
-/// As [`train`], but for the run directory: nothing is written.
+/// As [`train`](super::train), but for the run directory: nothing is written.
 pub fn warm_up<B: HrmBackend>(
     recipe: ResolvedRecipe,
     steps: u64,
