@@ -104,6 +104,11 @@ fn every_task_keeps_the_contract() {
             assert_eq!(task.parse(&line).as_deref(), Ok(input), "{line}");
             assert_ne!(task.answer_line(input, label).unwrap(), line);
             assert_eq!(Shape::of_text(shape.family(), &line), Ok(shape));
+            // What is drawn is read as well, but for cages.
+            if shape.family() != Family::Killer {
+                let drawn = task.render(input, None, Style::Plain).unwrap();
+                assert_eq!(task.parse(&drawn).as_deref(), Ok(input), "{drawn}");
+            }
             let drawn = |answer| task.render(input, answer, Style::Plain).unwrap();
             assert_ne!(drawn(Some(label)), drawn(None));
             assert_ne!(task.frame(input, input, label, Style::Plain).unwrap(), drawn(None));

@@ -5,7 +5,8 @@
 //! file), turn both into tokens (0 is padding) and text and back, name the symmetries, judge an answer (`task`), make puzzles
 //! (`generate`), draw them (`draw`).
 //!
-//! As text, a board is `.` for an empty cell and `Q` for a queen, row by row, on one line or on several.
+//! As text, a board is `.` (or `-`, as where a given queen leaves no place) for an empty cell and `Q` for a queen, row by row, on
+//! one line or on several.
 
 mod draw;
 mod generate;

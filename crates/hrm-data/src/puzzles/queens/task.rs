@@ -16,6 +16,11 @@ impl fmt::Display for Queens {
     }
 }
 
+/// The characters of cells: all but spaces, line ends, and the mark of a fault in a drawing.
+fn cells(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().filter(|c| !c.is_whitespace() && *c != '!')
+}
+
 impl Task for Queens {
     type Puzzle = Placement;
     type Solution = Placement;
@@ -39,7 +44,7 @@ impl Task for Queens {
     }
 
     fn of_text(text: &str) -> Result<Self, QueensError> {
-        let got = text.chars().filter(|c| !c.is_whitespace()).count();
+        let got = cells(text).count();
         let side = got.isqrt();
         Self::new(side).ok().filter(|_| side * side == got).ok_or(QueensError::NoSquare { got })
     }
@@ -87,10 +92,10 @@ impl Task for Queens {
     }
 
     fn parse(&self, text: &str) -> Result<Placement, QueensError> {
-        let symbols = text.chars().filter(|c| !c.is_whitespace()).enumerate();
+        let symbols = cells(text).enumerate();
         let token = |(at, symbol)| match symbol {
             'Q' | 'q' => Ok(QUEEN),
-            '.' => Ok(EMPTY),
+            '.' | '-' => Ok(EMPTY),
             got => Err(QueensError::Character { at: at + 1, got }),
         };
         self.decode(&symbols.map(token).collect::<Result<Vec<u8>, _>>()?)

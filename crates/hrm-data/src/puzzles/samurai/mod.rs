@@ -312,7 +312,8 @@ impl FromStr for Samurai {
 
     fn from_str(text: &str) -> Result<Self, SamuraiError> {
         let text = text.trim_start_matches('\u{feff}').trim_matches(['\n', '\r']);
-        let lines: Vec<&str> = text.lines().collect();
+        let drawn = undrawn(text);
+        let lines: Vec<&str> = drawn.as_deref().unwrap_or(text).lines().collect();
         let mut cells = Vec::with_capacity(CELLS);
         let length = |line: &str| line.chars().count();
         let first = lines.first().map_or(0, |line| length(line));
@@ -338,6 +339,18 @@ impl FromStr for Samurai {
         }
         Self::from_cells(cells)
     }
+}
+
+/// The plain lines of a drawing, in which a cell is a character and its mark, with a space before every third.
+fn undrawn(text: &str) -> Option<String> {
+    let is_drawn =
+        |line: &str| line.chars().count() > SIDE && line.chars().nth(1).is_some_and(|c| " !".contains(c));
+    if text.lines().count() != SIDE || !text.lines().any(is_drawn) {
+        return None;
+    }
+    let line =
+        |line: &str| (0..SIDE).filter_map(|col| line.chars().nth(2 * col + col / 3)).collect::<String>();
+    Some(text.lines().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 /// The next cell from its character.
