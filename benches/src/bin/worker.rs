@@ -21,7 +21,10 @@ use burn::{
 };
 use hrm_backend::{HrmBackend, MatmulPrecision, ops, set_matmul_precision};
 use hrm_benches::batch;
-use hrm_data::{sudoku::Geometry, task::Shape};
+use hrm_data::{
+    puzzles::sudoku::{Geometry, Sudoku},
+    registry::Shape,
+};
 use hrm_model::{
     ForwardDtype, Hrm, Mixer, ModelConfig, PositionEncoding, Tokens,
     act::{Carry, PuzzleBatch},
@@ -219,7 +222,7 @@ fn lattice_config(dtype: ForwardDtype) -> ModelConfig {
         mixer: Mixer::Groups,
         expansion: 3.0,
         pos_encodings: PositionEncoding::None,
-        structure: hrm_infer::structure(Shape::Sudoku(Geometry::S9)),
+        structure: hrm_infer::structure(Shape::Sudoku(Sudoku { geometry: Geometry::S9 })),
         h_cycles: 1,
         l_cycles: 3,
         ..ModelConfig::trm(11, 81)

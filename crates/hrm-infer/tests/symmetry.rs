@@ -3,9 +3,10 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use hrm_backend::HrmBackend;
 use hrm_data::{
+    puzzles::sudoku::{Geometry, Sudoku},
     random::{Purpose, stream},
-    sudoku::Geometry,
-    task::{AnyTask, Beliefs, Shape},
+    registry::Shape,
+    task::{AnyTask, Beliefs},
 };
 use hrm_infer::structure;
 use hrm_model::{Hrm, Mixer, ModelConfig, ModelError, PositionEncoding, RecurrenceKind, Tokens, act::Carry};
@@ -16,12 +17,12 @@ use rand_chacha::ChaCha8Rng;
 for_each_backend!(results_move_with_the_puzzle, weights_fit_every_size);
 
 fn sudoku(rows: usize, cols: usize) -> Shape {
-    Shape::Sudoku(Geometry::new(rows, cols).unwrap())
+    Shape::Sudoku(Sudoku { geometry: Geometry::new(rows, cols).unwrap() })
 }
 
 /// Random weights for a puzzle.
 fn model<B: HrmBackend>(shape: Shape, recurrence: RecurrenceKind) -> Hrm<B> {
-    let task = shape.task().unwrap();
+    let task = shape.task();
     let (h_layers, l_layers) = if recurrence == RecurrenceKind::Hrm { (1, 1) } else { (0, 2) };
     let config = ModelConfig {
         tokens: Tokens::Lattice,
@@ -77,7 +78,7 @@ fn some_puzzle(task: &AnyTask, rng: &mut ChaCha8Rng) -> Vec<u8> {
 fn results_move_with_the_puzzle<B: HrmBackend>() {
     let shapes = [(sudoku(2, 2), 100), (sudoku(2, 3), 100), (sudoku(3, 3), 100), (sudoku(4, 4), 10)];
     for (shape, symmetries) in shapes {
-        let task = shape.task().unwrap();
+        let task = shape.task();
         for recurrence in [RecurrenceKind::Hrm, RecurrenceKind::Trm] {
             let model = model::<B>(shape, recurrence);
             let puzzle = some_puzzle(&task, &mut ChaCha8Rng::seed_from_u64(5));
@@ -111,7 +112,7 @@ fn results_move_with_the_puzzle<B: HrmBackend>() {
 fn weights_fit_every_size<B: HrmBackend>() {
     let small = model::<B>(sudoku(2, 2), RecurrenceKind::Trm);
     for shape in [sudoku(2, 3), sudoku(3, 3), sudoku(5, 5)] {
-        let task = shape.task().unwrap();
+        let task = shape.task();
         let sizes = (task.vocab_size(), task.seq_len());
         let large = small.clone().on_puzzle(sizes.0, sizes.1, structure(shape)).unwrap();
         assert_eq!((large.config().vocab_size, large.config().seq_len), sizes);

@@ -8,7 +8,7 @@ use std::{
 
 use burn::tensor::backend::Backend;
 use hrm_backend::MatmulPrecision;
-use hrm_data::task::Family;
+use hrm_data::registry::Family;
 use hrm_model::{
     Cycles, ForwardDtype, GatedUnit, InitState, Mixer, ModelConfig, PositionEncoding, RecurrenceKind,
     Structure, Tokens,

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use hrm_data::task::Family;
+use hrm_data::registry::Family;
 use hrm_train::{
     config::{Recipe, ResolvedRecipe},
     trainer::{Ending, TrainOptions, train},

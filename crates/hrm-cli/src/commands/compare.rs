@@ -4,16 +4,17 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Result, bail};
 use hrm_data::{
-    maze::{
-        Maze,
+    puzzles::maze::{
+        self, Maze, Mazes,
         solvers::{Method, Outcome},
     },
-    task::Shape,
+    reader,
+    registry::{Family, Shape},
 };
 use hrm_engine::Engine;
 use hrm_infer::{InferOptions, Query};
 
-use crate::{backend::BackendArgs, commands::classical::MazeSource, models, terminal::count};
+use crate::{backend::BackendArgs, models, terminal::count};
 
 /// Puzzles that go through the model together.
 const BATCH: usize = 32;
@@ -67,7 +68,15 @@ struct Row {
 pub fn run(command: Command) -> Result<()> {
     let Command::Maze(args) = command;
     let backend = args.backend.choose()?;
-    let mut mazes = MazeSource::File(args.file.clone()).read()?;
+    let puzzles = reader::read_all(Family::Maze, &args.file)?;
+    let maze = |puzzle: &reader::Puzzle| {
+        let (rows, cols) = puzzle.shape.size().unwrap_or_default();
+        maze::decode_tokens(rows, cols, &puzzle.record.input)
+    };
+    let mut mazes = puzzles.iter().map(maze).collect::<Result<Vec<Maze>, _>>()?;
+    if mazes.is_empty() {
+        bail!("{}: no maze in it; expected CSV with a column `question`", args.file.display());
+    }
     mazes.truncate(args.limit.unwrap_or(usize::MAX));
     if mazes.is_empty() {
         bail!("--limit 0: expected at least 1");
@@ -111,9 +120,9 @@ pub fn run(command: Command) -> Result<()> {
 
 /// The bundled model, if it fits all of the mazes.
 fn bundled(mazes: &[Maze]) -> Option<PathBuf> {
-    let shape = |maze: &Maze| Shape::Maze { rows: maze.rows(), cols: maze.cols() };
+    let shape = |maze: &Maze| Shape::Maze(Mazes::new(maze.rows(), maze.cols()));
     let first = mazes.first().map(shape)?;
-    mazes.iter().all(|maze| shape(maze) == first).then(|| models::bundled_for(first))?
+    mazes.iter().all(|maze| shape(maze) == first).then(|| models::bundled(first))?
 }
 
 fn classical(method: Method, mazes: &[Maze]) -> Row {

@@ -5,11 +5,11 @@ mod load;
 use std::sync::Arc;
 
 use hrm_data::{
-    arc::{ArcData, ArcSampler},
-    dataset::{
-        Augmentation, Batch, Dataset, Metadata, Part, SamplerConfig, SamplerError, SamplerState, TrainSampler,
-    },
-    task::Shape,
+    dataset::{Batch, Dataset, Metadata},
+    puzzles::arc::{ArcData, ArcSampler},
+    registry::Shape,
+    sampler::{Part, SamplerConfig, SamplerError, SamplerState, TrainSampler},
+    task::Augmentation,
 };
 use hrm_infer::evaluate::Evaluation;
 
@@ -153,7 +153,7 @@ impl TaskData {
             SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(batch_size, recipe.train.seed) };
         match &self.source {
             Source::Rows(Rows { augmentation, hints, mixture, .. }) => SamplerConfig {
-                augmentation: *augmentation,
+                augmentation: augmentation.clone(),
                 hints: *hints,
                 mixture: mixture.clone(),
                 ..config

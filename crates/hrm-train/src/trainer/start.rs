@@ -4,7 +4,7 @@ use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
 
 use burn::backend::Autodiff;
 use hrm_backend::{HrmBackend, MatmulPrecision};
-use hrm_data::dataset::SamplerState;
+use hrm_data::sampler::SamplerState;
 use hrm_infer::{
     evaluate::{Alone, EvalSettings, Workers, evaluate},
     noise::Noise,
