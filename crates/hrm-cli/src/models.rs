@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use hrm_backend::HrmBackend;
 use hrm_data::{sudoku::Geometry, task::Shape};
-use hrm_model::{ForwardDtype, Hrm, ModelConfig, weights::CONFIG_ENTRY};
+use hrm_model::{
+    ForwardDtype, Hrm, ModelConfig,
+    weights::{self, CONFIG_ENTRY},
+};
 use hrm_train::checkpoint;
 use serde::Deserialize;
 
@@ -81,11 +84,26 @@ pub fn file(path: &Path) -> Result<PathBuf> {
 /// there at all.
 pub fn load<B: HrmBackend>(path: &Path, device: &B::Device) -> Result<Hrm<B>> {
     let file = file(path)?;
-    let model =
-        Hrm::load(&file, device).with_context(|| format!("cannot load the model {}", file.display()))?;
+    let model: Hrm<B> = checkpoint::load_weights(&file, device)
+        .with_context(|| format!("cannot load the model {}", file.display()))?;
+    if let Some(told) = told_not_finite(&weights::not_finite(&model.state_dict())) {
+        eprintln!("warning: {}: {told}; what the model computes is of no use", file.display());
+    }
     Ok(match ForwardDtype::fastest::<B>(device) {
         ForwardDtype::F32 => model.with_forward_dtype(ForwardDtype::F32),
         ForwardDtype::Bf16 => model,
+    })
+}
+
+/// What there is to say of weights that are not finite, see [`weights::not_finite`]; nothing if there are none.
+pub fn told_not_finite(bad: &[(String, usize)]) -> Option<String> {
+    let (first, _) = bad.first()?;
+    let count: usize = bad.iter().map(|(_, count)| count).sum();
+    let names: Vec<&str> = bad.iter().take(3).map(|(name, _)| name.as_str()).collect();
+    let more = if bad.len() > names.len() { ", ..." } else { "" };
+    Some(match count {
+        1 => format!("a weight of {first} is not finite (NaN or infinite)"),
+        _ => format!("{count} weights are not finite (NaN or infinite), in {}{more}", names.join(", ")),
     })
 }
 
@@ -126,7 +144,11 @@ impl Header {
         const LONGEST: u64 = 100_000_000;
         let shown = path.display();
         let mut file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
-        let bytes = file.metadata().with_context(|| format!("cannot read {shown}"))?.len();
+        let metadata = file.metadata().with_context(|| format!("cannot read {shown}"))?;
+        if !metadata.is_file() {
+            bail!("{shown}: not a file");
+        }
+        let bytes = metadata.len();
         let mut length = [0; 8];
         if bytes < 8 {
             bail!("{shown}: not a safetensors file: {bytes} bytes long (truncated?)");
@@ -144,9 +166,15 @@ impl Header {
         let raw: Raw =
             serde_json::from_slice(&json).with_context(|| format!("{shown}: not a safetensors file"))?;
         let end = raw.tensors.values().map(|tensor| tensor.data_offsets.1).max().unwrap_or(0);
-        let expected = 8 + length + end;
+        let expected = end.saturating_add(8 + length);
         if expected != bytes {
             bail!("{shown}: truncated or damaged: expected {expected} bytes, got {bytes}");
+        }
+        for (name, TensorHeader { shape, .. }) in &raw.tensors {
+            let count = shape.iter().try_fold(1u64, |count, size| count.checked_mul(*size as u64));
+            if count.is_none_or(|count| count > bytes) {
+                bail!("{shown}: damaged: tensor {name} of shape {shape:?} does not fit in {bytes} bytes");
+            }
         }
         Ok(Self { path: path.to_owned(), bytes, metadata: raw.metadata, tensors: raw.tensors })
     }
@@ -159,8 +187,11 @@ impl Header {
                 self.path.display()
             );
         };
-        serde_json::from_str(json)
-            .with_context(|| format!("{}: unreadable model configuration", self.path.display()))
+        let shown = self.path.display();
+        let config: ModelConfig =
+            serde_json::from_str(json).with_context(|| format!("{shown}: unreadable model configuration"))?;
+        config.validate().with_context(|| shown.to_string())?;
+        Ok(config)
     }
 }
 

@@ -161,6 +161,13 @@ pub struct ModelConfig {
     pub forward_dtype: ForwardDtype,
 }
 
+/// Entries of a vocabulary, tokens, widths, cycles and segments at most.
+const MAX_SIZE: usize = 1 << 20;
+/// Blocks of a module at most.
+const MAX_LAYERS: usize = 1000;
+/// Relative width of a feed-forward layer at most.
+const MAX_EXPANSION: f64 = 65_536.0;
+
 mod defaults {
     use super::{ForwardDtype, PositionEncoding};
 
@@ -363,6 +370,28 @@ impl ModelConfig {
             if value == 0 {
                 return error(field, value.to_string(), "at least 1");
             }
+        }
+        // Far beyond any model, and small enough that no sum or product of sizes overflows.
+        let at_most = [
+            ("vocab_size", self.vocab_size, MAX_SIZE),
+            ("seq_len", self.seq_len, MAX_SIZE),
+            ("num_puzzle_identifiers", self.num_puzzle_identifiers, i32::MAX as usize),
+            ("hidden_size", self.hidden_size, MAX_SIZE),
+            ("h_layers", self.h_layers, MAX_LAYERS),
+            ("l_layers", self.l_layers, MAX_LAYERS),
+            ("h_cycles", self.h_cycles, MAX_SIZE),
+            ("l_cycles", self.l_cycles, MAX_SIZE),
+            ("puzzle_emb_ndim", self.puzzle_emb_ndim, MAX_SIZE),
+            ("puzzle_emb_len", self.puzzle_emb_len, MAX_SIZE),
+            ("halt_max_steps", self.halt_max_steps, MAX_SIZE),
+        ];
+        for (field, value, most) in at_most {
+            if value > most {
+                return error(field, value.to_string(), &format!("at most {most}"));
+            }
+        }
+        if self.expansion > MAX_EXPANSION {
+            return error("expansion", self.expansion.to_string(), &format!("at most {MAX_EXPANSION}"));
         }
         match (self.has_h_level(), self.h_layers) {
             (true, 0) => return error("h_layers", "0".to_owned(), "at least 1 for recurrence = \"hrm\""),

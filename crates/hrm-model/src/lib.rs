@@ -36,7 +36,10 @@ pub mod layers;
 pub mod loss;
 pub mod named;
 mod puzzle_embedding;
+#[cfg(feature = "pytorch")]
+mod pytorch;
 pub mod recurrence;
+mod shapes;
 pub mod summary;
 pub mod weights;
 

@@ -9,6 +9,8 @@ pub mod checkpoint;
 pub mod config;
 pub mod curriculum;
 pub mod data;
+#[doc(hidden)]
+pub mod disk;
 pub mod distributed;
 pub mod evaluate;
 pub mod gradients;

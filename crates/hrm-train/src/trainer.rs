@@ -39,7 +39,7 @@ use crate::{
     evaluate::{EvalReport, evaluate},
     noise::{Key, Noise},
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
-    run::{CONFIG, RunDir, RunError, environment::Memory},
+    run::{CONFIG, Resumed, RunDir, RunError, RunLock, environment::Memory},
     safety::{self, Guard, Vitals},
     step::{self, StepSettings},
 };
@@ -435,37 +435,42 @@ fn resume_run<A: HrmAutodiffBackend>(
     team: &Team<A::InnerBackend>,
     observer: &mut dyn Observer,
 ) -> Result<(RunDir, Trainer<A>), TrainError> {
+    // Before anything is read: another process may be writing it.
+    let lock = team.leads().then(|| RunLock::take(run_dir)).transpose()?;
     let config = run_dir.join(CONFIG);
     let before = ResolvedRecipe::load_saved(&config, &[])?.on_backend::<A::InnerBackend>(device);
     let changes = sound_changes(&before, &recipe)?;
     let folder = run_dir.join("checkpoints");
     let warn = |warning: &str| observer.on_message(warning);
+    let mut metrics = None;
     let mut trainer = match checkpoint::load_newest::<A, SamplerState>(&folder, device, warn)? {
         Some(loaded) => {
             // The file may have been edited since.
             let before = ResolvedRecipe::saved(&config, &loaded.state.recipe, &[])?;
             sound_changes(&before.on_backend::<A::InnerBackend>(device), &recipe)?;
+            metrics = loaded.state.metrics.clone();
             Trainer::<A>::from_checkpoint(recipe, data, loaded, team)?
         }
         // Killed before the first checkpoint: nothing is lost but the steps since the start.
         None => Trainer::<A>::new(recipe, data, device, team)?,
     };
-    if !team.leads() {
+    let Some(lock) = lock else {
         return Ok((RunDir::of_another_worker(run_dir), trainer));
-    }
+    };
     checkpoint::remove_partial(&folder)?;
     let step = trainer.step;
     if step > 0 {
         let keys = changes.iter().map(|(key, ..)| key.as_str()).filter(|key| *key != "train.stop_after");
         trainer.recipe.changed_after(step, keys);
     }
-    let mut run = RunDir::resume(
-        run_dir,
-        step,
-        trainer.progress.evaluating,
-        &trainer.recipe,
-        &backend_name::<A>(device),
-    )?;
+    let from = Resumed { step, evaluates_again: trainer.progress.evaluating, metrics: metrics.as_ref() };
+    let backend = backend_name::<A>(device);
+    let (mut run, warnings) = RunDir::resume(run_dir, lock, &from, &trainer.recipe, &backend)?;
+    for warning in warnings.into_iter().chain(checkpoint::damaged_mark(&folder)) {
+        let line = format!("warning: {warning}");
+        run.log(&line)?;
+        observer.on_message(&line);
+    }
     let message = match trainer.step {
         0 => "the run has no checkpoint yet: starting from the beginning".to_owned(),
         step => format!("resumed after step {step}"),
@@ -515,6 +520,7 @@ fn check_groups<A: HrmAutodiffBackend>(recipe: &ResolvedRecipe, model: &Hrm<A>) 
 fn start_from<A: HrmAutodiffBackend>(model: Hrm<A>, origin: &Path) -> Result<Hrm<A>, TrainError> {
     let told = |source: CheckpointError| TrainError::InitFrom { path: origin.to_owned(), source };
     let file = checkpoint::model_file(origin).map_err(told)?;
+    checkpoint::verify_weights(&file).map_err(told)?;
     let dict = weights::read_normalized(&file).map_err(|e| told(e.into()))?;
     model.load_state_dict(dict).map_err(|e| told(e.into()))
 }
@@ -923,6 +929,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         if !self.team.leads() {
             return Ok(folder.join(checkpoint::folder_name(self.step)));
         }
+        // Rows that a checkpoint counts on are on the disk before it.
+        let metrics = run.flush()?;
         let snapshot = Snapshot {
             step: self.step,
             recipe: &self.recipe.to_toml(),
@@ -932,6 +940,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
             carry: carry.as_ref(),
             sampler: self.sampler.state(),
             progress: &self.progress,
+            metrics,
             moments: train.checkpoint_moments,
         };
         let retention = Retention { newest: train.keep_checkpoints, every: train.keep_every };

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use hrm_backend::HrmAutodiffBackend;
 use hrm_model::Hrm;
+use hrm_train::checkpoint;
 
 use crate::{
     backend::{self, Job},
@@ -46,7 +47,7 @@ impl Job for Export<'_> {
 
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<()> {
         // Not `models::load`: a model that this backend cannot run it can still convert.
-        let model = Hrm::<<A as AutodiffBackend>::InnerBackend>::load(self.from, device)?;
+        let model: Hrm<<A as AutodiffBackend>::InnerBackend> = checkpoint::load_weights(self.from, device)?;
         Ok(model.export_original(self.to)?)
     }
 }

@@ -85,6 +85,11 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         self.wait_for_evaluation(run, observer)?;
+        if self.progress.evaluated == Some(self.step) {
+            // A finished run that is resumed: its last evaluation has been written down.
+            self.last_eval = Some(self.evaluation(data).run(&self.team)?.eval);
+            return Ok(());
+        }
         let train_loss = self.progress.watch.take_train_loss();
         let row = self.evaluation(data).run(&self.team)?;
         if self.take_in(&row, train_loss, run, observer)? {
@@ -170,6 +175,7 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         ))?;
         observer.on_eval(row);
         self.last_eval = Some(*report);
+        self.progress.evaluated = Some(row.step);
         self.judge(row, train_loss, run, observer)
     }
 }
