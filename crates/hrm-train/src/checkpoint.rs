@@ -448,8 +448,8 @@ pub struct Loaded<A: HrmAutodiffBackend, S> {
     pub state: TrainState<S>,
 }
 
-/// Reads the newest whole checkpoint of a folder; `None` if there is none at all. `warn` hears of each damaged one
-/// that was passed over.
+/// Reads the newest whole checkpoint of a folder; `None` if there is none at all. `sound` says what is wrong with a state that
+/// no run can have been in. `warn` hears of each damaged one that was passed over.
 ///
 /// # Errors
 /// If every checkpoint is damaged, or the newest undamaged one cannot be read for another reason (permissions, a
@@ -457,11 +457,18 @@ pub struct Loaded<A: HrmAutodiffBackend, S> {
 pub fn load_newest<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
     folder: &Path,
     device: &A::Device,
+    sound: impl Fn(&TrainState<S>) -> Result<(), String>,
     mut warn: impl FnMut(&str),
 ) -> Result<Option<Loaded<A, S>>, CheckpointError> {
     let all = list(folder)?;
     for (_, path) in all.iter().rev() {
-        match load(path, device) {
+        let loaded = load(path, device).and_then(|loaded: Loaded<A, S>| match sound(&loaded.state) {
+            Ok(()) => Ok(loaded),
+            Err(reason) => {
+                Err(CheckpointError::Damaged { path: path.clone(), reason: format!("{STATE}: {reason}") })
+            }
+        });
+        match loaded {
             Ok(loaded) => return Ok(Some(loaded)),
             Err(error) if error.is_damage() => warn(&format!("warning: {error}; trying the one before")),
             Err(error) => return Err(error),
@@ -527,11 +534,15 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
 ) -> Result<Loaded<A, S>, CheckpointError> {
     let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
     let state: TrainState<S> = read_verified(path)?;
-    let model: Hrm<A> = Hrm::load(&path.join(MODEL), device)?;
+    let weights = |name: &str| match Hrm::<A>::load(&path.join(name), device) {
+        Err(error @ WeightsError::Mismatch { .. }) => Err(damaged(format!("{name}: {error}"))),
+        loaded => Ok(loaded?),
+    };
+    let model = weights(MODEL)?;
     let trained = trained_weights(&model);
     let ema = match state.sha256.contains_key(EMA) {
         true => {
-            let averaged: Hrm<A> = Hrm::load(&path.join(EMA), device)?;
+            let averaged = weights(EMA)?;
             if averaged.config() != model.config() {
                 return Err(damaged(format!("{EMA} and {MODEL} are of different models")));
             }
@@ -585,7 +596,8 @@ pub fn read_state<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainStat
         path: path.to_owned(),
         reason: format!("{STATE}: {e}"),
     };
-    if seal_holds(&text) == Some(false) {
+    let sealed = seal_holds(&text);
+    if sealed == Some(false) {
         return Err(CheckpointError::Damaged {
             path: path.to_owned(),
             reason: format!("{STATE} is not what was written (checksum differs)"),
@@ -594,6 +606,18 @@ pub fn read_state<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainStat
     let Version { format } = serde_json::from_slice(&text).map_err(damaged)?;
     if format > FORMAT {
         return Err(CheckpointError::Newer { path: path.to_owned(), format });
+    }
+    if sealed.is_none() {
+        // Only earlier versions wrote no seal, and they had no other fields: this one is a seal that was hit.
+        const FIELDS: [&str; 7] = ["format", "step", "recipe", "sampler", "progress", "updates", "sha256"];
+        let fields: BTreeMap<String, serde::de::IgnoredAny> =
+            serde_json::from_slice(&text).map_err(damaged)?;
+        if let Some(field) = fields.keys().find(|field| !FIELDS.contains(&field.as_str())) {
+            return Err(CheckpointError::Damaged {
+                path: path.to_owned(),
+                reason: format!("{STATE} has a field {field:?} but no checksum"),
+            });
+        }
     }
     serde_json::from_slice(&text).map_err(damaged)
 }

@@ -138,7 +138,9 @@ impl RunDir {
         match checkpoint::list(&checkpoints) {
             Ok(all) if !all.is_empty() => return Err(RunError::NoConfig { path: path.to_owned() }),
             Ok(_) => {}
-            Err(_) => disk::create_folder(&checkpoints).map_err(io_at(&checkpoints))?,
+            Err(_) => disk::create_folder(&checkpoints)
+                .and_then(|()| disk::flush_folder(path))
+                .map_err(io_at(&checkpoints))?,
         }
         // Last: a folder with it is a run.
         write_config(path, recipe)?;

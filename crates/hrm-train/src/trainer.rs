@@ -31,7 +31,7 @@ use thiserror::Error;
 
 use crate::{
     chains,
-    checkpoint::{self, CheckpointError, Loaded, Retention, Snapshot},
+    checkpoint::{self, CheckpointError, Loaded, Retention, Snapshot, TrainState},
     config::{ConfigError, MatmulPrecision, Recipe, ResolvedRecipe},
     curriculum,
     data::{self, DataError, Sampler, TaskData},
@@ -442,8 +442,15 @@ fn resume_run<A: HrmAutodiffBackend>(
     let changes = sound_changes(&before, &recipe)?;
     let folder = run_dir.join("checkpoints");
     let warn = |warning: &str| observer.on_message(warning);
+    let sound = |state: &TrainState<SamplerState>| {
+        let SamplerState { batches, iteration, .. } = state.sampler;
+        if batches != state.step || iteration > batches {
+            return Err(format!("batch {batches} of pass {iteration} after {} steps", state.step));
+        }
+        ResolvedRecipe::saved(&config, &state.recipe, &[]).map(|_| ()).map_err(|e| format!("recipe: {e}"))
+    };
     let mut metrics = None;
-    let mut trainer = match checkpoint::load_newest::<A, SamplerState>(&folder, device, warn)? {
+    let mut trainer = match checkpoint::load_newest::<A, SamplerState>(&folder, device, sound, warn)? {
         Some(loaded) => {
             // The file may have been edited since.
             let before = ResolvedRecipe::saved(&config, &loaded.state.recipe, &[])?;
