@@ -26,6 +26,8 @@
 //! ACT step of `h_cycles x l_cycles` updates, the *carry* is what lives between segments.
 //! The batch is always the first axis.
 
+#![forbid(unsafe_code)]
+
 pub mod act;
 pub mod config;
 pub mod diagnose;

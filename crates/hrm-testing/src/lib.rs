@@ -1,5 +1,7 @@
 //! Test support: parity fixtures of the original, tolerances, and tests over every compiled backend.
 
+#![forbid(unsafe_code)]
+
 pub mod parity;
 
 /// Instantiates generic test functions `fn name<B: HrmBackend>()` for every backend that is compiled in:

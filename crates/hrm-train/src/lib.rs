@@ -3,6 +3,8 @@
 //! [`step::train_step`] is the paper's training step; [`trainer::train`] is the loop around it;
 //! [`evaluate::evaluate`] and [`infer`] use what came out.
 
+#![cfg_attr(not(feature = "mpi"), forbid(unsafe_code))]
+
 mod accumulate;
 pub mod chains;
 pub mod checkpoint;

@@ -127,8 +127,11 @@ impl RunDir {
     /// # Errors
     /// If it holds a run already or cannot be written to.
     pub fn create(path: &Path, recipe: &ResolvedRecipe, backend: &str) -> Result<Self, RunError> {
+        if path.join(CONFIG).exists() {
+            return Err(RunError::Occupied { path: path.to_owned() });
+        }
         fs::create_dir_all(path).map_err(io_at(path))?;
-        // Held before anything is looked at: another process may be about to begin here too.
+        // And looked at again: another process may have begun here too.
         let lock = RunLock::take(path)?;
         if path.join(CONFIG).exists() {
             return Err(RunError::Occupied { path: path.to_owned() });

@@ -315,12 +315,16 @@ fn one_process_at_a_time() {
     let root = tempfile::tempdir().unwrap();
     let (whole, dir) = stopped_run(root.path());
     let lock = hrm_train::run::RunLock::take(&dir).unwrap();
-    for resumes in [true, false] {
-        let recipe = if resumes { saved_recipe(&dir, &[]).unwrap() } else { recipe(&[]) };
-        let error = run(&dir, recipe, resumes).0.unwrap_err().to_string();
+    let new = root.path().join("new");
+    fs::create_dir(&new).unwrap();
+    let begins = hrm_train::run::RunLock::take(&new).unwrap();
+    for (dir, recipe, resumes) in
+        [(&dir, saved_recipe(&dir, &[]).unwrap(), true), (&new, recipe(&[]), false)]
+    {
+        let error = run(dir, recipe, resumes).0.unwrap_err().to_string();
         assert!(error.contains(&format!("in use by process {}", std::process::id())), "{error}");
     }
-    drop(lock);
+    drop((lock, begins));
     // The file of a process that is gone.
     fs::write(dir.join("lock"), "process 1 on elsewhere since 1970\n").unwrap();
     resume(&dir);
