@@ -214,6 +214,16 @@ pub fn shown(path: &Path) -> String {
     short.unwrap_or_else(|| path.to_owned()).display().to_string()
 }
 
+/// Writes a path into JSON, whatever bytes it is made of.
+pub fn path_to_json<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
+}
+
+/// [`path_to_json`] for several.
+pub fn paths_to_json<S: serde::Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
 /// Makes sure that a file about to be written does not replace another one.
 pub fn may_write(path: &Path, force: bool) -> Result<()> {
     if path.exists() && !force {

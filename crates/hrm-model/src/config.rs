@@ -161,9 +161,11 @@ pub struct ModelConfig {
     pub forward_dtype: ForwardDtype,
 }
 
-/// Entries of a vocabulary, tokens, widths, cycles and segments at most.
+/// Entries of a vocabulary, tokens and widths at most.
 const MAX_SIZE: usize = 1 << 20;
-/// Blocks of a module at most.
+/// Segments of a sequence at most.
+const MAX_SEGMENTS: usize = 1 << 16;
+/// Blocks of a module, and cycles, at most.
 const MAX_LAYERS: usize = 1000;
 /// Relative width of a feed-forward layer at most.
 const MAX_EXPANSION: f64 = 65_536.0;
@@ -379,11 +381,11 @@ impl ModelConfig {
             ("hidden_size", self.hidden_size, MAX_SIZE),
             ("h_layers", self.h_layers, MAX_LAYERS),
             ("l_layers", self.l_layers, MAX_LAYERS),
-            ("h_cycles", self.h_cycles, MAX_SIZE),
-            ("l_cycles", self.l_cycles, MAX_SIZE),
+            ("h_cycles", self.h_cycles, MAX_LAYERS),
+            ("l_cycles", self.l_cycles, MAX_LAYERS),
             ("puzzle_emb_ndim", self.puzzle_emb_ndim, MAX_SIZE),
             ("puzzle_emb_len", self.puzzle_emb_len, MAX_SIZE),
-            ("halt_max_steps", self.halt_max_steps, MAX_SIZE),
+            ("halt_max_steps", self.halt_max_steps, MAX_SEGMENTS),
         ];
         for (field, value, most) in at_most {
             if value > most {

@@ -39,7 +39,10 @@ use crate::{
     evaluate::{EvalReport, evaluate},
     noise::{Key, Noise},
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
-    run::{CONFIG, Resumed, RunDir, RunError, RunLock, environment::Memory},
+    run::{
+        CONFIG, Resumed, RunDir, RunError, RunLock,
+        environment::{Memory, total_memory},
+    },
     safety::{self, Guard, Vitals},
     step::{self, StepSettings},
 };
@@ -270,6 +273,21 @@ pub enum TrainError {
         path: PathBuf,
         /// Why not.
         source: CheckpointError,
+    },
+    /// The model or the batch is larger than the memory.
+    #[error(
+        "this takes at least {needed} GiB, and the machine has {there} GiB: {weights} weights with their gradients and \
+         moments, and the states of {slots} sequences; make the model or train.global_batch_size smaller"
+    )]
+    Memory {
+        /// GiB that it takes at least.
+        needed: u128,
+        /// GiB that there are.
+        there: u64,
+        /// Weights of the model.
+        weights: u128,
+        /// Sequences of a step.
+        slots: usize,
     },
     /// The backend does not heed the precision of matrix products.
     #[error(
@@ -507,6 +525,29 @@ fn empty_slots<A: HrmAutodiffBackend>(
     model.inner().empty_carry(team.rows(train.global_batch_size).len() * train.chains)
 }
 
+/// Refuses what cannot fit, before any of it is allocated: an allocation that fails ends the process without a word.
+fn check_memory<A: HrmAutodiffBackend>(
+    recipe: &Recipe,
+    config: &ModelConfig,
+    team: &Team<A::InnerBackend>,
+) -> Result<(), TrainError> {
+    let Some(there) = total_memory() else { return Ok(()) };
+    let (slots, weights) = (recipe.train.global_batch_size * recipe.train.chains, config.weight_count());
+    let needed = match A::ASYNCHRONOUS {
+        // The rest is in the memory of a device; weights are drawn on the host.
+        true => 4 * weights,
+        // Weights, gradients and two moments; two states of each slot.
+        false => {
+            let state = (slots / team.workers()) as u128 * (config.total_len() * config.hidden_size) as u128;
+            4 * (4 * weights + 2 * state)
+        }
+    };
+    match needed > u128::from(there) {
+        true => Err(TrainError::Memory { needed: needed >> 30, there: there >> 30, weights, slots }),
+        false => Ok(()),
+    }
+}
+
 /// A group that names no parameter is a slip of the pen, not a wish.
 fn check_groups<A: HrmAutodiffBackend>(recipe: &ResolvedRecipe, model: &Hrm<A>) -> Result<(), ConfigError> {
     let names: Vec<String> = trained_weights(model).into_keys().collect();
@@ -582,6 +623,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         if recipe.recipe.train.matmul_precision == MatmulPrecision::Bf16 && !A::HAS_MATMUL_PRECISION {
             return Err(TrainError::MatmulPrecision { backend: backend_name::<A>(device) });
         }
+        config.validate()?;
+        check_memory::<A>(&recipe.recipe, &config, team)?;
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let mut model = config.init(&mut rng, device)?;
         let origin = &recipe.recipe.train.init_from;

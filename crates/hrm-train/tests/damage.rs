@@ -318,8 +318,7 @@ fn one_process_at_a_time() {
     let new = root.path().join("new");
     fs::create_dir(&new).unwrap();
     let begins = hrm_train::run::RunLock::take(&new).unwrap();
-    for (dir, recipe, resumes) in
-        [(&dir, saved_recipe(&dir, &[]).unwrap(), true), (&new, recipe(&[]), false)]
+    for (dir, recipe, resumes) in [(&dir, saved_recipe(&dir, &[]).unwrap(), true), (&new, recipe(&[]), false)]
     {
         let error = run(dir, recipe, resumes).0.unwrap_err().to_string();
         assert!(error.contains(&format!("in use by process {}", std::process::id())), "{error}");

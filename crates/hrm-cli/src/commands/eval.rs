@@ -113,6 +113,7 @@ struct Evaluation<'a> {
 #[derive(Debug, Serialize)]
 struct Report {
     /// The model's file, or the first of several.
+    #[serde(serialize_with = "models::path_to_json")]
     checkpoint: PathBuf,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     fixed: Option<EvalReport>,

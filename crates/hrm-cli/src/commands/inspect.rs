@@ -8,10 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use burn::tensor::backend::BackendTypes;
-use hrm_backend::HrmAutodiffBackend;
 use hrm_model::{
-    Hrm, ModelConfig,
+    ModelConfig,
     summary::{ParameterRow, ParameterTable, thousands},
 };
 use hrm_train::{
@@ -22,7 +20,6 @@ use hrm_train::{
 use serde_json::Value;
 
 use crate::{
-    backend::{self, Job},
     commands::data::inspect,
     models::{self, Header},
     terminal::bytes,
@@ -73,23 +70,14 @@ pub fn run(command: Command) -> Result<()> {
                 (file, _) => model_of(&ResolvedRecipe::load(file.as_deref(), &set)?)?,
             };
             config.validate()?;
-            write!(out, "{}", backend::Name::light()?.run(Count(config))?)?;
+            let rows = config.weight_shapes().into_iter();
+            write!(out, "{}", ParameterTable::new(rows.map(|(name, shape)| ParameterRow { name, shape })))?;
         }
         Command::Checkpoint { path } => show_checkpoint(&mut out, &path)?,
         Command::Data(args) => args.run(&mut out)?,
     }
     out.flush()?;
     Ok(())
-}
-
-struct Count(ModelConfig);
-
-impl Job for Count {
-    type Output = ParameterTable;
-
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<ParameterTable> {
-        Ok(Hrm::<A>::untrained(&self.0, device).parameter_table())
-    }
 }
 
 fn table_of(header: &Header) -> ParameterTable {

@@ -760,6 +760,7 @@ struct JsonReporter<W> {
 
 #[derive(Serialize)]
 struct JsonReport {
+    #[serde(serialize_with = "models::paths_to_json")]
     models: Vec<PathBuf>,
     backend: &'static str,
     puzzles: Vec<JsonPuzzle>,

@@ -294,6 +294,7 @@ impl Job for SolveJob<'_> {
 #[derive(Serialize)]
 struct Report {
     task: Family,
+    #[serde(serialize_with = "models::paths_to_json")]
     models: Vec<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<&'static str>,

@@ -41,7 +41,8 @@ impl<'a> Matrix<'a> {
         // Strides of 0 give any number of elements.
         if floats(&[rows, cols]) > 0 {
             let along = |count: usize, stride: usize| (count - 1).checked_mul(stride);
-            let last = along(rows, row_stride).zip(along(cols, col_stride)).and_then(|(a, b)| a.checked_add(b));
+            let last =
+                along(rows, row_stride).zip(along(cols, col_stride)).and_then(|(a, b)| a.checked_add(b));
             assert!(
                 last.is_some_and(|last| last < data.len()),
                 "matrix {rows}x{cols} with strides {row_stride}, {col_stride} reaches beyond {} floats",
