@@ -2,11 +2,12 @@
 #![allow(missing_docs, reason = "criterion's macros")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hrm_benches::{A, B, batch, paper_model, paper_model_inner};
+use hrm_benches::{B, batch, paper_model, paper_model_inner};
 use hrm_model::{act::Carry, loss::LossKind};
 use hrm_train::{
+    distributed::Team,
     optim::{AdamConfig, Optimizer, SignSgd},
-    step::{StepSettings, train_step},
+    step::{Step, StepSettings},
 };
 
 fn act_step(c: &mut Criterion) {
@@ -46,6 +47,7 @@ fn training_step(c: &mut Criterion) {
     let sign_sgd = SignSgd { weight_decay: 1.0 };
     let model = paper_model();
     let carry = model.inner().empty_carry(rows);
+    let team = Team::alone(device);
     let mut state = Some((model, carry));
     let mut group = c.benchmark_group("training_step");
     group.throughput(Throughput::Elements(rows as u64));
@@ -53,9 +55,11 @@ fn training_step(c: &mut Criterion) {
         b.iter(|| {
             let (model, carry) = state.take().expect("put back below");
             let batch = batch::<B>(rows, &device);
-            let (model, output) = train_step::<A>(model, carry, batch, None, &mut adam, sign_sgd, &settings);
-            let metrics = output.metrics.into_data();
-            state = Some((model, output.carry));
+            let done = Step::new(settings, &mut adam, sign_sgd, &team)
+                .run(model, carry, batch, None)
+                .expect("no workers to lose");
+            let metrics = done.metrics.into_data();
+            state = Some((done.model, done.carry));
             metrics
         });
     });

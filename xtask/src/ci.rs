@@ -20,7 +20,7 @@ const DOWNLOADS_LLVM: &str = "tracel-llvm-bundler";
 const PARITY_TESTS: &str = "--test parity --test components";
 
 /// The crates whose tests are generic over the backend.
-const GENERIC: &str = "-p hrm-backend -p hrm-model -p hrm-train";
+const GENERIC: &str = "-p hrm-backend -p hrm-model -p hrm-infer -p hrm-train";
 
 /// One step: a name and what it does.
 struct Step {

@@ -261,7 +261,7 @@ fn build(folder: &Path, sets: &[&str], profile: &str) -> Result<()> {
         fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
         // Tests and programs in one go: by itself `cargo build` leaves out what only tests need, and with other features of a
         // dependency Burn would compile again.
-        let packages = "-p hrm-backend -p hrm-model -p hrm-train -p hrm-cli -p hrm-benches --bin hrm --bin worker --bin products";
+        let packages = "-p hrm-backend -p hrm-model -p hrm-infer -p hrm-train -p hrm-cli -p hrm-benches --bin hrm --bin worker --bin products";
         let tests = TESTS.map(|test| format!("--test {test}")).join(" ");
         let options =
             format!("--features {features} --profile {profile} --message-format json-render-diagnostics");

@@ -22,8 +22,9 @@ use hrm_backend::{HrmBackend, ops};
 use hrm_benches::batch;
 use hrm_model::{ForwardDtype, Hrm, ModelConfig, act::Carry, layers::RotaryTables, loss::LossKind};
 use hrm_train::{
+    distributed::Team,
     optim::{AdamConfig, Optimizer, SignSgd},
-    step::{StepSettings, train_step},
+    step::{Step, StepSettings},
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -116,7 +117,10 @@ impl<B: HrmBackend> Worker<B> {
         match (kind, sizes.as_slice()) {
             ("act_step", &[rows]) => Ok(timed(|| self.segments(rows, 1))),
             ("solve", &[rows]) => Ok(timed(|| self.segments(rows, SEGMENTS))),
-            ("training_step", &[rows]) => Ok(timed(|| self.training_step(rows))),
+            ("training_step", &[rows]) => {
+                let (seconds, checksum) = timed(|| self.training_step(rows));
+                Ok((seconds, checksum?))
+            }
             ("product", &[m, k, n]) => {
                 let (x, weight) = (self.matrix(m, k), self.matrix(n, k));
                 let (seconds, y) = timed(|| ops::linear(x, weight));
@@ -129,7 +133,7 @@ impl<B: HrmBackend> Worker<B> {
                     RotaryTables::new(seq, config.head_dim(), config.rope_theta, &Default::default());
                 let block = self.inner.l_level.layers[0].clone();
                 let x = self.matrix(rows * seq, hidden).reshape([rows, seq, hidden]);
-                let (seconds, y) = timed(|| block.forward(x, Some(&rotary)));
+                let (seconds, y) = timed(|| block.forward(x, None, Some(&rotary)));
                 Ok((seconds, mean_abs(y.reshape([rows * seq, hidden]))))
             }
             _ => Err(format!("unknown workload {name}").into()),
@@ -149,7 +153,7 @@ impl<B: HrmBackend> Worker<B> {
         checksums[0]
     }
 
-    fn training_step(&mut self, rows: usize) -> f64 {
+    fn training_step(&mut self, rows: usize) -> Result<f64> {
         let start = Instant::now();
         let before = self.training.take().filter(|training| training.rows == rows);
         let Training { model, carry, mut adam, .. } = before.unwrap_or_else(|| Training {
@@ -161,12 +165,12 @@ impl<B: HrmBackend> Worker<B> {
         let settings = StepSettings::new(LossKind::Stablemax, rows, 1e-4);
         let batch = batch::<B>(rows, &Default::default());
         let sign_sgd = SignSgd { weight_decay: 1.0 };
-        let (model, output) =
-            train_step::<Autodiff<B>>(model, carry, batch, None, &mut adam, sign_sgd, &settings);
+        let team = Team::alone(Default::default());
+        let done = Step::new(settings, &mut adam, sign_sgd, &team).run(model, carry, batch, None)?;
         self.issue_seconds = Some(start.elapsed().as_secs_f64());
-        let metrics: Vec<f64> = output.metrics.into_data().iter::<f64>().collect();
-        self.training = Some(Training { rows, model, carry: output.carry, adam });
-        hrm_model::loss::Metrics::from_values(&metrics).lm_loss / rows as f64
+        let metrics: Vec<f64> = done.metrics.into_data().iter::<f64>().collect();
+        self.training = Some(Training { rows, model: done.model, carry: done.carry, adam });
+        Ok(hrm_model::loss::Metrics::from_values(&metrics).lm_loss / rows as f64)
     }
 
     /// From -1 to 1 in even steps, kept: a model's weights stay too.

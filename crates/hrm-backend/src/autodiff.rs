@@ -10,7 +10,7 @@ use burn::{
     tensor::{DType, ops::FloatTensor},
 };
 
-use crate::HrmBackend;
+use crate::{GroupTables, GroupWeights, HrmBackend};
 
 impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
     const WIDEST_FLOAT: DType = B::WIDEST_FLOAT;
@@ -91,6 +91,70 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
             OpsKind::UnTracked(prep) => prep.finish(out),
         };
         (out, untracked)
+    }
+
+    fn group_block(
+        z: FloatTensor<Self>,
+        injection: Option<FloatTensor<Self>>,
+        weights: GroupWeights<FloatTensor<Self>>,
+        tables: &GroupTables<FloatTensor<Self>>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        use burn::tensor::backend::AutodiffBackend;
+        let tables = GroupTables {
+            groups: tables.groups.clone(),
+            pool: tables.pool.primitive.clone(),
+            spread: tables.spread.primitive.clone(),
+        };
+        let GroupWeights { input, gate_up, down } = weights;
+        // Without an injection, a tensor that nobody differentiates stands in its place.
+        let injected = injection.is_some();
+        let injection = injection.unwrap_or_else(|| Self::from_inner(z.primitive.clone()));
+        let nodes = [&z, &injection, &input, &gate_up, &down].map(|tensor| tensor.node.clone());
+        let injection = injected.then_some(injection.primitive);
+        let weights =
+            GroupWeights { input: input.primitive, gate_up: gate_up.primitive, down: down.primitive };
+        let (y, inv_rms) =
+            B::group_block(z.primitive.clone(), injection.clone(), weights.clone(), &tables, eps);
+        let untracked = Self::from_inner(inv_rms.clone());
+        let y = match GroupBlock.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let state =
+                    GroupBlockState { z: z.primitive, injection, weights, tables, y: y.clone(), inv_rms };
+                prep.finish(state, y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        };
+        (y, untracked)
+    }
+}
+
+#[derive(Debug)]
+struct GroupBlock;
+
+#[derive(Clone, Debug)]
+struct GroupBlockState<T> {
+    z: T,
+    injection: Option<T>,
+    weights: GroupWeights<T>,
+    tables: GroupTables<T>,
+    y: T,
+    inv_rms: T,
+}
+
+impl<B: HrmBackend> Backward<B, 5> for GroupBlock {
+    type State = GroupBlockState<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, 5>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let GroupBlockState { z, injection, weights, tables, y, inv_rms } = ops.state;
+        let (dz, dweights) = B::group_block_backward((z, injection), weights, &tables, (y, inv_rms), dy);
+        let gradients = [dz.clone(), dz, dweights.input, dweights.gate_up, dweights.down];
+        for (node, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let Some(node) = node {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
     }
 }
 

@@ -3,11 +3,14 @@
 use burn::tensor::{Bytes, DType, Shape, TensorMetadata, ops::FloatTensor};
 use burn_flex::{Flex, FlexTensor, Layout};
 use hrm_kernels::{
-    AdamAtan2Step, AttentionShape, Matrix, PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix, Rotary,
-    Store,
+    AdamAtan2Step, AttentionShape, GroupBlock, GroupShape, GroupWeight, Matrix, PackedBf16, PackedGateUp,
+    PackedGateUpBf16, PackedMatrix, Rotary, Store,
 };
 
-use crate::{HrmBackend, MatmulPrecision, matmul_precision, ops::AdamAtan2Update, packed, plain::primitives};
+use crate::{
+    GroupTables, GroupWeights, HrmBackend, MatmulPrecision, groups, matmul_precision, ops::AdamAtan2Update,
+    packed, plain::primitives,
+};
 
 impl HrmBackend for Flex {
     const WIDEST_FLOAT: DType = DType::F64;
@@ -180,6 +183,63 @@ impl HrmBackend for Flex {
         from_vec(dqkv, [shape.batch, shape.seq, 3 * heads * shape.head_dim])
     }
 
+    fn group_block(
+        z: FloatTensor<Self>,
+        injection: Option<FloatTensor<Self>>,
+        weights: GroupWeights<FloatTensor<Self>>,
+        tables: &GroupTables<FloatTensor<Self>>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let shape = group_shape(&z, &weights);
+        if z.dtype() != DType::F32 || !shape.fits() {
+            return groups::group_block::<Self>(z, injection, weights, tables, eps);
+        }
+        let (z, injection) = (z.to_contiguous(), injection.map(|x| x.to_contiguous()));
+        let (mut y, mut inv_rms) =
+            (uninitialised(values(&z).len()), uninitialised(values(&z).len() / shape.hidden));
+        with_group_block(shape, &weights, tables, eps, |block| {
+            hrm_kernels::group_block(block, values(&z), injection.as_ref().map(values), &mut y, &mut inv_rms);
+        });
+        let rows = inv_rms.len();
+        (from_vec(y, dims::<3>(&z)), from_vec(inv_rms, [rows, 1]))
+    }
+
+    fn group_block_backward(
+        (z, injection): (FloatTensor<Self>, Option<FloatTensor<Self>>),
+        weights: GroupWeights<FloatTensor<Self>>,
+        tables: &GroupTables<FloatTensor<Self>>,
+        (y, inv_rms): (FloatTensor<Self>, FloatTensor<Self>),
+        dy: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, GroupWeights<FloatTensor<Self>>) {
+        let shape = group_shape(&z, &weights);
+        if dy.dtype() != DType::F32 || !shape.fits() {
+            return groups::group_block_backward::<Self>((z, injection), weights, tables, (y, inv_rms), dy);
+        }
+        let injection = injection.map(|x| x.to_contiguous());
+        let [z, y, inv_rms, dy] = [z, y, inv_rms, dy].map(|t| t.to_contiguous());
+        let mut dz = uninitialised(values(&z).len());
+        let shapes = [&weights.input, &weights.gate_up, &weights.down].map(dims::<2>);
+        let [mut input, mut gate_up, mut down] = shapes.map(|[rows, cols]| uninitialised(rows * cols));
+        // The gradient does not depend on eps: the reciprocal holds it.
+        with_group_block(shape, &weights, tables, 0.0, |block| {
+            hrm_kernels::group_block_backward(
+                block,
+                values(&z),
+                injection.as_ref().map(values),
+                (values(&y), values(&inv_rms)),
+                values(&dy),
+                &mut dz,
+                [&mut input, &mut gate_up, &mut down],
+            );
+        });
+        let weights = GroupWeights {
+            input: from_vec(input, shapes[0]),
+            gate_up: from_vec(gate_up, shapes[1]),
+            down: from_vec(down, shapes[2]),
+        };
+        (from_vec(dz, dims::<3>(&z)), weights)
+    }
+
     fn adam_atan2(
         param: FloatTensor<Self>,
         grad: FloatTensor<Self>,
@@ -238,6 +298,36 @@ fn uninitialised(len: usize) -> Vec<f32> {
 
 fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::new(shape)), DType::F32)
+}
+
+fn group_shape(z: &FlexTensor, weights: &GroupWeights<FlexTensor>) -> GroupShape {
+    let ([batch, _, hidden], [width, _], [_, inter]) = (dims(z), dims(&weights.input), dims(&weights.down));
+    GroupShape { batch, hidden, width, inter }
+}
+
+/// Calls a kernel with a block of these weights, packed in the precision in force.
+fn with_group_block(
+    shape: GroupShape,
+    weights: &GroupWeights<FlexTensor>,
+    tables: &GroupTables<FlexTensor>,
+    eps: f64,
+    kernel: impl FnOnce(GroupBlock<'_>),
+) {
+    let precision = matmul_precision();
+    let [input, gate_up, down] = [&weights.input, &weights.gate_up, &weights.down].map(|weight| {
+        let weight = weight.to_contiguous();
+        packed::GROUP[precision as usize].of(&weight, |rows, cols| {
+            GroupWeight::pack(values(&weight), rows, cols, precision == MatmulPrecision::Bf16)
+        })
+    });
+    kernel(GroupBlock {
+        shape,
+        index: tables.groups.index(),
+        input: &input,
+        gate_up: &gate_up,
+        down: &down,
+        eps: eps as f32,
+    });
 }
 
 /// The kernels take fp32 and even head widths; odd ones, possible without rotary positions, are rare.

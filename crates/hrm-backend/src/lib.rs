@@ -18,6 +18,7 @@ pub mod cube;
 #[cfg(feature = "flex")]
 mod flex;
 pub mod functions;
+pub mod groups;
 #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
 mod kernel_cache;
 pub mod ops;
@@ -26,6 +27,7 @@ mod packed;
 pub mod plain;
 mod precision;
 
+pub use groups::{GroupTables, GroupWeights, Groups};
 pub use precision::{MatmulPrecision, matmul_precision, set_matmul_precision};
 
 use burn::tensor::{
@@ -231,6 +233,39 @@ pub trait HrmBackend: BaseBackend {
         dout: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         plain::primitives::attention_backward::<Self>(qkv, rotary, heads, out, lse, dout)
+    }
+
+    /// A block that mixes the nodes of a lattice by their groups: with `x = z + injection`, `u = silu(U x)`, `m_k` the mean of `u` over the
+    /// group of kind `k` that a node lies in (Zaheer et al. 2017, arXiv 1703.06114; Hartford et al. 2018, arXiv 1803.02879) and
+    /// `[g, v] = W [x, m_1, m_2, ...]`, it is `rms_norm(x + D (silu(g) v))`. Returns it and the fp32 reciprocal root mean square of each node.
+    ///
+    /// # Shapes
+    /// - `z`, `injection`, output: `[batch, cells * values, hidden]`, the values of a cell one after the other
+    /// - `weights`: see [`GroupWeights`]
+    /// - reciprocal: `[batch * cells * values, 1]`
+    fn group_block(
+        z: FloatTensor<Self>,
+        injection: Option<FloatTensor<Self>>,
+        weights: GroupWeights<FloatTensor<Self>>,
+        tables: &GroupTables<FloatTensor<Self>>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        groups::group_block::<Self>(z, injection, weights, tables, eps)
+    }
+
+    /// Gradients of [`group_block`](Self::group_block), from what it took and gave: that of `z`, which is also that of `injection`, and those
+    /// of the weights.
+    ///
+    /// # Shapes
+    /// - as there
+    fn group_block_backward(
+        input: (FloatTensor<Self>, Option<FloatTensor<Self>>),
+        weights: GroupWeights<FloatTensor<Self>>,
+        tables: &GroupTables<FloatTensor<Self>>,
+        output: (FloatTensor<Self>, FloatTensor<Self>),
+        dy: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, GroupWeights<FloatTensor<Self>>) {
+        groups::group_block_backward::<Self>(input, weights, tables, output, dy)
     }
 
     /// One AdamATan2 update, see [`ops::adam_atan2`].

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::{HrmBackend, primitive, tensor};
+use crate::{GroupTables, GroupWeights, HrmBackend, primitive, tensor};
 
 /// The scalars of one [`adam_atan2`] update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,6 +95,23 @@ pub fn attention<B: HrmBackend>(
 ) -> Tensor<B, 3> {
     let rotary = rotary.map(|(cos, sin)| (primitive(cos), primitive(sin)));
     tensor(B::fused_attention(primitive(qkv), rotary, heads).0)
+}
+
+/// A block that mixes the nodes of a lattice by their groups: see [`HrmBackend::group_block`].
+///
+/// # Shapes
+/// - `z`, `injection`, output: `[batch, cells * values, hidden]`; `weights`: see [`GroupWeights`]
+pub fn group_block<B: HrmBackend>(
+    z: Tensor<B, 3>,
+    injection: Option<Tensor<B, 3>>,
+    weights: GroupWeights<Tensor<B, 2>>,
+    tables: GroupTables<Tensor<B, 2>>,
+    eps: f64,
+) -> Tensor<B, 3> {
+    let GroupWeights { input, gate_up, down } = weights;
+    let weights =
+        GroupWeights { input: primitive(input), gate_up: primitive(gate_up), down: primitive(down) };
+    tensor(B::group_block(primitive(z), injection.map(primitive), weights, &tables.primitives(), eps).0)
 }
 
 /// One AdamATan2 update (Everett et al. 2024, arXiv 2407.05872, with a = b = 1, as HRM uses it):

@@ -7,7 +7,7 @@ use std::{
 
 use burn::tensor::{Bytes, TensorMetadata};
 use burn_flex::FlexTensor;
-use hrm_kernels::{PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix};
+use hrm_kernels::{GroupWeight, PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix};
 
 /// Weights of linear layers.
 pub static LINEAR: Packed<PackedMatrix> = Packed::new();
@@ -17,6 +17,8 @@ pub static LINEAR_BF16: Packed<PackedBf16> = Packed::new();
 pub static GATE_UP: Packed<PackedGateUp> = Packed::new();
 /// The same rounded to bfloat16.
 pub static GATE_UP_BF16: Packed<PackedGateUpBf16> = Packed::new();
+/// Weights of blocks that mix by groups, by precision.
+pub static GROUP: [Packed<GroupWeight>; 2] = [Packed::new(), Packed::new()];
 
 /// Packed copies of weights, by the buffer that holds the weight.
 ///

@@ -6,7 +6,7 @@ use burn::{
     tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend},
 };
 use hrm_backend::{
-    HrmBackend,
+    GroupTables, GroupWeights, Groups, HrmBackend, groups,
     ops::{self, AdamAtan2Update},
     plain,
 };
@@ -30,6 +30,8 @@ for_each_backend!(
     attention,
     attention_of_tiles,
     attention_of_large_scores,
+    group_block,
+    group_block_of_odd_widths,
     adam_atan2,
 );
 
@@ -542,4 +544,108 @@ fn adam_atan2<B: HrmBackend>() {
         }
     }
     check.finish();
+}
+
+/// Pairs of neighbouring cells, and neighbourhoods that only their middle reads.
+fn some_groups(cells: usize, values: usize) -> Groups {
+    let cell = |c: usize| c as u32;
+    let pairs = (0..cells).step_by(2).map(|c| (c..(c + 2).min(cells)).map(cell).collect()).collect();
+    let near = (0..cells).map(|c| (c.saturating_sub(1)..(c + 2).min(cells)).map(cell).collect()).collect();
+    let kinds: [(Vec<Vec<u32>>, Vec<Vec<u32>>); 2] = [
+        (pairs, (0..cells).map(|c| vec![cell(c / 2)]).collect()),
+        (near, (0..cells).map(|c| if c % 3 == 0 { vec![] } else { vec![cell(c)] }).collect()),
+    ];
+    Groups::new(cells, values, kinds).unwrap()
+}
+
+fn compare_group_blocks<B: HrmBackend>(
+    [batch, cells, values]: [usize; 3],
+    [hidden, width, inter]: [usize; 3],
+    label: &str,
+) {
+    let mut check = Deviations::new(label);
+    let nodes = cells * values;
+    let kinds = 2 + usize::from(values > 1);
+    for injected in [false, true] {
+        let tables = GroupTables::<Tensor<Autodiff<B>, 2>>::new(
+            some_groups(cells, values).into(),
+            &Default::default(),
+        );
+        let mut inputs = Inputs::of([
+            [batch * nodes, hidden],
+            [batch * nodes, hidden],
+            [width, hidden],
+            [2 * inter, hidden + kinds * width],
+            [hidden, inter],
+        ]);
+        inputs.scale = 0.5;
+        let state = |x: Diff<B>| x.reshape([batch, nodes, hidden]);
+        for precision in precisions::<B>() {
+            inputs.compare::<B>(
+                &mut check,
+                precision,
+                |[z, injection, input, gate_up, down]| {
+                    let injection = injected.then(|| state(injection));
+                    let weights = GroupWeights { input, gate_up, down };
+                    ops::group_block(state(z), injection, weights, tables.clone(), EPS)
+                        .reshape([batch * nodes, hidden])
+                },
+                |[z, injection, input, gate_up, down]| {
+                    let x = if injected { z + injection } else { z };
+                    let u = x.clone().matmul(input.transpose());
+                    let u = burn::tensor::activation::silu(u);
+                    // Every kind of mean as one matrix over the nodes of a puzzle.
+                    let mut columns = vec![x.clone()];
+                    for kind in 0..kinds {
+                        let means = means::<Autodiff<B>>(&tables.groups, kind);
+                        let means = means.unsqueeze::<3>().expand([batch, nodes, nodes]);
+                        let pooled = means.matmul(u.clone().reshape([batch, nodes, width]));
+                        columns.push(pooled.reshape([batch * nodes, width]));
+                    }
+                    let gate_up = Tensor::cat(columns, 1).matmul(gate_up.transpose());
+                    let product = plain::swiglu(gate_up).matmul(down.transpose());
+                    plain::add_rms_norm(x, product, EPS).0
+                },
+            );
+        }
+    }
+    check.finish();
+}
+
+/// What a node takes of all nodes by one kind of groups, the values of its cell first. `[nodes, nodes]`
+fn means<B: Backend>(groups: &Groups, kind: usize) -> Tensor<B, 2> {
+    let (cells, values) = (groups.cells(), groups.values());
+    let nodes = cells * values;
+    let mut table = vec![0.0f32; nodes * nodes];
+    let list = |lists: &groups::Lists, i: usize| {
+        lists.items[lists.starts[i] as usize..lists.starts[i + 1] as usize].to_vec()
+    };
+    for cell in 0..cells {
+        for value in 0..values {
+            let row = &mut table[(cell * values + value) * nodes..][..nodes];
+            if values > 1 && kind == 0 {
+                row[cell * values..][..values].fill(1.0 / values as f32);
+                continue;
+            }
+            let kind = &groups.kinds()[kind - usize::from(values > 1)];
+            let readers = list(&kind.readers, cell);
+            for &group in &readers {
+                let members = list(&kind.members, group as usize);
+                for &member in &members {
+                    row[member as usize * values + value] += 1.0 / (members.len() * readers.len()) as f32;
+                }
+            }
+        }
+    }
+    Tensor::from_data(TensorData::new(table, [nodes, nodes]), &B::Device::default())
+}
+
+fn group_block<B: HrmBackend>() {
+    compare_group_blocks::<B>([3, 7, 4], [32, 16, 48], "group_block");
+    compare_group_blocks::<B>([2, 50, 1], [16, 32, 16], "group_block of cells");
+}
+
+/// Widths that no kernel takes.
+fn group_block_of_odd_widths<B: HrmBackend>() {
+    compare_group_blocks::<B>([2, 5, 3], [12, 8, 20], "group_block of odd widths");
 }

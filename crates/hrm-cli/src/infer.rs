@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::terminal::count;
 use anyhow::Result;
-use hrm_train::infer::{Answer, Halting, InferOptions, NoiseAt, Selection, Source};
+use hrm_infer::{Answer, Halting, InferOptions, NoiseAt, Selection, Source};
 
 /// How to infer.
 #[derive(Debug, Clone, clap::Args)]

@@ -129,7 +129,7 @@ pub mod threads {
     };
 
     use anyhow::{Result, bail};
-    use burn::backend::{Autodiff, Cuda};
+    use burn::backend::Cuda;
     use hrm_train::{
         config::ResolvedRecipe,
         distributed::{CollectiveError, Team, nccl::Nccl},
@@ -177,7 +177,7 @@ pub mod threads {
             thread::spawn(move || follow(worker, devices, (recipe, run_dir, resume, stop)));
         }
         let team = Team::new(Rc::new(Nccl::<Cuda>::new(0, devices.clone())), devices[0].clone());
-        Ok(trainer::train_in_team::<Autodiff<Cuda>>(options, &devices[0], team, observer)?)
+        Ok(trainer::train_in_team::<Cuda>(options, &devices[0], team, observer)?)
     }
 
     type Options = (ResolvedRecipe, PathBuf, bool, Arc<AtomicBool>);
@@ -188,7 +188,7 @@ pub mod threads {
         let options = TrainOptions { recipe, run_dir, resume, stop };
         let device = devices[worker].clone();
         let team = Team::new(Rc::new(Nccl::<Cuda>::new(worker, devices)), device.clone());
-        let train = || trainer::train_in_team::<Autodiff<Cuda>>(options, &device, team, &mut ());
+        let train = || trainer::train_in_team::<Cuda>(options, &device, team, &mut ());
         match catch_unwind(AssertUnwindSafe(train)) {
             Ok(Ok(_) | Err(TrainError::Collective(CollectiveError::NotStarted { .. }))) => {}
             Ok(Err(error)) => {

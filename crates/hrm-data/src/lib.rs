@@ -10,6 +10,7 @@
 //! - [`task`]: the one interface that a new puzzle implements, with n-queens completion as its example;
 //! - [`survey`]: how many symmetries a task has and how hard its puzzles are, in numbers;
 //! - [`grid`]: rectangles of tokens and the dihedral group;
+//! - [`groups`]: which cells of a puzzle belong together;
 //! - [`dataset`]: the on-disk format, the training sampler, sequential evaluation batches, augmentation;
 //! - [`render`]: puzzles as text for a terminal, and as pictures (SVG and PNG);
 //! - [`download`]: data sets from their public homes (over the network with the feature `download`);
@@ -43,6 +44,7 @@ pub mod checksum;
 pub mod dataset;
 pub mod download;
 pub mod grid;
+pub mod groups;
 pub mod maze;
 mod names;
 pub mod random;

@@ -3,9 +3,10 @@
 //! The model's shapes at batch 32 of Sudoku: 82 tokens, hidden 512, 8 heads, feed-forward 1536. Best of several rounds.
 
 use hrm_kernels::{
-    AdamAtan2Step, AttentionShape, Matrix, PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix, Rotary,
-    Store, adam_atan2_step, add, attention, attention_backward, gemm_bf16_packed, gemm_packed, gemm_swiglu,
-    gemm_swiglu_bf16, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
+    AdamAtan2Step, AttentionShape, CellGroups, GroupBlock, GroupIndex, GroupShape, GroupWeight, Lists,
+    Matrix, PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix, Rotary, Store, adam_atan2_step, add,
+    attention, attention_backward, gemm_bf16_packed, gemm_packed, gemm_swiglu, gemm_swiglu_bf16, group_block,
+    group_block_backward, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
 };
 use std::time::Instant;
 
@@ -88,4 +89,71 @@ fn main() {
             flop * 2.5 / backward / 1e9
         );
     }
+
+    for batch in [1, 32] {
+        for (hidden, width, inter) in [(32, 16, 64), (64, 16, 128), (64, 32, 128)] {
+            for rounded in [false, true] {
+                group_blocks(GroupShape { batch, hidden, width, inter }, rounded);
+            }
+        }
+    }
+}
+
+/// Rows, columns, boxes, and the parts that a box shares with a row and with a column, of 9x9 Sudoku.
+fn sudoku_groups() -> [(Vec<u32>, Vec<u32>, Vec<u32>); 5] {
+    let of = |group: fn(usize, usize) -> usize| {
+        let count = (0..81).map(|cell| group(cell / 9, cell % 9)).max().unwrap_or(0) + 1;
+        let (mut starts, mut items) = (vec![0], Vec::new());
+        for index in 0..count {
+            items.extend((0..81u32).filter(|&cell| group(cell as usize / 9, cell as usize % 9) == index));
+            starts.push(items.len() as u32);
+        }
+        (starts, items, (0..81).map(|cell| group(cell / 9, cell % 9) as u32).collect())
+    };
+    let in_box: fn(usize, usize) -> usize = |r, c| r / 3 * 3 + c / 3;
+    [of(|r, _| r), of(|_, c| c), of(in_box), of(|r, c| r * 3 + c / 3), of(|r, c| c * 3 + r / 3)]
+}
+
+fn group_blocks(shape: GroupShape, rounded: bool) {
+    let GroupShape { batch, hidden, width, inter, .. } = shape;
+    let lists = sudoku_groups();
+    let singles: Vec<u32> = (0..=81).collect();
+    let groups: Vec<CellGroups<'_>> = lists
+        .iter()
+        .map(|(starts, items, readers)| CellGroups {
+            members: Lists { starts, items },
+            readers: Lists { starts: &singles, items: readers },
+        })
+        .collect();
+    let index = GroupIndex::new(81, 9, &groups);
+    let columns = hidden + 6 * width;
+    let weights = [wave(width * hidden), wave(2 * inter * columns), wave(hidden * inter)];
+    let input = GroupWeight::pack(&weights[0], width, hidden, rounded);
+    let gate_up = GroupWeight::pack(&weights[1], 2 * inter, columns, rounded);
+    let down = GroupWeight::pack(&weights[2], hidden, inter, rounded);
+    let block = GroupBlock { shape, index: &index, input: &input, gate_up: &gate_up, down: &down, eps: 1e-5 };
+    let (z, dy) = (wave(batch * 729 * hidden), wave(batch * 729 * hidden));
+    let (mut y, mut inv, mut dz) = (z.clone(), vec![0.0; batch * 729], z.clone());
+    // Products a node, what groups contribute once a group: 81 of values, 81 of rows, columns and boxes each, 243 of each kind of parts.
+    let forward =
+        batch * (729 * (width * hidden + 2 * inter * hidden + hidden * inter) + 810 * 2 * inter * width);
+    let name = if rounded { "bf16" } else { "f32" };
+    let t = best(40, || group_block(block, &z, Some(&dy), &mut y, &mut inv));
+    println!(
+        "group block {batch} x {hidden}/{width}/{inter} {name:<5}          {:>8.3} ms  {:>6.0} GFLOP/s",
+        t * 1e3,
+        2e-9 * forward as f64 / t
+    );
+    let [mut a, mut b, mut c] = weights.each_ref().map(|w| w.clone());
+    let t = best(40, || {
+        let grads = [&mut a[..], &mut b[..], &mut c[..]];
+        group_block_backward(block, &z, Some(&dy), (&y, &inv), &dy, &mut dz, grads);
+    });
+    // All of the forward pass but the last product again, and two products for each of its.
+    let backward = 3 * forward - batch * 729 * hidden * inter;
+    println!(
+        "             backward                  {:>8.3} ms  {:>6.0} GFLOP/s",
+        t * 1e3,
+        2e-9 * backward as f64 / t
+    );
 }

@@ -14,6 +14,7 @@ mod bf16;
 mod elementwise;
 mod gate_up;
 mod gemm;
+mod groups;
 mod math;
 mod norm;
 mod scratch;
@@ -29,6 +30,9 @@ pub use bf16::{Bf16Engine, PackedBf16, gemm_bf16, gemm_bf16_packed};
 pub use elementwise::{add, add_assign};
 pub use gate_up::{PackedGateUp, PackedGateUpBf16, gemm_swiglu, gemm_swiglu_bf16};
 pub use gemm::{Matrix, PackedMatrix, Store, gemm, gemm_packed};
+pub use groups::{
+    CellGroups, GroupBlock, GroupIndex, GroupShape, GroupWeight, Lists, group_block, group_block_backward,
+};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use simd::Isa;
 pub use swiglu::{swiglu, swiglu_backward};

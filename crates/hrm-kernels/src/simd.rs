@@ -5,6 +5,7 @@
 //! A kernel must not call intrinsics from a closure (a closure is compiled on its own, without the features, and each intrinsic becomes a call).
 
 use crate::gemm::micro;
+use crate::groups::{self, Product};
 use std::sync::OnceLock;
 
 /// The instruction set that the kernels run on.
@@ -148,6 +149,28 @@ pub(crate) trait GemmSimd: Simd {
     /// # Safety
     /// As there.
     unsafe fn tile(self, tile: &micro::Tile);
+
+    /// [`groups::product`], compiled once; of `pairs` only where the processor has them.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn small_product(self, product: &Product, pairs: bool);
+
+    /// Words of neighbouring values, rounded to bfloat16; where the processor has pairs.
+    ///
+    /// # Safety
+    /// It has; `src` is a multiple of 16 floats long, `words` half of it.
+    unsafe fn round_along(self, _: &[f32], _: &mut [f32]) {
+        unreachable!("no pairs on this instruction set")
+    }
+
+    /// Words of a row of `n` values and the next one, rounded to bfloat16; where the processor has pairs.
+    ///
+    /// # Safety
+    /// It has; `n` is a multiple of 16, `src` whole rows, `words` a row for each two, begun or whole.
+    unsafe fn round_across(self, _: &[f32], _: usize, _: &mut [f32]) {
+        unreachable!("no pairs on this instruction set")
+    }
 }
 
 /// Runs `kernel` on `isa`, which must be one of [`Isa::available`].
@@ -190,6 +213,12 @@ impl GemmSimd for Portable {
     unsafe fn tile(self, tile: &micro::Tile) {
         // SAFETY: the caller's promise.
         unsafe { micro::tile(self, tile) }
+    }
+
+    #[inline(never)]
+    unsafe fn small_product(self, product: &Product, _: bool) {
+        // SAFETY: the caller's promise.
+        unsafe { groups::product(self, groups::Single, product) }
     }
 }
 
@@ -342,6 +371,7 @@ impl Simd for Portable {
 mod x86 {
     use super::{GemmSimd, Kernel, Simd};
     use crate::gemm::micro;
+    use crate::groups::{self, Product};
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -371,6 +401,95 @@ mod x86 {
             // SAFETY: the caller's promise, and the instruction set is there.
             unsafe { tile_avx512(self, tile) }
         }
+
+        #[inline(always)]
+        unsafe fn small_product(self, product: &Product, pairs: bool) {
+            // SAFETY: the caller's promise, and the instruction set is there.
+            unsafe { if pairs { product_pairs(self, product) } else { product_avx512(self, product) } }
+        }
+
+        #[inline(always)]
+        unsafe fn round_along(self, src: &[f32], words: &mut [f32]) {
+            // SAFETY: the caller's promise.
+            unsafe { round_along(src, words) }
+        }
+
+        #[inline(always)]
+        unsafe fn round_across(self, src: &[f32], n: usize, words: &mut [f32]) {
+            // SAFETY: the caller's promise.
+            unsafe { round_across(src, n, words) }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    #[inline(never)]
+    unsafe fn product_avx512(s: Avx512, product: &Product) {
+        // SAFETY: the caller's promise.
+        unsafe { groups::product(s, groups::Single, product) }
+    }
+
+    /// Products of pairs of bfloat16 values.
+    #[derive(Clone, Copy)]
+    struct Pairs;
+
+    impl groups::Step<Avx512> for Pairs {
+        #[inline(always)]
+        fn step(self, _: Avx512, a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: only `product_pairs` uses it, which has the instruction. The types are vectors of the same bits.
+            unsafe {
+                let [a, b] = [a, b].map(|x| std::mem::transmute::<__m512, __m512bh>(x));
+                _mm512_dpbf16_ps(c, a, b)
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+    #[inline(never)]
+    unsafe fn product_pairs(s: Avx512, product: &Product) {
+        // SAFETY: the caller's promise.
+        unsafe { groups::product(s, Pairs, product) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    fn round_along(src: &[f32], words: &mut [f32]) {
+        for (src, words) in src.chunks(32).zip(words.chunks_mut(16)) {
+            let second = if src.len() == 32 { !0 } else { 0 };
+            assert!(src.len() >= 16 && words.len() >= 8 && (second == 0 || words.len() == 16));
+            // SAFETY: 16 or 32 floats to read, half as many words to write; the types are vectors of the same bits.
+            unsafe {
+                let a = _mm512_maskz_loadu_ps(!0, src.as_ptr());
+                let b = _mm512_maskz_loadu_ps(second, src.as_ptr().wrapping_add(16));
+                let halves = std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(b, a));
+                _mm512_mask_storeu_ps(words.as_mut_ptr(), second | 0xFF, halves);
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    fn round_across(src: &[f32], n: usize, words: &mut [f32]) {
+        // Positions of an interleave of two vectors of 16 halves.
+        let order = _mm512_set_epi16(
+            31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
+            18, 2, 17, 1, 16, 0,
+        );
+        for (rows, words) in src.chunks(2 * n).zip(words.chunks_exact_mut(n)) {
+            let (low, high) = rows.split_at(n);
+            for i in (0..n).step_by(16) {
+                let high = if high.is_empty() { &[0.0; 16] } else { &high[i..i + 16] };
+                // SAFETY: 16 floats to read of each, 16 to write; the types are vectors of the same bits.
+                unsafe {
+                    let a = _mm512_maskz_loadu_ps(!0, low[i..i + 16].as_ptr());
+                    let b = _mm512_maskz_loadu_ps(!0, high.as_ptr());
+                    let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(b, a));
+                    let words = words[i..i + 16].as_mut_ptr();
+                    _mm512_mask_storeu_ps(
+                        words,
+                        !0,
+                        _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves)),
+                    );
+                }
+            }
+        }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -396,6 +515,19 @@ mod x86 {
             // SAFETY: the caller's promise, and the instruction set is there.
             unsafe { tile_avx2(self, tile) }
         }
+
+        #[inline(always)]
+        unsafe fn small_product(self, product: &Product, _: bool) {
+            // SAFETY: the caller's promise, and the instruction set is there.
+            unsafe { product_avx2(self, product) }
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    #[inline(never)]
+    unsafe fn product_avx2(s: Avx2, product: &Product) {
+        // SAFETY: the caller's promise.
+        unsafe { groups::product(s, groups::Single, product) }
     }
 
     // Whole loads and stores are written as masked ones with every lane set, which the compiler turns into plain ones: the plain intrinsics go

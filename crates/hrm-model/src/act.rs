@@ -26,6 +26,18 @@ impl<B: Backend> PuzzleBatch<B> {
         }
     }
 
+    /// The rows at some positions, in their order.
+    ///
+    /// # Shapes
+    /// - `rows`: any number of positions
+    pub fn select(self, rows: Tensor<B, 1, Int>) -> Self {
+        Self {
+            inputs: self.inputs.select(0, rows.clone()),
+            labels: self.labels.select(0, rows.clone()),
+            puzzle_identifiers: self.puzzle_identifiers.select(0, rows),
+        }
+    }
+
     /// The rows of all parts, in order.
     pub fn cat(parts: Vec<Self>) -> Self {
         Self {
@@ -70,6 +82,22 @@ impl<B: Backend> Carry<B> {
             steps: self.steps.clone().narrow(0, start, len),
             halted: self.halted.clone().narrow(0, start, len),
             batch: self.batch.rows(start, len),
+        }
+    }
+
+    /// The slots at some positions, in their order.
+    ///
+    /// # Shapes
+    /// - `slots`: any number of positions
+    pub fn select(self, slots: Tensor<B, 1, Int>) -> Self {
+        Self {
+            state: State {
+                z_h: self.state.z_h.select(0, slots.clone()),
+                z_l: self.state.z_l.select(0, slots.clone()),
+            },
+            steps: self.steps.select(0, slots.clone()),
+            halted: self.halted.int().select(0, slots.clone()).bool(),
+            batch: self.batch.select(slots),
         }
     }
 

@@ -8,7 +8,7 @@ use hrm_backend::HrmBackend;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Hrm, ModelError, init::Initializer};
+use crate::{Hrm, ModelError, Structure, init::Initializer};
 
 /// How a token's place in the sequence reaches the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub enum PositionEncoding {
     Rope,
     /// A learned vector per position, added to the input embedding.
     Learned,
-    /// None: for models that mix tokens by their place in the sequence (`mlp_t`).
+    /// None: for models that mix tokens by their place in the sequence, or by groups.
     None,
 }
 
@@ -33,6 +33,47 @@ pub enum RecurrenceKind {
     Trm,
     /// One module, applied once a segment: a plain transformer under the same outer loop.
     Transformer,
+}
+
+/// How a block mixes tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mixer {
+    /// Multi-head attention (HRM).
+    #[default]
+    Attention,
+    /// A SwiGLU over the sequence axis (TRM's MLP variant, arXiv 2510.04871).
+    Mlp,
+    /// Means over the groups of the puzzle, see [`GroupMixer`](crate::layers::GroupMixer).
+    Groups,
+}
+
+impl Mixer {
+    /// Reads a mixer, or the flag `mlp_t` of older files and of the original.
+    fn or_flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            MlpT(bool),
+            Mixer(Mixer),
+        }
+        Ok(match Either::deserialize(deserializer)? {
+            Either::MlpT(true) => Self::Mlp,
+            Either::MlpT(false) => Self::Attention,
+            Either::Mixer(mixer) => mixer,
+        })
+    }
+}
+
+/// What has a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tokens {
+    /// Each cell.
+    #[default]
+    Cells,
+    /// Each value in each cell: a lattice of candidates.
+    Lattice,
 }
 
 /// What stands between the projections of a feed-forward layer.
@@ -129,9 +170,18 @@ pub struct ModelConfig {
     /// Prefix tokens that hold a row of the puzzle embedding; 0 for as many as it needs.
     #[serde(default)]
     pub puzzle_emb_len: usize,
-    /// A SwiGLU over the sequence axis in place of attention (TRM's MLP variant).
+    /// What has a state.
     #[serde(default)]
-    pub mlp_t: bool,
+    pub tokens: Tokens,
+    /// How blocks mix tokens.
+    #[serde(default, alias = "mlp_t", deserialize_with = "Mixer::or_flag")]
+    pub mixer: Mixer,
+    /// `groups`: width of what is averaged over a group.
+    #[serde(default = "defaults::group_width")]
+    pub group_width: usize,
+    /// `groups`: what belongs together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structure: Option<Structure>,
     /// The gated unit of every feed-forward layer.
     #[serde(default)]
     pub gated_unit: GatedUnit,
@@ -161,8 +211,12 @@ pub struct ModelConfig {
     pub forward_dtype: ForwardDtype,
 }
 
-/// Entries of a vocabulary, tokens and widths at most.
+/// Entries of a vocabulary and widths at most.
 const MAX_SIZE: usize = 1 << 20;
+/// Tokens of a sequence at most: tables of positions, and of groups, are made before a puzzle is seen.
+const MAX_TOKENS: usize = 1 << 16;
+/// Groups times cells of a puzzle at most.
+const MAX_MEMBERS: usize = 1 << 24;
 /// Segments of a sequence at most.
 const MAX_SEGMENTS: usize = 1 << 16;
 /// Blocks of a module, and cycles, at most.
@@ -190,6 +244,9 @@ mod defaults {
     }
     pub fn cycles() -> usize {
         2
+    }
+    pub fn group_width() -> usize {
+        16
     }
     pub fn pos_encodings() -> PositionEncoding {
         PositionEncoding::Rope
@@ -228,7 +285,10 @@ impl ModelConfig {
             l_cycles: defaults::cycles(),
             puzzle_emb_ndim: defaults::hidden_size(),
             puzzle_emb_len: 0,
-            mlp_t: false,
+            tokens: Tokens::Cells,
+            mixer: Mixer::Attention,
+            group_width: defaults::group_width(),
+            structure: None,
             gated_unit: GatedUnit::Swiglu,
             pos_encodings: defaults::pos_encodings(),
             rope_theta: defaults::rope_theta(),
@@ -257,7 +317,7 @@ impl ModelConfig {
 
     /// The 5M-parameter TRM that mixes tokens by their place, for 9x9 Sudoku.
     pub fn trm_mlp_sudoku() -> Self {
-        Self { mlp_t: true, pos_encodings: PositionEncoding::None, ..Self::trm(11, 81) }
+        Self { mixer: Mixer::Mlp, pos_encodings: PositionEncoding::None, ..Self::trm(11, 81) }
     }
 
     /// The 27M-parameter model of the paper for 9x9 Sudoku.
@@ -325,6 +385,20 @@ impl ModelConfig {
         width.div_ceil(256) * 256
     }
 
+    /// Width of the gated unit of a block that mixes by groups: `expansion * hidden * 2 / 3`, rounded up to a multiple of 16.
+    pub fn group_inter(&self) -> usize {
+        let width = (self.expansion * self.hidden_size as f64 * 2.0 / 3.0).round() as usize;
+        width.div_ceil(16) * 16
+    }
+
+    /// States of a cell: one, or in a lattice one for each value.
+    pub fn values(&self) -> usize {
+        match (self.tokens, &self.structure) {
+            (Tokens::Lattice, Some(structure)) => self.vocab_size.saturating_sub(structure.first_value),
+            _ => 1,
+        }
+    }
+
     /// Prefix tokens that hold a puzzle's embedding; none without one.
     pub fn prefix_len(&self) -> usize {
         match (self.puzzle_emb_ndim, self.puzzle_emb_len) {
@@ -334,9 +408,39 @@ impl ModelConfig {
         }
     }
 
-    /// Prefix and sequence.
+    /// Everything that has a state: prefix and sequence, or the nodes of a lattice.
     pub fn total_len(&self) -> usize {
-        self.prefix_len() + self.seq_len
+        self.prefix_len() + self.seq_len * self.values()
+    }
+
+    /// The groups of a model that mixes by them.
+    ///
+    /// # Errors
+    /// If the puzzle has none, or they do not fit its sizes.
+    pub(crate) fn groups(&self) -> Result<Option<std::sync::Arc<hrm_backend::Groups>>, ModelError> {
+        if self.mixer != Mixer::Groups {
+            return Ok(None);
+        }
+        let error = |got: &str, expected: String| {
+            Err(ModelError::Config { field: "mixer", got: format!("groups, {got}"), expected })
+        };
+        let Some(structure) = &self.structure else {
+            return error(
+                "but the puzzle names no groups",
+                "attention or mlp: groups are for puzzles whose cells form groups, as the rows of a Sudoku"
+                    .to_owned(),
+            );
+        };
+        if self.tokens == Tokens::Lattice && self.values() == 0 {
+            return error(
+                &format!("values from token {} on", structure.first_value),
+                format!("a value among the {} tokens", self.vocab_size),
+            );
+        }
+        match structure.groups(self.seq_len, self.values()) {
+            Ok(groups) => Ok(Some(groups)),
+            Err(problem) => error(&problem, format!("groups of {} cells", self.seq_len)),
+        }
     }
 
     /// Whether there is a high-level module beside the low-level one.
@@ -376,7 +480,7 @@ impl ModelConfig {
         // Far beyond any model, and small enough that no sum or product of sizes overflows.
         let at_most = [
             ("vocab_size", self.vocab_size, MAX_SIZE),
-            ("seq_len", self.seq_len, MAX_SIZE),
+            ("seq_len", self.seq_len, MAX_TOKENS),
             ("num_puzzle_identifiers", self.num_puzzle_identifiers, i32::MAX as usize),
             ("hidden_size", self.hidden_size, MAX_SIZE),
             ("h_layers", self.h_layers, MAX_LAYERS),
@@ -384,7 +488,8 @@ impl ModelConfig {
             ("h_cycles", self.h_cycles, MAX_LAYERS),
             ("l_cycles", self.l_cycles, MAX_LAYERS),
             ("puzzle_emb_ndim", self.puzzle_emb_ndim, MAX_SIZE),
-            ("puzzle_emb_len", self.puzzle_emb_len, MAX_SIZE),
+            ("puzzle_emb_len", self.puzzle_emb_len, MAX_TOKENS),
+            ("group_width", self.group_width, MAX_SIZE),
             ("halt_max_steps", self.halt_max_steps, MAX_SEGMENTS),
         ];
         for (field, value, most) in at_most {
@@ -402,6 +507,30 @@ impl ModelConfig {
                 return error("h_layers", self.h_layers.to_string(), expected);
             }
             _ => {}
+        }
+        if self.tokens == Tokens::Lattice && self.mixer != Mixer::Groups {
+            return error("tokens", "lattice".to_owned(), "cells, or model.mixer = \"groups\"");
+        }
+        if self.mixer == Mixer::Groups {
+            let groups: usize =
+                self.structure.iter().flat_map(|s| &s.groups).map(|kind| kind.groups.len()).sum();
+            let nodes = self.seq_len * self.vocab_size;
+            if groups.saturating_mul(self.seq_len) > MAX_MEMBERS || nodes > MAX_MEMBERS {
+                let got = format!("groups, {groups} of them over {} cells", self.seq_len);
+                return error("mixer", got, &format!("at most {MAX_MEMBERS} groups times cells"));
+            }
+            self.groups()?;
+            if self.group_width == 0 {
+                return error("group_width", "0".to_owned(), "at least 1");
+            }
+            if self.pos_encodings != PositionEncoding::None {
+                let expected = "none for model.mixer = \"groups\", which knows places by their groups";
+                return error("pos_encodings", format!("{:?}", self.pos_encodings).to_lowercase(), expected);
+            }
+            if self.puzzle_emb_ndim > 0 {
+                let expected = "0 for model.mixer = \"groups\": a prefix belongs to no group";
+                return error("puzzle_emb_ndim", self.puzzle_emb_ndim.to_string(), expected);
+            }
         }
         if self.puzzle_emb_len > 0 && self.puzzle_emb_ndim > self.puzzle_emb_len * self.hidden_size {
             let expected = format!(

@@ -80,7 +80,7 @@ impl Probe {
         progress.updates += 1;
         let update = Some(progress.updates);
         module.layers.iter().enumerate().fold(input, |x, (index, block)| {
-            let x = block.forward(x, rotary);
+            let x = block.forward(x, None, rotary);
             if progress.found.is_none() && !all_finite(x.clone()) {
                 let layer = format!("{level}.layers.{index}");
                 progress.found = Some(NonFinite::Activation { layer, update });

@@ -7,7 +7,7 @@ use burn::{
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
 
 use crate::{
-    ForwardDtype, ModelConfig, PositionEncoding, PuzzleEmbedding,
+    ForwardDtype, Mixer, ModelConfig, PositionEncoding, PuzzleEmbedding, Structure, Tokens,
     act::{Carry, PuzzleBatch},
     init::{Initializer, buffer},
     layers::{Embedding, Linear, ReasoningModule, RotaryTables},
@@ -23,7 +23,7 @@ use crate::{
 /// the capital letters of `H_level`, `L_level`, `H_init` and `L_init`.
 #[derive(Module, Debug)]
 pub struct Hrm<B: Backend> {
-    /// `[vocab_size, hidden]`
+    /// `[vocab_size, hidden]`; of a lattice `[first_value + 2, hidden]`: each token that is no value, this value is given, another one is.
     pub embed_tokens: Embedding<B>,
     /// `[total_len, hidden]`, with learned positions only.
     pub embed_pos: Option<Embedding<B>>,
@@ -33,7 +33,7 @@ pub struct Hrm<B: Backend> {
     pub h_level: Option<ReasoningModule<B>>,
     /// The fast module: computes.
     pub l_level: ReasoningModule<B>,
-    /// `[vocab_size, hidden]`
+    /// `[vocab_size, hidden]`; of a lattice `[1, hidden]`
     pub lm_head: Linear<B>,
     /// `[2, hidden]`: halt, continue.
     pub q_head: Linear<B>,
@@ -41,6 +41,8 @@ pub struct Hrm<B: Backend> {
     pub h_init: Param<Tensor<B, 1>>,
     /// Where `z_l` starts, `[hidden]`; untrained.
     pub l_init: Param<Tensor<B, 1>>,
+    /// The positions of all blocks, with rotary positions only; untrained.
+    pub(crate) rotary: Option<RotaryTables<B>>,
     #[module(skip)]
     config: ModelConfig,
 }
@@ -96,21 +98,30 @@ impl<B: Backend> SegmentOutput<B> {
 impl<B: Backend> Hrm<B> {
     pub(crate) fn with_init(config: &ModelConfig, init: &mut Initializer<'_>, device: &B::Device) -> Self {
         let hidden = config.hidden_size;
+        // What is wrong with them is told by `ModelConfig::validate`.
+        let groups = config.groups().ok().flatten();
+        let groups = groups.as_ref();
+        let (embeddings, logits) = match (config.tokens, &config.structure) {
+            (Tokens::Lattice, Some(structure)) => (structure.first_value + 2, 1),
+            _ => (config.vocab_size, config.vocab_size),
+        };
         Self {
-            embed_tokens: Embedding::new(init, config.vocab_size, hidden, device),
+            embed_tokens: Embedding::new(init, embeddings, hidden, device),
             embed_pos: (config.pos_encodings == PositionEncoding::Learned)
                 .then(|| Embedding::new(init, config.total_len(), hidden, device)),
             puzzle_emb: (config.puzzle_emb_ndim > 0)
                 .then(|| PuzzleEmbedding::new(config.num_puzzle_identifiers, config.puzzle_emb_ndim, device)),
             h_level: config
                 .has_h_level()
-                .then(|| ReasoningModule::new(config, config.h_layers, init, device)),
-            l_level: ReasoningModule::new(config, config.l_layers, init, device),
-            lm_head: Linear::new(init, hidden, config.vocab_size, device),
+                .then(|| ReasoningModule::new(config, groups, config.h_layers, init, device)),
+            l_level: ReasoningModule::new(config, groups, config.l_layers, init, device),
+            lm_head: Linear::new(init, hidden, logits, device),
             // Almost zero Q values at first: sigmoid(-5), as if nothing were solved.
             q_head: Linear::constant(hidden, 2, -5.0, device),
             h_init: buffer(init.trunc_normal(1.0, hidden), [hidden], device),
             l_init: buffer(init.trunc_normal(1.0, hidden), [hidden], device),
+            rotary: (config.pos_encodings == PositionEncoding::Rope)
+                .then(|| RotaryTables::new(config.total_len(), config.head_dim(), config.rope_theta, device)),
             config: config.clone(),
         }
     }
@@ -178,7 +189,7 @@ impl<B: Backend> Hrm<B> {
         puzzle_rows: Option<Tensor<B, 2>>,
     ) -> Tensor<B, 3> {
         let (hidden, dtype) = (self.config.hidden_size, self.forward_dtype());
-        let mut embedding = self.embed_tokens.forward(inputs, dtype);
+        let mut embedding = self.embed_tokens.forward(self.node_types(inputs), dtype);
         if let Some(rows) = puzzle_rows {
             let prefix = prefix_tokens(rows.cast(dtype), self.config.prefix_len(), hidden);
             embedding = Tensor::cat(vec![prefix, embedding], 1);
@@ -191,15 +202,31 @@ impl<B: Backend> Hrm<B> {
         embedding * (hidden as f64).sqrt()
     }
 
-    fn forward_dtype(&self) -> DType {
-        self.config.forward_dtype.into()
+    /// What the embedding is asked for: the tokens, or of a lattice for each node whether its value is given, another one is, or the
+    /// token that stands for none.
+    ///
+    /// # Shapes
+    /// - `inputs`: `[batch, seq_len]`; output: `[batch, seq_len]`, of a lattice `[batch, seq_len * values]`
+    fn node_types(&self, inputs: Tensor<B, 2, Int>) -> Tensor<B, 2, Int> {
+        let (Tokens::Lattice, Some(Structure { first_value, .. })) =
+            (self.config.tokens, &self.config.structure)
+        else {
+            return inputs;
+        };
+        let (first, values) = (*first_value as i64, self.config.values());
+        let [batch, cells] = inputs.dims();
+        let shape = [batch, cells, values];
+        let inputs = inputs.unsqueeze_dim::<3>(2).expand(shape);
+        let of_node = Tensor::arange(first..first + values as i64, &inputs.device())
+            .reshape([1, 1, values])
+            .expand(shape);
+        let given = inputs.clone().greater_equal_elem(first);
+        let this = inputs.clone().equal(of_node);
+        inputs.mask_fill(given, first + 1).mask_fill(this, first).reshape([batch, cells * values])
     }
 
-    pub(crate) fn rotary(&self) -> Option<RotaryTables<B>> {
-        let config = &self.config;
-        (config.pos_encodings == PositionEncoding::Rope).then(|| {
-            RotaryTables::new(config.total_len(), config.head_dim(), config.rope_theta, &self.device())
-        })
+    fn forward_dtype(&self) -> DType {
+        self.config.forward_dtype.into()
     }
 }
 
@@ -229,18 +256,48 @@ impl<B: HrmBackend> Hrm<B> {
     }
 
     pub(crate) fn heads(&self, z_h: Tensor<B, 3>) -> SegmentOutput<B> {
-        let [batch, _, hidden] = z_h.dims();
-        let ModelConfig { seq_len, vocab_size, .. } = self.config;
-        let first = z_h.clone().narrow(1, 0, 1).reshape([batch, hidden]);
-        let cells = z_h.narrow(1, self.config.prefix_len(), seq_len).reshape([batch * seq_len, hidden]);
-        let q = self.q_head.forward(first).cast(DType::F32);
+        let (logits, q) = match self.config.tokens {
+            Tokens::Cells => self.heads_of_cells(z_h),
+            Tokens::Lattice => self.heads_of_nodes(z_h),
+        };
+        let q = q.cast(DType::F32);
         SegmentOutput {
-            logits: self.lm_head.forward(cells).reshape([batch, seq_len, vocab_size]),
+            logits,
             q_halt: q.clone().narrow(1, 0, 1).squeeze_dim(1),
             q_continue: q.narrow(1, 1, 1).squeeze_dim(1),
         }
     }
+
+    /// Logits of the cells; the halting values read the first token, of a puzzle without positions the mean of all.
+    fn heads_of_cells(&self, z_h: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 2>) {
+        let [batch, _, hidden] = z_h.dims();
+        let ModelConfig { seq_len, vocab_size, .. } = self.config;
+        let read = match self.config.mixer {
+            Mixer::Groups => z_h.clone().mean_dim(1),
+            _ => z_h.clone().narrow(1, 0, 1),
+        };
+        let cells = z_h.narrow(1, self.config.prefix_len(), seq_len).reshape([batch * seq_len, hidden]);
+        let logits = self.lm_head.forward(cells).reshape([batch, seq_len, vocab_size]);
+        (logits, self.q_head.forward(read.reshape([batch, hidden])))
+    }
+
+    /// Logits of a lattice, one of each node, laid out as tokens: those that are no value cannot be. The halting values read the mean of
+    /// all nodes.
+    fn heads_of_nodes(&self, z_h: Tensor<B, 3>) -> (Tensor<B, 3>, Tensor<B, 2>) {
+        let [batch, nodes, hidden] = z_h.dims();
+        let ModelConfig { seq_len, vocab_size, .. } = self.config;
+        let values = self.config.values();
+        let q = self.q_head.forward(z_h.clone().mean_dim(1).reshape([batch, hidden]));
+        let logits =
+            self.lm_head.forward(z_h.reshape([batch * nodes, hidden])).reshape([batch, seq_len, values]);
+        let never =
+            Tensor::full([batch, seq_len, vocab_size - values], NEVER, (&logits.device(), logits.dtype()));
+        (Tensor::cat(vec![never, logits], 2), q)
+    }
 }
+
+/// The logit of a token that cannot be an answer.
+const NEVER: f64 = -1e4;
 
 impl<B: HrmAutodiffBackend> Hrm<B> {
     /// One segment for training (section 2, "approximate gradient"): the early updates run on `inner`, the model

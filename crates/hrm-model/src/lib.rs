@@ -42,6 +42,7 @@ mod puzzle_embedding;
 mod pytorch;
 pub mod recurrence;
 mod shapes;
+mod structure;
 pub mod summary;
 pub mod weights;
 
@@ -50,7 +51,10 @@ pub use burn;
 /// The backends: [`hrm_backend::Cpu`] and the bound [`hrm_backend::HrmBackend`].
 pub use hrm_backend;
 
-pub use config::{ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind};
+pub use config::{
+    ForwardDtype, GatedUnit, InitState, Mixer, ModelConfig, PositionEncoding, RecurrenceKind, Tokens,
+};
 pub use error::ModelError;
 pub use hrm::{Cycles, Hrm, SegmentOutput, State};
 pub use puzzle_embedding::PuzzleEmbedding;
+pub use structure::{GroupKind, Structure};

@@ -91,12 +91,31 @@ pub struct LossSettings {
     /// Segment `t` of a sequence, counted from 1, weighs `supervision_decay^(t - 1)` (CGAR, arXiv 2511.08653: 0.7); 1
     /// for all the same.
     pub supervision_decay: f64,
+    /// Whether the cross-entropy asks only for cells that the puzzle does not give.
+    pub blanks_only: bool,
+}
+
+impl LossSettings {
+    /// The labels that the cross-entropy asks for.
+    ///
+    /// # Shapes
+    /// - all: `[batch, seq_len]`
+    pub fn labels<B: Backend>(
+        &self,
+        inputs: Tensor<B, 2, Int>,
+        labels: Tensor<B, 2, Int>,
+    ) -> Tensor<B, 2, Int> {
+        match self.blanks_only {
+            true => labels.clone().mask_fill(inputs.equal(labels), IGNORE_LABEL),
+            false => labels,
+        }
+    }
 }
 
 /// The originals' loss.
 impl From<LossKind> for LossSettings {
     fn from(kind: LossKind) -> Self {
-        Self { kind, label_smoothing: 0.0, halt_weight: 0.5, supervision_decay: 1.0 }
+        Self { kind, label_smoothing: 0.0, halt_weight: 0.5, supervision_decay: 1.0, blanks_only: false }
     }
 }
 
@@ -135,8 +154,6 @@ pub struct Correctness<B: Backend> {
     pub exact: Tensor<B, 1, Bool>,
     /// Rows that ask for at least one cell, `[batch]`.
     pub asked: Tensor<B, 1, Bool>,
-    /// Asked-for cells per row, at least 1, `[batch]`.
-    divisor: Tensor<B, 1>,
 }
 
 impl<B: Backend> Correctness<B> {
@@ -154,7 +171,6 @@ impl<B: Backend> Correctness<B> {
             cell_accuracy: right.clone().float() / divisor.clone(),
             exact: right.equal(asked.clone()),
             asked: asked.greater_elem(0),
-            divisor,
         }
     }
 }
@@ -208,7 +224,7 @@ impl<B: Backend> ActLoss<B> {
     }
 }
 
-/// The loss of an ACT segment.
+/// The loss of an ACT segment, with the labels that the cross-entropy asks for ([`LossSettings::labels`]).
 ///
 /// # Shapes
 /// - `labels`: `[batch, seq_len]`; `q_continue_target`: `[batch]`
@@ -219,13 +235,15 @@ pub fn act_loss<B: HrmBackend>(
     correctness: &Correctness<B>,
     q_continue_target: Option<Tensor<B, 1>>,
 ) -> ActLoss<B> {
-    let LossSettings { kind, label_smoothing, halt_weight, supervision_decay } = settings.into();
+    let LossSettings { kind, label_smoothing, halt_weight, supervision_decay, .. } = settings.into();
     let [batch, seq_len, vocab_size] = output.logits.dims();
     let cells = batch * seq_len;
     let logits = output.logits.clone().reshape([cells, vocab_size]);
+    let asked = labels.clone().not_equal_elem(IGNORE_LABEL).int().sum_dim(1).squeeze_dim::<1>(1);
+    let divisor = asked.clamp_min(1).float();
     let labels = labels.reshape([cells]);
     let per_row = |per_cell: Tensor<B, 1>| {
-        per_cell.reshape([batch, seq_len]).sum_dim(1).squeeze_dim::<1>(1) / correctness.divisor.clone()
+        per_cell.reshape([batch, seq_len]).sum_dim(1).squeeze_dim::<1>(1) / divisor.clone()
     };
     let (lm, smoothed_lm) = if label_smoothing > 0.0 {
         let (plain, smoothed) = kind.smoothed_cross_entropy(logits, labels, label_smoothing);

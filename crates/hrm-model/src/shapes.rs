@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{ModelConfig, PositionEncoding};
+use crate::{Mixer, ModelConfig, PositionEncoding, Tokens};
 
 impl ModelConfig {
     /// Name, as the original's, and shape of every weight of a [valid](Self::validate) configuration; a model has the same.
@@ -12,7 +12,11 @@ impl ModelConfig {
         let mut add = |name: String, shape: &[usize]| {
             shapes.insert(name, shape.to_vec());
         };
-        add("embed_tokens.embedding_weight".to_owned(), &[self.vocab_size, hidden]);
+        let (embeddings, logits) = match (self.tokens, &self.structure) {
+            (Tokens::Lattice, Some(structure)) => (structure.first_value + 2, 1),
+            _ => (self.vocab_size, self.vocab_size),
+        };
+        add("embed_tokens.embedding_weight".to_owned(), &[embeddings, hidden]);
         if self.pos_encodings == PositionEncoding::Learned {
             add("embed_pos.embedding_weight".to_owned(), &[self.total_len(), hidden]);
         }
@@ -21,23 +25,34 @@ impl ModelConfig {
         }
         for (level, layers) in [("H_level", self.h_layers), ("L_level", self.l_layers)] {
             for layer in 0..layers {
+                let block = format!("{level}.layers.{layer}");
                 let mut swiglu = |name: &str, width: usize| {
                     let inter = self.swiglu_width(width);
-                    let name = format!("{level}.layers.{layer}.{name}");
-                    add(format!("{name}.gate_up_proj.weight"), &[2 * inter, width]);
-                    add(format!("{name}.down_proj.weight"), &[width, inter]);
+                    add(format!("{block}.{name}.gate_up_proj.weight"), &[2 * inter, width]);
+                    add(format!("{block}.{name}.down_proj.weight"), &[width, inter]);
                 };
-                swiglu("mlp", hidden);
-                if self.mlp_t {
-                    swiglu("mlp_t", self.total_len());
-                } else {
-                    let name = format!("{level}.layers.{layer}.self_attn");
-                    add(format!("{name}.qkv_proj.weight"), &[3 * hidden, hidden]);
-                    add(format!("{name}.o_proj.weight"), &[hidden, hidden]);
+                match self.mixer {
+                    Mixer::Attention => {
+                        swiglu("mlp", hidden);
+                        add(format!("{block}.self_attn.qkv_proj.weight"), &[3 * hidden, hidden]);
+                        add(format!("{block}.self_attn.o_proj.weight"), &[hidden, hidden]);
+                    }
+                    Mixer::Mlp => {
+                        swiglu("mlp", hidden);
+                        swiglu("mlp_t", self.total_len());
+                    }
+                    Mixer::Groups => {
+                        let (width, inter) = (self.group_width, self.group_inter());
+                        let kinds = self.structure.as_ref().map_or(0, |structure| structure.groups.len());
+                        let read = hidden + (kinds + usize::from(self.values() > 1)) * width;
+                        add(format!("{block}.groups.in_proj.weight"), &[width, hidden]);
+                        add(format!("{block}.groups.gate_up_proj.weight"), &[2 * inter, read]);
+                        add(format!("{block}.groups.down_proj.weight"), &[hidden, inter]);
+                    }
                 }
             }
         }
-        add("lm_head.weight".to_owned(), &[self.vocab_size, hidden]);
+        add("lm_head.weight".to_owned(), &[logits, hidden]);
         add("q_head.weight".to_owned(), &[2, hidden]);
         add("q_head.bias".to_owned(), &[2]);
         add("H_init".to_owned(), &[hidden]);
@@ -55,13 +70,22 @@ impl ModelConfig {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::{Hrm, RecurrenceKind};
+    use crate::{GroupKind, Hrm, RecurrenceKind, Structure};
 
     #[test]
     fn they_are_those_of_the_model() {
         let hrm = ModelConfig::new(6, 16).with_hidden_size(16).with_num_heads(2).with_layers(2, 3);
         let trm = ModelConfig::trm(6, 16).with_hidden_size(16).with_num_heads(2);
         let none = PositionEncoding::None;
+        let rows = (0..4).map(|row| (0..4).map(|col| 4 * row + col).collect()).collect();
+        let rows = GroupKind { name: "rows".to_owned(), groups: rows, own: false };
+        let groups = ModelConfig {
+            mixer: Mixer::Groups,
+            pos_encodings: none,
+            structure: Some(Structure { first_value: 2, groups: vec![rows] }),
+            ..hrm.clone().with_puzzle_emb_ndim(0)
+        };
+        groups.validate().unwrap();
         for config in [
             hrm.clone(),
             ModelConfig {
@@ -73,7 +97,9 @@ mod tests {
             hrm.clone().with_puzzle_emb_ndim(40),
             ModelConfig { expansion: 0.3, ..hrm.clone() },
             ModelConfig { recurrence: RecurrenceKind::Transformer, h_layers: 0, ..hrm },
-            ModelConfig { mlp_t: true, pos_encodings: none, ..trm.clone() },
+            ModelConfig { mixer: Mixer::Mlp, pos_encodings: none, ..trm.clone() },
+            ModelConfig { tokens: Tokens::Lattice, ..groups.clone() },
+            groups,
             trm,
         ] {
             let model: Hrm<hrm_backend::Cpu> = Hrm::untrained(&config, &Default::default());

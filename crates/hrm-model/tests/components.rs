@@ -283,14 +283,14 @@ fn parity_block<B: HrmBackend>() {
     let [_, seq, hidden] = fixture.shape("block.x");
     let [_, _, heads, head_dim] = fixture.shape("rope.q");
     let config = ModelConfig::new(6, seq).with_hidden_size(hidden).with_num_heads(heads);
-    let mut block: Block<B> = Block::new(&config, &mut Initializer::zeros(), &device);
+    let mut block: Block<B> = Block::new(&config, None, &mut Initializer::zeros(), &device);
     let attention = block.self_attn.as_mut().expect("a block with attention");
     attention.qkv_proj = linear(&fixture, "block.w.self_attn.qkv_proj.weight", &device);
     attention.o_proj = linear(&fixture, "block.w.self_attn.o_proj.weight", &device);
     block.mlp.gate_up_proj = linear(&fixture, "block.w.mlp.gate_up_proj.weight", &device);
     block.mlp.down_proj = linear(&fixture, "block.w.mlp.down_proj.weight", &device);
     let tables = RotaryTables::new(seq, head_dim, THETA, &device);
-    let y = block.forward(fixture.tensor("block.x", &device), Some(&tables));
+    let y = block.forward(fixture.tensor("block.x", &device), None, Some(&tables));
     check.check("block.y", &tensor_values(y), &fixture.values("block.y"), 0.0);
     check.finish();
 }

@@ -9,7 +9,8 @@ use std::{
 use burn::tensor::backend::Backend;
 use hrm_data::task::Family;
 use hrm_model::{
-    Cycles, ForwardDtype, GatedUnit, InitState, ModelConfig, PositionEncoding, RecurrenceKind,
+    Cycles, ForwardDtype, GatedUnit, InitState, Mixer, ModelConfig, PositionEncoding, RecurrenceKind,
+    Structure, Tokens,
     loss::{LossKind, LossSettings},
 };
 use serde::{Deserialize, Serialize};
@@ -17,9 +18,9 @@ use thiserror::Error;
 use toml::{Table, Value};
 
 use crate::{
-    curriculum::{self, Stage},
     optim::{AdamConfig, Decay, MuonConfig, ParamGroup, Rule},
-    selection::BestMetric,
+    step::curriculum::{self, Stage},
+    trainer::BestMetric,
 };
 
 /// A complete description of a training run. In every numeric field that says so, 0 means "off".
@@ -298,8 +299,12 @@ pub struct ModelSection {
     pub puzzle_emb_ndim: usize,
     /// Prefix tokens that hold a row of the puzzle embedding; 0 for as many as it needs.
     pub puzzle_emb_len: usize,
-    /// A SwiGLU over the sequence axis in place of attention.
-    pub mlp_t: bool,
+    /// What has a state: `cells`, or `lattice` for each value in each cell.
+    pub tokens: Tokens,
+    /// How blocks mix tokens: `attention`, `mlp` along the sequence, or `groups` of the puzzle.
+    pub mixer: Mixer,
+    /// `groups`: width of what is averaged over a group.
+    pub group_width: usize,
     /// Between the projections of a feed-forward layer: `swiglu`, or `normed_swiglu` (SiC).
     pub gated_unit: GatedUnit,
     /// Positions.
@@ -359,7 +364,9 @@ impl Default for ModelSection {
             l_cycles: config.l_cycles,
             puzzle_emb_ndim: config.puzzle_emb_ndim,
             puzzle_emb_len: config.puzzle_emb_len,
-            mlp_t: config.mlp_t,
+            tokens: config.tokens,
+            mixer: config.mixer,
+            group_width: config.group_width,
             gated_unit: config.gated_unit,
             pos_encodings: config.pos_encodings,
             rope_theta: config.rope_theta,
@@ -374,8 +381,14 @@ impl Default for ModelSection {
 }
 
 impl ModelSection {
-    /// The model for data of these sizes.
-    pub fn resolve(&self, vocab_size: usize, seq_len: usize, num_puzzle_identifiers: usize) -> ModelConfig {
+    /// The model for data of these sizes and this structure.
+    pub fn resolve(
+        &self,
+        vocab_size: usize,
+        seq_len: usize,
+        num_puzzle_identifiers: usize,
+        structure: Option<Structure>,
+    ) -> ModelConfig {
         ModelConfig {
             vocab_size,
             seq_len,
@@ -390,7 +403,10 @@ impl ModelSection {
             l_cycles: self.l_cycles,
             puzzle_emb_ndim: self.puzzle_emb_ndim,
             puzzle_emb_len: self.puzzle_emb_len,
-            mlp_t: self.mlp_t,
+            tokens: self.tokens,
+            mixer: self.mixer,
+            group_width: self.group_width,
+            structure: (self.mixer == Mixer::Groups).then_some(structure).flatten(),
             gated_unit: self.gated_unit,
             pos_encodings: self.pos_encodings,
             rope_theta: self.rope_theta,
@@ -562,6 +578,8 @@ pub struct TrainConfig {
     pub halt_loss_weight: f64,
     /// Segment `t` of a sequence, counted from 1, weighs `supervision_decay^(t - 1)` in the loss; 1 for all the same.
     pub supervision_decay: f64,
+    /// Whether the cross-entropy asks only for cells that the puzzle does not give.
+    pub blanks_only: bool,
     /// Depth by the progress of training: `[{ from = 0.0, h_cycles = 1, l_cycles = 2 }, ...]`; empty for the model's
     /// depth throughout. The last stage has the model's cycles.
     pub curriculum: Vec<Stage>,
@@ -608,6 +626,7 @@ impl TrainConfig {
             label_smoothing: self.label_smoothing,
             halt_weight: self.halt_loss_weight,
             supervision_decay: self.supervision_decay,
+            blanks_only: self.blanks_only,
         }
     }
 }
@@ -642,6 +661,7 @@ impl Default for TrainConfig {
             label_smoothing: 0.0,
             halt_loss_weight: 0.5,
             supervision_decay: 1.0,
+            blanks_only: false,
             curriculum: Vec::new(),
             state_noise: 0.0,
             chains: 1,
@@ -842,6 +862,7 @@ impl ResolvedRecipe {
         let known: Vec<String> = values.keys().cloned().collect();
         let mut origins = BTreeMap::new();
         let mut set = |values: &mut BTreeMap<String, Value>, key: String, value: Value, origin: Origin| {
+            let (key, value) = current(key, value);
             let Some(old) = values.get_mut(&key) else {
                 let suggestion = nearest(&key, &known);
                 return Err(ConfigError::UnknownKey { origin, key, suggestion });
@@ -1139,7 +1160,10 @@ impl ResolvedRecipe {
         if let Err((key, got, expected)) = data.validate() {
             return error(key, got, &expected);
         }
-        if let Err(hrm_model::ModelError::Config { field, got, expected }) = model.resolve(2, 1, 1).validate()
+        // Sizes and groups of any puzzle: those of the data are checked when they are there.
+        let structure = Some(Structure { first_value: 1, groups: Vec::new() });
+        if let Err(hrm_model::ModelError::Config { field, got, expected }) =
+            model.resolve(2, 1, 1, structure).validate()
         {
             return error(&format!("model.{field}"), got, &expected);
         }
@@ -1206,6 +1230,17 @@ fn like(old: &Value, new: Value, key: &str, origin: &Origin) -> Result<Value, Co
             got: new.to_string(),
             expected: format!("{} {}, like {old}", article(old.type_str()), old.type_str()),
         }),
+    }
+}
+
+/// A key and its value under today's name: `model.mlp_t` is `model.mixer` by now.
+fn current(key: String, value: Value) -> (String, Value) {
+    match (key.as_str(), &value) {
+        ("model.mlp_t", Value::Boolean(mlp)) => {
+            let mixer = if *mlp { "mlp" } else { "attention" };
+            ("model.mixer".to_owned(), Value::String(mixer.to_owned()))
+        }
+        _ => (key, value),
     }
 }
 

@@ -7,7 +7,7 @@
 //! - `train.log`: what happened, to read;
 //! - `curves.svg` and `curves.png`: the measurements as pictures, drawn when a process ends;
 //! - `checkpoints`: see [`crate::checkpoint`];
-//! - `diagnostics`: the state of steps that went wrong, see [`crate::safety`];
+//! - `diagnostics`: the state of steps that went wrong, see [`crate::step::Guard`];
 //! - `lock`: which process works on it, see [`RunLock`].
 
 pub mod curves;

@@ -20,8 +20,9 @@ use hrm_model::{
     loss::LossKind,
 };
 use hrm_train::{
+    distributed::Team,
     optim::{AdamConfig, Optimizer, SignSgd},
-    step::{self, StepSettings, train_step},
+    step::{self, Step, StepSettings},
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -109,13 +110,15 @@ fn allocations_of_a_segment_and_of_a_training_step() {
 
     let settings = StepSettings::new(LossKind::Stablemax, ROWS, 1e-4);
     let mut adam = Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
+    let team = Team::alone(Default::default());
     let mut state = Some((model.clone(), inner.empty_carry(ROWS)));
     let mut step = || {
         let (model, carry) = state.take().expect("put back below");
-        let (model, output) =
-            train_step(model, carry, batch(), None, &mut adam, SignSgd { weight_decay: 1.0 }, &settings);
-        output.metrics.into_data();
-        state = Some((model, output.carry));
+        let done = Step::new(settings, &mut adam, SignSgd { weight_decay: 1.0 }, &team)
+            .run(model, carry, batch(), None)
+            .expect("no workers to lose");
+        done.metrics.into_data();
+        state = Some((done.model, done.carry));
     };
     (0..4).for_each(|_| step());
     let live = LIVE.load(Relaxed);
@@ -132,16 +135,16 @@ fn allocations_of_a_segment_and_of_a_training_step() {
         let carry = inner.empty_carry(ROWS);
         let before = LIVE.load(Relaxed);
         PEAK.store(before, Relaxed);
-        drop(step::gradients(&model, carry, batch(), None, &settings));
+        drop(step::forward(&model, carry, batch(), None, &settings).backward(&model));
         PEAK.load(Relaxed) - before
     });
     println!("peak of a step: {shallow} bytes with 1 cycle of 1, {deep} with 8 of 8");
     assert!(deep as f64 <= shallow as f64 * 1.05, "1 cycle: {shallow} bytes, 64 cycles: {deep}");
 }
 
-/// Measured when this was written.
-const SEGMENT: Allocated = Allocated { tensors: 104, bytes: 5_481_472 };
-const TRAINING_STEP: Allocated = Allocated { tensors: 380, bytes: 18_780_000 };
+/// Measured when this was written. A training step is the trainer's, vital signs included.
+const SEGMENT: Allocated = Allocated { tensors: 100, bytes: 5_470_000 };
+const TRAINING_STEP: Allocated = Allocated { tensors: 388, bytes: 19_800_000 };
 
 /// One more tensor in each block is 12 more in a segment; 2 % leave room for one or two in the whole of it. Fewer fail too: the
 /// count here must follow, or the next regression hides behind the old one. Bytes depend on the processor, by the layout of

@@ -14,10 +14,7 @@ use std::{
     thread,
 };
 
-use burn::{
-    backend::Autodiff,
-    tensor::{Tensor, TensorData},
-};
+use burn::tensor::{Tensor, TensorData};
 use hrm_backend::Cpu;
 use hrm_data::dataset::{Dataset, Metadata, Overwrite, PuzzleSet};
 use hrm_model::weights::read_safetensors;
@@ -156,7 +153,7 @@ impl Run {
                     scope.spawn(move || {
                         let device = Default::default();
                         let team = Team::new(Rc::new(side), device);
-                        train_in_team::<Autodiff<Cpu>>(options, &device, team, &mut ())
+                        train_in_team::<Cpu>(options, &device, team, &mut ())
                     })
                 })
                 .collect();

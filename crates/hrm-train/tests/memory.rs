@@ -8,9 +8,10 @@ use burn::{
 use hrm_backend::Cpu;
 use hrm_model::{Hrm, ModelConfig, act::PuzzleBatch, loss::LossKind};
 use hrm_train::{
+    distributed::Team,
     optim::{AdamConfig, Optimizer, SignSgd},
     run::environment::memory,
-    step::{StepSettings, train_step},
+    step::{Step, StepSettings},
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -34,11 +35,14 @@ fn two_thousand_steps_leave_nothing_behind() {
     let mut carry = model.inner().empty_carry(ROWS);
     let mut optimizer = Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 });
     let settings = StepSettings::new(LossKind::Stablemax, ROWS, 1e-4);
+    let team = Team::alone(Default::default());
     let mut early = 0;
     for step in 1..=2000 {
         let sign_sgd = SignSgd { weight_decay: 1.0 };
-        let (new, output) = train_step(model, carry, batch(step), None, &mut optimizer, sign_sgd, &settings);
-        (model, carry) = (new, output.carry);
+        let done = Step::new(settings, &mut optimizer, sign_sgd, &team)
+            .run(model, carry, batch(step), None)
+            .expect("no workers to lose");
+        (model, carry) = (done.model, done.carry);
         if step == 200 {
             early = memory().expect("Linux tells").memory;
         }

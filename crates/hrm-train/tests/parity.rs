@@ -13,8 +13,9 @@ use hrm_testing::{
     parity::{self, Deviations, Fixture, tensor_values},
 };
 use hrm_train::{
+    distributed::Team,
     optim::{AdamConfig, Decay, Ema, Optimizer, Schedule, SignSgd},
-    step::{self, StepSettings},
+    step::{self, Step, StepSettings},
 };
 use serde_json::Value;
 
@@ -63,6 +64,7 @@ fn train_set<B: HrmBackend>(set: &str) -> Deviations {
     let ema_rate = json["ema_rate"].as_f64();
     let mut ema = ema_rate.map(|rate| Ema::new(rate, 0, &model));
     let mut carry = model.inner().empty_carry(batch_size);
+    let team = Team::alone(device.clone());
     for (index, expected) in json["steps"].as_array().expect("steps").iter().enumerate() {
         let n = index as u64 + 1;
         let settings = StepSettings {
@@ -78,10 +80,13 @@ fn train_set<B: HrmBackend>(set: &str) -> Deviations {
             labels: steps.int_at("in.labels", index, &device),
             puzzle_identifiers: steps.int_at("in.puzzle_identifiers", index, &device),
         };
-        let (output, grads) = step::gradients(&model, carry, batch, None, &settings);
+        // The two halves of `Step::run`, to look at what is between them.
+        let forward = step::forward(&model, carry, batch, None, &settings);
+        let (output, q_continue_target) = (forward.output.clone(), forward.q_continue_target.clone());
+        let computed = forward.backward(&model);
 
         let loss_floor = f(&floor["loss_absdiff"][index]);
-        let metrics = Metrics::from_values(&tensor_values(output.metrics.clone()));
+        let metrics = Metrics::from_values(&tensor_values(computed.metrics.clone()));
         check.check(&format!("step {n} loss"), &[metrics.loss], &[f(&expected["loss"])], loss_floor);
         for (name, got) in [
             ("count", metrics.count),
@@ -101,12 +106,12 @@ fn train_set<B: HrmBackend>(set: &str) -> Deviations {
             }
         }
         for (key, got) in [
-            ("step.logits", tensor_values(output.output.logits.clone())),
-            ("step.q_halt_logits", tensor_values(output.output.q_halt.clone())),
-            ("step.q_continue_logits", tensor_values(output.output.q_continue.clone())),
-            ("step.target_q_continue", output.q_continue_target.clone().map_or(vec![], tensor_values)),
-            ("step.z_H", tensor_values(output.carry.state.z_h.clone())),
-            ("step.z_L", tensor_values(output.carry.state.z_l.clone())),
+            ("step.logits", tensor_values(output.logits.clone().inner())),
+            ("step.q_halt_logits", tensor_values(output.q_halt.clone().inner())),
+            ("step.q_continue_logits", tensor_values(output.q_continue.clone().inner())),
+            ("step.target_q_continue", q_continue_target.clone().map_or(vec![], tensor_values)),
+            ("step.z_H", tensor_values(computed.carry.state.z_h.clone())),
+            ("step.z_L", tensor_values(computed.carry.state.z_l.clone())),
         ] {
             if steps.get(key).is_some() {
                 // The set states no floor for these: the loss's, which they determine, bounds them. Noise grows
@@ -115,7 +120,7 @@ fn train_set<B: HrmBackend>(set: &str) -> Deviations {
                 check.check(&format!("step {n} {key}"), &got, &steps.values_at(key, index), floor);
             }
         }
-        let carried = &output.carry;
+        let carried = &computed.carry;
         for (key, got) in [
             ("step.halted", parity::values(&carried.halted.clone().int().into_data())),
             ("step.steps", parity::values(&carried.steps.clone().into_data())),
@@ -131,7 +136,7 @@ fn train_set<B: HrmBackend>(set: &str) -> Deviations {
         // The set states no floor for gradients after the first step. Some are small sums of large terms (q_head.bias), so
         // they are held to 1e-4 of their norm, which no mistake in a formula meets.
         let noise = if index == 0 { 1e-7 } else { 1e-5 };
-        if let Some(rows) = &grads.puzzle_rows {
+        if let Some(rows) = &computed.grads.puzzle_rows {
             let what = format!("step {n} local_emb_grad");
             let relative = f(&expected["local_emb_grad_norm"]).abs()
                 / (rows.shape().num_elements() as f64).sqrt()
@@ -141,7 +146,7 @@ fn train_set<B: HrmBackend>(set: &str) -> Deviations {
         }
 
         let gradients: Vec<(&String, Vec<f64>)> =
-            grads.model.0.iter().map(|(name, grad)| (name, tensor_values(grad.clone()))).collect();
+            computed.grads.model.0.iter().map(|(name, grad)| (name, tensor_values(grad.clone()))).collect();
         for (name, got) in &gradients {
             let norm = got.iter().map(|g| g * g).sum::<f64>().sqrt();
             let what = format!("step {n} gradient norm of {name}");
@@ -165,9 +170,10 @@ fn train_set<B: HrmBackend>(set: &str) -> Deviations {
             expected["grad_norms"].as_object().expect("grad_norms").len(),
         );
 
-        let identifiers = output.carry.batch.puzzle_identifiers.clone();
-        model = step::apply_gradients(model, grads, identifiers, &mut adam, sign_sgd, &settings);
-        carry = output.carry;
+        let done = Step::new(settings, &mut adam, sign_sgd, &team)
+            .apply(model, computed)
+            .expect("no workers to lose");
+        (model, carry) = (done.model, done.carry);
         if let Some(ema) = &mut ema {
             ema.update(n, &model);
         }

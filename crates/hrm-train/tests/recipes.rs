@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use burn::backend::Autodiff;
 use hrm_data::task::Family;
 use hrm_train::{
     config::{Recipe, ResolvedRecipe},
@@ -93,7 +92,7 @@ fn every_recipe_trains() {
             resume: false,
             stop: Arc::new(AtomicBool::new(false)),
         };
-        let summary = train::<Autodiff<hrm_backend::Cpu>>(options, &Default::default(), &mut ())
+        let summary = train::<hrm_backend::Cpu>(options, &Default::default(), &mut ())
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!((summary.step, summary.ending), (2, Ending::Finished), "{name}");
         let eval = summary.eval.expect("evaluated at the end");

@@ -19,9 +19,9 @@ use hrm_model::{
 };
 use hrm_testing::{for_each_backend, parity::tensor_values};
 use hrm_train::{
+    distributed::Team,
     optim::{AdamConfig, Optimizer, SignSgd},
-    safety::{Guard, Vitals, guarded},
-    step::{self, StepSettings},
+    step::{Guard, Step, StepSettings},
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -74,6 +74,7 @@ fn values<B: HrmBackend>(model: &Hrm<Autodiff<B>>, optimizer: &Optimizer<B>) -> 
 fn a_bad_step_changes_nothing<B: HrmBackend>() {
     let mut ends = Vec::new();
     for guard in [Guard::Read, Guard::Mask] {
+        let team = Team::alone(B::Device::default());
         let mut model = model::<B>();
         let mut optimizer = Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 0.1 });
         let mut carry = model.inner().empty_carry(ROWS);
@@ -84,20 +85,16 @@ fn a_bad_step_changes_nothing<B: HrmBackend>() {
             if bad {
                 carry = spoiled(carry);
             }
-            let (output, grads) = step::gradients(&model, carry, batch::<B>(step), None, &settings);
-            let vitals = Vitals::of(&output.metrics, &grads);
-            assert_eq!(vitals.read().finite(), !bad, "step {step}: {:?}", vitals.read());
-            let identifiers = output.carry.batch.puzzle_identifiers.clone();
-            let (new, signs) = guarded(model, &mut optimizer, &vitals, guard, |model, optimizer| {
-                let sign_sgd = SignSgd { weight_decay: 0.1 };
-                step::apply_gradients(model, grads, identifiers, optimizer, sign_sgd, &settings)
-            });
-            model = new;
-            assert_eq!(signs.map(|signs| signs.finite()), (guard == Guard::Read).then_some(!bad));
+            let sign_sgd = SignSgd { weight_decay: 0.1 };
+            let this = Step { guard, ..Step::new(settings, &mut optimizer, sign_sgd, &team) };
+            let done = this.run(model, carry, batch::<B>(step), None).expect("no workers to lose");
+            model = done.model;
+            assert_eq!(done.vitals.read().finite(), !bad, "step {step}: {:?}", done.vitals.read());
+            assert_eq!(done.skipped, (guard == Guard::Read).then_some(bad));
             let after = values(&model, &optimizer);
             if bad {
                 assert_eq!(before, after, "{guard:?}: weights, puzzle embedding and moments are as before");
-                let halted = output.carry.halted.clone().int().into_data().iter::<i64>().collect::<Vec<_>>();
+                let halted = done.carry.halted.clone().int().into_data().iter::<i64>().collect::<Vec<_>>();
                 assert_eq!(halted, [0, 0, 1, 0], "the spoiled slot takes a new puzzle, the others go on");
             } else {
                 assert_ne!(before["puzzle_emb.weights"], after["puzzle_emb.weights"], "step {step}");
@@ -106,7 +103,7 @@ fn a_bad_step_changes_nothing<B: HrmBackend>() {
             if bad && guard == Guard::Mask {
                 optimizer.take_back_update();
             }
-            (before, carry) = (after, output.carry);
+            (before, carry) = (after, done.carry);
         }
         assert!(
             optimizer.moments.values().all(|moments| moments.step == 3),

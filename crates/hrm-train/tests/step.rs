@@ -15,9 +15,9 @@ use hrm_testing::{
     parity::{rms, tensor_values},
 };
 use hrm_train::{
-    gradients::Gradients,
+    distributed::Team,
     optim::{AdamConfig, Optimizer, SignSgd},
-    step::{self, StepSettings, train_step},
+    step::{self, Done, Gradients, Step, StepSettings},
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -65,6 +65,7 @@ fn losses_are_their_formulas<B: HrmBackend>() {
         label_smoothing: 0.2,
         halt_weight: 0.05,
         supervision_decay: 0.7,
+        blanks_only: false,
     };
 
     let ints = TensorData::new(labels.clone(), [ROWS, SEQ]).convert::<B::IntElem>();
@@ -149,16 +150,17 @@ fn trained<B: HrmBackend>(accumulate: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>, V
         grad_clip: Some(0.1),
         ..StepSettings::new(LossKind::Stablemax, ROWS, 1e-3)
     };
+    let team = Team::alone(B::Device::default());
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let mut metrics = Vec::new();
     for step in 0..6 {
         let explored = Tensor::<B, 1, Int>::from_ints([0, 2, 3, 0, 2, 0, 0, step % 3], &B::Device::default());
         let sign = SignSgd { weight_decay: 0.1 };
         let batch = batch::<B>(&mut rng);
-        let (new, output) = train_step(model, carry, batch, Some(explored), &mut adam, sign, &settings);
-        (model, carry) = (new, output.carry);
-        metrics.extend(tensor_values(output.metrics));
-        assert_eq!(output.output.logits.dims(), [ROWS, SEQ, VOCAB]);
+        let step = Step::new(settings, &mut adam, sign, &team);
+        let done: Done<B> = step.run(model, carry, batch, Some(explored)).expect("no workers to lose");
+        (model, carry) = (done.model, done.carry);
+        metrics.extend(tensor_values(done.metrics));
     }
     let dict = model.state_dict();
     let mut weights = Vec::new();
@@ -209,7 +211,7 @@ fn clipping_bounds_the_norm<B: HrmBackend>() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let carry = model.inner().empty_carry(ROWS);
     let settings = StepSettings::new(LossKind::Stablemax, ROWS, 1e-3);
-    let (_, grads) = step::gradients(&model, carry, batch(&mut rng), None, &settings);
+    let grads = step::forward(&model, carry, batch(&mut rng), None, &settings).backward(&model).grads;
     let norm = |grads: &Gradients<B>| tensor_values(grads.norm().expect("gradients"))[0];
     let before = norm(&grads.model);
     let by_hand: f64 = grads.model.0.values().flat_map(|g| tensor_values(g.clone())).map(|g| g * g).sum();
@@ -240,8 +242,7 @@ fn cycles_of_a_step_are_those_of_a_shallower_model<B: HrmBackend>() {
         let carry = model.inner().empty_carry(ROWS);
         let settings = StepSettings { cycles, ..StepSettings::new(LossKind::Softmax, ROWS, 1e-3) };
         let batch = batch(&mut ChaCha8Rng::seed_from_u64(7));
-        let (output, _) = step::gradients(&model, carry, batch, None, &settings);
-        tensor_values(output.output.logits)
+        tensor_values(step::forward(&model, carry, batch, None, &settings).output.logits.inner())
     };
     for base in [
         tiny(),

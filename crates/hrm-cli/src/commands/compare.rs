@@ -12,7 +12,7 @@ use hrm_data::{
     },
     task::Shape,
 };
-use hrm_train::infer::{self, InferOptions, Query, Solver};
+use hrm_infer::{InferOptions, Query, Solver};
 
 use crate::{
     backend::{self, Job},
@@ -149,7 +149,7 @@ impl Job for ModelRow<'_> {
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Row> {
         let model = models::load::<A::InnerBackend>(&self.file, device)?;
         let options = InferOptions { max_steps: self.max_steps, batch: BATCH, ..InferOptions::default() };
-        let puzzles = infer::of_shape(None, 1, 0);
+        let puzzles = hrm_infer::of_shape(None, 1, 0);
         let solver = Solver::new(&[&model], puzzles.as_ref(), options)?;
         let (mut reached, mut shortest, mut steps) = (0, 0, 0);
         let start = Instant::now();

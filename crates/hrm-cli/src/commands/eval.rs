@@ -10,12 +10,11 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use hrm_backend::HrmAutodiffBackend;
 use hrm_data::render::{self, Chart, Picture, Scale, Series, charts};
-use hrm_model::{Hrm, loss::LossKind};
-use hrm_train::{
-    data::Evaluation as HeldOut,
-    evaluate::{EvalReport, evaluate, evaluate_courses},
-    infer::{self, Axis, Curve, CurveLimits, InferOptions, InferenceReport, Rows, Selection, Solver},
+use hrm_infer::{
+    Axis, Curve, CurveLimits, InferOptions, InferenceReport, Rows, Selection, Solver,
+    evaluate::{Alone, EvalReport, EvalSettings, Evaluation as HeldOut, evaluate},
 };
+use hrm_model::{Hrm, loss::LossKind};
 use serde::Serialize;
 
 use super::{
@@ -219,7 +218,9 @@ impl Job for Evaluation<'_> {
         let (dataset, shape, ratings) = match puzzles {
             Puzzles::Rows { dataset, shape, ratings } => (dataset, shape, ratings),
             Puzzles::Arc { data, limit } => {
-                let report = evaluate(model, data.evaluation(options.batch, limit), loss, steps, device);
+                let settings = EvalSettings { loss, max_steps: steps, course_steps: 0 };
+                let Ok((report, _)) =
+                    evaluate(model, data.evaluation(options.batch, limit), settings, &Alone);
                 return Ok(Outcome::Report(Box::new(Report::of_fixed(checkpoint, report))));
             }
         };
@@ -231,24 +232,25 @@ impl Job for Evaluation<'_> {
             };
             // The axis of steps goes further than the others, which run as the model was trained.
             let options = InferOptions { max_steps: None, ..options };
-            let puzzles = infer::of_shape(shape, limits.votes, options.seed);
+            let puzzles = hrm_infer::of_shape(shape, limits.votes, options.seed);
             let rows = Rows::of_dataset(&dataset);
-            return Ok(Outcome::Curve(infer::curve(&models, puzzles.as_ref(), options, limits, &rows)?));
+            return Ok(Outcome::Curve(hrm_infer::curve(&models, puzzles.as_ref(), options, limits, &rows)?));
         }
-        let puzzles = infer::of_shape(shape, options.votes, options.seed);
+        let puzzles = hrm_infer::of_shape(shape, options.votes, options.seed);
         let measured = |wanted: bool| -> Result<Option<InferenceReport>> {
             if !wanted {
                 return Ok(None);
             }
             let solver = Solver::new(&models, puzzles.as_ref(), options)?;
-            Ok(Some(infer::measure(&solver, puzzles.as_ref(), &Rows::of_dataset(&dataset))?))
+            Ok(Some(hrm_infer::measure(&solver, puzzles.as_ref(), &Rows::of_dataset(&dataset))?))
         };
         let scales = args.infer.scales();
         let fixed = (!scales).then(|| {
             let asked: Vec<usize> = args.steps.iter().map(|n| *n as usize).collect();
             let last = asked.iter().copied().max().unwrap_or(0);
             let puzzles = HeldOut::of_rows(&dataset, shape, options.batch, 0);
-            let (report, courses) = evaluate_courses(model, puzzles, loss, (steps, last), device);
+            let settings = EvalSettings { loss, max_steps: steps, course_steps: last.max(steps) };
+            let Ok((report, courses)) = evaluate(model, puzzles, settings, &Alone);
             let givens = eval_tables::givens(&dataset, shape);
             (report, Tables::new(&courses, (steps, &asked), &givens, &ratings))
         });
@@ -417,7 +419,7 @@ fn print_curve(out: &mut impl Write, curve: &Curve) -> io::Result<()> {
 
 /// Two panels over the steps that a puzzle takes: what is chosen, and what verification would find.
 fn curve_picture(curve: &Curve) -> Picture {
-    let panel = |title: &str, value: fn(&infer::CurvePoint) -> f64| Chart {
+    let panel = |title: &str, value: fn(&hrm_infer::CurvePoint) -> f64| Chart {
         title: title.to_owned(),
         x: render::Axis {
             label: "steps a puzzle".to_owned(),

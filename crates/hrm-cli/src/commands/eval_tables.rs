@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use hrm_data::{dataset::Dataset, sudoku::RecordReader, task::Shape};
-use hrm_train::evaluate::{self, Course, GroupRow, HaltingTable, StepRow};
+use hrm_infer::evaluate::{self, Course, GroupRow, HaltingTable, StepRow};
 use serde::Serialize;
 
 /// The token of a blank Sudoku cell.

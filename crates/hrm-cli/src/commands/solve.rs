@@ -14,8 +14,8 @@ use hrm_data::{
     sudoku::{Board, Geometry, decode_tokens, encode_tokens},
     task::{Family, Shape},
 };
+use hrm_infer::{Answer, InferOptions, Query, Solver, Sources};
 use hrm_model::Hrm;
-use hrm_train::infer::{self, Answer, InferOptions, Query, Solver, Sources};
 use serde::Serialize;
 
 use crate::{
@@ -304,7 +304,7 @@ impl Job for SolveJob<'_> {
             let models: Vec<&Hrm<A::InnerBackend>> = loaded.iter().collect();
             infos.push(ModelInfo::new(files, &models, self.options));
             let shape = Some(Shape::Sudoku(*geometry));
-            let puzzles = infer::of_shape(shape, self.options.votes, self.options.seed);
+            let puzzles = hrm_infer::of_shape(shape, self.options.votes, self.options.seed);
             let solver = Solver::new(&models, puzzles.as_ref(), self.options)?;
             let (places, queries): (Vec<usize>, Vec<Query>) = self
                 .entries
@@ -781,7 +781,7 @@ struct JsonPuzzle {
     milliseconds: f64,
     q_halt: Vec<f32>,
     q_continue: Vec<f32>,
-    source: Option<infer::Source>,
+    source: Option<hrm_infer::Source>,
     attempts: usize,
     segments: usize,
     votes: usize,

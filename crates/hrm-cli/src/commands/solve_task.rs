@@ -14,8 +14,8 @@ use hrm_data::{
     render::Style,
     task::{AnyTask, Family, Shape, Solutions},
 };
+use hrm_infer::{Answer, InferOptions, Query, Solver};
 use hrm_model::Hrm;
-use hrm_train::infer::{self, Answer, InferOptions, Query, Solver};
 use serde::Serialize;
 
 use crate::{
@@ -273,7 +273,7 @@ impl Job for SolveJob<'_> {
                 .map(|file| models::load(file, device))
                 .collect::<Result<Vec<Hrm<A::InnerBackend>>>>()?;
             let models: Vec<&Hrm<A::InnerBackend>> = loaded.iter().collect();
-            let rules = infer::of_shape(Some(*shape), self.options.votes, self.options.seed);
+            let rules = hrm_infer::of_shape(Some(*shape), self.options.votes, self.options.seed);
             let solver = Solver::new(&models, rules.as_ref(), self.options)?;
             let (places, queries): (Vec<usize>, Vec<Query>) = self
                 .entries
@@ -382,7 +382,7 @@ impl Entry {
                     report.steps = Some(model.trace.steps);
                     report.milliseconds = Some(model.time.as_secs_f64() * 1e3);
                     report.q_halt =
-                        model.trace.thoughts.iter().map(infer::Thought::halt_probability).collect();
+                        model.trace.thoughts.iter().map(hrm_infer::Thought::halt_probability).collect();
                 }
             }
         }

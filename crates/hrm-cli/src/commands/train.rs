@@ -14,11 +14,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use burn::tensor::backend::BackendTypes;
 use hrm_backend::HrmAutodiffBackend;
+use hrm_infer::evaluate::EvalReport;
 use hrm_model::summary::thousands;
 use hrm_train::{
     checkpoint::{self, Best},
     config::ResolvedRecipe,
-    evaluate::EvalReport,
     trainer::{self, Ending, EvalRow, Observer, StartReport, StepReport, TrainOptions, TrainSummary},
 };
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
@@ -167,7 +167,7 @@ impl Job for Training<'_> {
     type Output = TrainSummary;
 
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<TrainSummary> {
-        Ok(trainer::train::<A>(self.options, device, self.observer)?)
+        Ok(trainer::train::<A::InnerBackend>(self.options, device, self.observer)?)
     }
 }
 
@@ -185,7 +185,7 @@ impl Job for TrainingInTeam<'_> {
 
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<TrainSummary> {
         let team = Team::new(self.mpi, device.clone());
-        Ok(trainer::train_in_team::<A>(self.options, device, team, self.observer)?)
+        Ok(trainer::train_in_team::<A::InnerBackend>(self.options, device, team, self.observer)?)
     }
 }
 

@@ -65,6 +65,6 @@ impl Job for WarmUp {
     type Output = Vec<f64>;
 
     fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Vec<f64>> {
-        Ok(trainer::warm_up::<A>(self.recipe, self.steps, device)?)
+        Ok(trainer::warm_up::<A::InnerBackend>(self.recipe, self.steps, device)?)
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, env, fs, path::Path};
 
 use hrm_backend::Cpu;
 use hrm_model::{
-    ForwardDtype, Hrm, ModelConfig, PositionEncoding, RecurrenceKind,
+    ForwardDtype, Hrm, Mixer, ModelConfig, PositionEncoding, RecurrenceKind,
     weights::{self, StateDict},
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -159,11 +159,11 @@ fn the_originals_checkpoints() {
 #[test]
 fn trm_survives_import_and_export() {
     let sandbox = Sandbox::new();
-    for (name, mlp_t) in [("attention", false), ("mlp", true)] {
+    for (name, mixer) in [("attention", Mixer::Attention), ("mlp", Mixer::Mlp)] {
         let mut config =
-            ModelConfig { mlp_t, ..ModelConfig::trm(6, 16) }.with_hidden_size(16).with_num_heads(2);
+            ModelConfig { mixer, ..ModelConfig::trm(6, 16) }.with_hidden_size(16).with_num_heads(2);
         config.halt_max_steps = 3;
-        if mlp_t {
+        if mixer == Mixer::Mlp {
             config.pos_encodings = PositionEncoding::None;
         }
         let model: Hrm<Cpu> =
@@ -185,8 +185,8 @@ fn trm_survives_import_and_export() {
             Hrm::<Cpu>::load(&sandbox.path(&format!("{name}/model.safetensors")), &Default::default());
         let imported = imported.expect("loads").config().clone();
         assert_eq!(
-            (imported.recurrence, imported.mlp_t, imported.no_act_continue, imported.prefix_len()),
-            (RecurrenceKind::Trm, mlp_t, true, 16)
+            (imported.recurrence, imported.mixer, imported.no_act_continue, imported.prefix_len()),
+            (RecurrenceKind::Trm, mixer, true, 16)
         );
     }
 }

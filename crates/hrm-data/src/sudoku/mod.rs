@@ -5,6 +5,7 @@ pub mod canonical;
 pub mod dataset;
 pub mod generator;
 pub mod grade;
+mod groups;
 pub mod hard;
 mod invariant;
 mod parse;
@@ -22,6 +23,7 @@ pub use dataset::{
 };
 pub use generator::{Generated, Generator};
 pub use grade::{Grade, GradeError, Technique, grade};
+pub use groups::group_kinds;
 pub use hard::{Hard, HardGenerator, HardOptions};
 pub use parse::Notation;
 pub use rating::{DifficultyTable, difficulty, mean_guesses, rating};

@@ -11,6 +11,7 @@ use super::queens::Queens;
 use super::{Beliefs, Exact, Mazes, Solutions, Sudoku, Task, TokenSymmetry};
 use crate::arc;
 use crate::dataset::Augmentation;
+use crate::groups::Groups;
 use crate::maze;
 use crate::render::{Picture, Style};
 use crate::sudoku::Geometry;
@@ -218,6 +219,11 @@ impl AnyTask {
         self.0.vocab_size_()
     }
 
+    /// See [`Task::groups`].
+    pub fn groups(&self) -> Option<Groups> {
+        self.0.groups_()
+    }
+
     /// [`Task::augmentation`].
     pub fn augmentation(&self) -> Augmentation {
         self.0.augmentation_()
@@ -317,6 +323,7 @@ trait Rows {
     fn seq_len_(&self) -> usize;
     fn vocab_size_(&self) -> usize;
     fn augmentation_(&self) -> Augmentation;
+    fn groups_(&self) -> Option<Groups>;
     fn symmetry_(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry;
     fn parse_(&self, text: &str) -> Result<Vec<u8>, String>;
     fn line_(&self, input: &[u8]) -> Result<String, String>;
@@ -349,6 +356,10 @@ impl<T: Task> Rows for T {
 
     fn augmentation_(&self) -> Augmentation {
         self.augmentation()
+    }
+
+    fn groups_(&self) -> Option<Groups> {
+        self.groups()
     }
 
     fn symmetry_(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {

@@ -40,6 +40,7 @@ pub use puzzles::{MazeTaskError, Mazes, Sudoku, SudokuError};
 pub use split::{Split, SplitError, split};
 
 use crate::dataset::{Augmentation, Dataset, DatasetError, Metadata, PuzzleSet};
+use crate::groups::Groups;
 use crate::random::{Purpose, stream};
 use crate::render::{Picture, Style};
 
@@ -83,6 +84,11 @@ pub trait Task {
     /// The augmentation with which a sampler applies these symmetries on the fly. Without one, [`dataset`] can write copies.
     fn augmentation(&self) -> Augmentation {
         Augmentation::None
+    }
+
+    /// Which cells belong together, for models that mix by groups; by default none are known.
+    fn groups(&self) -> Option<Groups> {
+        None
     }
 
     /// The puzzle of a text.

@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Beliefs, Exact, Solutions, Task, TokenSymmetry};
 use crate::dataset::Augmentation;
 use crate::grid::Dihedral;
+use crate::groups::Groups;
 use crate::maze::{self, Maze, MazeError, PathError};
 use crate::render::{self, Picture, Style};
 use crate::sudoku::{
@@ -61,6 +62,10 @@ impl Task for Sudoku {
 
     fn augmentation(&self) -> Augmentation {
         Augmentation::SudokuSymmetry { geometry: self.geometry }
+    }
+
+    fn groups(&self) -> Option<Groups> {
+        Some(Groups { first_value: 2, kinds: sudoku::group_kinds(self.geometry) })
     }
 
     fn parse(&self, text: &str) -> Result<Board, SudokuError> {

@@ -1,46 +1,73 @@
+use std::sync::Arc;
+
 use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
-use hrm_backend::{HrmBackend, ops};
+use hrm_backend::{Groups, HrmBackend, ops};
 
-use super::{Attention, RotaryTables, SwiGlu};
-use crate::{ModelConfig, init::Initializer};
+use super::{Attention, GroupMixer, RotaryTables, SwiGlu};
+use crate::{Mixer, ModelConfig, init::Initializer};
 
 /// A post-norm transformer block: `x = rms_norm(x + mix(x))`, `x = rms_norm(x + swiglu(x))`, where `mix` is attention
-/// or, along the sequence axis and with its norm, another SwiGLU (TRM's MLP variant, arXiv 2510.04871).
+/// or, along the sequence axis and with its norm, another SwiGLU (TRM's MLP variant, arXiv 2510.04871). A [`GroupMixer`] is a block by
+/// itself.
 #[derive(Module, Debug)]
 pub struct Block<B: Backend> {
     /// Attention over prefix and sequence.
     pub self_attn: Option<Attention<B>>,
     /// In its place: a SwiGLU over prefix and sequence, on vectors of `total_len`.
     pub mlp_t: Option<SwiGlu<B>>,
+    /// In place of everything: means over groups.
+    pub groups: Option<GroupMixer<B>>,
     /// Feed-forward layer.
-    pub mlp: SwiGlu<B>,
+    pub mlp: Option<SwiGlu<B>>,
     eps: f64,
 }
 
 impl<B: Backend> Block<B> {
-    /// A block of the configured sizes.
-    pub fn new(config: &ModelConfig, init: &mut Initializer<'_>, device: &B::Device) -> Self {
-        let ModelConfig { hidden_size: hidden, num_heads, mlp_t, .. } = *config;
+    /// A block of the configured sizes; `groups` are those of the configuration.
+    pub fn new(
+        config: &ModelConfig,
+        groups: Option<&Arc<Groups>>,
+        init: &mut Initializer<'_>,
+        device: &B::Device,
+    ) -> Self {
+        let ModelConfig { hidden_size: hidden, num_heads, mixer, .. } = *config;
         let len = config.total_len();
         Self {
-            self_attn: (!mlp_t).then(|| Attention::new(init, hidden, num_heads, device)),
-            mlp_t: mlp_t.then(|| SwiGlu::new(config, len, init, device)),
-            mlp: SwiGlu::new(config, hidden, init, device),
+            self_attn: (mixer == Mixer::Attention).then(|| Attention::new(init, hidden, num_heads, device)),
+            mlp_t: (mixer == Mixer::Mlp).then(|| SwiGlu::new(config, len, init, device)),
+            groups: groups.map(|groups| GroupMixer::new(config, groups, init, device)),
+            mlp: (mixer != Mixer::Groups).then(|| SwiGlu::new(config, hidden, init, device)),
             eps: config.rms_norm_eps,
         }
     }
 }
 
 impl<B: HrmBackend> Block<B> {
+    /// The block of `x + injection`.
+    ///
     /// # Shapes
-    /// - `x`, output: `[batch, seq, hidden]`
-    pub fn forward(&self, x: Tensor<B, 3>, rotary: Option<&RotaryTables<B>>) -> Tensor<B, 3> {
+    /// - `x`, `injection`, output: `[batch, seq, hidden]`
+    pub fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        injection: Option<Tensor<B, 3>>,
+        rotary: Option<&RotaryTables<B>>,
+    ) -> Tensor<B, 3> {
+        if let Some(groups) = &self.groups {
+            return groups.forward(x, injection);
+        }
+        let x = match injection {
+            Some(injection) => x + injection,
+            None => x,
+        };
+        let x = self.mix(x, rotary);
+        let Some(mlp) = &self.mlp else { return x };
         let shape @ [batch, seq, hidden] = x.dims();
-        let x = self.mix(x, rotary).reshape([batch * seq, hidden]);
-        ops::add_rms_norm(x.clone(), self.mlp.forward(x), self.eps).reshape(shape)
+        let x = x.reshape([batch * seq, hidden]);
+        ops::add_rms_norm(x.clone(), mlp.forward(x), self.eps).reshape(shape)
     }
 
     fn mix(&self, x: Tensor<B, 3>, rotary: Option<&RotaryTables<B>>) -> Tensor<B, 3> {

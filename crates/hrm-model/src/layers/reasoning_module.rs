@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use burn::{
     module::Module,
     tensor::{Tensor, backend::Backend},
 };
-use hrm_backend::HrmBackend;
+use hrm_backend::{Groups, HrmBackend};
 
 use super::{Block, RotaryTables};
 use crate::{ModelConfig, init::Initializer};
@@ -15,9 +17,15 @@ pub struct ReasoningModule<B: Backend> {
 }
 
 impl<B: Backend> ReasoningModule<B> {
-    /// `depth` blocks.
-    pub fn new(config: &ModelConfig, depth: usize, init: &mut Initializer<'_>, device: &B::Device) -> Self {
-        Self { layers: (0..depth).map(|_| Block::new(config, init, device)).collect() }
+    /// `depth` blocks; `groups` are those of the configuration.
+    pub fn new(
+        config: &ModelConfig,
+        groups: Option<&Arc<Groups>>,
+        depth: usize,
+        init: &mut Initializer<'_>,
+        device: &B::Device,
+    ) -> Self {
+        Self { layers: (0..depth).map(|_| Block::new(config, groups, init, device)).collect() }
     }
 }
 
@@ -32,6 +40,7 @@ impl<B: HrmBackend> ReasoningModule<B> {
         injection: Tensor<B, 3>,
         rotary: Option<&RotaryTables<B>>,
     ) -> Tensor<B, 3> {
-        self.layers.iter().fold(z + injection, |x, block| block.forward(x, rotary))
+        let mut injection = Some(injection);
+        self.layers.iter().fold(z, |x, block| block.forward(x, injection.take(), rotary))
     }
 }

@@ -1,8 +1,12 @@
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::{
+    module::Module,
+    tensor::{Tensor, TensorData, backend::Backend},
+};
 
 /// Cosine and sine tables of rotary positions (Su et al. 2021, arXiv 2104.09864), half-split layout: entry
-/// `(p, i)` belongs to the angle `p theta^(-2 (i mod d/2) / d)`. fp32 in every forward type.
-#[derive(Debug, Clone)]
+/// `(p, i)` belongs to the angle `p theta^(-2 (i mod d/2) / d)`. fp32 in every forward type. They
+/// are no parameters: a checkpoint does not hold them.
+#[derive(Module, Debug)]
 pub struct RotaryTables<B: Backend> {
     /// `[seq, head_dim]`
     pub cos: Tensor<B, 2>,

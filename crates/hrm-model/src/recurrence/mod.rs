@@ -9,11 +9,7 @@ mod transformer;
 use burn::tensor::{Tensor, backend::Backend};
 use hrm_backend::HrmBackend;
 
-use crate::{
-    Hrm, RecurrenceKind, State,
-    diagnose::Probe,
-    layers::{ReasoningModule, RotaryTables},
-};
+use crate::{Hrm, RecurrenceKind, State, diagnose::Probe, layers::ReasoningModule};
 
 pub use hierarchical::Hierarchical;
 pub use tiny::Tiny;
@@ -39,19 +35,18 @@ impl RecurrenceKind {
     }
 }
 
-/// What an update needs besides the state: the modules, the input, the positions.
+/// What an update needs besides the state: the modules and the input.
 pub struct Cell<'a, B: Backend> {
     pub(crate) model: &'a Hrm<B>,
     /// `[batch, total_len, hidden]`
     pub(crate) input: Tensor<B, 3>,
-    pub(crate) rotary: Option<RotaryTables<B>>,
     probe: Option<&'a Probe>,
 }
 
 impl<'a, B: HrmBackend> Cell<'a, B> {
     /// A cell for the segments of one input.
     pub(crate) fn new(model: &'a Hrm<B>, input: Tensor<B, 3>) -> Self {
-        Self { model, input, rotary: model.rotary(), probe: None }
+        Self { model, input, probe: None }
     }
 
     /// The same, watched by a probe.
@@ -91,7 +86,7 @@ impl<'a, B: HrmBackend> Cell<'a, B> {
         z: Tensor<B, 3>,
         injection: Tensor<B, 3>,
     ) -> Tensor<B, 3> {
-        let rotary = self.rotary.as_ref();
+        let rotary = self.model.rotary.as_ref();
         match self.probe {
             None => module.forward(z, injection, rotary),
             Some(probe) => probe.forward(level, module, z + injection, rotary),

@@ -159,6 +159,8 @@ pub struct Sizes {
     pub seq_len: usize,
     /// Rows of the puzzle embedding; `None` for ARC tasks whose files are not there: each augmentation of each has its own.
     pub num_puzzle_identifiers: Option<usize>,
+    /// What the puzzles are.
+    pub shape: Shape,
 }
 
 /// The sizes of a recipe's data, without making a puzzle; only a dataset on disk and ARC tasks are looked at.
@@ -171,6 +173,7 @@ pub fn sizes(config: &DataConfig) -> Result<Sizes, DataError> {
         vocab_size: metadata.vocab_size,
         seq_len: metadata.seq_len,
         num_puzzle_identifiers: Some(metadata.num_puzzle_identifiers),
+        shape,
     };
     let mut files = [&config.path, &config.test_path].into_iter().chain(&config.extra_paths);
     let all_there = files.all(|path| path.is_empty() || Path::new(path).exists());
@@ -179,8 +182,8 @@ pub fn sizes(config: &DataConfig) -> Result<Sizes, DataError> {
             of(read_dataset(&Path::new(&config.path).join("train"), shape)?.metadata())
         }
         (Family::Arc, _) if all_there => of(&load(config)?.metadata()),
-        (Family::Arc, _) => Sizes { vocab_size, seq_len, num_puzzle_identifiers: None },
-        _ => Sizes { vocab_size, seq_len, num_puzzle_identifiers: Some(1) },
+        (Family::Arc, _) => Sizes { vocab_size, seq_len, num_puzzle_identifiers: None, shape },
+        _ => Sizes { vocab_size, seq_len, num_puzzle_identifiers: Some(1), shape },
     })
 }
 

@@ -1,36 +1,30 @@
-//! The edge between plain data and tensors, and the data of a recipe, whatever its task.
+//! The data of a recipe, whatever its task.
 
-mod evaluation;
 mod load;
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
 use hrm_data::{
     arc::{ArcData, ArcSampler},
     dataset::{
         Augmentation, Batch, Dataset, Metadata, Part, SamplerConfig, SamplerError, SamplerState, TrainSampler,
     },
+    groups::Kind,
     task::Shape,
 };
-use hrm_model::act::PuzzleBatch;
+use hrm_infer::evaluate::Evaluation;
 
-pub use evaluation::{ArcScores, Evaluation, TaskScores};
+use hrm_model::{GroupKind, Structure};
+
 pub use load::{DataError, Sizes, load, sizes};
 
 use crate::config::Recipe;
 
-/// A batch on a device.
-pub fn to_device<B: Backend>(batch: &Batch, device: &B::Device) -> PuzzleBatch<B> {
-    let tokens = |values: &[i32]| {
-        TensorData::new(values.to_vec(), [batch.rows, batch.seq_len]).convert::<B::IntElem>()
-    };
-    let identifiers = TensorData::new(batch.puzzle_identifiers.clone(), [batch.rows]).convert::<B::IntElem>();
-    PuzzleBatch {
-        inputs: Tensor::from_data(tokens(&batch.inputs), device),
-        labels: Tensor::from_data(tokens(&batch.labels), device),
-        puzzle_identifiers: Tensor::from_data(identifiers, device),
-    }
+/// What a puzzle tells a model that mixes by groups; `None` if its task knows no groups.
+pub fn structure(shape: Shape) -> Option<Structure> {
+    let groups = shape.task()?.groups()?;
+    let kind = |Kind { name, groups, own }: Kind| GroupKind { name: name.to_owned(), groups, own };
+    Some(Structure { first_value: groups.first_value, groups: groups.kinds.into_iter().map(kind).collect() })
 }
 
 /// The training and held-out puzzles of a recipe.

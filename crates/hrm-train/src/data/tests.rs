@@ -44,11 +44,13 @@ fn sizes_are_those_of_the_loaded_data() {
     ];
     for sets in families {
         let config = config(sets);
-        let metadata = load(&config).unwrap_or_else(|e| panic!("{e}")).metadata();
+        let data = load(&config).unwrap_or_else(|e| panic!("{e}"));
+        let metadata = data.metadata();
         let expected = Sizes {
             vocab_size: metadata.vocab_size,
             seq_len: metadata.seq_len,
             num_puzzle_identifiers: Some(metadata.num_puzzle_identifiers),
+            shape: data.shape,
         };
         assert_eq!(sizes(&config).unwrap(), expected, "{sets:?}");
         assert_eq!(metadata.num_puzzle_identifiers > 1, sets == families[5], "{sets:?}");

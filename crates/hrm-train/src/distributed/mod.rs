@@ -14,9 +14,7 @@ mod collective;
 pub mod mpi;
 #[cfg(feature = "nccl")]
 pub mod nccl;
-mod step;
 mod team;
 
 pub use collective::{Alone, Collective, CollectiveError};
-pub use step::ShareOfStep;
 pub use team::Team;

@@ -1,6 +1,7 @@
 use std::{ops::Range, rc::Rc};
 
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
+use hrm_infer::evaluate::Workers;
 use hrm_model::{
     State,
     act::{Carry, PuzzleBatch},
@@ -62,49 +63,6 @@ impl<B: Backend> Team<B> {
             return Err(CollectiveError::Identifiers { identifiers });
         }
         Ok(())
-    }
-
-    /// The rows of a batch of `batch` that are this worker's.
-    pub fn rows(&self, batch: usize) -> Range<usize> {
-        let (worker, workers) = (self.worker(), self.workers());
-        worker * batch / workers..(worker + 1) * batch / workers
-    }
-
-    /// The sum of each tensor over all workers, in one message.
-    ///
-    /// # Shapes
-    /// - each: `[elements]`
-    ///
-    /// # Errors
-    /// If a worker is lost.
-    pub fn sum(&self, tensors: Vec<Tensor<B, 1>>) -> Result<Vec<Tensor<B, 1>>, CollectiveError> {
-        if self.is_alone() || tensors.is_empty() {
-            return Ok(tensors);
-        }
-        let lengths: Vec<usize> = tensors.iter().map(|tensor| tensor.dims()[0]).collect();
-        let sum = self.collective.sum(Tensor::cat(tensors, 0))?;
-        let mut start = 0;
-        Ok(lengths
-            .into_iter()
-            .map(|length| {
-                start += length;
-                sum.clone().narrow(0, start - length, length)
-            })
-            .collect())
-    }
-
-    /// This worker's rows in their place among everybody's, the rest zero: summed, the rows of all workers in order.
-    ///
-    /// # Shapes
-    /// - `rows`: `[self.rows(batch), ...]`; output: `[batch * ...]`
-    pub fn in_place<const D: usize>(&self, rows: Tensor<B, D>, batch: usize) -> Tensor<B, 1> {
-        let own = self.rows(batch);
-        let width: usize = rows.dims()[1..].iter().product();
-        let rows = rows.cast(DType::F32).reshape([own.len() * width]);
-        let zeros =
-            |rows: usize| (rows > 0).then(|| Tensor::zeros([rows * width], (&self.device, DType::F32)));
-        let parts = [zeros(own.start), Some(rows), zeros(batch - own.end)];
-        Tensor::cat(parts.into_iter().flatten().collect(), 0)
     }
 
     /// This worker's slots of a whole carry.
@@ -182,5 +140,30 @@ impl<B: Backend> Team<B> {
         let all = self.gather_bits(&[value])?;
         let workers: Vec<usize> = (0..all.len()).filter(|&worker| all[worker] != all[0]).collect();
         if workers.is_empty() { Ok(()) } else { Err(CollectiveError::Differ { what, workers }) }
+    }
+}
+
+impl<B: Backend> Workers<B> for Team<B> {
+    type Error = CollectiveError;
+
+    fn rows(&self, batch: usize) -> Range<usize> {
+        let (worker, workers) = (self.worker(), self.workers());
+        worker * batch / workers..(worker + 1) * batch / workers
+    }
+
+    fn sum(&self, tensors: Vec<Tensor<B, 1>>) -> Result<Vec<Tensor<B, 1>>, CollectiveError> {
+        if self.is_alone() || tensors.is_empty() {
+            return Ok(tensors);
+        }
+        let lengths: Vec<usize> = tensors.iter().map(|tensor| tensor.dims()[0]).collect();
+        let sum = self.collective.sum(Tensor::cat(tensors, 0))?;
+        let mut start = 0;
+        Ok(lengths
+            .into_iter()
+            .map(|length| {
+                start += length;
+                sum.clone().narrow(0, start - length, length)
+            })
+            .collect())
     }
 }

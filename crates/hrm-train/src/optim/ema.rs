@@ -53,19 +53,30 @@ impl<B: HrmBackend> Ema<B> {
 pub fn trained_weights<A: HrmAutodiffBackend>(
     model: &Hrm<A>,
 ) -> BTreeMap<String, Tensor<A::InnerBackend, 1>> {
-    struct Collector<B: HrmBackend>(BTreeMap<String, Tensor<B, 1>>);
+    weights(model, |is_trained| is_trained)
+}
+
+/// The float tensors of a model that `wanted` picks by whether they are trained, by name and flattened.
+pub(crate) fn weights<A: HrmAutodiffBackend>(
+    model: &Hrm<A>,
+    wanted: fn(bool) -> bool,
+) -> BTreeMap<String, Tensor<A::InnerBackend, 1>> {
+    struct Collector<B: HrmBackend> {
+        wanted: fn(bool) -> bool,
+        found: BTreeMap<String, Tensor<B, 1>>,
+    }
     impl<A: HrmAutodiffBackend> NamedVisitor<A> for Collector<A::InnerBackend> {
         fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<A, D>>) {
             let tensor = param.val();
-            if tensor.is_require_grad() {
+            if (self.wanted)(tensor.is_require_grad()) {
                 let count = tensor.shape().num_elements();
-                self.0.insert(name, tensor.inner().reshape([count]));
+                self.found.insert(name, tensor.inner().reshape([count]));
             }
         }
     }
-    let mut collector = Collector(BTreeMap::new());
+    let mut collector = Collector { wanted, found: BTreeMap::new() };
     visit_named::<A, _>(model, &mut collector);
-    collector.0
+    collector.found
 }
 
 struct Replace<'a, B: HrmBackend>(&'a BTreeMap<String, Tensor<B, 1>>);

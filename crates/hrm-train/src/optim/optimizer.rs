@@ -9,7 +9,7 @@ use hrm_model::named::{NamedMapper, map_named};
 use serde::{Deserialize, Serialize};
 
 use super::{AdamConfig, MuonConfig};
-use crate::gradients::Gradients;
+use crate::step::Gradients;
 
 /// What the optimizer remembers of one parameter, flattened.
 #[derive(Debug, Clone)]

@@ -1,18 +1,13 @@
 //! Evaluations of a run: while training waits, or in its background.
 
-use std::{collections::BTreeMap, panic, thread};
+use std::{panic, thread};
 
-use hrm_backend::{HrmAutodiffBackend, HrmBackend};
+use hrm_backend::HrmBackend;
+use hrm_infer::evaluate::{Alone, EvalSettings, Evaluation, Workers, by_steps, evaluate};
 use hrm_model::{Hrm, loss::LossKind};
 
-use super::{EvalRow, Observer, TrainError, Trainer};
-use crate::{
-    config::Recipe,
-    data::{Evaluation, TaskData},
-    distributed::{CollectiveError, Team},
-    evaluate::{self, evaluate_courses_in_team, evaluate_in_team},
-    run::RunDir,
-};
+use super::{EvalRow, Journal, TrainError, Trainer};
+use crate::{config::Recipe, data::TaskData};
 
 /// An evaluation that may run in any thread: it shares nothing with the training but memory that neither changes.
 struct Job<B: HrmBackend> {
@@ -23,25 +18,22 @@ struct Job<B: HrmBackend> {
     loss: LossKind,
     /// Numbers of segments after which exact accuracy counts as well.
     steps: Vec<usize>,
-    device: B::Device,
 }
 
 impl<B: HrmBackend> Job<B> {
-    fn run(self, team: &Team<B>) -> Result<EvalRow, CollectiveError> {
-        let Self { step, model, puzzles, training_puzzles, loss, steps, device } = self;
+    fn run<W: Workers<B>>(self, workers: &W) -> Result<EvalRow, W::Error> {
+        let Self { step, model, puzzles, training_puzzles, loss, steps } = self;
         let max_steps = model.config().halt_max_steps;
-        let (eval, exact_after) = match steps.iter().max() {
-            None => (evaluate_in_team(&model, puzzles, loss, max_steps, &device, team)?, BTreeMap::new()),
-            Some(&last) => {
-                let (report, courses) =
-                    evaluate_courses_in_team(&model, puzzles, loss, (max_steps, last), &device, team)?;
-                let rows = evaluate::by_steps(&courses, &steps);
-                (report, rows.into_iter().map(|row| (row.steps, row.exact_accuracy)).collect())
-            }
-        };
+        let settings =
+            EvalSettings { loss, max_steps, course_steps: steps.iter().copied().max().unwrap_or(0) };
+        let (eval, courses) = evaluate(&model, puzzles, settings, workers)?;
+        let rows = by_steps(&courses, &steps).into_iter();
+        let exact_after = rows.map(|row| (row.steps, row.exact_accuracy)).collect();
+        let settings = EvalSettings { course_steps: 0, ..settings };
         let eval_train = training_puzzles
-            .map(|puzzles| evaluate_in_team(&model, puzzles, loss, max_steps, &device, team))
-            .transpose()?;
+            .map(|puzzles| evaluate(&model, puzzles, settings, workers))
+            .transpose()?
+            .map(|(report, _)| report);
         Ok(EvalRow { step, eval, exact_after, eval_train })
     }
 }
@@ -52,8 +44,8 @@ pub(super) struct Background {
     thread: thread::JoinHandle<EvalRow>,
 }
 
-impl<A: HrmAutodiffBackend> Trainer<A> {
-    fn evaluation(&self, data: &TaskData) -> Job<A::InnerBackend> {
+impl<B: HrmBackend> Trainer<B> {
+    fn evaluation(&self, data: &TaskData) -> Job<B> {
         let Recipe { train, eval, .. } = &self.recipe.recipe;
         Job {
             step: self.step,
@@ -64,12 +56,11 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
                 .flatten(),
             loss: train.loss,
             steps: eval.steps.clone(),
-            device: self.model().device(),
         }
     }
 
     /// The model whose results count: with averaged weights, if the recipe asks for them.
-    fn evaluated_model(&self) -> Hrm<A::InnerBackend> {
+    fn evaluated_model(&self) -> Hrm<B> {
         let inner = self.model().inner();
         match &self.ema {
             Some(ema) => ema.apply(inner),
@@ -78,13 +69,8 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     }
 
     /// Evaluates while training waits. If it is the best so far, there is a checkpoint then.
-    pub(super) fn evaluate(
-        &mut self,
-        data: &TaskData,
-        run: &mut RunDir,
-        observer: &mut dyn Observer,
-    ) -> Result<(), TrainError> {
-        self.wait_for_evaluation(run, observer)?;
+    pub(super) fn evaluate(&mut self, data: &TaskData, journal: &mut Journal<'_>) -> Result<(), TrainError> {
+        self.wait_for_evaluation(journal)?;
         if self.progress.evaluated == Some(self.step) {
             // A finished run that is resumed: its last evaluation has been written down.
             self.last_eval = Some(self.evaluation(data).run(&self.team)?.eval);
@@ -92,9 +78,9 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         }
         let train_loss = self.progress.watch.take_train_loss();
         let row = self.evaluation(data).run(&self.team)?;
-        if self.take_in(&row, train_loss, run, observer)? {
-            self.save(run, observer)?;
-            self.mark_best(&row, run)?;
+        if self.take_in(&row, train_loss, journal)? {
+            self.save(journal)?;
+            self.mark_best(&row, journal)?;
         }
         Ok(())
     }
@@ -104,45 +90,36 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
     pub(super) fn begin_evaluation(
         &mut self,
         data: &TaskData,
-        run: &mut RunDir,
-        observer: &mut dyn Observer,
+        journal: &mut Journal<'_>,
     ) -> Result<(), TrainError> {
-        self.wait_for_evaluation(run, observer)?;
+        self.wait_for_evaluation(journal)?;
         self.progress.evaluating = true;
-        self.save(run, observer)?;
+        self.save(journal)?;
         let train_loss = self.progress.watch.take_train_loss();
         let job = self.evaluation(data);
         let thread = thread::Builder::new().name("evaluation".to_owned()).spawn(move || {
-            let team = Team::alone(job.device.clone());
-            evaluate::alone(job.run(&team))
+            let Ok(row) = job.run(&Alone);
+            row
         });
         self.background = Some(Background { train_loss, thread: thread.map_err(TrainError::Thread)? });
         Ok(())
     }
 
     /// Takes in the evaluation in the background if it has ended.
-    pub(super) fn look_at_evaluation(
-        &mut self,
-        run: &mut RunDir,
-        observer: &mut dyn Observer,
-    ) -> Result<(), TrainError> {
+    pub(super) fn look_at_evaluation(&mut self, journal: &mut Journal<'_>) -> Result<(), TrainError> {
         match self.background.as_ref().is_some_and(|background| background.thread.is_finished()) {
-            true => self.wait_for_evaluation(run, observer),
+            true => self.wait_for_evaluation(journal),
             false => Ok(()),
         }
     }
 
     /// Waits for the evaluation in the background, if there is one, and takes it in.
-    pub(super) fn wait_for_evaluation(
-        &mut self,
-        run: &mut RunDir,
-        observer: &mut dyn Observer,
-    ) -> Result<(), TrainError> {
+    pub(super) fn wait_for_evaluation(&mut self, journal: &mut Journal<'_>) -> Result<(), TrainError> {
         let Some(Background { train_loss, thread }) = self.background.take() else { return Ok(()) };
         let row = thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
         self.progress.evaluating = false;
-        if self.take_in(&row, train_loss, run, observer)? {
-            self.mark_best(&row, run)?;
+        if self.take_in(&row, train_loss, journal)? {
+            self.mark_best(&row, journal)?;
         }
         Ok(())
     }
@@ -152,30 +129,11 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         &mut self,
         row: &EvalRow,
         train_loss: Option<f64>,
-        run: &mut RunDir,
-        observer: &mut dyn Observer,
+        journal: &mut Journal<'_>,
     ) -> Result<bool, TrainError> {
-        let report = &row.eval;
-        run.metrics(row)?;
-        let by_rules: String = report
-            .task
-            .rows()
-            .iter()
-            .map(|(name, share)| format!(", {name} {:.2} %", share * 100.0))
-            .collect();
-        run.log(&format!(
-            "step {} evaluation: exact {:.2} %{by_rules}, cells {:.2} %, loss {:.4}, halting right {:.2} % on {} puzzles in {:.1} s",
-            row.step,
-            report.exact_accuracy * 100.0,
-            report.token_accuracy * 100.0,
-            report.lm_loss,
-            report.q_halt_accuracy * 100.0,
-            report.examples,
-            report.seconds,
-        ))?;
-        observer.on_eval(row);
-        self.last_eval = Some(*report);
+        journal.evaluation(row)?;
+        self.last_eval = Some(row.eval);
         self.progress.evaluated = Some(row.step);
-        self.judge(row, train_loss, run, observer)
+        self.judge(row, train_loss, journal)
     }
 }

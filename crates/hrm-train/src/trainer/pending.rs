@@ -9,7 +9,7 @@ use hrm_model::loss::Metrics;
 use super::StepReport;
 use crate::{
     run::environment,
-    safety::{Signs, Vitals},
+    step::{Signs, Vitals},
 };
 
 /// A step whose metrics are still on the device.

@@ -1,20 +1,17 @@
 //! What the trainer does with what it reads: rows of metrics, bad steps, warnings, the best checkpoint.
 
-use hrm_backend::HrmAutodiffBackend;
+use hrm_backend::HrmBackend;
+use hrm_infer::evaluate::EvalReport;
 use hrm_model::act::{Carry, PuzzleBatch};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EvalRow, Observer, TrainError, Trainer,
+    EvalRow, Journal, Selection, TrainError, Trainer, Watch,
     pending::{Done, Pending},
 };
 use crate::{
     checkpoint::{self, Best},
-    evaluate::EvalReport,
-    run::RunDir,
-    safety::{self, Guard, Skipped},
-    selection::Selection,
-    watch::{Warning, Watch},
+    step::{Guard, Skipped, advice, explain},
 };
 
 /// What a run has learned about itself; part of a checkpoint.
@@ -35,49 +32,42 @@ pub struct Progress {
 }
 
 /// What a bad step started from.
-pub(super) struct Evidence<A: HrmAutodiffBackend> {
-    pub carry: Carry<A::InnerBackend>,
-    pub batch: PuzzleBatch<A::InnerBackend>,
+pub(super) struct Evidence<B: HrmBackend> {
+    pub carry: Carry<B>,
+    pub batch: PuzzleBatch<B>,
 }
 
-impl<A: HrmAutodiffBackend> Trainer<A> {
-    /// How the next step is guarded, see [`safety`].
+impl<B: HrmBackend> Trainer<B> {
+    /// How the next step is guarded, see [`Guard`].
     pub(super) fn guard(&self) -> Guard {
-        if A::ASYNCHRONOUS && self.progress.skipped.in_a_row == 0 { Guard::Mask } else { Guard::Read }
+        if self.progress.skipped.in_a_row == 0 { Guard::of::<B>() } else { Guard::Read }
     }
 
     /// Reads what has been computed and writes it down.
     pub(super) fn report(
         &mut self,
-        pending: &mut Pending<A::InnerBackend>,
-        run: &mut RunDir,
-        observer: &mut dyn Observer,
+        pending: &mut Pending<B>,
+        journal: &mut Journal<'_>,
     ) -> Result<(), TrainError> {
         let batch = self.recipe.recipe.train.global_batch_size;
         for done in pending.read() {
-            run.metrics(&done.report)?;
-            observer.on_step(&done.report);
+            journal.step(&done.report)?;
             let good = !done.report.skipped;
             self.progress.skipped.count(good);
             if good {
                 let config = self.model().config().clone();
                 let warnings = self.progress.watch.step(done.report.step, &done.metrics, batch, &config);
                 for warning in warnings {
-                    warn(&warning, run, observer)?;
+                    journal.warn(&warning)?;
                 }
             } else {
-                self.bad_step(&done, run, observer)?;
+                self.bad_step(&done, journal)?;
             }
         }
         Ok(())
     }
 
-    fn bad_step(
-        &mut self,
-        done: &Done,
-        run: &mut RunDir,
-        observer: &mut dyn Observer,
-    ) -> Result<(), TrainError> {
+    fn bad_step(&mut self, done: &Done, journal: &mut Journal<'_>) -> Result<(), TrainError> {
         let Skipped { total, in_a_row } = self.progress.skipped;
         let step = done.report.step;
         if !done.known {
@@ -90,20 +80,19 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
                 Some(Evidence { carry, batch }) => carry.admit(&inner, batch),
                 None => self.state().1.clone(),
             };
-            self.why = safety::explain(inner.first_non_finite(&carry), &done.signs);
-            let path = self.save_to(&run.diagnostics(), run)?;
+            self.why = explain(inner.first_non_finite(&carry), &done.signs);
+            let path = self.save_to(&journal.run.diagnostics(), journal)?;
             let message = format!(
                 "warning: step {step} was skipped ({total} so far): {}; state in {}",
                 self.why,
                 path.display()
             );
-            run.log(&message)?;
-            observer.on_message(&message);
+            journal.say(&message)?;
             self.diagnostics = Some(path);
         }
         let most = self.recipe.recipe.train.max_bad_steps;
         if most > 0 && in_a_row >= most {
-            let advice = safety::advice(in_a_row, step, &self.why, self.diagnostics.as_ref());
+            let advice = advice(in_a_row, step, &self.why, self.diagnostics.as_ref());
             return Err(TrainError::Diverged { advice });
         }
         Ok(())
@@ -114,22 +103,21 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         &mut self,
         row: &EvalRow,
         train_loss: Option<f64>,
-        run: &mut RunDir,
-        observer: &mut dyn Observer,
+        journal: &mut Journal<'_>,
     ) -> Result<bool, TrainError> {
         let EvalReport { lm_loss, exact_accuracy, .. } = row.eval;
         if let Some(warning) = self.progress.watch.evaluation(row.step, train_loss, lm_loss, exact_accuracy) {
-            warn(&warning, run, observer)?;
+            journal.warn(&warning)?;
         }
         Ok(self.progress.selection.judge(self.recipe.recipe.eval.best_metric, &row.eval))
     }
 
     /// Marks the checkpoint of an evaluation as the best of the run.
-    pub(super) fn mark_best(&self, row: &EvalRow, run: &RunDir) -> Result<(), TrainError> {
+    pub(super) fn mark_best(&self, row: &EvalRow, journal: &Journal<'_>) -> Result<(), TrainError> {
         let metric = self.recipe.recipe.eval.best_metric;
         let best = Best { step: row.step, metric: metric.name().to_owned(), value: metric.of(&row.eval) };
         if self.team.leads() {
-            checkpoint::mark_best(&run.checkpoints(), &best)?;
+            checkpoint::mark_best(&journal.run.checkpoints(), &best)?;
         }
         Ok(())
     }
@@ -139,12 +127,4 @@ impl<A: HrmAutodiffBackend> Trainer<A> {
         let patience = self.recipe.recipe.train.early_stop_patience;
         patience > 0 && self.progress.selection.since_best >= patience
     }
-}
-
-fn warn(warning: &Warning, run: &mut RunDir, observer: &mut dyn Observer) -> Result<(), TrainError> {
-    run.metrics(warning)?;
-    let line = format!("warning: step {}: {}", warning.step, warning.message);
-    run.log(&line)?;
-    observer.on_message(&line);
-    Ok(())
 }

@@ -1,9 +1,10 @@
-use burn::backend::Autodiff;
+use burn::{backend::Autodiff, tensor::Tensor};
 use hrm_backend::HrmBackend;
 use hrm_model::loss::Metrics;
 use hrm_testing::{for_each_backend, parity::tensor_values};
 
 use super::*;
+use crate::data;
 
 for_each_backend!(fixed_steps_run_every_sequence_to_its_last_segment);
 
@@ -32,7 +33,7 @@ fn halting<B: HrmBackend>(sets: &[&str]) -> (Vec<(f64, f64)>, f64) {
     let sets: Vec<String> = TINY.iter().chain(sets).map(|set| (*set).to_owned()).collect();
     let recipe = ResolvedRecipe::load(None, &sets).unwrap_or_else(|e| panic!("{e}"));
     let data = data::load(&recipe.recipe.data).unwrap_or_else(|e| panic!("{e}"));
-    let mut trainer = Trainer::<Autodiff<B>>::new(recipe, &data, &device, &Team::alone(device.clone()))
+    let mut trainer = Trainer::<B>::new(recipe, &data, &device, &Team::alone(device.clone()))
         .unwrap_or_else(|e| panic!("{e}"));
     let (mut model, carry) = trainer.state.take().unwrap();
     let bias = Tensor::<Autodiff<B>, 1>::from_floats([5.0, -5.0], &device);

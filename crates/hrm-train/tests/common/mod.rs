@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use burn::backend::Autodiff;
 use hrm_train::{
     config::ResolvedRecipe,
     trainer::{EvalRow, Observer, StepReport, TrainError, TrainOptions, TrainSummary, train},
@@ -90,7 +89,7 @@ fn listen(dir: &Path, recipe: ResolvedRecipe, resume: bool) -> (Result<TrainSumm
     let options =
         TrainOptions { recipe, run_dir: dir.to_owned(), resume, stop: Arc::new(AtomicBool::new(false)) };
     let mut listener = Listener::default();
-    let result = train::<Autodiff<hrm_backend::Cpu>>(options, &Default::default(), &mut listener);
+    let result = train::<hrm_backend::Cpu>(options, &Default::default(), &mut listener);
     (result, listener)
 }
 

@@ -7,7 +7,7 @@ use hrm_data::dataset::Dataset;
 use hrm_model::Hrm;
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::{
     Answer, Halting, InferError, InferOptions, Puzzles, Query, Selection, Solver, Sources, Trace,
     attempts::{self, Outcome},
 };

@@ -13,6 +13,15 @@ use hrm_model::named::{NamedVisitor, visit_named};
 #[derive(Debug, Clone, Default)]
 pub struct Gradients<B: HrmBackend>(pub BTreeMap<String, Tensor<B, 1>>);
 
+/// The gradients of a step, before they are applied.
+#[derive(Debug)]
+pub struct StepGradients<B: HrmBackend> {
+    /// Of the model's parameters.
+    pub model: Gradients<B>,
+    /// Of the rows of the puzzle embedding that the batch used, `[batch, puzzle_emb_ndim]`.
+    pub puzzle_rows: Option<Tensor<B, 2>>,
+}
+
 impl<B: HrmBackend> Gradients<B> {
     /// Sorts out what a backward pass gave.
     pub fn of<A, M>(module: &M, grads: A::Gradients) -> Self

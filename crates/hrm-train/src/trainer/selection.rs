@@ -3,7 +3,7 @@
 use hrm_data::task::Family;
 use serde::{Deserialize, Serialize};
 
-use crate::evaluate::EvalReport;
+use hrm_infer::evaluate::EvalReport;
 
 /// What makes an evaluation better than another: `eval.best_metric`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

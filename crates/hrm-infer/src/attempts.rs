@@ -1,7 +1,6 @@
 //! The attempts that a puzzle gets, and which of their answers counts.
 
-use super::{InferOptions, Selection, Trace};
-use crate::noise::Key;
+use crate::{InferOptions, Selection, Trace, noise::Key};
 
 /// What makes an attempt different from others at the same puzzle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +85,8 @@ pub(super) fn select(outcomes: &[Outcome], rule: Selection) -> Option<(&Outcome,
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Thought, *};
+    use super::*;
+    use crate::Thought;
 
     fn outcome(attempt: usize, answer: u8, q_halt: f32, steps: usize, halted: bool) -> Outcome {
         let thoughts = vec![Thought { tokens: vec![answer], q_halt, q_continue: 0.0 }];

@@ -35,7 +35,7 @@ fn sigmoid(x: f32) -> f32 {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
     /// What each segment made of it, as answers to the puzzle itself whatever the view; only the last one unless
-    /// [`InferOptions::keep_thoughts`](super::InferOptions::keep_thoughts).
+    /// [`InferOptions::keep_thoughts`](crate::InferOptions::keep_thoughts).
     pub thoughts: Vec<Thought>,
     /// Segments run.
     pub steps: usize,
@@ -136,6 +136,6 @@ pub struct Answer {
     /// The puzzle's share of the time in the model, which attempts that run together share evenly.
     pub time: Duration,
     /// Every attempt that ran to its end, in the order in which they start; only with
-    /// [`InferOptions::keep_attempts`](super::InferOptions::keep_attempts).
+    /// [`InferOptions::keep_attempts`](crate::InferOptions::keep_attempts).
     pub all: Vec<Trace>,
 }

@@ -8,11 +8,15 @@
 //!
 //! Attempts of all puzzles share batches: what is done leaves, what waits takes its place. An attempt's result does not depend
 //! on the batch that it ran in.
+//!
+//! [`evaluate`] measures a model on puzzles with known answers, as the original does.
 
 mod answer;
 mod attempts;
 mod batch;
+pub mod evaluate;
 mod measure;
+pub mod noise;
 mod puzzles;
 mod solver;
 
@@ -20,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use answer::{Answer, Exactly, Source, Sources, Thought, Trace};
+pub use batch::to_device;
 pub use measure::{Axis, Curve, CurveLimits, CurvePoint, CurveSeries, InferenceReport, Rows, curve, measure};
 pub use puzzles::{Puzzles, TaskPuzzles, Unknown, of_shape};
 pub use solver::Solver;

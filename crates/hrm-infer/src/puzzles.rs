@@ -7,7 +7,7 @@ use hrm_data::{
     task::{AnyTask, Beliefs, Exact, Shape, TokenSymmetry},
 };
 
-use super::Query;
+use crate::Query;
 
 /// Draws in a row that give nothing new, after which a symmetry group counts as used up.
 const PATIENCE: usize = 200;

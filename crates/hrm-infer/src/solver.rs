@@ -10,13 +10,13 @@ use hrm_backend::HrmBackend;
 use hrm_data::task::Beliefs;
 use hrm_model::{Hrm, InitState, SegmentOutput, act::Carry};
 
-use super::{
+use crate::{
     Answer, Exactly, Halting, InferError, InferOptions, NoiseAt, Puzzles, Query, Selection, Source, Thought,
     Trace,
     attempts::{self, Attempt, Outcome},
     batch,
+    noise::{Key, Noise},
 };
-use crate::noise::{Key, Noise};
 
 /// Solves puzzles with one or more checkpoints.
 #[derive(Debug)]
@@ -238,7 +238,10 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let noise = self.solver.noises[lane].as_ref();
         let lane = &mut self.lanes[lane];
         let old = lane.carry.take().filter(|_| !kept.is_empty());
-        let old = old.map(|carry| if holes == 0 { carry } else { batch::keep(carry, &kept) });
+        let old = old.map(|carry| match holes {
+            0 => carry,
+            _ => carry.select(batch::index(&kept, &model.device())),
+        });
         let new = (!queries.is_empty()).then(|| {
             let carry = batch::fresh(model, &queries);
             let Some(noise) = noise else { return carry };
@@ -247,7 +250,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             Carry { state: noise.initial_states(model, &keys, 1), ..carry }
         });
         lane.carry = match (old, new) {
-            (Some(old), Some(new)) => Some(batch::join(old, new)),
+            (Some(old), Some(new)) => Some(Carry::cat(vec![old, new])),
             (old, new) => old.or(new),
         };
         lane.slots.retain(|slot| !slot.over);

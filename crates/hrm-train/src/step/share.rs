@@ -1,29 +1,32 @@
-use burn::tensor::{Int, Tensor};
-use hrm_backend::HrmAutodiffBackend;
+//! A worker's share of a step, in one message with those of the others.
 
-use super::{CollectiveError, Team};
-use crate::{gradients::Gradients, step::StepGradients};
+use burn::tensor::{Int, Tensor};
+use hrm_backend::HrmBackend;
+use hrm_infer::evaluate::Workers;
+
+use super::{Gradients, StepGradients};
+use crate::distributed::{CollectiveError, Team};
 
 /// What a step of one worker gives, and after [`sum`](Self::sum) that of all workers.
 #[derive(Debug)]
-pub struct ShareOfStep<A: HrmAutodiffBackend> {
+pub(super) struct Share<B: HrmBackend> {
     /// Sums over the batch, `[sums]`.
-    pub metrics: Tensor<A::InnerBackend, 1>,
+    pub metrics: Tensor<B, 1>,
     /// Gradients of the parameters, and of the rows of the puzzle embedding.
-    pub grads: StepGradients<A>,
+    pub grads: StepGradients<B>,
     /// The identifier of each row, `[batch]`.
-    pub identifiers: Tensor<A::InnerBackend, 1, Int>,
+    pub identifiers: Tensor<B, 1, Int>,
     /// Whether someone asked this worker to stop, as 0 or 1, `[1]`.
-    pub stop: Tensor<A::InnerBackend, 1>,
+    pub stop: Tensor<B, 1>,
 }
 
-impl<A: HrmAutodiffBackend> ShareOfStep<A> {
+impl<B: HrmBackend> Share<B> {
     /// Sums metrics and gradients over all workers, and gathers the rows of the puzzle embedding with their
     /// identifiers in the order of the global batch, all in one message.
     ///
     /// # Errors
     /// If a worker is lost.
-    pub fn sum(self, team: &Team<A::InnerBackend>, global_batch: usize) -> Result<Self, CollectiveError> {
+    pub(super) fn sum(self, team: &Team<B>, global_batch: usize) -> Result<Self, CollectiveError> {
         if team.is_alone() {
             return Ok(self);
         }

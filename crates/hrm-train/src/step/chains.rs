@@ -4,14 +4,49 @@
 //! Chains of a puzzle stand side by side: slot `puzzle * chains + chain`. They share their halting, which the winner decides,
 //! and the winner's `z_h`; each keeps its own `z_l`, so that they go on differing.
 
-use burn::tensor::{Bool, Int, Tensor, backend::Backend};
-use hrm_model::{State, act::PuzzleBatch};
+use burn::{
+    backend::Autodiff,
+    tensor::{Bool, Int, Tensor, backend::Backend},
+};
+use hrm_backend::HrmBackend;
+use hrm_model::{State, act::PuzzleBatch, loss::ActLoss};
+
+/// A segment after its chains have been compared.
+#[derive(Debug)]
+pub(super) struct Judged<B: HrmBackend> {
+    /// Of the winners; the other chains have none.
+    pub act_loss: ActLoss<Autodiff<B>>,
+    pub state: State<B>,
+    /// Slots whose puzzle is done, `[puzzles * chains]`.
+    pub halted: Tensor<B, 1, Bool>,
+    /// Of these the slots that metrics count: one for each puzzle, `[puzzles * chains]`.
+    pub counted: Tensor<B, 1, Bool>,
+}
+
+/// Lets the winner of each puzzle's chains decide; with one chain for each puzzle, all win.
+pub(super) fn judge<B: HrmBackend>(
+    chains: usize,
+    act_loss: ActLoss<Autodiff<B>>,
+    state: State<B>,
+    halted: Tensor<B, 1, Bool>,
+) -> Judged<B> {
+    let Some(winners) = winners(act_loss.lm.clone().inner(), chains) else {
+        return Judged { act_loss, state, counted: halted.clone(), halted };
+    };
+    let halted = winners.share(halted);
+    Judged {
+        act_loss: act_loss.weighted(&Tensor::from_inner(winners.mask.clone())),
+        state: winners.share_state(state),
+        counted: halted.clone().bool_and(winners.mask.greater_elem(0.5)),
+        halted,
+    }
+}
 
 /// The winner of each puzzle.
 #[derive(Debug, Clone)]
-pub struct Winners<B: Backend> {
+struct Winners<B: Backend> {
     /// 1 for the slot of the winner, 0 for others, `[puzzles * chains]`.
-    pub mask: Tensor<B, 1>,
+    mask: Tensor<B, 1>,
     /// The slot of the winner of each slot's puzzle, `[puzzles * chains]`.
     slots: Tensor<B, 1, Int>,
 }
@@ -20,7 +55,7 @@ pub struct Winners<B: Backend> {
 ///
 /// # Shapes
 /// - `losses`: `[puzzles * chains]`
-pub fn winners<B: Backend>(losses: Tensor<B, 1>, chains: usize) -> Option<Winners<B>> {
+fn winners<B: Backend>(losses: Tensor<B, 1>, chains: usize) -> Option<Winners<B>> {
     if chains == 1 {
         return None;
     }
@@ -36,12 +71,12 @@ pub fn winners<B: Backend>(losses: Tensor<B, 1>, chains: usize) -> Option<Winner
 
 impl<B: Backend> Winners<B> {
     /// What holds for the winner, for all chains of its puzzle.
-    pub fn share(&self, of_slots: Tensor<B, 1, Bool>) -> Tensor<B, 1, Bool> {
+    fn share(&self, of_slots: Tensor<B, 1, Bool>) -> Tensor<B, 1, Bool> {
         of_slots.int().select(0, self.slots.clone()).greater_elem(0)
     }
 
     /// The winner's `z_h` for all chains of its puzzle.
-    pub fn share_state(&self, state: State<B>) -> State<B> {
+    fn share_state(&self, state: State<B>) -> State<B> {
         State { z_h: state.z_h.select(0, self.slots.clone()), z_l: state.z_l }
     }
 }
@@ -74,7 +109,6 @@ fn repeat<B: Backend>(rows: Tensor<B, 2, Int>, chains: usize) -> Tensor<B, 2, In
 
 #[cfg(test)]
 mod tests {
-    use hrm_backend::HrmBackend;
     use hrm_testing::for_each_backend;
 
     use super::*;

@@ -1,0 +1,36 @@
+//! Which cells of a puzzle belong together: what a model that mixes by groups is told of it.
+
+/// The structure of a puzzle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// The first token that is a value of a cell: those before it (padding, a blank) say that none is given.
+    pub first_value: usize,
+    /// The kinds of groups.
+    pub kinds: Vec<Kind>,
+}
+
+/// One kind of groups of cells, the rows of a board for example.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Its name. Weights that were trained on one puzzle fit another one whose kinds have the same names.
+    pub name: &'static str,
+    /// The cells of each group.
+    pub groups: Vec<Vec<u32>>,
+    /// Whether group `i` is that of cell `i` alone, as neighbourhoods are; else a cell belongs to every group that it lies in.
+    pub own: bool,
+}
+
+impl Kind {
+    /// The groups of a board of `rows` times `cols` cells by a number of each cell; numbers that no cell has are left out.
+    pub fn by(
+        name: &'static str,
+        (rows, cols): (usize, usize),
+        number: impl Fn(usize, usize) -> usize,
+    ) -> Self {
+        let mut groups = std::collections::BTreeMap::<usize, Vec<u32>>::new();
+        for cell in 0..rows * cols {
+            groups.entry(number(cell / cols, cell % cols)).or_default().push(cell as u32);
+        }
+        Self { name, groups: groups.into_values().collect(), own: false }
+    }
+}
