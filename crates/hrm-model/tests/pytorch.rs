@@ -1,103 +1,13 @@
 //! Files of `torch.save`: what they hold is read as PyTorch would, and what is missing, damaged or hostile is refused.
 
-use std::{
-    fs,
-    io::{Cursor, Write},
-};
+mod torch;
+
+use std::fs;
 
 use burn::tensor::DType;
 use hrm_model::weights::{self, StateDict};
-use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-/// A pickle, operation by operation.
-#[derive(Clone, Default)]
-struct Ops(Vec<u8>);
-
-impl Ops {
-    fn raw(mut self, bytes: &[u8]) -> Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-    fn text(self, text: &str) -> Self {
-        self.raw(b"X").raw(&(text.len() as u32).to_le_bytes()).raw(text.as_bytes())
-    }
-    fn int(self, number: i64) -> Self {
-        self.raw(b"\x8a\x08").raw(&number.to_le_bytes())
-    }
-    fn tuple(self, numbers: &[i64]) -> Self {
-        numbers.iter().fold(self.raw(b"("), |ops, number| ops.int(*number)).raw(b"t")
-    }
-    fn global(self, module: &str, name: &str) -> Self {
-        self.raw(format!("c{module}\n{name}\n").as_bytes())
-    }
-}
-
-/// A tensor as a pickle tells it.
-#[derive(Clone)]
-struct Spec {
-    name: &'static str,
-    kind: &'static str,
-    key: &'static str,
-    len: i64,
-    offset: i64,
-    shape: Vec<i64>,
-    strides: Vec<i64>,
-}
-
-fn spec(
-    name: &'static str,
-    key: &'static str,
-    len: i64,
-    offset: i64,
-    shape: &[i64],
-    strides: &[i64],
-) -> Spec {
-    Spec { name, kind: "FloatStorage", key, len, offset, shape: shape.to_vec(), strides: strides.to_vec() }
-}
-
-fn tensor(ops: Ops, spec: &Spec) -> Ops {
-    ops.global("torch._utils", "_rebuild_tensor_v2")
-        .raw(b"((")
-        .text("storage")
-        .global("torch", spec.kind)
-        .text(spec.key)
-        .text("cpu")
-        .int(spec.len)
-        .raw(b"tQ")
-        .int(spec.offset)
-        .tuple(&spec.shape)
-        .tuple(&spec.strides)
-        .raw(b"\x89")
-        .global("collections", "OrderedDict")
-        .raw(b")RtR")
-}
-
-/// The pickle of a state dict, with the attributes that PyTorch gives one.
-fn pickle(specs: &[Spec]) -> Vec<u8> {
-    let ops = Ops::default().raw(b"\x80\x02").global("collections", "OrderedDict").raw(b")R(");
-    let ops = specs.iter().fold(ops, |ops, spec| tensor(ops.text(spec.name), spec));
-    ops.raw(b"u}").text("_metadata").global("collections", "OrderedDict").raw(b")Rsb.").0
-}
-
-fn numbers(count: usize) -> Vec<u8> {
-    (0..count).flat_map(|n| (n as f32 + 0.5).to_le_bytes()).collect()
-}
-
-/// An archive with this pickle and these storages.
-fn archive(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    let mut add = |name: String, bytes: &[u8]| {
-        zip.start_file(name, options).expect("an entry");
-        zip.write_all(bytes).expect("written");
-    };
-    add("model/data.pkl".to_owned(), pickle);
-    add("model/byteorder".to_owned(), b"little");
-    for (key, bytes) in storages {
-        add(format!("model/data/{key}"), bytes);
-    }
-    zip.finish().expect("an archive").into_inner()
-}
+use torch::{Ops, Spec, archive, numbers, old, pickle, spec, tensor, valid};
 
 fn read(bytes: &[u8]) -> Result<StateDict, String> {
     let dir = tempfile::tempdir().expect("a folder");
@@ -112,18 +22,6 @@ fn refused(bytes: &[u8], says: &str) {
         Ok(dict) => panic!("read {:?}; expected an error about {says:?}", dict.keys()),
         Err(error) => assert!(error.contains(says) && error.contains("model.pt"), "{error}"),
     }
-}
-
-/// A valid file whose tensors are a matrix, a vector, and two views of one storage.
-fn valid() -> (Vec<Spec>, Vec<u8>) {
-    let specs = vec![
-        spec("inner.a", "0", 6, 0, &[2, 3], &[3, 1]),
-        spec("inner.b", "1", 4, 0, &[4], &[1]),
-        spec("inner.c", "2", 6, 2, &[2], &[1]),
-        spec("inner.d", "2", 6, 0, &[3, 2], &[1, 3]),
-    ];
-    let bytes = archive(&pickle(&specs), &[("0", &numbers(6)), ("1", &numbers(4)), ("2", &numbers(6))]);
-    (specs, bytes)
 }
 
 #[test]
@@ -335,27 +233,6 @@ fn archives_that_torch_does_not_write() {
         headers.into_iter().for_each(|at| packed[at + place] = 8);
     }
     refused(&packed, "it is compressed");
-}
-
-/// The layout of PyTorch before 1.6.
-fn old(specs: &[Spec], storages: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut bytes = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.".to_vec();
-    bytes.extend(Ops::default().raw(b"\x80\x02}").text("little_endian").raw(b"\x88s.").0);
-    let mut pickle = pickle(specs);
-    // Its storages had one more value.
-    let long = Ops::default().raw(b"tQ").0;
-    while let Some(at) = pickle.windows(2).position(|two| *two == *long) {
-        pickle.splice(at..at + 2, *b"NtP");
-    }
-    pickle.iter_mut().filter(|byte| **byte == b'P').for_each(|byte| *byte = b'Q');
-    bytes.extend(pickle);
-    let keys = storages.iter().fold(Ops::default().raw(b"\x80\x02]("), |ops, (key, _)| ops.text(key));
-    bytes.extend(keys.raw(b"e.").0);
-    for (_, storage) in storages {
-        bytes.extend((storage.len() as u64 / 4).to_le_bytes());
-        bytes.extend_from_slice(storage);
-    }
-    bytes
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod fuzz;
 pub mod parity;
 
 /// Instantiates generic test functions `fn name<B: HrmBackend>()` for every backend that is compiled in:

@@ -194,3 +194,109 @@ fn names_that_are_no_text() {
     let file = Path::new(name).with_extension("safetensors");
     run(&[text("export"), file.as_os_str(), text("--out"), text("out.safetensors")]).ok();
 }
+
+/// What is given is never deleted, whatever it is, and links are not written through.
+#[cfg(unix)]
+#[test]
+fn files_that_are_given_stay() {
+    use std::os::unix::fs::symlink;
+
+    let sandbox = Sandbox::new();
+    let download = |set: &str, from: &str| {
+        let mut command = sandbox.command();
+        command.env("HRM_CACHE", sandbox.path("cache")).args(["data", "download", set, "--from"]);
+        Run::from(command.arg(sandbox.path(from)).output().expect("starts"))
+    };
+    let inside = "cache/arc-1/ARC-AGI.tar.gz";
+    sandbox.write(inside, "no archive");
+    told(download("arc-1", inside), &["ARC-AGI.tar.gz"]);
+    assert_eq!(sandbox.read(inside), b"no archive");
+    sandbox.write("bad.tar.gz", "no archive either");
+    told(download("arc-1", "bad.tar.gz"), &["bad.tar.gz"]);
+    assert_eq!(sandbox.read(inside), b"no archive", "nor is what was there replaced by it");
+    assert_eq!(sandbox.read("bad.tar.gz"), b"no archive either");
+
+    let csv = "source,question,answer,rating\na,1.,12,0\n";
+    for name in ["train.csv", "test.csv"] {
+        sandbox.write(&format!("cache/sudoku-extreme/{name}"), csv);
+    }
+    download("sudoku-extreme", "cache/sudoku-extreme").ok();
+    assert_eq!(sandbox.read("cache/sudoku-extreme/train.csv"), csv.as_bytes());
+    sandbox.write("cache/sudoku-extreme/train.csv.part", csv);
+    assert_eq!(download("sudoku-extreme", "cache/sudoku-extreme/train.csv.part").code, 1);
+    assert_eq!(sandbox.read("cache/sudoku-extreme/train.csv.part"), csv.as_bytes());
+
+    sandbox.write("precious", "precious");
+    sandbox.write("new/train.csv", csv);
+    sandbox.write("new/test.csv", csv);
+    for name in [".lock", "train.csv.part", "train.csv.sha256.new"] {
+        let link = sandbox.path("cache/sudoku-extreme").join(name);
+        let _ = fs::remove_file(&link);
+        symlink(sandbox.path("precious"), &link).expect("a link");
+        told(download("sudoku-extreme", "new"), &[name, "symbolic link"]);
+        assert_eq!(sandbox.read("precious"), b"precious", "{name}");
+        fs::remove_file(&link).expect("the link is still there");
+    }
+    download("sudoku-extreme", "new").ok();
+}
+
+/// A dataset is replaced as a whole, and a file of it that changed is told.
+#[test]
+fn datasets_are_whole() {
+    let sandbox = Sandbox::new();
+    let generate = |seed: u32, more: &str| {
+        let command =
+            "data maze generate --size 5x5 --kind unique --min-path 2 --max-path 20 --train 9 --test 3";
+        sandbox.hrm(&format!("{command} --seed {seed} --out set {more}"))
+    };
+    generate(1, "").ok();
+    sandbox.write("set/train/notes.txt", "mine");
+    let first = sandbox.read("set/train/all__inputs.npy");
+    told(generate(2, ""), &["already"]);
+    assert_eq!(sandbox.read("set/train/all__inputs.npy"), first);
+    generate(2, "--force").ok();
+    assert_ne!(sandbox.read("set/train/all__inputs.npy"), first);
+    assert_eq!(sandbox.read("set/train/notes.txt"), b"mine");
+    let mut names: Vec<_> =
+        fs::read_dir(sandbox.path("set")).expect("a folder").map(|e| e.expect("entry").file_name()).collect();
+    names.sort();
+    assert!(
+        !names.iter().any(|name| name.to_string_lossy().contains(['~', 'p', 'o'])
+            && !name.to_string_lossy().contains("json")),
+        "{names:?}"
+    );
+
+    sandbox.hrm("data inspect set/train").ok();
+    for name in ["all__inputs.npy", "all__labels.npy", "all__puzzle_indices.npy", "dataset.json"] {
+        let path = format!("set/train/{name}");
+        let whole = sandbox.read(&path);
+        for at in [0, whole.len() / 2, whole.len() - 1] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            sandbox.write(&path, damaged);
+            told(sandbox.hrm("data inspect set/train"), &[name]);
+        }
+        sandbox.write(&path, whole);
+    }
+    // What a kill in the middle of a replacement leaves.
+    fs::rename(sandbox.path("set/train"), sandbox.path("set/train.old")).expect("moved");
+    told(sandbox.hrm("data inspect set/train"), &["train.old"]);
+    fs::create_dir(sandbox.path("set/train.partial")).expect("folder");
+    generate(3, "--force").ok();
+    assert!(!sandbox.path("set/train.partial").exists() && !sandbox.path("set/train.old").exists());
+    sandbox.hrm("data inspect set/train").ok();
+}
+
+/// A pipe among the tasks would be waited for without end.
+#[cfg(unix)]
+#[test]
+fn a_pipe_among_the_tasks() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "tasks/a.json",
+        r#"{"train":[{"input":[[1]],"output":[[2]]}],"test":[{"input":[[1]],"output":[[2]]}]}"#,
+    );
+    let made = std::process::Command::new("mkfifo").arg(sandbox.path("tasks/b.json")).status();
+    assert!(made.expect("mkfifo").success());
+    told(sandbox.hrm("data inspect tasks"), &["b.json", "not a file"]);
+}

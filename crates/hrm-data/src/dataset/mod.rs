@@ -5,6 +5,7 @@
 
 mod augment;
 mod batch;
+pub(crate) mod folder;
 mod format;
 pub mod npy;
 mod sampler;
