@@ -438,3 +438,17 @@ fn bombs_are_refused() {
         .unwrap();
     assert!(matches!(arc::load(&path), Err(arc::ArcError::TooLarge { .. })));
 }
+
+/// A pipe among the tasks would be waited for without end.
+#[cfg(unix)]
+#[test]
+fn pipes_are_no_tasks() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = r#"{"train":[{"input":[[1]],"output":[[2]]}],"test":[{"input":[[1]],"output":[[2]]}]}"#;
+    std::fs::write(dir.path().join("a.json"), task).unwrap();
+    assert_eq!(arc::load(dir.path()).unwrap().len(), 1);
+    let pipe = dir.path().join("b.json");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = arc::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("b.json") && error.contains("not a file"), "{error}");
+}

@@ -134,3 +134,37 @@ pub(crate) fn verify(path: &Path, sums: Option<&BTreeMap<String, String>>) -> Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Dataset;
+
+    #[test]
+    fn a_replacement_is_whole_or_not_there() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("train");
+        let put = |text: &str, overwrite| {
+            write::<DatasetError>(&dir, overwrite, |dir| {
+                fs::write(dir.join("dataset.json"), text).map_err(io_at(dir))?;
+                if text == "fails" { Err(DatasetError::Exists { path: dir.to_owned() }) } else { Ok(()) }
+            })
+        };
+        let there = || fs::read_to_string(dir.join("dataset.json")).unwrap();
+        put("one", Overwrite::No).unwrap();
+        assert!(matches!(put("two", Overwrite::No), Err(DatasetError::Exists { .. })));
+        assert!(put("fails", Overwrite::Yes).is_err());
+        assert_eq!(there(), "one", "what was there stays until the new one is whole");
+        put("two", Overwrite::Yes).unwrap();
+        assert_eq!(there(), "two");
+        let names = || fs::read_dir(root.path()).unwrap().count();
+        assert_eq!(names(), 1, "nothing is left beside it");
+
+        // Killed between the two renames.
+        fs::rename(&dir, beside(&dir, ".old")).unwrap();
+        let error = Dataset::load(&dir).unwrap_err().to_string();
+        assert!(error.contains("train.old") && error.contains("rename"), "{error}");
+        put("three", Overwrite::No).unwrap();
+        assert_eq!((there().as_str(), names()), ("three", 1));
+    }
+}

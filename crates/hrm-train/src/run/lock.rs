@@ -65,3 +65,10 @@ impl RunLock {
         disk::is_in_place(&self.file, &self.run.join(LOCK))
     }
 }
+
+/// What is left names nobody; a process that is killed cannot say so, and its name blocks nobody either.
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
+    }
+}
