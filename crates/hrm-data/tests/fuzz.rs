@@ -299,8 +299,11 @@ fn dataset(root: &Path) -> Vec<String> {
 #[test]
 fn dataset_folders() {
     let dir = tempfile::tempdir().unwrap();
-    let names = dataset(dir.path());
-    assert_eq!(names.len(), 6);
+    let mut names = dataset(dir.path());
+    assert_eq!(names.len(), 7);
+    let whole = Dataset::load(dir.path()).unwrap();
+    names.retain(|name| name != "checksums.sha256");
+    let sums = dir.path().join("checksums.sha256");
     // The input's first byte chooses the file that is damaged.
     let valid: Vec<Vec<u8>> = names
         .iter()
@@ -313,9 +316,18 @@ fn dataset_folders() {
         let path = dir.path().join(&names[usize::from(first) % names.len()]);
         let good = std::fs::read(&path).unwrap();
         std::fs::write(&path, rest).unwrap();
+        // With checksums, what is read is what was written.
+        assert!(Dataset::load(dir.path()).is_ok_and(|data| data == whole) || rest != good);
+        if let Ok(data) = Dataset::load(dir.path()) {
+            assert_eq!(data, whole);
+        }
+        // Without, as other programs write them, it fits together.
+        let kept = std::fs::read(&sums).unwrap();
+        std::fs::remove_file(&sums).unwrap();
         if let Ok(data) = Dataset::load(dir.path()) {
             assert!(data.sets().iter().all(|set| set.input(0).len() == data.metadata().seq_len));
         }
+        std::fs::write(&sums, kept).unwrap();
         std::fs::write(&path, good).unwrap();
     });
     let root = tempfile::tempdir().unwrap();
