@@ -1,6 +1,6 @@
-"""The 27M HRM in PyTorch, to compare speeds with: the other side of `cargo xtask bench --pytorch`.
+"""The 27M HRM, and the lattice of configs/sudoku-9x9.toml, in PyTorch, to compare speeds with: the other side of `cargo xtask bench --pytorch`.
 
-Usage: worker.py WEIGHTS.safetensors eager|compile [cpu|cuda] [f32|bf16]
+Usage: worker.py WEIGHTS.safetensors eager|compile [cpu|cuda] [f32|bf16]; the lattice's weights lie in WEIGHTS.safetensors.lattice
 
 Reads names of workloads from standard input, one a line, and answers each with one line of JSON: seconds, peak memory and
 a checksum of what was computed. The weights are the Rust side's, so both must compute the same numbers.
@@ -106,6 +106,66 @@ class Hrm(nn.Module):
         return z_h.detach(), z_l.detach(), logits, q
 
 
+# Dimensions of [batch, band, row, stack, column, value, hidden] over which each kind of groups takes means, and its weight: a cell reads the
+# mean of both of its lines, and of both parts that its box shares with them.
+KINDS = (((5,), 0, 1.0), ((3, 4), 1, 0.5), ((1, 2), 1, 0.5), ((2, 4), 2, 1.0), ((4,), 3, 0.5), ((2,), 3, 0.5))
+
+
+class GroupBlock(nn.Module):
+    def __init__(self, weights, name):
+        super().__init__()
+        self.input = nn.Parameter(weights[f"{name}.groups.in_proj.weight"])
+        gate_up = weights[f"{name}.groups.gate_up_proj.weight"]
+        self.down = nn.Parameter(weights[f"{name}.groups.down_proj.weight"])
+        width, hidden = self.input.shape
+        own, *kinds = gate_up.split([hidden] + [width] * 4, dim=1)
+        self.own = nn.Parameter(own.contiguous())
+        self.kinds = nn.ParameterList(nn.Parameter(kind.contiguous()) for kind in kinds)
+
+    def forward(self, z):
+        u = F.silu(F.linear(z, self.input))
+        gates = F.linear(z, self.own)
+        for dims, kind, share in KINDS:  # What a group contributes is multiplied once for the group.
+            gates = gates + F.linear(u.mean(dims, keepdim=True), self.kinds[kind] * share)
+        gate, up = gates.chunk(2, dim=-1)
+        return rms_norm(z + F.linear(F.silu(gate) * up, self.down))
+
+
+class Lattice(nn.Module):
+    """A TRM of one cycle of three updates, on 9x9 Sudoku."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.layers = nn.ModuleList(GroupBlock(weights, f"L_level.layers.{index}") for index in range(2))
+        self.embed = nn.Parameter(weights["embed_tokens.embedding_weight"])
+        self.lm_head = nn.Parameter(weights["lm_head.weight"])
+        self.q_weight = nn.Parameter(weights["q_head.weight"])
+        self.q_bias = nn.Parameter(weights["q_head.bias"])
+        self.register_buffer("h_init", weights["H_init"])
+        self.register_buffer("l_init", weights["L_init"])
+        self.hidden = self.embed.shape[1]
+
+    def initial(self, batch):
+        return [v.expand(batch, 3, 3, 3, 3, 9, self.hidden).contiguous() for v in (self.h_init, self.l_init)]
+
+    def update(self, z):
+        for layer in self.layers:
+            z = layer(z)
+        return z
+
+    def forward(self, z_h, z_l, tokens):
+        given = tokens.unsqueeze(-1) - 2 == torch.arange(9, device=tokens.device)
+        kind = torch.where(given, 2, torch.where(tokens.unsqueeze(-1) >= 2, 3, tokens.unsqueeze(-1)))
+        x = math.sqrt(self.hidden) * self.embed[kind].view(-1, 3, 3, 3, 3, 9, self.hidden)
+        injection = z_h + x
+        for _ in range(3):
+            z_l = self.update(z_l + injection)
+        z_h = self.update(z_h + z_l)
+        logits = F.linear(z_h, self.lm_head).view(-1, 81, 9).float()
+        q = F.linear(z_h.flatten(1, 5).mean(1), self.q_weight, self.q_bias).float()
+        return z_h.detach(), z_l.detach(), logits, q
+
+
 def stablemax_loss(logits, labels):
     x = logits.double()
     s = torch.where(x < 0, 1 / (1 - x + 1e-30), x + 1)
@@ -138,7 +198,7 @@ class AdamAtan2:
 
 
 class Workloads:
-    def __init__(self, weights, mode, device, dtype):
+    def __init__(self, weights, lattice, mode, device, dtype):
         self.device = device
         self.model = Hrm(weights, dtype).to(device)
         if dtype != torch.float32:
@@ -148,6 +208,10 @@ class Workloads:
         self.training = None
         self.compiled_block = None
         self.mode = mode
+        self.lattice = Lattice(lattice).to(device)
+        self.compiled_lattice = torch.compile(self.lattice, dynamic=False) if mode == "compile" else self.lattice
+        self.lattice_training = None
+        self.rounded = dtype != torch.float32
 
     def batch(self, rows):
         index = torch.arange(rows * SEQ, device=self.device)
@@ -194,6 +258,43 @@ class Workloads:
             model.puzzle_emb.grad = None
         self.training = (model, forward, adam, (tokens, labels, ids), (z_h, z_l))
         return lm.item() / rows
+
+    def lattice_batch(self, rows):
+        index = torch.arange(rows * 81, device=self.device).view(rows, 81)
+        labels = index * 7919 % 9 + 2
+        return torch.where(index % 3 == 0, labels, 1), labels
+
+    def lattice_forward(self, forward, *inputs):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.rounded):
+            return forward(*inputs)
+
+    def lattice_solve(self, rows):
+        tokens, _ = self.lattice_batch(rows)
+        z_h, z_l = self.lattice.initial(rows)
+        checksums = []
+        with torch.inference_mode():
+            for _ in range(MAX_STEPS):
+                z_h, z_l, logits, _ = self.lattice_forward(self.compiled_lattice, z_h, z_l, tokens)
+                checksums.append(logits.abs().mean().item())
+        return checksums[0]
+
+    def lattice_training_step(self, rows):
+        if self.lattice_training is None:
+            model = copy.deepcopy(self.lattice)
+            forward = torch.compile(model, dynamic=False) if self.mode == "compile" else model
+            self.lattice_training = forward, AdamAtan2(model.parameters()), model.initial(rows)
+        forward, adam, (z_h, z_l) = self.lattice_training
+        tokens, labels = self.lattice_batch(rows)
+        z_h, z_l, logits, q = self.lattice_forward(forward, z_h, z_l, tokens)
+        blank = tokens != labels
+        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten() - 2, reduction="none").view(rows, 81)
+        lm = (each * blank).sum(-1) / blank.sum(-1).clamp_min(1)
+        exact = (logits.argmax(-1) + 2 == labels).all(-1).float()
+        halt = F.binary_cross_entropy_with_logits(q[:, 0], exact, reduction="sum")
+        ((lm.sum() + 0.5 * halt) / rows).backward()
+        adam.step()
+        self.lattice_training = forward, adam, (z_h, z_l)
+        return lm.sum().item() / rows
 
     def product(self, m, k, n):
         x = torch.linspace(-1, 1, m * k, device=self.device).view(m, k)
@@ -245,7 +346,7 @@ def main():
     device = rest[0] if rest else "cpu"
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[rest[1] if len(rest) > 1 else "f32"]
     torch.set_float32_matmul_precision("highest")
-    workloads = Workloads(read_safetensors(weights), mode, device, dtype)
+    workloads = Workloads(read_safetensors(weights), read_safetensors(weights + ".lattice"), mode, device, dtype)
     print(json.dumps({"ready": f"PyTorch {torch.__version__} {mode}", "threads": torch.get_num_threads()}), flush=True)
     for line in sys.stdin:
         seconds, checksum = workloads.run(line.strip())

@@ -1,16 +1,14 @@
 //! The backends that `hrm` can be built for.
 
-use clap::ValueEnum;
-
-#[path = "../../crates/hrm-cli/src/backend/name.rs"]
+#[path = "../../crates/hrm-engine/src/name.rs"]
 mod name;
 
 pub use name::Name as Backend;
 
 impl Backend {
     /// What `hrm --backend` calls it.
-    pub fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, backend, _)| *backend == self).map_or("cpu", |(name, ..)| name)
     }
 
     /// Arguments for a Cargo command on `hrm-cli` that give a binary with this backend alone, so that nothing

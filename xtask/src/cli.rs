@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::{
     backend::Backend,
@@ -41,7 +41,7 @@ pub enum Task {
     /// Build the `hrm` binary to give away (release profile) and say how large it is.
     Dist {
         /// Which backend to compile in.
-        #[arg(long, value_enum, default_value = "cpu")]
+        #[arg(long, default_value = "cpu")]
         backend: Backend,
     },
     /// Everything that needs an NVIDIA GPU, in one go: the operator, function and parity tests without and with fusion,
@@ -60,7 +60,7 @@ pub enum Task {
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     /// Which backend to compile in and train on.
-    #[arg(long, value_enum, default_value = "cpu")]
+    #[arg(long, default_value = "cpu")]
     backend: Backend,
     /// Build with the release profile. The dev profile is tuned for speed too; this gains a few percent at a
     /// much longer build.
@@ -85,8 +85,7 @@ impl TrainArgs {
             };
             match (backend, arg.as_str()) {
                 (Some(name), _) => {
-                    self.backend = Backend::from_str(&name, true)
-                        .map_err(|_| anyhow::anyhow!("unknown backend `{name}`"))?;
+                    self.backend = name.parse().map_err(anyhow::Error::msg)?;
                 }
                 (None, "--release") => self.release = true,
                 (None, "--") if rest.is_empty() => {}
@@ -102,7 +101,7 @@ impl TrainArgs {
         if self.release {
             cmd = cmd.args(["--release"]);
         }
-        cmd.args(["--", "train", "--backend", &self.backend.name()]).args(self.args.clone())
+        cmd.args(["--", "train", "--backend", self.backend.name()]).args(self.args.clone())
     }
 }
 

@@ -43,6 +43,7 @@ fn main() {
     let rotary = RotaryTables::<B>::new(seq, config.head_dim(), config.rope_theta, &device);
     let block = &model.l_level.layers[0];
     let attention = block.self_attn.as_ref().expect("the paper's blocks have attention");
+    let mlp = block.mlp.as_ref().expect("the paper's blocks have a feed-forward layer");
     let weight = |linear: &hrm_model::layers::Linear<B>| linear.weight.val();
     let (x, wide, qkv) = (matrix(tokens, hidden), matrix(tokens, inter), matrix(tokens, 3 * hidden));
     let qkv = qkv.reshape([rows, seq, 3 * hidden]);
@@ -77,14 +78,14 @@ fn main() {
         Row {
             name: "gate, up and SwiGLU",
             calls,
-            seconds: time(|| ops::linear_swiglu(x.clone(), weight(&block.mlp.gate_up_proj))),
+            seconds: time(|| ops::linear_swiglu(x.clone(), weight(&mlp.gate_up_proj))),
             gflop: product(tokens, hidden, 2 * inter),
             gbyte: traffic(tokens * (hidden + inter)),
         },
         Row {
             name: "down projection",
             calls,
-            seconds: time(|| ops::linear(wide.clone(), weight(&block.mlp.down_proj))),
+            seconds: time(|| ops::linear(wide.clone(), weight(&mlp.down_proj))),
             gflop: product(tokens, inter, hidden),
             gbyte: traffic(tokens * (hidden + inter)),
         },

@@ -2,7 +2,8 @@
 //! speaks: a name on standard input, a line of JSON with seconds, peak memory and a checksum on standard output. Of a training
 //! step also the seconds until it was issued to the device: on a GPU a small part of the whole, if nothing in it waits.
 //!
-//! Usage: `worker WEIGHTS.safetensors [f32|bf16]`. Writes the weights that both sides use.
+//! Usage: `worker WEIGHTS.safetensors [f32|bf16]`. Writes the weights that both sides use: those of the 27M model, and beside them, with
+//! `.lattice` behind the name, those of the lattice of `configs/sudoku-9x9.toml`.
 
 use std::{
     collections::HashMap,
@@ -18,9 +19,18 @@ use burn::{
     backend::Autodiff,
     tensor::{Tensor, TensorData, backend::Backend},
 };
-use hrm_backend::{HrmBackend, ops};
+use hrm_backend::{HrmBackend, MatmulPrecision, ops, set_matmul_precision};
 use hrm_benches::batch;
-use hrm_model::{ForwardDtype, Hrm, ModelConfig, act::Carry, layers::RotaryTables, loss::LossKind};
+use hrm_data::{
+    puzzles::sudoku::{Geometry, Sudoku},
+    registry::Shape,
+};
+use hrm_model::{
+    ForwardDtype, Hrm, Mixer, ModelConfig, PositionEncoding, Tokens,
+    act::{Carry, PuzzleBatch},
+    layers::RotaryTables,
+    loss::{LossKind, LossSettings},
+};
 use hrm_train::{
     distributed::Team,
     optim::{AdamConfig, Optimizer, SignSgd},
@@ -89,6 +99,10 @@ struct Worker<B: HrmBackend> {
     model: Hrm<Autodiff<B>>,
     inner: Hrm<B>,
     training: Option<Training<B>>,
+    lattice: Hrm<Autodiff<B>>,
+    /// Precision of the lattice's products, where the backend has a choice.
+    lattice_precision: MatmulPrecision,
+    lattice_training: Option<Training<B>>,
     matrices: HashMap<[usize; 2], Tensor<B, 2>>,
     issue_seconds: Option<f64>,
 }
@@ -106,7 +120,26 @@ impl<B: HrmBackend> Worker<B> {
         let model: Hrm<Autodiff<B>> = config.init(&mut ChaCha8Rng::seed_from_u64(0), &Default::default())?;
         let inner = model.inner();
         inner.save(weights, ForwardDtype::F32)?;
-        Ok(Self { model, inner, training: None, matrices: HashMap::new(), issue_seconds: None })
+        // On the CPU, bf16 means the operands of products.
+        let (states, lattice_precision) = match dtype {
+            ForwardDtype::Bf16 if B::HAS_MATMUL_PRECISION => (ForwardDtype::F32, MatmulPrecision::Bf16),
+            dtype => (dtype, MatmulPrecision::F32),
+        };
+        let lattice: Hrm<Autodiff<B>> =
+            lattice_config(states).init(&mut ChaCha8Rng::seed_from_u64(0), &Default::default())?;
+        let mut beside = weights.as_os_str().to_owned();
+        beside.push(".lattice");
+        lattice.inner().save(Path::new(&beside), ForwardDtype::F32)?;
+        Ok(Self {
+            model,
+            inner,
+            training: None,
+            lattice,
+            lattice_precision,
+            lattice_training: None,
+            matrices: HashMap::new(),
+            issue_seconds: None,
+        })
     }
 
     /// Seconds and checksum of a workload: `act_step/32`.
@@ -115,10 +148,21 @@ impl<B: HrmBackend> Worker<B> {
         let kind = parts.next().unwrap_or_default();
         let sizes: Vec<usize> = parts.map(str::parse).collect::<std::result::Result<_, _>>()?;
         match (kind, sizes.as_slice()) {
-            ("act_step", &[rows]) => Ok(timed(|| self.segments(rows, 1))),
-            ("solve", &[rows]) => Ok(timed(|| self.segments(rows, SEGMENTS))),
+            ("act_step", &[rows]) => Ok(timed(|| segments(&self.inner, batch(rows, &Default::default()), 1))),
+            ("solve", &[rows]) => {
+                Ok(timed(|| segments(&self.inner, batch(rows, &Default::default()), SEGMENTS)))
+            }
             ("training_step", &[rows]) => {
                 let (seconds, checksum) = timed(|| self.training_step(rows));
+                Ok((seconds, checksum?))
+            }
+            ("lattice_solve", &[rows]) => {
+                let model = self.lattice.inner();
+                let puzzles = puzzles(rows, &Default::default());
+                Ok(timed(|| with_precision(self.lattice_precision, || segments(&model, puzzles, SEGMENTS))))
+            }
+            ("lattice_training_step", &[rows]) => {
+                let (seconds, checksum) = timed(|| self.lattice_training_step(rows));
                 Ok((seconds, checksum?))
             }
             ("product", &[m, k, n]) => {
@@ -140,37 +184,24 @@ impl<B: HrmBackend> Worker<B> {
         }
     }
 
-    /// The checksum is of the first segment: with random weights the recurrence is chaotic, and rounding grows.
-    fn segments(&self, rows: usize, count: usize) -> f64 {
-        let batch = batch::<B>(rows, &Default::default());
-        let mut carry = Carry::fresh(&self.inner, batch.inputs, batch.puzzle_identifiers);
-        let mut checksums = Vec::new();
-        for _ in 0..count {
-            let (next, output) = self.inner.segment(carry);
-            carry = next;
-            checksums.push(mean_abs(output.logits.flatten(0, 1)));
-        }
-        checksums[0]
+    fn training_step(&mut self, rows: usize) -> Result<f64> {
+        let settings = StepSettings::new(LossKind::Stablemax, rows, 1e-4);
+        let start = Instant::now();
+        let (training, metrics) =
+            step(self.training.take(), &self.model, batch(rows, &Default::default()), settings)?;
+        self.issue_seconds = Some(start.elapsed().as_secs_f64());
+        self.training = Some(training);
+        Ok(lm_loss(metrics) / rows as f64)
     }
 
-    fn training_step(&mut self, rows: usize) -> Result<f64> {
-        let start = Instant::now();
-        let before = self.training.take().filter(|training| training.rows == rows);
-        let Training { model, carry, mut adam, .. } = before.unwrap_or_else(|| Training {
-            rows,
-            model: self.model.clone(),
-            carry: self.inner.empty_carry(rows),
-            adam: Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 }),
-        });
-        let settings = StepSettings::new(LossKind::Stablemax, rows, 1e-4);
-        let batch = batch::<B>(rows, &Default::default());
-        let sign_sgd = SignSgd { weight_decay: 1.0 };
-        let team = Team::alone(Default::default());
-        let done = Step::new(settings, &mut adam, sign_sgd, &team).run(model, carry, batch, None)?;
-        self.issue_seconds = Some(start.elapsed().as_secs_f64());
-        let metrics: Vec<f64> = done.metrics.into_data().iter::<f64>().collect();
-        self.training = Some(Training { rows, model: done.model, carry: done.carry, adam });
-        Ok(hrm_model::loss::Metrics::from_values(&metrics).lm_loss / rows as f64)
+    fn lattice_training_step(&mut self, rows: usize) -> Result<f64> {
+        let loss = LossSettings { blanks_only: true, ..LossKind::Softmax.into() };
+        let settings = StepSettings { loss, ..StepSettings::new(LossKind::Softmax, rows, 1e-4) };
+        let (before, puzzles) = (self.lattice_training.take(), puzzles(rows, &Default::default()));
+        let (training, metrics) =
+            with_precision(self.lattice_precision, || step(before, &self.lattice, puzzles, settings))?;
+        self.lattice_training = Some(training);
+        Ok(lm_loss(metrics) / rows as f64)
     }
 
     /// From -1 to 1 in even steps, kept: a model's weights stay too.
@@ -182,6 +213,84 @@ impl<B: HrmBackend> Worker<B> {
         });
         matrix.clone()
     }
+}
+
+/// The model of `configs/sudoku-9x9.toml`, untrained.
+fn lattice_config(dtype: ForwardDtype) -> ModelConfig {
+    let config = ModelConfig {
+        tokens: Tokens::Lattice,
+        mixer: Mixer::Groups,
+        expansion: 3.0,
+        pos_encodings: PositionEncoding::None,
+        structure: hrm_infer::structure(Shape::Sudoku(Sudoku { geometry: Geometry::S9 })),
+        h_cycles: 1,
+        l_cycles: 3,
+        ..ModelConfig::trm(11, 81)
+    };
+    config.with_hidden_size(32).with_puzzle_emb_ndim(0).with_forward_dtype(dtype)
+}
+
+fn with_precision<R>(precision: MatmulPrecision, work: impl FnOnce() -> R) -> R {
+    set_matmul_precision(precision);
+    let result = work();
+    set_matmul_precision(MatmulPrecision::F32);
+    result
+}
+
+/// The checksum is of the first segment: with random weights the recurrence is chaotic, and rounding grows.
+fn segments<B: HrmBackend>(model: &Hrm<B>, batch: PuzzleBatch<B>, count: usize) -> f64 {
+    let mut carry = Carry::fresh(model, batch.inputs, batch.puzzle_identifiers);
+    let mut checksums = Vec::new();
+    for _ in 0..count {
+        let (next, output) = model.segment(carry);
+        carry = next;
+        // Of a lattice, those of its values: tokens that are none come first.
+        let logits = match (model.config().values(), output.logits.dims()[2]) {
+            (1, _) => output.logits,
+            (values, all) => output.logits.narrow(2, all - values, values),
+        };
+        checksums.push(mean_abs(logits.flatten(0, 1)));
+    }
+    checksums[0]
+}
+
+/// Sudoku-shaped tokens and labels, every third cell given.
+fn puzzles<B: HrmBackend>(rows: usize, device: &B::Device) -> PuzzleBatch<B> {
+    let tokens = |of: fn(i32) -> i32| {
+        let values: Vec<i32> = (0..rows as i32 * 81).map(of).collect();
+        Tensor::from_data(TensorData::new(values, [rows, 81]).convert::<B::IntElem>(), device)
+    };
+    PuzzleBatch {
+        inputs: tokens(|i| if i % 3 == 0 { i * 7919 % 9 + 2 } else { 1 }),
+        labels: tokens(|i| i * 7919 % 9 + 2),
+        puzzle_identifiers: Tensor::zeros([rows], device),
+    }
+}
+
+/// One training step by AdamATan2, from where the last one of the same size stopped.
+fn step<B: HrmBackend>(
+    before: Option<Training<B>>,
+    fresh: &Hrm<Autodiff<B>>,
+    batch: PuzzleBatch<B>,
+    settings: StepSettings,
+) -> Result<(Training<B>, Tensor<B, 1>)> {
+    let rows = settings.global_batch;
+    let Training { model, carry, mut adam, .. } =
+        before.filter(|training| training.rows == rows).unwrap_or_else(|| Training {
+            rows,
+            model: fresh.clone(),
+            carry: fresh.inner().empty_carry(rows),
+            adam: Optimizer::adam_atan2(AdamConfig { beta1: 0.9, beta2: 0.95, weight_decay: 1.0 }),
+        });
+    let team = Team::alone(Default::default());
+    let done = Step::new(settings, &mut adam, SignSgd { weight_decay: 1.0 }, &team)
+        .run(model, carry, batch, None)?;
+    Ok((Training { rows, model: done.model, carry: done.carry, adam }, done.metrics))
+}
+
+fn lm_loss<B: HrmBackend>(metrics: Tensor<B, 1>) -> f64 {
+    let metrics: Vec<f64> = metrics.into_data().iter::<f64>().collect();
+    hrm_model::loss::Metrics::from_values(&metrics).lm_loss
 }
 
 fn timed<R>(work: impl FnOnce() -> R) -> (f64, R) {

@@ -1,5 +1,5 @@
 //! Mixing the nodes of a lattice by the groups they lie in: the structure, and the plain formulas of
-//! [`HrmBackend::group_block`](crate::HrmBackend::group_block).
+//! [`HrmBackend::group_block`].
 
 use std::sync::Arc;
 

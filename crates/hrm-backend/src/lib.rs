@@ -26,6 +26,7 @@ pub mod ops;
 mod packed;
 pub mod plain;
 mod precision;
+pub mod testing;
 
 pub use groups::{GroupTables, GroupWeights, Groups};
 pub use precision::{MatmulPrecision, matmul_precision, set_matmul_precision};

@@ -2,8 +2,7 @@
 //! here by the function's name, not by a loss that is off after some steps.
 
 use burn::tensor::{Tensor, TensorData, activation, backend::Backend};
-use hrm_backend::{HrmBackend, functions};
-use hrm_testing::{for_each_backend, parity::tensor_values};
+use hrm_backend::{HrmBackend, for_each_backend, functions, testing::tensor_values};
 
 for_each_backend!(elementary_functions, sums);
 

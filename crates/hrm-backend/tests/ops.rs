@@ -6,13 +6,10 @@ use burn::{
     tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend},
 };
 use hrm_backend::{
-    GroupTables, GroupWeights, Groups, HrmBackend, groups,
+    GroupTables, GroupWeights, Groups, HrmBackend, for_each_backend, groups,
     ops::{self, AdamAtan2Update},
     plain,
-};
-use hrm_testing::{
-    for_each_backend,
-    parity::{Deviations, tensor_values},
+    testing::{Deviations, tensor_values},
 };
 
 for_each_backend!(
@@ -546,12 +543,15 @@ fn adam_atan2<B: HrmBackend>() {
     check.finish();
 }
 
+/// The cells of each group of a kind, and the groups of each cell.
+type Kind = (Vec<Vec<u32>>, Vec<Vec<u32>>);
+
 /// Pairs of neighbouring cells, and neighbourhoods that only their middle reads.
 fn some_groups(cells: usize, values: usize) -> Groups {
     let cell = |c: usize| c as u32;
     let pairs = (0..cells).step_by(2).map(|c| (c..(c + 2).min(cells)).map(cell).collect()).collect();
     let near = (0..cells).map(|c| (c.saturating_sub(1)..(c + 2).min(cells)).map(cell).collect()).collect();
-    let kinds: [(Vec<Vec<u32>>, Vec<Vec<u32>>); 2] = [
+    let kinds: [Kind; 2] = [
         (pairs, (0..cells).map(|c| vec![cell(c / 2)]).collect()),
         (near, (0..cells).map(|c| if c % 3 == 0 { vec![] } else { vec![cell(c)] }).collect()),
     ];

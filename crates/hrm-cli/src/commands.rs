@@ -1,6 +1,5 @@
 //! One module for each subcommand: its arguments and what it does.
 
-pub mod classical;
 pub mod compare;
 pub mod config;
 pub mod data;
@@ -13,6 +12,5 @@ pub mod inspect;
 pub mod plot;
 pub mod runs;
 pub mod solve;
-pub mod solve_task;
 pub mod train;
 pub mod warmup;

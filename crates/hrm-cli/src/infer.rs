@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::terminal::count;
+use crate::{
+    choice::{Choice, one_of},
+    terminal::count,
+};
 use anyhow::Result;
 use hrm_infer::{Answer, Halting, InferOptions, NoiseAt, Selection, Source};
 
@@ -29,14 +32,14 @@ pub struct InferArgs {
     #[arg(long, value_name = "X", default_value_t = 0.3)]
     pub noise: f32,
     /// Where the noise goes in
-    #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
-    pub noise_at: NoiseWhere,
+    #[arg(long, value_parser = one_of(&NOISE_AT), default_value = "each-step", value_name = "WHERE")]
+    pub noise_at: NoiseAt,
     /// Seed of symmetries and noise: equal seeds give equal answers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Which of several answers counts [default: votes with --vote or --ensemble, else q]
-    #[arg(long, value_enum, value_name = "RULE")]
-    pub select: Option<SelectRule>,
+    #[arg(long, value_parser = one_of(&SELECTIONS), value_name = "RULE")]
+    pub select: Option<Selection>,
     /// Check answers by the rules of the task: stop at the first that keeps them, else go on with the next view, checkpoint
     /// or restart
     #[arg(long)]
@@ -49,26 +52,18 @@ pub struct InferArgs {
     pub batch: u32,
 }
 
-/// A value of `--noise-at`.
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-pub enum NoiseWhere {
-    /// Into the state before every step
-    #[default]
-    EachStep,
-    /// Into the initial state only
-    Start,
-}
+/// Values of `--noise-at`.
+const NOISE_AT: [Choice<NoiseAt>; 2] = [
+    ("each-step", NoiseAt::EachStep, "Into the state before every step"),
+    ("start", NoiseAt::Start, "Into the initial state only"),
+];
 
-/// A value of `--select`.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub enum SelectRule {
-    /// The most frequent answer, then the higher mean halting probability
-    Votes,
-    /// The answer with the highest halting value
-    Q,
-    /// The answer that halts after the fewest steps
-    First,
-}
+/// Values of `--select`.
+const SELECTIONS: [Choice<Selection>; 3] = [
+    ("votes", Selection::Votes, "The most frequent answer, then the higher mean halting probability"),
+    ("q", Selection::BestQ, "The answer with the highest halting value"),
+    ("first", Selection::FirstToHalt, "The answer that halts after the fewest steps"),
+];
 
 /// A value of `--fallback`.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -86,16 +81,9 @@ impl InferArgs {
             votes: self.vote.map_or(1, |n| n as usize),
             restarts: self.restarts.map_or(1, |n| n as usize),
             noise: self.noise,
-            noise_at: match self.noise_at {
-                NoiseWhere::EachStep => NoiseAt::EachStep,
-                NoiseWhere::Start => NoiseAt::Start,
-            },
+            noise_at: self.noise_at,
             seed: self.seed,
-            select: self.select.map(|rule| match rule {
-                SelectRule::Votes => Selection::Votes,
-                SelectRule::Q => Selection::BestQ,
-                SelectRule::First => Selection::FirstToHalt,
-            }),
+            select: self.select,
             verify: self.verify,
             fallback: self.fallback.is_some(),
             batch: self.batch as usize,

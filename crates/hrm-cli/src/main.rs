@@ -4,6 +4,7 @@
 mod terminal;
 
 mod backend;
+mod choice;
 mod cli;
 mod commands;
 mod infer;
@@ -22,12 +23,12 @@ use crate::cli::Cli;
 
 #[cfg(feature = "flex")]
 #[global_allocator]
-static ALLOCATOR: hrm_backend::TensorAllocator = hrm_backend::TensorAllocator::new();
+static ALLOCATOR: hrm_engine::TensorAllocator = hrm_engine::TensorAllocator::new();
 
 fn main() -> ExitCode {
     // Usage errors, --help and --version end in here, with exit code 2 or 0.
     let cli = Cli::parse();
-    hrm_backend::keep_compiled_kernels();
+    hrm_engine::keep_compiled_kernels();
     match cli.command.run() {
         Ok(code) => match terminal::unsaid() {
             None => code,

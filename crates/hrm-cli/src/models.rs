@@ -9,12 +9,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use hrm_backend::HrmBackend;
-use hrm_data::{sudoku::Geometry, task::Shape};
-use hrm_model::{
-    ForwardDtype, Hrm, ModelConfig,
-    weights::{self, CONFIG_ENTRY},
-};
+use hrm_data::registry::{Family, Shape};
+use hrm_model::{ModelConfig, weights::CONFIG_ENTRY};
 use hrm_train::checkpoint;
 use serde::Deserialize;
 
@@ -29,46 +25,40 @@ fn roots() -> Vec<PathBuf> {
     }
 }
 
-/// The bundled model for Sudokus of a size.
-pub fn bundled(geometry: Geometry) -> Option<PathBuf> {
-    bundled_for(Shape::Sudoku(geometry))
-}
-
 /// The bundled model for puzzles of a shape.
-pub fn bundled_for(shape: Shape) -> Option<PathBuf> {
-    let folder = folder_name(shape);
-    let mut candidates = roots().into_iter().map(|root| root.join(&folder).join("model.safetensors"));
+pub fn bundled(shape: Shape) -> Option<PathBuf> {
+    let mut candidates = roots().into_iter().map(|root| root.join(shape.folder()).join("model.safetensors"));
     let found = candidates.find(|file| file.is_file())?;
     Some(found.canonicalize().unwrap_or(found))
 }
 
-/// `sudoku-9x9`, `maze-10x10`, `samurai`
-fn folder_name(shape: Shape) -> String {
-    let family = shape.family();
-    match shape {
-        Shape::Sudoku(geometry) | Shape::Killer(geometry) => format!("{family}-{0}x{0}", geometry.side()),
-        Shape::Maze { rows, cols } => format!("{family}-{rows}x{cols}"),
-        Shape::Queens(side) => format!("{family}-{side}x{side}"),
-        Shape::Samurai | Shape::Arc => family.to_string(),
-    }
-}
-
-/// The sizes of Sudoku with a bundled model, smallest first.
-pub fn bundled_sizes() -> Vec<usize> {
-    (4..=hrm_data::sudoku::board::MAX_SIDE)
-        .filter(|side| Geometry::from_side(*side).is_ok_and(|geometry| bundled(geometry).is_some()))
-        .collect()
+/// The sizes of a family with a bundled model, smallest first: `9x9`.
+fn bundled_sizes(family: Family) -> Vec<String> {
+    let names = roots().into_iter().flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten());
+    let names = names.filter(|entry| entry.path().join("model.safetensors").is_file());
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut sizes: Vec<String> = names
+        .filter_map(|name| Some(name.strip_prefix(family.name())?.strip_prefix('-')?.to_owned()))
+        .collect();
+    sizes.sort_by_key(|size| (size.len(), size.clone()));
+    sizes.dedup();
+    sizes
 }
 
 /// What to say when no bundled model fits.
-pub fn no_bundled_model(geometry: Geometry) -> String {
-    let sizes: Vec<String> = bundled_sizes().into_iter().map(|side| format!("{side}x{side}")).collect();
+pub fn no_bundled_model(shape: Shape) -> String {
+    let family = shape.family();
+    let sizes = bundled_sizes(family);
     let have = if sizes.is_empty() {
         "none is bundled here".to_owned()
     } else {
         format!("bundled: {}", sizes.join(", "))
     };
-    format!("no model for {0}x{0} puzzles ({have}); give one with --checkpoint", geometry.side())
+    let classical = family.methods().first().copied().unwrap_or_default();
+    format!(
+        "no model for {shape} puzzles ({have}); give one with --checkpoint, or answer with a classical solver: \
+         --with {classical}"
+    )
 }
 
 /// The file with the weights that a path means: a file, a checkpoint folder, or a run folder (its newest
@@ -78,21 +68,6 @@ pub fn file(path: &Path) -> Result<PathBuf> {
         bail!("{}: no such file or folder; expected a checkpoint", path.display());
     }
     Ok(checkpoint::model_file(path)?)
-}
-
-/// Loads the model of a path, see [`file()`]. One that was trained in bf16 computes in fp32 where bf16 is not faster, or not
-/// there at all.
-pub fn load<B: HrmBackend>(path: &Path, device: &B::Device) -> Result<Hrm<B>> {
-    let file = file(path)?;
-    let model: Hrm<B> = checkpoint::load_weights(&file, device)
-        .with_context(|| format!("cannot load the model {}", file.display()))?;
-    if let Some(told) = told_not_finite(&weights::not_finite(&model.state_dict())) {
-        eprintln!("warning: {}: {told}; what the model computes is of no use", file.display());
-    }
-    Ok(match ForwardDtype::fastest::<B>(device) {
-        ForwardDtype::F32 => model.with_forward_dtype(ForwardDtype::F32),
-        ForwardDtype::Bf16 => model,
-    })
 }
 
 /// What there is to say of weights that are not finite, see [`weights::not_finite`]; nothing if there are none.
@@ -105,6 +80,13 @@ pub fn told_not_finite(bad: &[(String, usize)]) -> Option<String> {
         1 => format!("a weight of {first} is not finite (NaN or infinite)"),
         _ => format!("{count} weights are not finite (NaN or infinite), in {}{more}", names.join(", ")),
     })
+}
+
+/// Warns of models with weights that are not finite.
+pub fn warn_not_finite(models: &dyn hrm_engine::Models) {
+    if let Some(told) = told_not_finite(&models.not_finite()) {
+        eprintln!("warning: {told}; what the model computes is of no use");
+    }
 }
 
 /// What a safetensors file says about itself before the numbers come.
@@ -195,18 +177,6 @@ impl Header {
     }
 }
 
-/// The size of Sudoku that a model is for.
-pub fn sudoku_geometry(config: &ModelConfig) -> Result<Geometry> {
-    match Geometry::from_cells(config.seq_len) {
-        Some(geometry) if config.vocab_size == geometry.side() + 2 => Ok(geometry),
-        _ => bail!(
-            "the model is not for Sudoku: it reads {} tokens of a vocabulary of {} (9x9 Sudoku: 81 tokens of 11)",
-            config.seq_len,
-            config.vocab_size
-        ),
-    }
-}
-
 /// A path as short as it can be said from here.
 pub fn shown(path: &Path) -> String {
     let here = env::current_dir().ok();
@@ -217,11 +187,6 @@ pub fn shown(path: &Path) -> String {
 /// Writes a path into JSON, whatever bytes it is made of.
 pub fn path_to_json<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(&path.to_string_lossy())
-}
-
-/// [`path_to_json`] for several.
-pub fn paths_to_json<S: serde::Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
 }
 
 /// Makes sure that a file about to be written does not replace another one.

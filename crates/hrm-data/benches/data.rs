@@ -11,13 +11,15 @@ use std::time::Instant;
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hrm_data::arc::{self, ArcData, ArcOptions, ArcSampler};
-use hrm_data::dataset::{Augmentation, SamplerConfig, TrainSampler};
-use hrm_data::maze::{self, Kind};
-use hrm_data::sudoku::{
-    Board, BuildOptions, Canonicalizer, GenerateOptions, Generator, Geometry, Limits, Method, Solver,
-    dataset, read_records,
+use hrm_data::puzzles::arc::{self, ArcData, ArcOptions, ArcSampler};
+use hrm_data::puzzles::maze::{Kind, Maze, decode_tokens};
+use hrm_data::puzzles::sudoku::{
+    self, Board, Canonicalizer, Generator, Geometry, Limits, Method, Solver, Sudoku,
 };
+use hrm_data::reader::{self, Puzzle};
+use hrm_data::registry::Family;
+use hrm_data::sampler::{SamplerConfig, TrainSampler};
+use hrm_data::task::{AnyTask, Augmentation, GenerateOptions};
 use rayon::ThreadPoolBuilder;
 
 /// CPU time of the thread, in nanoseconds.
@@ -80,8 +82,9 @@ fn data(name: &str) -> Option<PathBuf> {
 }
 
 fn puzzles(file: &str, clues: Option<usize>, limit: usize) -> Option<Vec<Board>> {
-    let records = read_records(&data(file)?).expect("a puzzle file").into_iter();
-    let boards = records.map(|record| record.puzzle);
+    let puzzles = reader::read_all(Family::Sudoku, &data(file)?).expect("a puzzle file").into_iter();
+    let board = |puzzle: Puzzle| sudoku::decode_tokens(&puzzle.record.input).expect("a board");
+    let boards = puzzles.map(board);
     Some(boards.filter(|board| clues.is_none_or(|clues| board.clues() == clues)).take(limit).collect())
 }
 
@@ -146,10 +149,12 @@ fn mazes(c: &mut Bench) {
         });
     });
     if let Some(path) = data("maze/maze-30x30-hard-test-500.csv.gz") {
-        let records = maze::read_records(&path).expect("a maze file");
-        group.throughput(Throughput::Elements(records.len() as u64));
+        let puzzles = reader::read_all(Family::Maze, &path).expect("a maze file");
+        let maze = |puzzle: &Puzzle| decode_tokens(30, 30, &puzzle.record.input).expect("a maze");
+        let mazes: Vec<Maze> = puzzles.iter().map(maze).collect();
+        group.throughput(Throughput::Elements(mazes.len() as u64));
         group.bench_function("canonical-label", |b| {
-            b.iter(|| records.iter().filter_map(|record| record.maze.label()).count());
+            b.iter(|| mazes.iter().filter_map(Maze::label).count());
         });
     }
     group.finish();
@@ -159,11 +164,11 @@ fn mazes(c: &mut Bench) {
 fn batches(c: &mut Bench) {
     let pool = ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     let mut group = c.benchmark_group("batch-768");
-    let options =
-        GenerateOptions { geometry: Geometry::S9, seed: 1, train: 1000, test: 1, clues: Some((24, 40)) };
-    let split = dataset::generate_split(&options).expect("enough puzzles");
-    let (sudoku, _) = dataset::from_records(&split.train, &BuildOptions::default()).expect("proper puzzles");
-    let augmentation = Augmentation::SudokuSymmetry { geometry: Geometry::S9 };
+    let task = AnyTask::new(Sudoku { geometry: Geometry::S9 });
+    let options = GenerateOptions { givens: Some((24, 40)), ..GenerateOptions::default() };
+    let split = task.split(&options, 1, (1000, 1)).expect("enough puzzles");
+    let sudoku = task.dataset(&split.train, 0, 0).expect("proper puzzles");
+    let augmentation = Augmentation::Task(task);
     let config = SamplerConfig { augmentation, epochs_per_iteration: 8, ..SamplerConfig::new(768, 1) };
     let mut sampler = TrainSampler::new(Arc::new(sudoku), config).expect("a full batch");
     let mut measure = |name: &str, next: &mut (dyn FnMut() + Send)| {

@@ -1,30 +1,29 @@
-//! Prints how hard the puzzles of a file are: `cargo run --release -p hrm-data --example difficulty -- FILE...`.
+//! Prints how hard the Sudokus of a file are: `cargo run --release -p hrm-data --example difficulty -- FILE...`.
 
+use std::error::Error;
 use std::path::Path;
-use std::process::ExitCode;
 
+use hrm_data::puzzles::sudoku::{Solver, Symmetry, decode_tokens, difficulty, mean_guesses, rating};
 use hrm_data::random::{Purpose, stream};
-use hrm_data::sudoku::{Solver, Symmetry, difficulty, mean_guesses, rating, read_records};
+use hrm_data::reader;
+use hrm_data::registry::Family;
+use hrm_data::task::Record;
 
 /// Images of each puzzle for the mean that depends little on the orientation.
 const IMAGES: u32 = 16;
 
-fn main() -> ExitCode {
+fn main() -> Result<(), Box<dyn Error>> {
     for file in std::env::args().skip(1) {
-        let records = match read_records(Path::new(&file)) {
-            Ok(records) => records,
-            Err(error) => {
-                eprintln!("{error}");
-                return ExitCode::FAILURE;
-            }
-        };
+        let puzzles = reader::read_all(Family::Sudoku, Path::new(&file))?;
+        let records: Vec<Record> = puzzles.into_iter().map(|puzzle| puzzle.record).collect();
         let mut solver = Solver::new();
-        let total: f64 = records.iter().map(|r| mean_guesses(&mut solver, &r.puzzle, IMAGES, 0)).sum();
         let mut rng = stream(0, Purpose::Other, 0, 0);
-        let mut ratings = 0;
-        for record in records.iter().flat_map(|record| std::iter::repeat_n(record, IMAGES as usize)) {
-            // A symmetry of the puzzle's own geometry always applies.
-            if let Ok(image) = Symmetry::random(record.puzzle.geometry(), &mut rng).apply(&record.puzzle) {
+        let (mut total, mut ratings) = (0.0, 0);
+        for record in &records {
+            let puzzle = decode_tokens(&record.input)?;
+            total += mean_guesses(&mut solver, &puzzle, IMAGES, 0);
+            for _ in 0..IMAGES {
+                let image = Symmetry::random(puzzle.geometry(), &mut rng).apply(&puzzle)?;
                 ratings += rating(&mut solver, &image);
             }
         }
@@ -34,5 +33,5 @@ fn main() -> ExitCode {
         let mean = total / count;
         println!("guesses until the solution is known to be unique, mean of {IMAGES} images: {mean:.2}\n");
     }
-    ExitCode::SUCCESS
+    Ok(())
 }

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use hrm_data::sudoku::{HardOptions, difficulty, hard, write_records};
+use hrm_data::puzzles::sudoku::{Geometry, HardOptions, Sudoku, difficulty, hard};
+use hrm_data::task::{AnyTask, write_records};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -33,9 +34,10 @@ fn main() -> ExitCode {
 
 fn write(folder: &Path, options: &HardOptions) -> Result<(), Box<dyn std::error::Error>> {
     let split = hard::generate_split(options)?;
+    let task = AnyTask::new(Sudoku { geometry: Geometry::S9 });
     std::fs::create_dir_all(folder)?;
     for (name, records) in [("train", &split.train), ("test", &split.test)] {
-        write_records(&folder.join(format!("{name}.csv.gz")), records)?;
+        write_records(&folder.join(format!("{name}.csv.gz")), &task, records)?;
         println!("{name}\n{}", difficulty(records));
     }
     Ok(())

@@ -4,12 +4,13 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hrm_data::arc::{self, ArcTask};
-use hrm_data::maze::{GenerateOptions, Kind, generate_split};
-use hrm_data::render::{self, Picture};
-use hrm_data::sudoku::{Board, Generator, Geometry};
-use hrm_data::task::{Task, queens::Queens};
-use hrm_data::variants::{killer, samurai};
+use hrm_data::puzzles::arc::{self, ArcTask};
+use hrm_data::puzzles::maze::{self, Mazes};
+use hrm_data::puzzles::queens::Queens;
+use hrm_data::puzzles::sudoku::{self, Board, Generator, Geometry};
+use hrm_data::puzzles::{killer, samurai};
+use hrm_data::render::Picture;
+use hrm_data::task::{GenerateOptions, Task};
 
 fn save(folder: &Path, name: &str, picture: &Picture) -> Result<(), Box<dyn Error>> {
     fs::write(folder.join(name).with_extension("svg"), picture.svg())?;
@@ -40,35 +41,38 @@ fn main() -> Result<(), Box<dyn Error>> {
         let made = Generator::new(geometry, 1).with_clues(clues, clues).generate(0);
         let answer = attempt(&made.puzzle, &made.solution)?;
         let name = format!("sudoku-{}", geometry.side());
-        save(&folder, &name, &render::sudoku_picture(&made.puzzle, Some(&answer), None))?;
-        let judged = render::sudoku_picture(&made.puzzle, Some(&answer), Some(&made.solution));
+        save(&folder, &name, &sudoku::draw::picture(&made.puzzle, Some(&answer), None))?;
+        let judged = sudoku::draw::picture(&made.puzzle, Some(&answer), Some(&made.solution));
         save(&folder, &format!("{name}-judged"), &judged)?;
     }
-    let kind = Kind::Unique { rows: 21, cols: 21, shortest: 40, longest: 120 };
-    let split = generate_split(&GenerateOptions { kind, seed: 1, train: 1, test: 0 })?;
-    if let Some(record) = split.train.first() {
-        let mut answer = record.maze.label().unwrap_or_default();
-        save(&folder, "maze", &render::maze_picture(&record.maze, &answer))?;
-        answer.iter_mut().step_by(37).for_each(|token| *token = 5);
-        save(&folder, "maze-faulty", &render::maze_picture(&record.maze, &answer))?;
-    }
+    let options = GenerateOptions {
+        kind: Some("unique".to_owned()),
+        min_path: Some(40),
+        max_path: Some(120),
+        ..GenerateOptions::default()
+    };
+    let (maze, path) = Mazes::new(21, 21).generate(&options, 1, 0)?;
+    let mut answer = maze.mark(&path);
+    save(&folder, "maze", &maze::draw::picture(&maze, &answer))?;
+    answer.iter_mut().step_by(37).for_each(|token| *token = 5);
+    save(&folder, "maze-faulty", &maze::draw::picture(&maze, &answer))?;
     let made = killer::Generator::new(Geometry::S9, 1)?.generate(0);
-    save(&folder, "killer", &render::killer_picture(&made.puzzle, None, None))?;
+    save(&folder, "killer", &killer::draw::picture(&made.puzzle, None, None))?;
     let answer = attempt(&Board::empty(Geometry::S9), &made.solution)?;
-    save(&folder, "killer-answer", &render::killer_picture(&made.puzzle, Some(&answer), None))?;
+    save(&folder, "killer-answer", &killer::draw::picture(&made.puzzle, Some(&answer), None))?;
     fs::write(folder.join("killer.txt"), made.puzzle.to_string())?;
     let made = samurai::Generator::new(1).with_clues(160, 160).generate(0);
-    save(&folder, "samurai", &render::samurai_picture(&made.puzzle, None, None))?;
-    save(&folder, "samurai-solved", &render::samurai_picture(&made.puzzle, Some(&made.solution), None))?;
+    save(&folder, "samurai", &samurai::draw::picture(&made.puzzle, None, None))?;
+    save(&folder, "samurai-solved", &samurai::draw::picture(&made.puzzle, Some(&made.solution), None))?;
     let queens = Queens::new(8)?;
-    let (puzzle, solution) = queens.generate(1, 0);
+    let (puzzle, solution) = queens.make(1, 0);
     save(&folder, "queens", &queens.picture(&puzzle, Some(&queens.encode(&solution)), None))?;
     let letters = "0123456789\nABCDEFGHIJKLM\nNOPQRSTUVWXYZ\n. , : ! ? - + = * < > / | ( ) _ ' \" #";
     save(&folder, "letters", &Picture::of_text(letters))?;
     if let Some(file) = arguments.next() {
         let tasks = arc::load(&file)?;
         for task in tasks.iter().take(2) {
-            save(&folder, &format!("arc-{}", task.id), &render::arc_task_picture(task))?;
+            save(&folder, &format!("arc-{}", task.id), &arc::draw::task_picture(task))?;
         }
         let withheld = |task: &ArcTask| {
             let mut task = task.clone();
@@ -76,9 +80,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             task
         };
         if let Some(task) = tasks.get(2).map(withheld) {
-            save(&folder, &format!("arc-{}-withheld", task.id), &render::arc_task_picture(&task))?;
+            save(&folder, &format!("arc-{}-withheld", task.id), &arc::draw::task_picture(&task))?;
             if let Some((pair, other)) = task.train.first().zip(task.train.last()) {
-                let picture = render::arc_pair_picture(pair, other.output.as_ref());
+                let picture = arc::draw::pair_picture(pair, other.output.as_ref());
                 save(&folder, "arc-prediction", &picture)?;
             }
         }

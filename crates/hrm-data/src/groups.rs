@@ -20,17 +20,11 @@ pub struct Kind {
     pub own: bool,
 }
 
-impl Kind {
-    /// The groups of a board of `rows` times `cols` cells by a number of each cell; numbers that no cell has are left out.
-    pub fn by(
-        name: &'static str,
-        (rows, cols): (usize, usize),
-        number: impl Fn(usize, usize) -> usize,
-    ) -> Self {
-        let mut groups = std::collections::BTreeMap::<usize, Vec<u32>>::new();
-        for cell in 0..rows * cols {
-            groups.entry(number(cell / cols, cell % cols)).or_default().push(cell as u32);
-        }
-        Self { name, groups: groups.into_values().collect(), own: false }
+/// The cells of a board of `rows` times `cols` by a number of each.
+pub fn by_number((rows, cols): (usize, usize), number: impl Fn(usize, usize) -> usize) -> Vec<Vec<u32>> {
+    let mut groups = std::collections::BTreeMap::<usize, Vec<u32>>::new();
+    for cell in 0..rows * cols {
+        groups.entry(number(cell / cols, cell % cols)).or_default().push(cell as u32);
     }
+    groups.into_values().collect()
 }

@@ -1,14 +1,14 @@
 //! Puzzle files as tables: `source,question,answer,rating` CSV, plain or gzip, with or without a header.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use thiserror::Error;
 
-use crate::bounded::{Budget, Metered, Unpacked};
+use crate::bounded::Budget;
 
 /// Why a file is no table of puzzles, whatever the puzzles are.
 #[derive(Debug, Error)]
@@ -62,13 +62,17 @@ pub enum TableError {
     },
 }
 
-/// How tables of one kind of puzzle are written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
-    /// Whether spaces around fields mean nothing, and lines that start with `#` are comments.
-    pub(crate) loose: bool,
-    /// Whether a field is a puzzle: tells rows from a header.
-    pub(crate) is_puzzle: fn(&str) -> bool,
+impl TableError {
+    /// What is wrong, without the file and the line.
+    pub(crate) fn at_its_line(&self) -> String {
+        match self {
+            Self::Rating { got, .. } => format!("expected a number as rating, got {got:?}"),
+            Self::MissingField { expected, got, .. } => {
+                format!("expected at least {expected} fields, got {got}")
+            }
+            other => other.to_string(),
+        }
+    }
 }
 
 /// Reads a table row by row, in memory independent of its length.
@@ -77,10 +81,10 @@ pub(crate) struct Layout {
 /// `difficulty` or any name ending in `_rating`; `source` or `id`) or, without one, by what stands in the first row: the
 /// first field that is a puzzle is the question, the field before it the source, the next the answer, the one after that the
 /// rating.
-pub(crate) struct Table<'r> {
+pub(crate) struct Table {
     path: PathBuf,
-    layout: Layout,
-    reader: csv::Reader<Box<dyn Read + Send + 'r>>,
+    is_puzzle: Box<dyn Fn(&str) -> bool + Send>,
+    reader: csv::Reader<Box<dyn Read + Send>>,
     columns: Option<Columns>,
     row: csv::StringRecord,
     budget: Budget,
@@ -94,40 +98,23 @@ struct Columns {
     rating: Option<usize>,
 }
 
-impl<'r> Table<'r> {
-    /// Opens a file; gzip is recognised by its first bytes.
-    pub(crate) fn open(path: &Path, layout: Layout) -> Result<Self, TableError> {
-        let fail = |source| TableError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(fail)?;
-        if file.metadata().map_err(fail)?.is_dir() {
-            let what = "expected a file, got a directory";
-            return Err(fail(io::Error::new(io::ErrorKind::IsADirectory, what)));
-        }
-        Self::from_reader(file, path, layout)
-    }
-
-    /// Reads from any stream; `name` stands for the file in messages.
-    pub(crate) fn from_reader(
-        reader: impl Read + Send + 'r,
-        name: &Path,
-        layout: Layout,
-    ) -> Result<Self, TableError> {
-        let path = name.to_owned();
-        let mut reader = BufReader::new(reader);
-        let start = reader.fill_buf().map_err(|source| TableError::Io { path: path.clone(), source })?;
-        let input: Box<dyn Read + Send + 'r> = match start.starts_with(&[0x1f, 0x8b]) {
-            true => Box::new(Unpacked::new(reader)),
-            false => Box::new(reader),
-        };
-        let budget = Budget::default();
-        let input: Box<dyn Read + Send + 'r> = Box::new(Metered::new(input, &budget));
+impl Table {
+    /// Reads a table; `path` stands for it in messages. In a `loose` one spaces around fields mean nothing, and lines that
+    /// start with `#` are comments. `is_puzzle` tells rows from a header.
+    pub(crate) fn new(
+        path: &Path,
+        input: Box<dyn Read + Send>,
+        budget: Budget,
+        loose: bool,
+        is_puzzle: Box<dyn Fn(&str) -> bool + Send>,
+    ) -> Self {
         let mut csv = csv::ReaderBuilder::new();
         csv.has_headers(false).flexible(true);
-        if layout.loose {
+        if loose {
             csv.trim(csv::Trim::All).comment(Some(b'#'));
         }
-        let reader = csv.from_reader(input);
-        Ok(Self { path, layout, reader, columns: None, row: csv::StringRecord::new(), budget })
+        let (path, reader) = (path.to_owned(), csv.from_reader(input));
+        Self { path, is_puzzle, reader, columns: None, row: csv::StringRecord::new(), budget }
     }
 
     /// The next row of puzzles, if there is one.
@@ -158,13 +145,12 @@ impl<'r> Table<'r> {
             answer: Some(question + 1),
             rating: Some(question + 2),
         };
-        if let Some(question) = self.row.iter().position(self.layout.is_puzzle) {
+        if let Some(question) = self.row.iter().position(&self.is_puzzle) {
             return Ok((by_position(question), false));
         }
-        let name = |field: &str| field.trim().trim_start_matches('\u{feff}').to_ascii_lowercase();
         let names: Vec<String> = self.row.iter().map(name).collect();
         let find = |wanted: &[&str]| names.iter().position(|n| wanted.contains(&n.as_str()));
-        if let Some(question) = find(&["question", "puzzle", "quizzes"]) {
+        if let Some(question) = find(&QUESTIONS) {
             let columns = Columns {
                 source: find(&["source", "id"]),
                 question,
@@ -182,6 +168,18 @@ impl<'r> Table<'r> {
             None => Err(TableError::NoPuzzleColumn { path: self.path.clone(), columns: names }),
         }
     }
+}
+
+/// Names of the column with the puzzles.
+const QUESTIONS: [&str; 3] = ["question", "puzzle", "quizzes"];
+
+fn name(field: &str) -> String {
+    field.trim().trim_start_matches('\u{feff}').trim_matches('"').to_ascii_lowercase()
+}
+
+/// Whether a line names the columns of a table.
+pub(crate) fn is_header(line: &str) -> bool {
+    line.split(',').any(|field| QUESTIONS.contains(&name(field).as_str()))
 }
 
 /// A row of a table.
@@ -255,9 +253,4 @@ fn write_rows(writer: &mut impl Write, rows: impl IntoIterator<Item = [String; 4
         writer.write_record(row)?;
     }
     writer.flush()
-}
-
-/// A rating as it is written.
-pub(crate) fn rating_text(rating: Option<f64>) -> String {
-    rating.map(|rating| rating.to_string()).unwrap_or_default()
 }

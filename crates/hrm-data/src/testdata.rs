@@ -56,3 +56,9 @@ pub(crate) fn flat<T: TryFrom<i64>>(value: &serde_json::Value) -> Vec<T> {
         other => other.as_i64().and_then(|n| T::try_from(n).ok()).into_iter().collect(),
     }
 }
+
+/// The puzzles of a file of one family.
+pub(crate) fn read_records(path: &Path, family: &str) -> Vec<crate::task::Record> {
+    let found = crate::reader::read_all(family.parse().unwrap(), path).unwrap();
+    found.into_iter().map(|puzzle| puzzle.record).collect()
+}

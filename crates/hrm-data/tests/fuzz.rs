@@ -9,13 +9,15 @@ use std::io::{Cursor, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hrm_data::arc;
 use hrm_data::dataset::npy::{self, IntArray};
 use hrm_data::dataset::{Dataset, Overwrite, load_identifiers};
-use hrm_data::maze::{self, Maze};
-use hrm_data::sudoku::{self, Board, Generator, Geometry, Notation, RecordReader};
-use hrm_data::task::{self, Task};
-use hrm_data::variants::{killer, samurai};
+use hrm_data::puzzles::maze::{self, Maze, Mazes};
+use hrm_data::puzzles::queens::Queens;
+use hrm_data::puzzles::sudoku::{self, Board, Generator, Geometry, Notation, Sudoku};
+use hrm_data::puzzles::{arc, killer, samurai};
+use hrm_data::reader::{Reader, read_all};
+use hrm_data::registry::Family;
+use hrm_data::task::{AnyTask, GenerateOptions, Task};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
@@ -213,6 +215,31 @@ fn sudoku_text() {
     });
 }
 
+/// Reads bytes as puzzles of a family, and shows the tokens of those that are some. What is read is written and read again.
+fn for_each_puzzle(family: Family, bytes: &[u8], show: impl Fn(&[u8], Option<&[u8]>)) {
+    let reader = Reader::new(family, Cursor::new(bytes.to_vec()), Path::new("in.csv"));
+    for puzzle in reader.flatten().filter_map(|entry| entry.puzzle.ok()) {
+        let input = &puzzle.record.input;
+        assert_eq!(puzzle.task.parse(&puzzle.task.line(input).unwrap()).as_ref(), Ok(input));
+        show(input, puzzle.record.label.as_deref());
+    }
+}
+
+#[test]
+fn other_tables_and_text() {
+    let samurai = samurai::Generator::new(1).with_clues(200, 200).generate(0).puzzle;
+    let valid = [
+        "AABB\nCABD\nCCDD\nAAAD\n7 6 8 10 6\n\nAABBCABDCCDDAAAD;7,6,8,10,6\n".to_owned(),
+        ".Q......\n........\n........\n........\n........\n........\n........\n........\n".to_owned(),
+        format!("{samurai}\n\n{}\n", samurai.to_line()),
+    ];
+    fuzz(valid.map(String::into_bytes).to_vec(), |bytes| {
+        for family in [Family::Killer, Family::Samurai, Family::Queens, Family::Arc] {
+            for_each_puzzle(family, bytes, |_, _| {});
+        }
+    });
+}
+
 #[test]
 fn sudoku_tables() {
     let valid = [
@@ -221,12 +248,11 @@ fn sudoku_tables() {
         format!("# lines\n{PUZZLE}\n{SOLUTION}\n"),
     ];
     fuzz(valid.map(String::into_bytes).to_vec(), |bytes| {
-        let reader = RecordReader::from_reader(Cursor::new(bytes.to_vec()), Path::new("in.csv"));
-        let records = reader.map(|reader| reader.collect::<Vec<_>>()).unwrap_or_default();
-        for record in records.into_iter().flatten() {
-            assert!(record.puzzle.validate().is_ok());
-            assert!(record.solution.is_none_or(|solution| solution.is_solution_of(&record.puzzle)));
-        }
+        for_each_puzzle(Family::Sudoku, bytes, |input, label| {
+            let puzzle = sudoku::decode_tokens(input).unwrap();
+            assert!(puzzle.validate().is_ok());
+            assert!(label.is_none_or(|l| sudoku::decode_tokens(l).unwrap().is_solution_of(&puzzle)));
+        });
     });
 }
 
@@ -240,9 +266,7 @@ fn maze_tables_and_text() {
         maze.to_string(),
     ];
     fuzz(valid.map(String::into_bytes).to_vec(), |bytes| {
-        for record in maze::read_records_from(bytes, Path::new("in.csv")).unwrap_or_default() {
-            assert!(record.answer.is_none_or(|answer| record.maze.check(&answer).is_ok()));
-        }
+        for_each_puzzle(Family::Maze, bytes, |_, _| {});
         if let Ok(maze) = String::from_utf8_lossy(bytes).parse::<Maze>() {
             // One row or one column have no text of their own that says so.
             if maze.rows() > 1 {
@@ -290,9 +314,9 @@ impl<T, E> Elements for Result<Vec<T>, E> {
 
 /// A folder with a small dataset, and the names of its files.
 fn dataset(root: &Path) -> Vec<String> {
-    let queens = task::queens::Queens::new(5).unwrap();
-    let examples: Vec<_> = (0..3).map(|index| queens.generate(1, index)).collect();
-    task::dataset(&queens, &examples, 1, 0).unwrap().save(root, Overwrite::Yes).unwrap();
+    let queens = AnyTask::new(Queens::new(5).unwrap());
+    let made = queens.split(&GenerateOptions::default(), 1, (3, 0)).unwrap().train;
+    queens.dataset(&made, 1, 0).unwrap().save(root, Overwrite::Yes).unwrap();
     std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
@@ -402,18 +426,18 @@ fn samurai_text_and_tokens() {
 
 #[test]
 fn other_tokens() {
-    let sudoku = task::Sudoku { geometry: Geometry::S9 };
+    let sudoku = Sudoku { geometry: Geometry::S9 };
     let board: Board = PUZZLE.parse().unwrap();
-    let queens = task::queens::Queens::new(8).unwrap();
-    let (placement, _) = queens.generate(1, 0);
-    let mazes = task::Mazes { rows: 3, cols: 3 };
+    let queens = Queens::new(8).unwrap();
+    let (placement, _) = queens.make(1, 0);
+    let mazes = Mazes::new(3, 3);
     let maze: Maze = "S  \n # \n  G".parse().unwrap();
     fuzz(vec![sudoku.encode(&board), queens.encode(&placement), mazes.encode(&maze)], |bytes| {
         let _ =
             (sudoku.decode(bytes), queens.decode(bytes), mazes.decode(bytes), sudoku::decode_tokens(bytes));
         let _ = (sudoku.verify(&board, bytes), queens.verify(&placement, bytes), mazes.verify(&maze, bytes));
         let _ = (arc::decode(bytes), arc::crop(bytes));
-        let _ = hrm_data::render::maze_picture(&maze, bytes).svg();
+        let _ = maze::draw::picture(&maze, bytes).svg();
     });
 }
 
@@ -441,9 +465,9 @@ fn bombs_are_refused() {
     let table = [gz(b"question\n"), line.repeat(4)].concat();
     let path = dir.path().join("bomb.csv.gz");
     std::fs::write(&path, &table).unwrap();
-    let error = sudoku::read_records(&path).unwrap_err().to_string();
+    let error = read_all(Family::Sudoku, &path).unwrap_err().to_string();
     assert!(error.contains("records of at most 1048576 bytes"), "{error}");
-    let error = maze::read_records(&path).unwrap_err().to_string();
+    let error = read_all(Family::Maze, &path).unwrap_err().to_string();
     assert!(error.contains("records of at most 1048576 bytes"), "{error}");
     let path = dir.path().join("bomb.json.gz");
     std::fs::write(&path, gz(b" ").repeat(3).into_iter().chain(member.repeat(8)).collect::<Vec<u8>>())

@@ -3,9 +3,12 @@
 use std::fmt;
 
 use hrm_data::{
+    groups::Kind,
     random::{Purpose, stream},
-    task::{AnyTask, Beliefs, Exact, Shape, TokenSymmetry},
+    registry::Shape,
+    task::{AnyTask, Beliefs, Exact, TokenSymmetry},
 };
+use hrm_model::{GroupKind, Structure};
 
 use crate::Query;
 
@@ -85,6 +88,13 @@ impl Puzzles for Unknown {
     }
 }
 
+/// What a puzzle tells a model that mixes by groups; `None` if its task knows no groups.
+pub fn structure(shape: Shape) -> Option<Structure> {
+    let groups = shape.task().groups()?;
+    let kind = |Kind { name, groups, own }: Kind| GroupKind { name: name.to_owned(), groups, own };
+    Some(Structure { first_value: groups.first_value, groups: groups.kinds.into_iter().map(kind).collect() })
+}
+
 /// Any [`Task`](hrm_data::task::Task) of `hrm-data`: its random symmetries are the views, the same for every puzzle.
 #[derive(Debug, Clone)]
 pub struct TaskPuzzles {
@@ -137,7 +147,7 @@ impl Puzzles for TaskPuzzles {
     }
 
     fn has_rules(&self) -> bool {
-        true
+        self.task.has_rules()
     }
 
     fn check(&self, query: &Query, answer: &[u8]) -> Option<bool> {
@@ -145,7 +155,7 @@ impl Puzzles for TaskPuzzles {
     }
 
     fn has_search(&self) -> bool {
-        true
+        self.task.has_rules()
     }
 
     fn search(&self, query: &Query, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
@@ -153,9 +163,9 @@ impl Puzzles for TaskPuzzles {
     }
 }
 
-/// Puzzles of a shape; without one, or of a shape without rules (ARC), tokens only.
+/// Puzzles of a shape; without one, tokens only.
 pub fn of_shape(shape: Option<Shape>, views: usize, seed: u64) -> Box<dyn Puzzles> {
-    match shape.and_then(Shape::task) {
+    match shape.map(Shape::task) {
         Some(task) => Box::new(TaskPuzzles::new(task, views, seed)),
         None => Box::new(Unknown),
     }

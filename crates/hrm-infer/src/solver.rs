@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use burn::tensor::{DType, TensorData, activation, backend::Backend};
+use burn::tensor::{DType, Tensor, activation, backend::Backend};
 use hrm_backend::HrmBackend;
 use hrm_data::task::Beliefs;
 use hrm_model::{Hrm, InitState, SegmentOutput, act::Carry};
@@ -293,9 +293,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let start = Instant::now();
         let carry = self.disturb(lane, carry);
         let (carry, output) = solver.models[lane].segment(carry);
-        let tokens = values(output.predictions().into_data());
-        let q_halt: Vec<f32> = output.q_halt.clone().into_data().iter().collect();
-        let q_continue: Vec<f32> = output.q_continue.clone().into_data().iter().collect();
+        let (tokens, q_halt, q_continue) = read(&output);
         let running = self.lanes[lane].slots.iter().filter(|slot| !slot.over).count();
         let share = start.elapsed() / running.max(1) as u32;
         self.lanes[lane].carry = Some(carry);
@@ -493,7 +491,14 @@ impl<B: HrmBackend> Work<'_, '_, B> {
     }
 }
 
-/// Tokens are below the vocabulary size, which the dataset format bounds by 256.
-fn values(data: TensorData) -> Vec<u8> {
-    data.iter::<i64>().map(|token| u8::try_from(token).unwrap_or(u8::MAX)).collect()
+/// Tokens, `q_halt` and `q_continue` of all rows, in one message of the device. Tokens are below the vocabulary size, which the
+/// dataset format bounds by 256.
+fn read<B: Backend>(output: &SegmentOutput<B>) -> (Vec<u8>, Vec<f32>, Vec<f32>) {
+    let tokens = output.predictions();
+    let [rows, cells] = tokens.dims();
+    let tokens = tokens.float().cast(DType::F32).reshape([rows * cells]);
+    let values = Tensor::cat(vec![tokens, output.q_halt.clone(), output.q_continue.clone()], 0).into_data();
+    let mut values = values.iter::<f32>();
+    let tokens = values.by_ref().take(rows * cells).map(|token| token as u8).collect();
+    (tokens, values.by_ref().take(rows).collect(), values.collect())
 }

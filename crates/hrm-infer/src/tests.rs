@@ -1,8 +1,12 @@
 use burn::tensor::{Tensor, TensorData};
 use hrm_backend::HrmBackend;
 use hrm_data::{
-    sudoku::{Generator, Geometry, encode_tokens},
-    task::{Beliefs, Exact, Family, Shape},
+    puzzles::{
+        maze::Mazes,
+        sudoku::{Generator, Geometry, Sudoku, encode_tokens},
+    },
+    registry::{Family, Shape},
+    task::{Beliefs, Exact},
 };
 use hrm_model::{Hrm, ModelConfig};
 use hrm_testing::for_each_backend;
@@ -143,7 +147,7 @@ fn puzzles(count: u64) -> (Box<dyn Puzzles>, Vec<Query>) {
     let geometry = Geometry::S4;
     let mut generator = Generator::new(geometry, 3).with_clues(4, 7);
     let queries = (0..count).map(|i| encode_tokens(&generator.generate(i).puzzle).into()).collect();
-    (of_shape(Some(Shape::Sudoku(geometry)), 9, 0), queries)
+    (of_shape(Some(Shape::Sudoku(Sudoku { geometry })), 9, 0), queries)
 }
 
 fn views_vote<B: HrmBackend>() {
@@ -166,9 +170,10 @@ fn views_vote<B: HrmBackend>() {
         assert_eq!((answer.source, answer.attempts), (Source::Voted, 9));
     }
     // A square maze has eight symmetries, whatever is asked for.
-    let task = of_shape(Some(Shape::Maze { rows: 5, cols: 5 }), 9, 0);
+    let task = of_shape(Some(Shape::Maze(Mazes::new(5, 5))), 9, 0);
     assert_eq!(task.views(9), 8);
-    assert_eq!(of_shape(Shape::of(900, 12, Some(Family::Arc)), 9, 0).name(), Unknown.name());
+    let arc = of_shape(Shape::of(900, 12, Some(Family::Arc)), 9, 0);
+    assert_eq!((arc.views(9), arc.has_rules(), arc.has_search()), (1, false, false));
     let query: Query = (0..25).map(|i| (i % 6) as u8).collect::<Vec<u8>>().into();
     for view in 0..8 {
         assert_eq!(task.back(&query, view, task.image(&query, view).tokens), query.tokens);

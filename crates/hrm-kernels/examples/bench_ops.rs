@@ -4,7 +4,7 @@
 
 use hrm_kernels::{
     AdamAtan2Step, AttentionShape, CellGroups, GroupBlock, GroupIndex, GroupShape, GroupWeight, Lists,
-    Matrix, PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix, Rotary, Store, adam_atan2_step, add,
+    Matrix, PackedBf16, PackedGateUp, PackedGateUpBf16, PackedMatrix, Rotary, Store, adam_atan2_step,
     attention, attention_backward, gemm_bf16_packed, gemm_packed, gemm_swiglu, gemm_swiglu_bf16, group_block,
     group_block_backward, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
 };
@@ -38,7 +38,6 @@ fn main() {
         println!("{rows} rows");
         let (x, r) = (wave(rows * 512), wave(rows * 512));
         let (mut y, mut inv) = (vec![0.0; x.len()], vec![0.0; rows]);
-        per_element("add", x.len(), || add(&x, &r, &mut y));
         per_element("rms_norm residual", x.len(), || {
             rms_norm(&x, Some(&r), 512, 1e-5, &mut y, Some(&mut inv))
         });

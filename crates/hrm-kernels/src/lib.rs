@@ -11,7 +11,6 @@ mod adam;
 mod alloc;
 mod attention;
 mod bf16;
-mod elementwise;
 mod gate_up;
 mod gemm;
 mod groups;
@@ -27,7 +26,6 @@ pub use adam::{AdamAtan2Step, adam_atan2_step};
 pub use alloc::TensorAllocator;
 pub use attention::{AttentionShape, Rotary, attention, attention_backward};
 pub use bf16::{Bf16Engine, PackedBf16, gemm_bf16, gemm_bf16_packed};
-pub use elementwise::{add, add_assign};
 pub use gate_up::{PackedGateUp, PackedGateUpBf16, gemm_swiglu, gemm_swiglu_bf16};
 pub use gemm::{Matrix, PackedMatrix, Store, gemm, gemm_packed};
 pub use groups::{

@@ -315,19 +315,9 @@ impl ModelConfig {
         }
     }
 
-    /// The 5M-parameter TRM that mixes tokens by their place, for 9x9 Sudoku.
-    pub fn trm_mlp_sudoku() -> Self {
-        Self { mixer: Mixer::Mlp, pos_encodings: PositionEncoding::None, ..Self::trm(11, 81) }
-    }
-
     /// The 27M-parameter model of the paper for 9x9 Sudoku.
     pub fn hrm_sudoku_extreme() -> Self {
         Self::new(11, 81)
-    }
-
-    /// The 27M-parameter model of the paper for 30x30 mazes.
-    pub fn hrm_maze_hard() -> Self {
-        Self::new(6, 900)
     }
 
     /// Sets the width, and the puzzle embedding's to the same.
@@ -397,6 +387,45 @@ impl ModelConfig {
             (Tokens::Lattice, Some(structure)) => self.vocab_size.saturating_sub(structure.first_value),
             _ => 1,
         }
+    }
+
+    /// The configuration of the same weights on a puzzle of another size.
+    ///
+    /// # Errors
+    /// [`ModelError::Size`] if they do not fit it.
+    pub fn on_puzzle(
+        &self,
+        vocab_size: usize,
+        seq_len: usize,
+        structure: Option<Structure>,
+    ) -> Result<Self, ModelError> {
+        if (vocab_size, seq_len) == (self.vocab_size, self.seq_len) {
+            return Ok(self.clone());
+        }
+        let error = |reason: String| Err(ModelError::Size { seq_len, vocab_size, reason });
+        let Some(of_model) = &self.structure else {
+            return error(format!(
+                "the model is for {} tokens of {} kinds only",
+                self.seq_len, self.vocab_size
+            ));
+        };
+        let Some(of_puzzle) = structure else {
+            return error("the puzzle names no groups of cells, and the model mixes by groups".to_owned());
+        };
+        let names = |structure: &Structure| {
+            let names: Vec<&str> = structure.groups.iter().map(|kind| kind.name.as_str()).collect();
+            names.join(", ")
+        };
+        let (got, expected) = (names(&of_puzzle), names(of_model));
+        if (got.as_str(), of_puzzle.first_value) != (expected.as_str(), of_model.first_value) {
+            return error(format!("the model knows groups by {expected}, the puzzle has groups by {got}"));
+        }
+        if self.tokens == Tokens::Cells && vocab_size != self.vocab_size {
+            return error(format!("the model knows {} kinds of tokens", self.vocab_size));
+        }
+        let config = Self { vocab_size, seq_len, structure: Some(of_puzzle), ..self.clone() };
+        config.validate()?;
+        Ok(config)
     }
 
     /// Prefix tokens that hold a puzzle's embedding; none without one.

@@ -13,4 +13,14 @@ pub enum ModelError {
         /// What would be valid.
         expected: String,
     },
+    /// The weights do not fit a puzzle of this size.
+    #[error("a puzzle of {seq_len} cells with {vocab_size} kinds of tokens: {reason}")]
+    Size {
+        /// Cells of the puzzle.
+        seq_len: usize,
+        /// Its kinds of tokens.
+        vocab_size: usize,
+        /// What the model is for.
+        reason: String,
+    },
 }

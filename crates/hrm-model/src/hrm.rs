@@ -7,7 +7,7 @@ use burn::{
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
 
 use crate::{
-    ForwardDtype, Mixer, ModelConfig, PositionEncoding, PuzzleEmbedding, Structure, Tokens,
+    ForwardDtype, Mixer, ModelConfig, ModelError, PositionEncoding, PuzzleEmbedding, Structure, Tokens,
     act::{Carry, PuzzleBatch},
     init::{Initializer, buffer},
     layers::{Embedding, Linear, ReasoningModule, RotaryTables},
@@ -146,6 +146,23 @@ impl<B: Backend> Hrm<B> {
     pub fn with_forward_dtype(mut self, dtype: ForwardDtype) -> Self {
         self.config.forward_dtype = dtype;
         self
+    }
+
+    /// The same weights on a puzzle of another size: for models that mix by groups, whose weights belong to no place.
+    ///
+    /// # Errors
+    /// [`ModelError::Size`] if the model mixes tokens by their places, or was trained on other kinds of groups than the puzzle has.
+    pub fn on_puzzle(
+        self,
+        vocab_size: usize,
+        seq_len: usize,
+        structure: Option<Structure>,
+    ) -> Result<Self, ModelError> {
+        let config = self.config.on_puzzle(vocab_size, seq_len, structure)?;
+        let groups = config.groups()?;
+        let device = self.device();
+        let refit = |module: ReasoningModule<B>| module.with_groups(groups.as_ref(), &device);
+        Ok(Self { h_level: self.h_level.map(refit), l_level: refit(self.l_level), config, ..self })
     }
 
     /// The device that holds the weights.

@@ -4,7 +4,6 @@
 //! ```
 //! use hrm_model::{Hrm, ModelConfig, act::Carry};
 //! # use burn::tensor::{Int, Tensor};
-//! # #[cfg(feature = "flex")] {
 //! type B = hrm_backend::Cpu;
 //! # let device = Default::default();
 //! // A tiny model; `ModelConfig::hrm_sudoku_extreme()` is the paper's 27M one.
@@ -19,7 +18,6 @@
 //!     carry = next;
 //! }
 //! # use rand::SeedableRng;
-//! # }
 //! ```
 //!
 //! Names are the paper's: `z_h` and `z_l` are the states of the high- and low-level module, a *segment* is one

@@ -67,7 +67,7 @@ impl ModelConfig {
     }
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{GroupKind, Hrm, RecurrenceKind, Structure};

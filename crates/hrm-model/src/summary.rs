@@ -69,12 +69,10 @@ impl ParameterRow {
 /// Every tensor of a model, parameters first, buffers last. Displayed as a table per module with totals.
 ///
 /// ```
-/// # #[cfg(feature = "flex")] {
 /// use hrm_model::{Hrm, ModelConfig};
 /// let config = ModelConfig::hrm_sudoku_extreme();
 /// let model: Hrm<hrm_backend::Cpu> = Hrm::untrained(&config, &Default::default());
 /// assert_eq!(model.parameter_table().parameters(), 27_275_266);
-/// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterTable {
@@ -209,7 +207,7 @@ pub fn thousands(n: usize) -> String {
     out
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::ModelConfig;

@@ -287,8 +287,9 @@ fn parity_block<B: HrmBackend>() {
     let attention = block.self_attn.as_mut().expect("a block with attention");
     attention.qkv_proj = linear(&fixture, "block.w.self_attn.qkv_proj.weight", &device);
     attention.o_proj = linear(&fixture, "block.w.self_attn.o_proj.weight", &device);
-    block.mlp.gate_up_proj = linear(&fixture, "block.w.mlp.gate_up_proj.weight", &device);
-    block.mlp.down_proj = linear(&fixture, "block.w.mlp.down_proj.weight", &device);
+    let mlp = block.mlp.as_mut().expect("a block of attention has a feed-forward layer");
+    mlp.gate_up_proj = linear(&fixture, "block.w.mlp.gate_up_proj.weight", &device);
+    mlp.down_proj = linear(&fixture, "block.w.mlp.down_proj.weight", &device);
     let tables = RotaryTables::new(seq, head_dim, THETA, &device);
     let y = block.forward(fixture.tensor("block.x", &device), None, Some(&tables));
     check.check("block.y", &tensor_values(y), &fixture.values("block.y"), 0.0);

@@ -1,5 +1,4 @@
 //! The readers of weights against damaged and arbitrary bytes.
-#![cfg(feature = "flex")]
 
 mod torch;
 

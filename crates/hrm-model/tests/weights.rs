@@ -1,5 +1,4 @@
 //! Weights survive every way in and out: our files, the original's checkpoints, and back, bit for bit.
-#![cfg(feature = "flex")]
 
 use std::{
     collections::HashMap,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+pub use hrm_backend::testing::{Deviations, rms, tensor_values, values};
 use hrm_model::{ModelConfig, weights};
 use serde_json::Value;
 
@@ -162,94 +163,4 @@ pub fn model_config(json: &Value) -> ModelConfig {
         object.insert("recurrence".to_owned(), "trm".into());
     }
     serde_json::from_value(config).unwrap_or_else(|e| panic!("config of the parity set: {e}"))
-}
-
-/// Values of data of any type.
-pub fn values(data: &TensorData) -> Vec<f64> {
-    data.iter::<f64>().collect()
-}
-
-/// Values of a tensor.
-pub fn tensor_values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f64> {
-    values(&tensor.into_data())
-}
-
-/// The largest deviation of a set relative to what is allowed, printed as one line.
-#[derive(Debug)]
-pub struct Deviations {
-    set: String,
-    worst: Option<(f64, String)>,
-    count: usize,
-    failures: Vec<String>,
-}
-
-impl Deviations {
-    /// Of a set of this name.
-    pub fn new(set: impl Into<String>) -> Self {
-        Self { set: set.into(), worst: None, count: 0, failures: Vec::new() }
-    }
-
-    /// Compares by root mean square: the deviation may be 10 times the noise floor (the original's own
-    /// deviation when its weights are perturbed by 1e-7) or 2e-5 of the reference's magnitude, the larger.
-    pub fn check(&mut self, what: &str, got: &[f64], expected: &[f64], floor: f64) {
-        self.check_within(what, got, expected, floor, 2e-5);
-    }
-
-    /// Like [`check`](Self::check) with another relative tolerance, for low-precision types.
-    pub fn check_within(&mut self, what: &str, got: &[f64], expected: &[f64], floor: f64, relative: f64) {
-        self.count += 1;
-        if got.len() != expected.len() {
-            self.failures.push(format!("{what}: {} values, expected {}", got.len(), expected.len()));
-            return;
-        }
-        let difference: Vec<f64> = got.iter().zip(expected).map(|(g, e)| g - e).collect();
-        let (deviation, size) = (rms(&difference), rms(expected));
-        let allowed = (10.0 * floor).max(relative * size).max(f64::MIN_POSITIVE);
-        let ratio = deviation / allowed;
-        if ratio > 1.0 || ratio.is_nan() {
-            self.failures.push(format!(
-                "{what}: rms {deviation:.3e}, allowed {allowed:.3e} (reference rms {size:.3e})"
-            ));
-        }
-        if self.worst.as_ref().is_none_or(|(worst, _)| ratio > *worst || ratio.is_nan()) {
-            let relative = deviation / size.max(f64::MIN_POSITIVE);
-            self.worst = Some((ratio, format!("{what}: rms {deviation:.2e} = {relative:.2e} relative")));
-        }
-    }
-
-    /// Compares integers, flags and the like.
-    pub fn check_equal<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, got: T, expected: T) {
-        self.count += 1;
-        if got != expected {
-            self.failures.push(format!("{what}: got {got:?}, expected {expected:?}"));
-        }
-    }
-
-    /// Prints the line of the set and fails if anything was out of bounds, or nothing was compared.
-    pub fn finish(self) {
-        if let Err(failures) = self.report() {
-            panic!("{failures}");
-        }
-    }
-
-    /// Prints the line of the set and gives what was out of bounds.
-    fn report(self) -> Result<(), String> {
-        let (ratio, what) = self.worst.unwrap_or((0.0, "exact".to_owned()));
-        println!(
-            "parity {:<42} {:>5} checks, largest deviation {:>5.1} % of allowed: {what}",
-            self.set,
-            self.count,
-            ratio * 100.0
-        );
-        match (self.count, self.failures.is_empty()) {
-            (0, _) => Err(format!("{}: nothing was compared", self.set)),
-            (_, true) => Ok(()),
-            (_, false) => Err(format!("{}:\n  {}", self.set, self.failures.join("\n  "))),
-        }
-    }
-}
-
-/// Root mean square.
-pub fn rms(values: &[f64]) -> f64 {
-    (values.iter().map(|v| v * v).sum::<f64>() / values.len().max(1) as f64).sqrt()
 }

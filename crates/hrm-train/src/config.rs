@@ -7,7 +7,8 @@ use std::{
 };
 
 use burn::tensor::backend::Backend;
-use hrm_data::task::Family;
+use hrm_backend::MatmulPrecision;
+use hrm_data::registry::Family;
 use hrm_model::{
     Cycles, ForwardDtype, GatedUnit, InitState, Mixer, ModelConfig, PositionEncoding, RecurrenceKind,
     Structure, Tokens,
@@ -416,25 +417,6 @@ impl ModelSection {
             halt_exploration_prob: self.halt_exploration_prob,
             no_act_continue: self.no_act_continue,
             forward_dtype: self.forward_dtype.into(),
-        }
-    }
-}
-
-/// Precision of the operands of matrix products; see [`hrm_backend::MatmulPrecision`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MatmulPrecision {
-    /// fp32.
-    F32,
-    /// bfloat16.
-    Bf16,
-}
-
-impl From<MatmulPrecision> for hrm_backend::MatmulPrecision {
-    fn from(precision: MatmulPrecision) -> Self {
-        match precision {
-            MatmulPrecision::F32 => Self::F32,
-            MatmulPrecision::Bf16 => Self::Bf16,
         }
     }
 }
@@ -1351,13 +1333,12 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "flex")]
     fn origins_survive_in_a_saved_recipe() {
         let mut resolved =
             load("[data]\ntask = \"arc\"\nsource = \"json\"\ntest_path = \"a  # b\"\n", &["train.seed=7"])
                 .unwrap();
         resolved.changed_after(12, ["eval.limit"]);
-        let resolved = resolved.on_backend::<hrm_testing::Flex>(&Default::default());
+        let resolved = resolved.on_backend::<hrm_backend::Cpu>(&Default::default());
         assert!(
             resolved.to_toml().contains("forward_dtype = \"f32\"  # auto on flex\n"),
             "{}",

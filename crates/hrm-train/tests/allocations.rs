@@ -2,7 +2,6 @@
 //! falls apart, a weight that is packed again at each use or a graph that leaks shows in CI.
 //!
 //! If a change moves a count on purpose, up or down, write the new one here and say why in the commit.
-#![cfg(feature = "flex")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

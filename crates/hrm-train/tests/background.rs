@@ -1,5 +1,4 @@
 //! Evaluations in the background of training: the same run, in another order.
-#![cfg(feature = "flex")]
 
 mod common;
 

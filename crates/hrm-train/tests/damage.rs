@@ -1,5 +1,4 @@
 //! What a disk, a hand or another process did to a run is told, and never trained on.
-#![cfg(feature = "flex")]
 
 mod common;
 

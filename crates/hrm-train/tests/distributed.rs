@@ -1,6 +1,5 @@
 //! Several workers take the steps that one worker with the whole batch takes. The workers are threads here, and what
 //! connects them is a stand-in for MPI or NCCL: everything but the engine is the program's own.
-#![cfg(feature = "flex")]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! Any change to a file may fail, and the power may go at any moment: the run goes on to the same bits.
-#![cfg(feature = "flex")]
 
 mod common;
 

@@ -1,11 +1,10 @@
 //! The readers of a run's files against damaged and arbitrary bytes.
-#![cfg(feature = "flex")]
 
 mod common;
 
 use std::fs;
 
-use hrm_data::dataset::SamplerState;
+use hrm_data::sampler::SamplerState;
 use hrm_testing::fuzz::fuzz;
 use hrm_train::{
     checkpoint,

@@ -1,5 +1,5 @@
 //! Training does not grow: the resident set after 2,000 steps is that after 200.
-#![cfg(all(feature = "flex", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 
 use burn::{
     backend::Autodiff,

@@ -1,6 +1,5 @@
 //! bfloat16 against fp32: a hundred steps of training go the same way. One test: the precision of matrix products is the
 //! process's.
-#![cfg(feature = "flex")]
 
 mod common;
 

@@ -1,5 +1,4 @@
 //! Every recipe in `configs/` trains: two real steps of a shrunken copy, and its evaluation.
-#![cfg(feature = "flex")]
 
 use std::{
     fs,
@@ -7,7 +6,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use hrm_data::task::Family;
+use hrm_data::registry::Family;
 use hrm_train::{
     config::{Recipe, ResolvedRecipe},
     trainer::{Ending, TrainOptions, train},

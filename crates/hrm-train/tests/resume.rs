@@ -1,5 +1,4 @@
 //! A run that was stopped, killed or damaged goes on as if nothing had happened.
-#![cfg(feature = "flex")]
 
 mod common;
 

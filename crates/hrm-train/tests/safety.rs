@@ -1,6 +1,5 @@
 //! A loss or gradient that is not finite: the step changes nothing, is counted and explained, and too many end the run.
 
-#[cfg(feature = "flex")]
 mod common;
 
 use std::collections::BTreeMap;
@@ -141,7 +140,6 @@ fn culprits_are_named<B: HrmBackend>() {
     assert_eq!(broken.first_non_finite(&carry), Some(expected));
 }
 
-#[cfg(feature = "flex")]
 mod runs {
     use std::{fs, path::Path};
 

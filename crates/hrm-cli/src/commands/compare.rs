@@ -3,23 +3,18 @@
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Result, bail};
-use burn::tensor::backend::BackendTypes;
-use hrm_backend::HrmAutodiffBackend;
 use hrm_data::{
-    maze::{
-        Maze,
+    puzzles::maze::{
+        self, Maze, Mazes,
         solvers::{Method, Outcome},
     },
-    task::Shape,
+    reader,
+    registry::{Family, Shape},
 };
-use hrm_infer::{InferOptions, Query, Solver};
+use hrm_engine::Engine;
+use hrm_infer::{InferOptions, Query};
 
-use crate::{
-    backend::{self, Job},
-    commands::classical::MazeSource,
-    models,
-    terminal::count,
-};
+use crate::{backend::BackendArgs, models, terminal::count};
 
 /// Puzzles that go through the model together.
 const BATCH: usize = 32;
@@ -52,9 +47,8 @@ pub struct MazeArgs {
     /// Steps of the model at most [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_steps: Option<u32>,
-    /// Where to compute [default: the fastest that is compiled in]
-    #[arg(long, value_enum, value_name = "B")]
-    backend: Option<backend::Name>,
+    #[command(flatten)]
+    backend: BackendArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -73,8 +67,16 @@ struct Row {
 /// Runs the command.
 pub fn run(command: Command) -> Result<()> {
     let Command::Maze(args) = command;
-    let backend = backend::Name::or_best(args.backend)?;
-    let mut mazes = MazeSource::File(args.file.clone()).read()?;
+    let backend = args.backend.choose()?;
+    let puzzles = reader::read_all(Family::Maze, &args.file)?;
+    let maze = |puzzle: &reader::Puzzle| {
+        let (rows, cols) = puzzle.shape.size().unwrap_or_default();
+        maze::decode_tokens(rows, cols, &puzzle.record.input)
+    };
+    let mut mazes = puzzles.iter().map(maze).collect::<Result<Vec<Maze>, _>>()?;
+    if mazes.is_empty() {
+        bail!("{}: no maze in it; expected CSV with a column `question`", args.file.display());
+    }
     mazes.truncate(args.limit.unwrap_or(usize::MAX));
     if mazes.is_empty() {
         bail!("--limit 0: expected at least 1");
@@ -87,7 +89,7 @@ pub fn run(command: Command) -> Result<()> {
     let with_model = file.is_some();
     if let Some(file) = file {
         let max_steps = args.max_steps.map(|n| n as usize);
-        rows.push(backend.run(ModelRow { file, mazes: &mazes, max_steps })?);
+        rows.push(model_row(backend.open(None)?.as_ref(), file, &mazes, max_steps)?);
     }
     if args.json {
         say!("{}", serde_json::to_string_pretty(&rows)?);
@@ -118,9 +120,9 @@ pub fn run(command: Command) -> Result<()> {
 
 /// The bundled model, if it fits all of the mazes.
 fn bundled(mazes: &[Maze]) -> Option<PathBuf> {
-    let shape = |maze: &Maze| Shape::Maze { rows: maze.rows(), cols: maze.cols() };
+    let shape = |maze: &Maze| Shape::Maze(Mazes::new(maze.rows(), maze.cols()));
     let first = mazes.first().map(shape)?;
-    mazes.iter().all(|maze| shape(maze) == first).then(|| models::bundled_for(first))?
+    mazes.iter().all(|maze| shape(maze) == first).then(|| models::bundled(first))?
 }
 
 fn classical(method: Method, mazes: &[Maze]) -> Row {
@@ -137,36 +139,26 @@ fn classical(method: Method, mazes: &[Maze]) -> Row {
     }
 }
 
-struct ModelRow<'a> {
-    file: PathBuf,
-    mazes: &'a [Maze],
-    max_steps: Option<usize>,
-}
-
-impl Job for ModelRow<'_> {
-    type Output = Row;
-
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Row> {
-        let model = models::load::<A::InnerBackend>(&self.file, device)?;
-        let options = InferOptions { max_steps: self.max_steps, batch: BATCH, ..InferOptions::default() };
-        let puzzles = hrm_infer::of_shape(None, 1, 0);
-        let solver = Solver::new(&[&model], puzzles.as_ref(), options)?;
-        let (mut reached, mut shortest, mut steps) = (0, 0, 0);
-        let start = Instant::now();
-        let queries: Vec<Query> = self.mazes.iter().map(|maze| maze.tokens().to_vec().into()).collect();
-        for (answer, maze) in solver.solve(&queries)?.iter().zip(self.mazes) {
-            steps += answer.trace.steps;
-            reached += usize::from(maze.check(&answer.tokens).is_ok());
-            shortest += usize::from(maze.check_optimal(&answer.tokens).is_ok());
-        }
-        let mean = |sum: f64| sum / self.mazes.len() as f64;
-        Ok(Row {
-            solver: "model".to_owned(),
-            mazes: self.mazes.len(),
-            reached,
-            shortest,
-            mean_steps: mean(steps as f64),
-            milliseconds: mean(start.elapsed().as_secs_f64() * 1e3),
-        })
-    }
+fn model_row(engine: &dyn Engine, file: PathBuf, mazes: &[Maze], max_steps: Option<usize>) -> Result<Row> {
+    let model = engine.load(&[file])?;
+    models::warn_not_finite(&*model);
+    let options = InferOptions { max_steps, batch: BATCH, ..InferOptions::default() };
+    let (mut reached, mut shortest, mut steps) = (0, 0, 0);
+    let start = Instant::now();
+    let queries: Vec<Query> = mazes.iter().map(|maze| maze.tokens().to_vec().into()).collect();
+    model.solve_each(hrm_infer::of_shape(None, 1, 0).as_ref(), options, &queries, &mut |query, answer| {
+        let maze = &mazes[query];
+        steps += answer.trace.steps;
+        reached += usize::from(maze.check(&answer.tokens).is_ok());
+        shortest += usize::from(maze.check_optimal(&answer.tokens).is_ok());
+    })?;
+    let mean = |sum: f64| sum / mazes.len() as f64;
+    Ok(Row {
+        solver: "model".to_owned(),
+        mazes: mazes.len(),
+        reached,
+        shortest,
+        mean_steps: mean(steps as f64),
+        milliseconds: mean(start.elapsed().as_secs_f64() * 1e3),
+    })
 }

@@ -6,11 +6,9 @@ use std::{
 };
 
 use anyhow::Result;
-use burn::tensor::backend::BackendTypes;
-use hrm_backend::HrmAutodiffBackend;
 use hrm_train::config::{Origin, ResolvedRecipe};
 
-use crate::backend::{self, Job};
+use crate::backend;
 
 /// Subcommands of `hrm config`.
 #[derive(Debug, clap::Subcommand)]
@@ -32,7 +30,7 @@ Examples:
         #[arg(long)]
         toml: bool,
         /// Whose choice to show for what is auto [default: the fastest that is compiled in]
-        #[arg(long, value_enum, value_name = "B", conflicts_with = "toml")]
+        #[arg(long, value_parser = backend::parser(), value_name = "B", conflicts_with = "toml")]
         backend: Option<backend::Name>,
     },
 }
@@ -46,12 +44,12 @@ pub fn run(command: Command) -> Result<()> {
         write!(out, "{}", recipe.to_toml())?;
         return Ok(());
     }
-    let settled = backend::Name::or_best(backend).and_then(|name| name.run(Settle(recipe.clone())));
-    let recipe = match (settled, backend) {
-        (Err(error), Some(_)) => return Err(error),
+    let engine = backend::Name::or_best(backend).and_then(|name| name.open(None));
+    let recipe = match (engine, backend) {
+        (Err(error), Some(_)) => return Err(error.into()),
         // No GPU here for a program that was built for one: nobody knows its choice.
         (Err(_), None) => recipe,
-        (Ok(settled), _) => settled,
+        (Ok(engine), _) => engine.settle(recipe),
     };
     let rows = recipe.rows();
     let width = |text: fn(&hrm_train::config::ConfigRow) -> usize| rows.iter().map(text).max().unwrap_or(0);
@@ -64,15 +62,4 @@ pub fn run(command: Command) -> Result<()> {
         writeln!(out, "{:<keys$}  {:<values$}  {origin}", row.key, row.value)?;
     }
     Ok(())
-}
-
-/// Puts a backend's choices in.
-struct Settle(ResolvedRecipe);
-
-impl Job for Settle {
-    type Output = ResolvedRecipe;
-
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<ResolvedRecipe> {
-        Ok(self.0.on_backend::<A::InnerBackend>(device))
-    }
 }

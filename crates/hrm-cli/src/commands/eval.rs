@@ -7,14 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::backend::{AutodiffBackend, BackendTypes};
-use hrm_backend::HrmAutodiffBackend;
 use hrm_data::render::{self, Chart, Picture, Scale, Series, charts};
+use hrm_engine::Engine;
 use hrm_infer::{
-    Axis, Curve, CurveLimits, InferOptions, InferenceReport, Rows, Selection, Solver,
-    evaluate::{Alone, EvalReport, EvalSettings, Evaluation as HeldOut, evaluate},
+    Axis, Curve, CurveLimits, InferOptions, InferenceReport, Rows, Selection,
+    evaluate::{EvalReport, EvalSettings, Evaluation as HeldOut},
 };
-use hrm_model::{Hrm, loss::LossKind};
+use hrm_model::loss::LossKind;
 use serde::Serialize;
 
 use super::{
@@ -22,7 +21,8 @@ use super::{
     eval_tables::{self, Tables},
 };
 use crate::{
-    backend::{self, Job},
+    backend::ComputeArgs,
+    choice::{Choice, one_of},
     infer::InferArgs,
     models::{self, Header},
     terminal::count,
@@ -58,8 +58,8 @@ pub struct Args {
     #[command(flatten)]
     puzzles: PuzzleArgs,
     /// Cross-entropy to report
-    #[arg(long, value_enum, default_value_t = Loss::Stablemax)]
-    loss: Loss,
+    #[arg(long, value_parser = one_of(&LOSSES), default_value = "stablemax")]
+    loss: LossKind,
     /// When a puzzle is done
     #[arg(long, value_enum, default_value_t = Halt::Fixed, value_name = "WHEN")]
     halt: Halt,
@@ -75,12 +75,8 @@ pub struct Args {
     /// Let --curve replace files
     #[arg(long, requires = "curve")]
     force: bool,
-    /// Where to compute [default: the fastest that is compiled in]
-    #[arg(long, value_enum, value_name = "B")]
-    backend: Option<backend::Name>,
-    /// Operands of matrix products on the processor
-    #[arg(long, value_enum, default_value_t, value_name = "P")]
-    precision: backend::Precision,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -88,11 +84,9 @@ pub struct Args {
     infer: InferArgs,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Loss {
-    Stablemax,
-    Softmax,
-}
+/// Values of `--loss`.
+const LOSSES: [Choice<LossKind>; 2] =
+    [("stablemax", LossKind::Stablemax, ""), ("softmax", LossKind::Softmax, "")];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Halt {
@@ -100,12 +94,6 @@ enum Halt {
     Fixed,
     /// Also measure with the model's own halting, and what it saves
     Early,
-}
-
-struct Evaluation<'a> {
-    files: &'a [PathBuf],
-    puzzles: Puzzles,
-    args: &'a Args,
 }
 
 /// What is printed.
@@ -151,8 +139,7 @@ enum Outcome {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
-    let backend = backend::Name::or_best(args.backend)?;
-    args.precision.apply();
+    let backend = args.compute.choose()?;
     let on_the_way = !args.steps.is_empty() || args.tables || args.halt == Halt::Early;
     if on_the_way && (args.curve.is_some() || args.infer.scales()) {
         bail!(
@@ -173,7 +160,7 @@ pub fn run(args: Args) -> Result<()> {
              look closer or try more, --vote N (augmentations of each test) and --max-steps apply"
         );
     }
-    let outcome = backend.run(Evaluation { files: &files, puzzles, args: &args })?;
+    let outcome = measure(backend.open(None)?.as_ref(), &files, puzzles, &args)?;
     let mut out = io::stdout().lock();
     let json = match &outcome {
         Outcome::Report(report) => serde_json::to_string_pretty(report),
@@ -196,74 +183,57 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-impl Job for Evaluation<'_> {
-    type Output = Outcome;
-
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Outcome> {
-        let Self { files, puzzles, args } = self;
-        let loaded = files
-            .iter()
-            .map(|file| models::load(file, device))
-            .collect::<Result<Vec<Hrm<<A as AutodiffBackend>::InnerBackend>>>>()?;
-        let models: Vec<&Hrm<_>> = loaded.iter().collect();
-        let Some(model) = models.first() else { bail!("expected a checkpoint") };
-        let options = args.infer.options();
-        let trained_steps = model.config().halt_max_steps;
-        let steps = options.max_steps.unwrap_or(trained_steps);
-        let loss = match args.loss {
-            Loss::Stablemax => LossKind::Stablemax,
-            Loss::Softmax => LossKind::Softmax,
-        };
-        let checkpoint = files.first().cloned().unwrap_or_default();
-        let (dataset, shape, ratings) = match puzzles {
-            Puzzles::Rows { dataset, shape, ratings } => (dataset, shape, ratings),
-            Puzzles::Arc { data, limit } => {
-                let settings = EvalSettings { loss, max_steps: steps, course_steps: 0 };
-                let Ok((report, _)) =
-                    evaluate(model, data.evaluation(options.batch, limit), settings, &Alone);
-                return Ok(Outcome::Report(Box::new(Report::of_fixed(checkpoint, report))));
-            }
-        };
-        if args.curve.is_some() {
-            let limits = CurveLimits {
-                steps: options.max_steps.unwrap_or(4 * trained_steps),
-                votes: args.infer.vote.map_or(8, |n| n as usize),
-                restarts: args.infer.restarts.map_or(8, |n| n as usize),
-            };
-            // The axis of steps goes further than the others, which run as the model was trained.
-            let options = InferOptions { max_steps: None, ..options };
-            let puzzles = hrm_infer::of_shape(shape, limits.votes, options.seed);
-            let rows = Rows::of_dataset(&dataset);
-            return Ok(Outcome::Curve(hrm_infer::curve(&models, puzzles.as_ref(), options, limits, &rows)?));
+fn measure(engine: &dyn Engine, files: &[PathBuf], puzzles: Puzzles, args: &Args) -> Result<Outcome> {
+    let models = engine.load(files)?;
+    models::warn_not_finite(&*models);
+    let options = args.infer.options();
+    let trained_steps = models.configs()[0].halt_max_steps;
+    let steps = options.max_steps.unwrap_or(trained_steps);
+    let checkpoint = files.first().cloned().unwrap_or_default();
+    let (dataset, shape, ratings) = match puzzles {
+        Puzzles::Rows { dataset, shape, ratings } => (dataset, shape, ratings),
+        Puzzles::Arc { data, limit } => {
+            let settings = EvalSettings { loss: args.loss, max_steps: steps, course_steps: 0 };
+            let (report, _) = models.evaluate(data.evaluation(options.batch, limit), settings);
+            return Ok(Outcome::Report(Box::new(Report::of_fixed(checkpoint, report))));
         }
-        let puzzles = hrm_infer::of_shape(shape, options.votes, options.seed);
-        let measured = |wanted: bool| -> Result<Option<InferenceReport>> {
-            if !wanted {
-                return Ok(None);
-            }
-            let solver = Solver::new(&models, puzzles.as_ref(), options)?;
-            Ok(Some(hrm_infer::measure(&solver, puzzles.as_ref(), &Rows::of_dataset(&dataset))?))
+    };
+    if args.curve.is_some() {
+        let limits = CurveLimits {
+            steps: options.max_steps.unwrap_or(4 * trained_steps),
+            votes: args.infer.vote.map_or(8, |n| n as usize),
+            restarts: args.infer.restarts.map_or(8, |n| n as usize),
         };
-        let scales = args.infer.scales();
-        let fixed = (!scales).then(|| {
-            let asked: Vec<usize> = args.steps.iter().map(|n| *n as usize).collect();
-            let last = asked.iter().copied().max().unwrap_or(0);
-            let puzzles = HeldOut::of_rows(&dataset, shape, options.batch, 0);
-            let settings = EvalSettings { loss, max_steps: steps, course_steps: last.max(steps) };
-            let Ok((report, courses)) = evaluate(model, puzzles, settings, &Alone);
-            let givens = eval_tables::givens(&dataset, shape);
-            (report, Tables::new(&courses, (steps, &asked), &givens, &ratings))
-        });
-        let (fixed, tables) = fixed.unzip();
-        let (halting, inference) = (measured(args.halt == Halt::Early)?, measured(scales)?);
-        let time_saved = match (&fixed, &halting) {
-            (Some(fixed), Some(halting)) if fixed.seconds > 0.0 => {
-                Some(1.0 - halting.seconds / fixed.seconds)
-            }
-            _ => None,
-        };
-        Ok(Outcome::Report(Box::new(Report { checkpoint, fixed, tables, halting, time_saved, inference })))
+        // The axis of steps goes further than the others, which run as the model was trained.
+        let options = InferOptions { max_steps: None, ..options };
+        let puzzles = hrm_infer::of_shape(shape, limits.votes, options.seed);
+        let rows = Rows::of_dataset(&dataset);
+        return Ok(Outcome::Curve(models.curve(puzzles.as_ref(), options, limits, &rows)?));
     }
+    let puzzles = hrm_infer::of_shape(shape, options.votes, options.seed);
+    let measured = |wanted: bool| -> Result<Option<InferenceReport>> {
+        if !wanted {
+            return Ok(None);
+        }
+        Ok(Some(models.measure(puzzles.as_ref(), options, &Rows::of_dataset(&dataset))?))
+    };
+    let scales = args.infer.scales();
+    let fixed = (!scales).then(|| {
+        let asked: Vec<usize> = args.steps.iter().map(|n| *n as usize).collect();
+        let last = asked.iter().copied().max().unwrap_or(0);
+        let puzzles = HeldOut::of_rows(&dataset, shape, options.batch, 0);
+        let settings = EvalSettings { loss: args.loss, max_steps: steps, course_steps: last.max(steps) };
+        let (report, courses) = models.evaluate(puzzles, settings);
+        let givens = eval_tables::givens(&dataset, shape);
+        (report, Tables::new(&courses, (steps, &asked), &givens, &ratings))
+    });
+    let (fixed, tables) = fixed.unzip();
+    let (halting, inference) = (measured(args.halt == Halt::Early)?, measured(scales)?);
+    let time_saved = match (&fixed, &halting) {
+        (Some(fixed), Some(halting)) if fixed.seconds > 0.0 => Some(1.0 - halting.seconds / fixed.seconds),
+        _ => None,
+    };
+    Ok(Outcome::Report(Box::new(Report { checkpoint, fixed, tables, halting, time_saved, inference })))
 }
 
 fn percent(share: f64) -> String {

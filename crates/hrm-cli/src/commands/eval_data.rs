@@ -8,9 +8,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 use hrm_data::{
     dataset::{Dataset, Metadata},
-    maze,
-    sudoku::{BuildOptions, RecordReader, dataset as build},
-    task::{Family, Shape},
+    reader::{self, Reader},
+    registry::{Family, Shape},
+    task::Record,
 };
 use hrm_model::ModelConfig;
 use hrm_train::{
@@ -18,7 +18,8 @@ use hrm_train::{
     data::{self, TaskData},
 };
 
-use super::{data::examples, eval_tables};
+use super::data::examples;
+use crate::puzzles::families;
 
 /// Which puzzles are asked for.
 #[derive(Debug, clap::Args)]
@@ -32,7 +33,7 @@ pub struct PuzzleArgs {
     #[arg(long, value_name = "TOML", conflicts_with = "data")]
     recipe: Option<PathBuf>,
     /// What the puzzles are, where their size does not tell
-    #[arg(long, value_name = "TASK", conflicts_with = "recipe")]
+    #[arg(long, value_name = "TASK", conflicts_with = "recipe", value_parser = families())]
     task: Option<Family>,
     /// Rows and columns of mazes in a folder [default: as many rows as columns]
     #[arg(long, value_name = "ROWSxCOLS", value_parser = super::data::rectangle, requires = "data")]
@@ -141,19 +142,14 @@ impl PuzzleArgs {
                 ratings: Vec::new(),
             });
         }
-        if family == Some(Family::Maze) {
-            let mut records = maze::read_records(&path)?;
-            records.truncate(limit);
-            let (dataset, _) = maze::from_records(&records, 0).with_context(|| path.display().to_string())?;
-            let shape = records.first().map(|r| Shape::Maze { rows: r.maze.rows(), cols: r.maze.cols() });
-            return Ok(Puzzles::Rows { dataset: Arc::new(dataset), shape, ratings: Vec::new() });
-        }
-        let records = RecordReader::open(&path)?.take(limit).collect::<Result<Vec<_>, _>>()?;
-        let (dataset, _) = build::from_records(&records, &BuildOptions::default())
-            .with_context(|| path.display().to_string())?;
-        let shape = records.first().map(|record| Shape::Sudoku(record.puzzle.geometry()));
-        let ratings = eval_tables::ratings(&path, limit, shape)?;
-        Ok(Puzzles::Rows { dataset: Arc::new(dataset), shape, ratings })
+        let puzzles = reader::puzzles(Reader::open(family.unwrap_or_default(), &path)?).take(limit);
+        let puzzles = puzzles.collect::<Result<Vec<_>, _>>()?;
+        let Some(first) = puzzles.first() else { bail!("{}: no puzzle in it", path.display()) };
+        let (shape, task) = (first.shape, first.task.clone());
+        let records: Vec<Record> = puzzles.into_iter().map(|puzzle| puzzle.record).collect();
+        let dataset = task.dataset(&records, 0, 0).with_context(|| path.display().to_string())?;
+        let ratings = records.iter().map(|record| record.rating).collect();
+        Ok(Puzzles::Rows { dataset: Arc::new(dataset), shape: Some(shape), ratings })
     }
 }
 

@@ -1,17 +1,10 @@
 //! The tables of `hrm eval`: accuracy by steps, where the model halts, accuracy by difficulty.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
+use std::io::{self, Write};
 
-use anyhow::Result;
-use hrm_data::{dataset::Dataset, sudoku::RecordReader, task::Shape};
+use hrm_data::{dataset::Dataset, registry::Shape};
 use hrm_infer::evaluate::{self, Course, GroupRow, HaltingTable, StepRow};
 use serde::Serialize;
-
-/// The token of a blank Sudoku cell.
-const BLANK: u8 = 1;
 
 /// What the courses of the puzzles tell.
 #[derive(Debug, Serialize)]
@@ -21,7 +14,7 @@ pub struct Tables {
     by_steps: Vec<StepRow>,
     /// Where the model would halt.
     halting_steps: HaltingTable,
-    /// Sudokus by the number of their givens.
+    /// Puzzles by the number of their givens.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     by_givens: Vec<GroupRow>,
     /// Puzzles by the rating that their file has.
@@ -83,21 +76,10 @@ impl Tables {
     }
 }
 
-/// Filled cells of each puzzle, if they are Sudokus; in the order of evaluation.
+/// The number of givens of each puzzle, where that says something; in the order of evaluation.
 pub fn givens(dataset: &Dataset, shape: Option<Shape>) -> Vec<Option<f64>> {
-    if !matches!(shape, Some(Shape::Sudoku(_))) {
-        return Vec::new();
-    }
-    let filled = |input: &[u8]| input.iter().filter(|token| **token > BLANK).count() as f64;
+    let Some(task) = shape.map(Shape::task) else { return Vec::new() };
     let sets = dataset.sets().iter();
-    sets.flat_map(|set| (0..set.examples()).map(|example| Some(filled(set.input(example))))).collect()
-}
-
-/// The ratings of the first `limit` puzzles of a file of Sudokus; none for other puzzles and for folders, which have none.
-pub fn ratings(path: &Path, limit: usize, shape: Option<Shape>) -> Result<Vec<Option<f64>>> {
-    if path.is_dir() || !matches!(shape, Some(Shape::Sudoku(_))) {
-        return Ok(Vec::new());
-    }
-    let records = RecordReader::open(path)?.take(limit);
-    Ok(records.map(|record| record.map(|record| record.rating)).collect::<Result<_, _>>()?)
+    let inputs = sets.flat_map(|set| (0..set.examples()).map(|example| set.input(example)));
+    inputs.map(|input| task.givens(input).map(|givens| givens as f64)).collect()
 }

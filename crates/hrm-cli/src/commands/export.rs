@@ -1,18 +1,10 @@
 //! `hrm export`: weights under the original's names.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use burn::tensor::backend::{AutodiffBackend, BackendTypes};
-use hrm_backend::HrmAutodiffBackend;
-use hrm_model::Hrm;
-use hrm_train::checkpoint;
 
-use crate::{
-    backend::{self, Job},
-    models,
-    terminal::bytes,
-};
+use crate::{backend, models, terminal::bytes};
 
 /// Write a model's weights for the original PyTorch code
 ///
@@ -37,21 +29,6 @@ pub struct Args {
     force: bool,
 }
 
-struct Export<'a> {
-    from: &'a Path,
-    to: &'a Path,
-}
-
-impl Job for Export<'_> {
-    type Output = ();
-
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<()> {
-        // Not `models::load`: a model that this backend cannot run it can still convert.
-        let model: Hrm<<A as AutodiffBackend>::InnerBackend> = checkpoint::load_weights(self.from, device)?;
-        Ok(model.export_original(self.to)?)
-    }
-}
-
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
     if args.out.extension().is_none_or(|extension| extension != "safetensors") {
@@ -59,7 +36,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let from = models::file(&args.checkpoint)?;
     models::may_write(&args.out, args.force)?;
-    backend::Name::light()?.run(Export { from: &from, to: &args.out })?;
+    backend::Name::light()?.open(None)?.export_original(&from, &args.out)?;
     let size = args.out.metadata().map(|m| m.len()).unwrap_or_default();
     say!("wrote {} ({}) from {}", args.out.display(), bytes(size), from.display());
     Ok(())

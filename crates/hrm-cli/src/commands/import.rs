@@ -7,19 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::backend::{AutodiffBackend, BackendTypes};
-use hrm_backend::HrmAutodiffBackend;
 use hrm_model::{
-    ForwardDtype, Hrm, ModelConfig, summary,
+    ModelConfig, summary,
     weights::{self, StateDict},
 };
 use serde_json::{Map, Value};
 
-use crate::{
-    backend::{self, Job},
-    models,
-    terminal::bytes,
-};
+use crate::{backend, models, terminal::bytes};
 
 /// Import weights of the original PyTorch code of HRM or TRM
 ///
@@ -102,26 +96,6 @@ const PREFIX_OF_TRM: (&str, &str) = ("puzzle_emb_len", "--puzzle-emb-len");
 /// Keys of the original's configurations that say nothing about the architecture.
 const IGNORED: [&str; 4] = ["name", "loss", "batch_size", "puzzle_emb_lr"];
 
-struct Import {
-    config: ModelConfig,
-    dict: StateDict,
-    to: PathBuf,
-    force: bool,
-}
-
-impl Job for Import {
-    type Output = usize;
-
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<usize> {
-        let model =
-            Hrm::<<A as AutodiffBackend>::InnerBackend>::from_state_dict(&self.config, self.dict, device)?;
-        // Only now: an import that fails leaves no empty folder behind.
-        models::may_write(&self.to, self.force)?;
-        model.save(&self.to, ForwardDtype::F32)?;
-        Ok(model.parameter_table().parameters())
-    }
-}
-
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
     let source = args.source.display().to_string();
@@ -143,13 +117,15 @@ pub fn run(args: Args) -> Result<()> {
     }
     let found = inferred(&dict).with_context(|| source.clone())?;
     let config = resolve(found, args.config.as_deref(), &args.values).with_context(|| source.clone())?;
-    let parameters = backend::Name::light()?
-        .run(Import { config: config.clone(), dict, to: to.clone(), force: args.force })
-        .with_context(|| source.clone())?;
+    let model =
+        backend::Name::light()?.open(None)?.assemble(&config, dict).with_context(|| source.clone())?;
+    // Only now: an import that fails leaves no empty folder behind.
+    models::may_write(&to, args.force).with_context(|| source.clone())?;
+    model.save(&to).with_context(|| source.clone())?;
     let size = to.metadata().map(|m| m.len()).unwrap_or_default();
     say!(
         "imported {source}: {} parameters, hidden {}, {} + {} layers, {} heads, {} x {} cycles, {} tokens of {}",
-        summary::thousands(parameters),
+        summary::thousands(model.parameters()),
         config.hidden_size,
         config.h_layers,
         config.l_layers,

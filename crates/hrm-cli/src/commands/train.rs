@@ -12,8 +12,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::backend::BackendTypes;
-use hrm_backend::HrmAutodiffBackend;
 use hrm_infer::evaluate::EvalReport;
 use hrm_model::summary::thousands;
 use hrm_train::{
@@ -23,19 +21,15 @@ use hrm_train::{
 };
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
-#[cfg(feature = "nccl")]
-use crate::workers::threads;
 use crate::{
-    backend::{self, Job},
+    backend::{self, BackendArgs},
     terminal::bytes,
     workers::{self, Role},
 };
+#[cfg(feature = "nccl")]
+use hrm_engine::nccl;
 #[cfg(feature = "mpi")]
-use {
-    crate::workers::processes,
-    hrm_train::distributed::{Team, mpi::Mpi},
-    std::rc::Rc,
-};
+use {crate::workers::processes, std::rc::Rc};
 
 /// Without a terminal: a line is printed this often.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -71,16 +65,15 @@ pub struct Args {
     /// No progress, only warnings and how it ended
     #[arg(long, short)]
     quiet: bool,
-    /// Where to compute [default: the fastest that is compiled in]
-    #[arg(long, value_enum, value_name = "B")]
-    backend: Option<backend::Name>,
+    #[command(flatten)]
+    backend: BackendArgs,
     #[command(flatten)]
     workers: workers::Args,
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let backend = backend::Name::or_best(args.backend)?;
+    let backend = args.backend.choose()?;
     let (recipe, run_dir, resume) = match &args.resume {
         Some(folder) => {
             if args.run_dir.as_ref().is_some_and(|run_dir| run_dir != folder) {
@@ -112,7 +105,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Role::Alone { device } => {
             stop_on_ctrl_c(stop)?;
             say_where("");
-            backend.run_on(device, Training { options, observer: &mut watcher })
+            train(backend, device, options, &mut watcher)
         }
         #[cfg(feature = "mpi")]
         Role::Launcher { workers } => {
@@ -131,8 +124,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
             if worker == 0 {
                 say_where(&format!(" by {workers} workers"));
             }
-            let job = TrainingInTeam { options, mpi: Rc::clone(&mpi), observer };
-            let result = args.workers.device(place).and_then(|device| backend.run_on(device, job));
+            let result = args.workers.device(place).and_then(|device| {
+                Ok(backend.open(device)?.train_over_mpi(options, Rc::clone(&mpi), observer)?)
+            });
             match result {
                 Ok(_) if worker > 0 => return Ok(ExitCode::SUCCESS),
                 Err(error) => {
@@ -146,7 +140,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Role::Threads { devices } => {
             stop_on_ctrl_c(stop)?;
             say_where(&format!(" by {} workers", devices.len()));
-            threads::train(&devices, options, &mut watcher)
+            nccl::devices(&devices).map_err(anyhow::Error::from).and_then(|devices| {
+                Ok(nccl::train(devices, options, &mut watcher, crate::terminal::report_error)?)
+            })
         }
     };
     watcher.end();
@@ -158,35 +154,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-struct Training<'a> {
+/// Trains alone.
+fn train(
+    backend: backend::Name,
+    device: Option<usize>,
     options: TrainOptions,
-    observer: &'a mut dyn Observer,
-}
-
-impl Job for Training<'_> {
-    type Output = TrainSummary;
-
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<TrainSummary> {
-        Ok(trainer::train::<A::InnerBackend>(self.options, device, self.observer)?)
-    }
-}
-
-/// One worker's part of a training.
-#[cfg(feature = "mpi")]
-struct TrainingInTeam<'a> {
-    options: TrainOptions,
-    mpi: Rc<Mpi>,
-    observer: &'a mut dyn Observer,
-}
-
-#[cfg(feature = "mpi")]
-impl Job for TrainingInTeam<'_> {
-    type Output = TrainSummary;
-
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<TrainSummary> {
-        let team = Team::new(self.mpi, device.clone());
-        Ok(trainer::train_in_team::<A::InnerBackend>(self.options, device, team, self.observer)?)
-    }
+    observer: &mut dyn Observer,
+) -> Result<TrainSummary> {
+    Ok(backend.open(device)?.train(options, observer)?)
 }
 
 /// The run that a path means: its folder, or one of its checkpoints.

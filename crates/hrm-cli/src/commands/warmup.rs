@@ -3,14 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use burn::tensor::backend::BackendTypes;
-use hrm_backend::HrmAutodiffBackend;
-use hrm_train::{config::ResolvedRecipe, run::environment::memory, trainer};
+use hrm_train::{config::ResolvedRecipe, run::environment::memory};
 
-use crate::{
-    backend::{self, Job},
-    terminal::bytes,
-};
+use crate::{backend::BackendArgs, terminal::bytes};
 
 /// Compile kernels for a recipe before training it
 ///
@@ -33,17 +28,16 @@ pub struct Args {
     /// Training steps
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
-    /// Where to compute [default: the fastest that is compiled in]
-    #[arg(long, value_enum, value_name = "B")]
-    backend: Option<backend::Name>,
+    #[command(flatten)]
+    backend: BackendArgs,
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
-    let backend = backend::Name::or_best(args.backend)?;
+    let backend = args.backend.choose()?;
     let recipe = ResolvedRecipe::load(Some(&args.config), &args.set)?;
     let batch = recipe.recipe.train.global_batch_size;
-    let seconds = backend.run(WarmUp { recipe, steps: args.steps })?;
+    let seconds = backend.open(None)?.warm_up(recipe, args.steps)?;
     let (evaluation, steps) =
         seconds.split_last().map_or((&0.0, [].as_slice()), |(last, steps)| (last, steps));
     for (index, seconds) in steps.iter().enumerate() {
@@ -54,17 +48,4 @@ pub fn run(args: Args) -> Result<()> {
         say!("peak memory of the process {}", bytes(memory.peak_memory));
     }
     Ok(())
-}
-
-struct WarmUp {
-    recipe: ResolvedRecipe,
-    steps: u64,
-}
-
-impl Job for WarmUp {
-    type Output = Vec<f64>;
-
-    fn run<A: HrmAutodiffBackend>(self, device: &<A as BackendTypes>::Device) -> Result<Vec<f64>> {
-        Ok(trainer::warm_up::<A::InnerBackend>(self.recipe, self.steps, device)?)
-    }
 }

@@ -32,7 +32,8 @@ fn classical_solvers_agree() {
     sandbox.write("puzzles.txt", format!("{FOUR}\n11..............\n{FOUR}\n"));
     let run = sandbox.hrm("solve --file puzzles.txt --with dfs");
     assert_eq!(run.code, 1);
-    assert_says(&run.stdout, &["line 2: not solved: ", "3 puzzles, 2 solved, 1 rejected"]);
+    assert_says(&run.stdout, &["line 1  ", "3 puzzles: 2 solved, 0 wrong, 1 rejected", "by dfs"]);
+    assert_says(&run.stderr, &["error: line 2: "]);
     let error = sandbox.hrm(&format!("solve {FOUR} --with bfs")).error();
     assert_says(&error, &["dfs, dlx or coloring", "bfs"]);
 }
@@ -42,16 +43,31 @@ fn mazes_are_solved_classically() {
     let sandbox = Sandbox::new();
     mazes(&sandbox);
     let report = sandbox.hrm("solve --task maze --with bfs --file mazes.csv --json").json();
-    assert_eq!((&report["rows"], &report["cols"]), (&4.into(), &4.into()));
-    assert_eq!(report["mazes"][0]["result"], "shortest");
-    assert_eq!(report["mazes"][0]["moves"], 5);
-    assert_eq!(report["mazes"][0]["answer"].as_str().map(|line| line.matches('o').count()), Some(4));
-    assert_eq!(report["mazes"][1]["result"], "no_path");
-    assert_eq!(report["summary"]["reached"], 1);
+    let maze = &report["puzzles"][0];
+    assert_eq!((&maze["result"], &maze["moves"]), (&"shortest".into(), &5.into()));
+    assert!(maze["steps"].as_u64().is_some_and(|steps| steps > 5) && maze["valid"] == true);
+    assert_eq!(maze["solution"].as_str().map(|line| line.matches('o').count()), Some(4));
+    assert_says(report["puzzles"][1]["error"].as_str().unwrap_or_default(), &["no path from S to G"]);
+    assert_eq!((&report["summary"]["solved"], &report["summary"]["rejected"]), (&1.into(), &1.into()));
+    // What is printed is read again: drawings, lines, and answers of rectangles.
+    for puzzle in ["S...##.#...G####", "S...\n##.#\n...G\n####", "S.../##.#/...G", " S \n#.#\n  E"] {
+        let report = sandbox.hrm_with(&["solve", "--task", "maze", "--with", "bfs", "--json", puzzle]).json();
+        let line = report["puzzles"][0]["puzzle"].as_str().unwrap_or_default().to_owned();
+        let again = sandbox.hrm_with(&["solve", "--task", "maze", "--with", "bfs", "--json", &line]).json();
+        assert_eq!(again["puzzles"][0]["solution"], report["puzzles"][0]["solution"], "{puzzle}");
+    }
     for method in ["astar", "wall-left", "wall-right", "tremaux", "dead-end"] {
         let run = sandbox.hrm(&format!("solve --task maze --with {method} --file mazes.csv"));
         assert_eq!(run.code, 1, "one maze has no path: {}", run.stdout);
-        assert_says(&run.stdout, &["maze 1: ", &format!("by {method}"), "2 mazes: 1 reach"]);
+        assert_says(
+            &run.stdout,
+            &[
+                "line 2  ",
+                "a shortest path of 5 moves",
+                &format!("by {method}"),
+                "2 puzzles: 1 solved, 0 wrong",
+            ],
+        );
     }
     let text = sandbox.hrm("compare maze --file mazes.csv").ok();
     assert_says(&text, &["2 mazes", "tremaux", "50.0 %", "No bundled model fits these mazes"]);
@@ -59,7 +75,7 @@ fn mazes_are_solved_classically() {
     assert_eq!(run.code, 1);
     assert_says(
         &run.stderr,
-        &["maze 1: no model for a 4x4 maze", "--with bfs", "maze 2: the maze has no path"],
+        &["line 2: no model for 4x4 maze", "--with bfs", "line 3: the maze has no path"],
     );
     assert_says(&run.stdout, &["2 puzzles: 0 solved, 0 wrong, 2 rejected"]);
     assert_says(&sandbox.hrm("compare maze --file absent.csv").error(), &["absent.csv"]);
@@ -167,7 +183,7 @@ fn other_puzzles_are_solved_exactly_or_by_a_model() {
     let sandbox = Sandbox::new();
     sandbox.write("queens.txt", ".Q..\n....\n....\n....\n");
     let text = sandbox.hrm("solve --task queens queens.txt --with exact").ok();
-    assert_says(&text, &[". Q . .", "valid: keeps the rules"]);
+    assert_says(&text, &[". Q . .", "valid     yes: keeps the rules", "work ", "by exact"]);
     let error = sandbox.hrm("solve --task queens queens.txt --with dlx").error();
     assert_says(&error, &["expected `exact` for queens", "dlx"]);
     assert_says(&sandbox.hrm("solve --task arc queens.txt").error(), &["judged by a vote"]);
@@ -180,11 +196,11 @@ fn other_puzzles_are_solved_exactly_or_by_a_model() {
     let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     let puzzle = &report["puzzles"][0];
     assert_eq!(report["summary"]["rejected"], 0, "{report}");
-    assert_eq!(puzzle["answer"].as_str().map(str::len), Some(16), "{report}");
+    assert_eq!(puzzle["solution"].as_str().map(str::len), Some(16), "{report}");
     assert_eq!(puzzle["valid"].as_bool(), Some(puzzle["fault"].is_null()), "{report}");
     assert_eq!(run.code == 0, puzzle["valid"].as_bool() == Some(true), "{report}");
     let guided = sandbox.hrm("solve --task maze mazes.csv --checkpoint run --verify --fallback exact").ok();
-    assert_says(&guided, &["optimal: a shortest path of 5 moves", "model     run"]);
+    assert_says(&guided, &["valid     yes: a shortest path of 5 moves", "model     run", "step   changed"]);
     assert_says(&sandbox.hrm("compare maze --file mazes.csv --checkpoint run").ok(), &["1 maze", "model"]);
     let text = sandbox.hrm("eval --checkpoint run --data mazes.csv --task maze").ok();
     assert_says(&text, &["exact accuracy", "any-optimal"]);

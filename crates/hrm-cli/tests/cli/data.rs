@@ -39,7 +39,7 @@ fn datasets_from_files() {
         format!("source,question,answer,rating\nx,{FOUR},{FOUR_SOLVED},3\nx,{FOUR},,9\n"),
     );
     let text = sandbox.hrm("data sudoku --source train.csv --out a --augmentations 2").ok();
-    assert_says(&text, &["2 read", "1 solved here", "6 examples in 2 groups"]);
+    assert_says(&text, &["2 puzzles read", "1 solved here", "6 examples in 2 groups"]);
     let text = sandbox.hrm("data sudoku --source train.csv --out b --min-rating 5").ok();
     assert_says(&text, &["1 below the minimum rating", "1 kept"]);
     let text = sandbox.hrm("inspect data train.csv --show 1").ok();

@@ -28,7 +28,7 @@ fn poke(dict: &mut StateDict, name: &str, value: f32) {
     let mut values: Vec<f32> = data.to_vec().expect("fp32");
     values[0] = value;
     let shape = data.shape.clone();
-    dict.insert(name.to_owned(), burn::tensor::TensorData::new(values, shape));
+    dict.insert(name.to_owned(), hrm_model::burn::tensor::TensorData::new(values, shape));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn names_of_tensors_that_lie() {
     let with = |name: &str, shape: &[usize]| {
         sandbox.hrm("export model.safetensors --out odd.safetensors --force").ok();
         edit(&sandbox.path("odd.safetensors"), |dict, _| {
-            dict.insert(name.to_owned(), burn::tensor::TensorData::zeros::<f32, _>(shape));
+            dict.insert(name.to_owned(), hrm_model::burn::tensor::TensorData::zeros::<f32, _>(shape));
         });
         sandbox.hrm(&format!("import odd.safetensors --out new {FLAGS}"))
     };

@@ -85,6 +85,11 @@ impl Sandbox {
         Run::from(self.command().args(args.split_whitespace()).output().expect("starts"))
     }
 
+    /// As [`hrm`](Self::hrm), with arguments that may hold spaces.
+    pub fn hrm_with(&self, args: &[&str]) -> Run {
+        Run::from(self.command().args(args).output().expect("starts"))
+    }
+
     /// As [`hrm`](Self::hrm), with something on standard input.
     pub fn hrm_with_input(&self, args: &str, input: &str) -> Run {
         let mut command = self.command();

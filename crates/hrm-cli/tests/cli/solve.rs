@@ -1,6 +1,13 @@
 //! `hrm solve`.
 
-use std::{path::Path, process::Stdio};
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use crate::sandbox::{FOUR, FOUR_SOLVED, NINE, Sandbox, assert_says};
 
@@ -242,4 +249,81 @@ fn a_reader_that_stops_reading_is_no_error() {
     drop(child.stdout.take());
     let run = crate::sandbox::Run::from(child.wait_with_output().expect("ends"));
     assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+}
+
+/// What is printed until so many lines are there, while standard input stays open.
+fn first_lines(sandbox: &Sandbox, args: &[&str], input: &str, lines: usize) -> (Vec<String>, Child) {
+    let mut command = sandbox.command();
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    child.stdin.as_mut().expect("piped").write_all(input.as_bytes()).expect("input");
+    let out = child.stdout.take().expect("piped");
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(out).lines().take(lines).flatten() {
+            let _ = sender.send(line);
+        }
+    });
+    let wait = Duration::from_secs(60);
+    let found = (0..lines).map(|_| receiver.recv_timeout(wait).expect("a line, although the input is open"));
+    (found.collect(), child)
+}
+
+#[test]
+fn answers_come_before_the_input_ends_and_in_its_order() {
+    let sandbox = Sandbox::new();
+    sandbox.model("model.safetensors", 4);
+    sandbox.model("bundled/sudoku-4x4/model.safetensors", 4);
+    sandbox.model("bundled/sudoku-9x9/model.safetensors", 9);
+    let input = format!("{FOUR}\n{NINE}\n{FOUR}\n{NINE}\n{FOUR}\n");
+    for args in [&["solve", "-"][..], &["solve", "-", "--with", "dfs"], &["solve", "-", "--json"]] {
+        let json = args.contains(&"--json");
+        let (lines, mut child) = first_lines(&sandbox, args, &input, if json { 20 } else { 5 });
+        if !json {
+            for (number, line) in lines.iter().enumerate() {
+                assert!(line.starts_with(&format!("line {}  ", number + 1)), "{lines:?}");
+            }
+        }
+        // Whoever read it stopped reading: no error.
+        child.kill().expect("ends");
+        child.wait().expect("ended");
+    }
+    let report = sandbox.hrm_with_input("solve - --json", &input.repeat(30)).json();
+    let lines: Vec<&str> =
+        report["puzzles"].as_array().unwrap().iter().map(|p| p["puzzle"].as_str().unwrap()).collect();
+    assert_eq!(lines, [FOUR, NINE, FOUR, NINE, FOUR].repeat(30));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_does_not_grow_with_the_input() {
+    let sandbox = Sandbox::new();
+    // Puzzles that are told to be wrong take no time and, if they were kept, the same memory.
+    let row = format!("x,11..............,{FOUR_SOLVED},1\n");
+    sandbox.write("many.csv", format!("source,question,answer,rating\n{}", row.repeat(300_000)));
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    for _ in 0..100 {
+        bomb.write_all(&vec![0; 1 << 20]).unwrap();
+    }
+    sandbox.write("bomb.csv.gz", bomb.finish().unwrap());
+    for args in [
+        "solve --file many.csv --with dfs",
+        "solve --file bomb.csv.gz --with dfs",
+        "solve --file bomb.csv.gz --task killer --with exact",
+    ] {
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg(format!(
+                "ulimit -v 2000000; exec {} {args} 2>&1 >/dev/null | tail -n 1",
+                env!("CARGO_BIN_EXE_hrm")
+            ))
+            .current_dir(sandbox.path(""))
+            .output()
+            .expect("starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        match args.contains("bomb") {
+            true => assert_says(&said, &["records of at most 1048576 bytes"]),
+            false => assert_says(&said, &["error: line 300001: question: the board breaks the rules"]),
+        }
+    }
 }

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::augment::widen;
 use super::format::{Dataset, Metadata, PuzzleSet};
 
 /// The label of a token that is not scored.
@@ -26,7 +25,7 @@ pub struct Batch {
 
 impl Batch {
     /// A batch in which every row is padding: pad tokens, no label scored, the blank identifier.
-    pub(super) fn padding(metadata: &Metadata, rows: usize) -> Self {
+    pub(crate) fn padding(metadata: &Metadata, rows: usize) -> Self {
         let seq_len = metadata.seq_len;
         Self {
             rows,
@@ -61,6 +60,13 @@ impl Batch {
     /// The labels of a row; empty if there is no such row.
     pub fn label(&self, row: usize) -> &[i32] {
         self.labels.chunks_exact(self.seq_len.max(1)).nth(row).unwrap_or_default()
+    }
+}
+
+/// Tokens as a batch has them.
+pub(crate) fn widen(tokens: &[u8], out: &mut [i32]) {
+    for (slot, &token) in out.iter_mut().zip(tokens) {
+        *slot = i32::from(token);
     }
 }
 

@@ -757,8 +757,8 @@ mod tests {
         assert_eq!(set.examples(), 1000);
         let set = &set.sets()[0];
         for example in (0..1000).step_by(50) {
-            let puzzle = crate::sudoku::decode_tokens(set.input(example)).unwrap();
-            let solution = crate::sudoku::decode_tokens(set.label(example)).unwrap();
+            let puzzle = crate::puzzles::sudoku::decode_tokens(set.input(example)).unwrap();
+            let solution = crate::puzzles::sudoku::decode_tokens(set.label(example)).unwrap();
             assert!(solution.is_solution_of(&puzzle));
         }
         let wrong = Metadata { seq_len: 80, ..metadata };

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{DownloadError, at, write_whole};
-use crate::arc::ArcTask;
 use crate::checksum::hex;
+use crate::puzzles::arc::ArcTask;
 
 /// What to take out of a `.tar.gz`: JSON files of one task each, made to one file of tasks by name for each folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Archive {
 pub struct Part {
     /// Its path within the repository, with all folders below it.
     pub folder: String,
-    /// The file that the tasks are written to; [`arc::load`](crate::arc::load) reads it.
+    /// The file that the tasks are written to; [`arc::load`](crate::puzzles::arc::load) reads it.
     pub file: String,
     /// How many tasks it holds.
     pub tasks: usize,

@@ -16,7 +16,7 @@
 //! let set = download::data_set("maze-hard")?;
 //! let options = Options::new(download::cache_dir()?);
 //! let files = download::download(&set, &options, &mut |progress| eprintln!("{progress}"))?;
-//! let mazes = hrm_data::maze::read_records(&files[0])?;
+//! let mazes = hrm_data::reader::read_all("maze".parse()?, &files[0])?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use hrm_data::{
-    arc::{ArcData, ArcEvalBatches, Rule, Voting},
     dataset::{Dataset, EvalBatch, EvalBatches},
-    task::{AnyTask, Family, Shape},
+    puzzles::arc::{ArcData, ArcEvalBatches, Rule, Voting},
+    registry::Shape,
+    task::AnyTask,
 };
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +78,7 @@ enum Judge {
     /// Nobody knows the rules: only labels count.
     Labels,
     /// The rules of a puzzle.
-    Rules { task: AnyTask, is_maze: bool, judged: usize, right: usize },
+    Rules { task: AnyTask, judged: usize, right: usize },
     /// The vote of ARC.
     Vote { data: Arc<ArcData>, voting: Box<Voting> },
 }
@@ -87,11 +88,9 @@ impl Evaluation {
     pub fn of_rows(dataset: &Arc<Dataset>, shape: Option<Shape>, batch_size: usize, limit: usize) -> Self {
         let dataset = if limit == 0 { Arc::clone(dataset) } else { Arc::new(dataset.head(limit)) };
         let batches = Batches::Rows(EvalBatches::new(dataset, batch_size));
-        let judge = match shape.and_then(|shape| Some((shape, shape.task()?))) {
+        let judge = match shape.map(Shape::task).filter(|task| task.has_rules()) {
             None => Judge::Labels,
-            Some((shape, task)) => {
-                Judge::Rules { task, is_maze: shape.family() == Family::Maze, judged: 0, right: 0 }
-            }
+            Some(task) => Judge::Rules { task, judged: 0, right: 0 },
         };
         Self { batches, judge }
     }
@@ -139,9 +138,9 @@ impl Evaluation {
     pub fn scores(&self) -> TaskScores {
         match &self.judge {
             Judge::Labels => TaskScores::default(),
-            Judge::Rules { is_maze, judged, right, .. } => {
+            Judge::Rules { task, judged, right } => {
                 let share = Some(*right as f64 / (*judged).max(1) as f64);
-                match is_maze {
+                match task.wants_the_best() {
                     true => TaskScores { any_optimal: share, ..TaskScores::default() },
                     false => TaskScores { valid: share, ..TaskScores::default() },
                 }

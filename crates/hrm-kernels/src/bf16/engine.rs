@@ -64,11 +64,6 @@ impl Bf16Engine {
         found
     }
 
-    /// Whether it is faster than single precision.
-    pub fn is_fast(self) -> bool {
-        self != Bf16Engine::Portable
-    }
-
     /// Lower-case name: `portable`, `avx512bf16`, `amx`.
     pub fn name(self) -> &'static str {
         match self {

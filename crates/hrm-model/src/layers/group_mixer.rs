@@ -52,6 +52,12 @@ impl<B: Backend> GroupMixer<B> {
             eps: config.rms_norm_eps,
         }
     }
+
+    /// Puts other groups, of the same kinds, in the place of those that it has.
+    pub(crate) fn set_groups(&mut self, groups: &Arc<Groups>, device: &B::Device) {
+        let GroupTables { groups, pool, spread } = GroupTables::new(groups.clone(), device);
+        (self.groups, self.pool, self.spread) = (groups, pool, spread);
+    }
 }
 
 impl<B: HrmBackend> GroupMixer<B> {

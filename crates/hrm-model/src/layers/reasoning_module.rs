@@ -27,6 +27,15 @@ impl<B: Backend> ReasoningModule<B> {
     ) -> Self {
         Self { layers: (0..depth).map(|_| Block::new(config, groups, init, device)).collect() }
     }
+
+    /// The same weights on a puzzle with other groups.
+    #[must_use]
+    pub(crate) fn with_groups(mut self, groups: Option<&Arc<Groups>>, device: &B::Device) -> Self {
+        for mixer in self.layers.iter_mut().filter_map(|block| block.groups.as_mut()) {
+            groups.into_iter().for_each(|groups| mixer.set_groups(groups, device));
+        }
+        self
+    }
 }
 
 impl<B: HrmBackend> ReasoningModule<B> {

@@ -5,27 +5,18 @@ mod load;
 use std::sync::Arc;
 
 use hrm_data::{
-    arc::{ArcData, ArcSampler},
-    dataset::{
-        Augmentation, Batch, Dataset, Metadata, Part, SamplerConfig, SamplerError, SamplerState, TrainSampler,
-    },
-    groups::Kind,
-    task::Shape,
+    dataset::{Batch, Dataset, Metadata},
+    puzzles::arc::{ArcData, ArcSampler},
+    registry::Shape,
+    sampler::{Part, SamplerConfig, SamplerError, SamplerState, TrainSampler},
+    task::Augmentation,
 };
 use hrm_infer::evaluate::Evaluation;
 
-use hrm_model::{GroupKind, Structure};
-
+pub use hrm_infer::structure;
 pub use load::{DataError, Sizes, load, sizes};
 
 use crate::config::Recipe;
-
-/// What a puzzle tells a model that mixes by groups; `None` if its task knows no groups.
-pub fn structure(shape: Shape) -> Option<Structure> {
-    let groups = shape.task()?.groups()?;
-    let kind = |Kind { name, groups, own }: Kind| GroupKind { name: name.to_owned(), groups, own };
-    Some(Structure { first_value: groups.first_value, groups: groups.kinds.into_iter().map(kind).collect() })
-}
 
 /// The training and held-out puzzles of a recipe.
 #[derive(Debug, Clone)]
@@ -162,7 +153,7 @@ impl TaskData {
             SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(batch_size, recipe.train.seed) };
         match &self.source {
             Source::Rows(Rows { augmentation, hints, mixture, .. }) => SamplerConfig {
-                augmentation: *augmentation,
+                augmentation: augmentation.clone(),
                 hints: *hints,
                 mixture: mixture.clone(),
                 ..config

@@ -2,8 +2,13 @@ use std::{fs, path::Path};
 
 use hrm_data::{
     dataset::{Overwrite, save_pair},
-    maze,
-    sudoku::{Generator, Geometry, dataset::with_hints, read_records, write_records},
+    puzzles::{
+        maze::Mazes,
+        sudoku::{Generator, Geometry, Sudoku},
+    },
+    reader,
+    registry::Family,
+    task::{AnyTask, GenerateOptions, Record, with_hints, write_records},
 };
 
 use super::*;
@@ -47,10 +52,10 @@ fn sizes_are_those_of_the_loaded_data() {
         let data = load(&config).unwrap_or_else(|e| panic!("{e}"));
         let metadata = data.metadata();
         let expected = Sizes {
+            shape: data.shape,
             vocab_size: metadata.vocab_size,
             seq_len: metadata.seq_len,
             num_puzzle_identifiers: Some(metadata.num_puzzle_identifiers),
-            shape: data.shape,
         };
         assert_eq!(sizes(&config).unwrap(), expected, "{sets:?}");
         assert_eq!(metadata.num_puzzle_identifiers > 1, sets == families[5], "{sets:?}");
@@ -63,10 +68,10 @@ fn sizes_are_those_of_the_loaded_data() {
 #[test]
 fn mazes_of_a_folder_have_the_size_of_the_recipe() {
     let dir = tempfile::tempdir().unwrap();
-    let kind = maze::Kind::Hard { rows: 4, cols: 9, min_distance: 6 };
-    let options = maze::GenerateOptions { kind, seed: 1, train: 3, test: 2 };
-    let split = maze::generate_split(&options).unwrap();
-    let [train, test] = [&split.train, &split.test].map(|records| maze::from_records(records, 0).unwrap().0);
+    let task = AnyTask::new(Mazes::new(4, 9));
+    let options = GenerateOptions { min_path: Some(6), ..GenerateOptions::default() };
+    let split = task.split(&options, 1, (3, 2)).unwrap();
+    let [train, test] = [&split.train, &split.test].map(|records| task.dataset(records, 0, 0).unwrap());
     save_pair(dir.path(), &train, Some(&test), Overwrite::No).unwrap();
     let path = format!("data.path={:?}", dir.path());
     let of = |rows: usize, cols: usize| {
@@ -81,7 +86,7 @@ fn mazes_of_a_folder_have_the_size_of_the_recipe() {
     }
 }
 
-/// Training and `hrm data sudoku` go by one rule: [`hrm_data::sudoku::Leaks`].
+/// Training and `hrm data sudoku` go by one rule: [`leaks`](hrm_data::task::Task::leaks).
 #[test]
 fn shared_solution_grids_are_leaks() {
     let dir = tempfile::tempdir().unwrap();
@@ -91,13 +96,15 @@ fn shared_solution_grids_are_leaks() {
     let rows: Vec<String> =
         all.iter().map(|made| format!("{},{}", made.puzzle.to_line(), made.solution.to_line())).collect();
     fs::write(&file, format!("question,answer\n{}\n", rows.join("\n"))).unwrap();
-    let records = read_records(&file).unwrap();
+    let task = AnyTask::new(Sudoku { geometry: Geometry::S9 });
+    let puzzles = reader::read_all(Family::Sudoku, &file).unwrap();
+    let records: Vec<Record> = puzzles.into_iter().map(|puzzle| puzzle.record).collect();
     let path = |name: &str| dir.path().join(name);
-    let write = |name: &str, records: &[_]| write_records(&path(name), records).unwrap();
+    let write = |name: &str, records: &[_]| write_records(&path(name), &task, records).unwrap();
     // Of puzzle 1, the test has the very image; of puzzle 2 another puzzle with the same solution.
     write("train.csv", &records);
-    let easier = with_hints(&records[1..2], 1, 0).unwrap();
-    assert_ne!(easier[0].puzzle, records[1].puzzle);
+    let easier = with_hints(&task, &records[1..2], 1, 0).unwrap();
+    assert_ne!(easier[0].input, records[1].input);
     write("test.csv", &[&records[..1], &easier].concat());
     let load_with = |on_leak: OnLeak, train: &Path, test: Option<&Path>| {
         load(&DataConfig {
@@ -121,7 +128,7 @@ fn shared_solution_grids_are_leaks() {
     assert_eq!(allowed.train_examples(), 6);
     assert!(allowed.warnings[0].contains("not held out"), "{:?}", allowed.warnings);
     // What is held out of a file takes its whole grid along.
-    write("twins.csv", &[records.clone(), with_hints(&records, 1, 0).unwrap()].concat());
+    write("twins.csv", &[records.clone(), with_hints(&task, &records, 1, 0).unwrap()].concat());
     let held_out = load_with(OnLeak::Refuse, &path("twins.csv"), None).unwrap();
     assert_eq!((held_out.train_examples(), held_out.test_examples()), (10, 1));
 }

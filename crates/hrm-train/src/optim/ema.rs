@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use burn::{module::Param, tensor::Tensor};
+use burn::{backend::Autodiff, module::Param, tensor::Tensor};
 use hrm_backend::{HrmAutodiffBackend, HrmBackend};
 use hrm_model::{
     Hrm,
@@ -24,13 +24,13 @@ pub struct Ema<B: HrmBackend> {
 
 impl<B: HrmBackend> Ema<B> {
     /// The average for a model that has not been trained yet.
-    pub fn new<A: HrmAutodiffBackend<InnerBackend = B>>(rate: f64, start: u64, model: &Hrm<A>) -> Self {
+    pub fn new(rate: f64, start: u64, model: &Hrm<Autodiff<B>>) -> Self {
         let weights = if start == 0 { trained_weights(model) } else { BTreeMap::new() };
         Self { rate, start, weights }
     }
 
     /// Takes in the weights after a step, counted from 1.
-    pub fn update<A: HrmAutodiffBackend<InnerBackend = B>>(&mut self, step: u64, model: &Hrm<A>) {
+    pub fn update(&mut self, step: u64, model: &Hrm<Autodiff<B>>) {
         if step < self.start {
             return;
         }

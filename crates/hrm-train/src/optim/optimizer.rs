@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
-use burn::{
-    module::{Module, Param},
-    tensor::Tensor,
+use burn::{backend::Autodiff, module::Param, tensor::Tensor};
+use hrm_backend::HrmBackend;
+use hrm_model::{
+    Hrm,
+    named::{NamedMapper, map_named},
 };
-use hrm_backend::{HrmAutodiffBackend, HrmBackend};
-use hrm_model::named::{NamedMapper, map_named};
 use serde::{Deserialize, Serialize};
 
 use super::{AdamConfig, MuonConfig};
@@ -66,11 +66,7 @@ impl<B: HrmBackend> Optimizer<B> {
     }
 
     /// Updates every parameter that has a gradient; the others keep value and moments.
-    pub fn step<A, M>(&mut self, lr: f64, model: M, grads: Gradients<B>) -> M
-    where
-        A: HrmAutodiffBackend<InnerBackend = B>,
-        M: Module<A>,
-    {
+    pub fn step(&mut self, lr: f64, model: Hrm<Autodiff<B>>, grads: Gradients<B>) -> Hrm<Autodiff<B>> {
         map_named(model, &mut Updater { optimizer: self, lr, grads })
     }
 
@@ -116,8 +112,12 @@ struct Updater<'a, B: HrmBackend> {
     grads: Gradients<B>,
 }
 
-impl<A: HrmAutodiffBackend> NamedMapper<A> for Updater<'_, A::InnerBackend> {
-    fn map<const D: usize>(&mut self, name: String, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
+impl<B: HrmBackend> NamedMapper<Autodiff<B>> for Updater<'_, B> {
+    fn map<const D: usize>(
+        &mut self,
+        name: String,
+        param: Param<Tensor<Autodiff<B>, D>>,
+    ) -> Param<Tensor<Autodiff<B>, D>> {
         let Some(ParamGroup { rule, lr_scale, .. }) = self.optimizer.group(&name).cloned() else {
             return param;
         };

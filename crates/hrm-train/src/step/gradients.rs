@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use burn::{
-    module::{Module, Param},
+    backend::Autodiff,
+    module::Param,
     tensor::{Tensor, backend::AutodiffBackend},
 };
 use hrm_backend::HrmBackend;
-use hrm_model::named::{NamedVisitor, visit_named};
+use hrm_model::{
+    Hrm,
+    named::{NamedVisitor, visit_named},
+};
 
 /// The gradient of every parameter that has one, flattened, under the original's name of the parameter.
 #[derive(Debug, Clone, Default)]
@@ -24,25 +28,21 @@ pub struct StepGradients<B: HrmBackend> {
 
 impl<B: HrmBackend> Gradients<B> {
     /// Sorts out what a backward pass gave.
-    pub fn of<A, M>(module: &M, grads: A::Gradients) -> Self
-    where
-        A: AutodiffBackend<InnerBackend = B>,
-        M: Module<A>,
-    {
-        struct Collector<A: AutodiffBackend> {
-            grads: A::Gradients,
-            found: BTreeMap<String, Tensor<A::InnerBackend, 1>>,
+    pub fn of(model: &Hrm<Autodiff<B>>, grads: <Autodiff<B> as AutodiffBackend>::Gradients) -> Self {
+        struct Collector<B: HrmBackend> {
+            grads: <Autodiff<B> as AutodiffBackend>::Gradients,
+            found: BTreeMap<String, Tensor<B, 1>>,
         }
-        impl<A: AutodiffBackend> NamedVisitor<A> for Collector<A> {
-            fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<A, D>>) {
+        impl<B: HrmBackend> NamedVisitor<Autodiff<B>> for Collector<B> {
+            fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<Autodiff<B>, D>>) {
                 if let Some(grad) = param.val().grad_remove(&mut self.grads) {
                     let count = grad.shape().num_elements();
                     self.found.insert(name, grad.reshape([count]));
                 }
             }
         }
-        let mut collector = Collector::<A> { grads, found: BTreeMap::new() };
-        visit_named(module, &mut collector);
+        let mut collector = Collector { grads, found: BTreeMap::new() };
+        visit_named(model, &mut collector);
         Self(collector.found)
     }
 

@@ -40,7 +40,7 @@ impl Guard {
 }
 
 /// Runs `update`, unless the step is bad: then model and optimizer stay as they are. Gives the vitals if they were read.
-pub fn guarded<B: HrmBackend>(
+pub(super) fn guarded<B: HrmBackend>(
     model: Hrm<Autodiff<B>>,
     optimizer: &mut Optimizer<B>,
     vitals: &Vitals<B>,

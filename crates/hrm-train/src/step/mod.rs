@@ -1,16 +1,16 @@
 //! One training step, in the order of the paper: carry, segment, loss, backward, both optimizers.
 //!
 //! [`Step::run`] is the step. Its halves are [`forward`], which reads like the paper's pseudocode, and [`Step::apply`], which
-//! changes the weights. What a recipe may add is one file each: the batch in parts (`accumulate`), several [`chains`] for each
-//! puzzle, [`noise`] in the state, [`exploration`] of longer thoughts, a [`curriculum`] of depths.
+//! changes the weights. What a recipe may add is one file each: the batch in parts (`accumulate`), several chains for each
+//! puzzle (`chains`), noise in the state (`noise`), longer thoughts now and then (`exploration`), a [`curriculum`] of depths.
 
 mod accumulate;
-pub mod chains;
+pub(crate) mod chains;
 pub mod curriculum;
-pub mod exploration;
+pub(crate) mod exploration;
 mod gradients;
 mod guard;
-pub mod noise;
+pub(crate) mod noise;
 mod share;
 mod vitals;
 
@@ -33,9 +33,11 @@ use crate::{
 
 pub use gradients::{Gradients, StepGradients};
 pub(crate) use guard::advice;
-pub use guard::{Guard, Skipped, guarded};
-pub use vitals::{Signs, Vitals, explain};
+pub use guard::{Guard, Skipped};
+pub(crate) use vitals::explain;
+pub use vitals::{Signs, Vitals};
 
+use guard::guarded;
 use share::Share;
 
 /// What the recipe says about a step.

@@ -82,7 +82,7 @@ impl Signs {
 
 /// What went wrong in a step, in words: the first activation or weight that is not finite if it could be found, and what
 /// loss and gradients say.
-pub fn explain(found: Option<NonFinite>, signs: &Signs) -> String {
+pub(crate) fn explain(found: Option<NonFinite>, signs: &Signs) -> String {
     match found {
         Some(found) => format!("{found} ({})", signs.explain()),
         None => signs.explain(),

@@ -1,6 +1,6 @@
 //! Which checkpoint is the best, and when to stop looking for a better one.
 
-use hrm_data::task::Family;
+use hrm_data::registry::Family;
 use serde::{Deserialize, Serialize};
 
 use hrm_infer::evaluate::EvalReport;

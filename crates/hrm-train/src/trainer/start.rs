@@ -3,8 +3,8 @@
 use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
 
 use burn::backend::Autodiff;
-use hrm_backend::HrmBackend;
-use hrm_data::dataset::SamplerState;
+use hrm_backend::{HrmBackend, MatmulPrecision};
+use hrm_data::sampler::SamplerState;
 use hrm_infer::{
     evaluate::{Alone, EvalSettings, Workers, evaluate},
     noise::Noise,
@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Journal, Observer, Progress, TrainError, TrainOptions, Trainer};
 use crate::{
     checkpoint::{self, CheckpointError, Loaded, TrainState},
-    config::{ConfigError, MatmulPrecision, Recipe, ResolvedRecipe},
+    config::{ConfigError, Recipe, ResolvedRecipe},
     data::{self, Sampler, TaskData},
     distributed::Team,
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
@@ -50,9 +50,7 @@ pub(super) fn start<'a, B: HrmBackend>(
     observer: &'a mut dyn Observer,
 ) -> Result<(TaskData, Journal<'a>, Trainer<B>), TrainError> {
     let TrainOptions { recipe, run_dir, resume, .. } = options;
-    let recipe = recipe.on_backend::<B>(device);
-    let data = data::load(&recipe.recipe.data)?;
-    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
+    let (recipe, data) = prepare::<B>(recipe, device)?;
     let (run, trainer) = if resume {
         resume_run::<B>(&run_dir, recipe, &data, device, team, observer)?
     } else {
@@ -68,6 +66,17 @@ pub(super) fn start<'a, B: HrmBackend>(
         journal.say(&format!("warning: {warning}"))?;
     }
     Ok((data, journal, trainer))
+}
+
+/// A recipe with the choices of the backend, and its data.
+fn prepare<B: HrmBackend>(
+    recipe: ResolvedRecipe,
+    device: &B::Device,
+) -> Result<(ResolvedRecipe, TaskData), TrainError> {
+    let recipe = recipe.on_backend::<B>(device);
+    let data = data::load(&recipe.recipe.data)?;
+    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision);
+    Ok((recipe, data))
 }
 
 /// The recipe that a run directory was started with.
@@ -341,15 +350,13 @@ impl<B: HrmBackend> Trainer<B> {
 /// evaluated batch at the end.
 ///
 /// # Errors
-/// As [`train`], but for the run directory: nothing is written.
+/// As [`train`](super::train), but for the run directory: nothing is written.
 pub fn warm_up<B: HrmBackend>(
     recipe: ResolvedRecipe,
     steps: u64,
     device: &B::Device,
 ) -> Result<Vec<f64>, TrainError> {
-    let recipe = recipe.on_backend::<B>(device);
-    let data = data::load(&recipe.recipe.data)?;
-    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision.into());
+    let (recipe, data) = prepare::<B>(recipe, device)?;
     let Recipe { train, eval, .. } = recipe.recipe.clone();
     let mut trainer = Trainer::<B>::new(recipe, &data, device, &Team::alone(device.clone()))?;
     let never = AtomicBool::new(false);

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
-use hrm_data::arc::{self, ArcData, ArcOptions, ArcTask, Leak, Names, Sets, SplitRule};
+use hrm_data::puzzles::arc::{self, ArcData, ArcOptions, ArcTask, Leak, Names, Sets, SplitRule};
 use hrm_model::summary::thousands;
 
 use super::{OnLeak, Output};

@@ -8,17 +8,19 @@ use std::{
 
 use anyhow::Result;
 use hrm_data::{
-    arc,
     dataset::Dataset,
-    render,
-    sudoku::{Classifier, Record, difficulty},
-    survey,
-    task::{Family, Shape},
+    puzzles::arc,
+    reader::Puzzle,
+    registry::{Family, Shape},
+    task::Record,
 };
 use hrm_model::summary::thousands;
 
-use super::{examples, examples::Example, rectangle};
-use crate::terminal::{count, stdout_style};
+use super::{examples, rectangle};
+use crate::{
+    puzzles::families,
+    terminal::{count, stdout_style},
+};
 
 /// What a dataset or a puzzle file holds: sizes, symmetry, difficulty, and a look at the first puzzles
 ///
@@ -35,9 +37,8 @@ pub struct Args {
     /// A dataset folder, or a file of puzzles
     #[arg(value_name = "DIR|FILE")]
     path: PathBuf,
-    /// What the puzzles are: sudoku, maze, arc, killer, samurai or queens [default: of a folder, what its sizes say; of a
-    /// file, sudoku]
-    #[arg(long, value_name = "TASK")]
+    /// What the puzzles are [default: of a folder, what its sizes say; of a file, sudoku]
+    #[arg(long, value_name = "TASK", value_parser = families())]
     task: Option<Family>,
     /// Rows and columns of mazes in a folder [default: as many rows as columns]
     #[arg(long, value_name = "ROWSxCOLS", value_parser = rectangle)]
@@ -70,17 +71,17 @@ impl Args {
             return self.arc_tasks(out);
         }
         let found = examples::read(&self.path, task, self.size)?;
-        let answers = found.iter().filter(|example| example.label.is_some()).count();
+        let answers = found.iter().filter(|puzzle| puzzle.record.label.is_some()).count();
         writeln!(out, "  {}, {answers} with an answer", count(found.len(), "puzzle"))?;
         let mut shapes: BTreeMap<String, usize> = BTreeMap::new();
-        for example in &found {
-            *shapes.entry(example.shape.to_string()).or_default() += 1;
+        for puzzle in &found {
+            *shapes.entry(puzzle.shape.to_string()).or_default() += 1;
         }
         for (shape, n) in shapes {
             writeln!(out, "  {n} of {shape}")?;
         }
-        let sizes = found.first().map(|example| (example.shape.sizes(), example.shape));
-        if let Some((Some((seq_len, vocab)), shape)) = sizes {
+        if let Some(shape) = found.first().map(|puzzle| puzzle.shape) {
+            let (seq_len, vocab) = shape.tokens();
             writeln!(out, "  {seq_len} tokens each, vocabulary {vocab}")?;
             self.statistics(out, shape, &found[..found.len().min(self.sample)], found.len())?;
         }
@@ -122,46 +123,34 @@ impl Args {
             return Ok(());
         };
         writeln!(out, "  puzzles: {shape}")?;
-        let found: Vec<Example> =
-            examples::firsts(&dataset, shape).take(self.sample.max(self.show)).collect();
+        let found: Vec<Puzzle> = examples::firsts(&dataset, shape).take(self.sample.max(self.show)).collect();
         let sample = &found[..found.len().min(self.sample)];
         self.statistics(out, shape, sample, dataset.groups())?;
         self.draw(out, &found)
     }
 
     /// Symmetry and difficulty of a sample of `total` puzzles of one shape.
-    fn statistics(&self, out: &mut impl Write, shape: Shape, sample: &[Example], total: usize) -> Result<()> {
+    fn statistics(&self, out: &mut impl Write, shape: Shape, sample: &[Puzzle], total: usize) -> Result<()> {
         if sample.len() < total {
             writeln!(out, "  of the first {} of {total}:", sample.len())?;
         }
-        let (symmetries, what) = survey::symmetries(shape);
+        let task = shape.task();
+        let (symmetries, what) = task.symmetries();
         writeln!(out, "  symmetries: {} ({what})", thousands(symmetries as usize))?;
-        if shape != Shape::Arc {
-            let mut classifier = Classifier::new();
-            let mut classes = HashSet::new();
-            let mut keys = HashSet::new();
-            for example in sample {
-                match shape {
-                    Shape::Sudoku(_) => {
-                        keys.insert(classifier.key(&example.record()?.puzzle));
-                    }
-                    _ => {
-                        classes.insert(example.told(|task| task.class(&example.input))?);
-                    }
-                }
-            }
-            writeln!(out, "  {} are different up to these", classes.len() + keys.len())?;
+        if task.has_rules() {
+            let class = |puzzle: &Puzzle| puzzle.task.class(&puzzle.record.input).map_err(anyhow::Error::msg);
+            let classes = sample.iter().map(class).collect::<Result<HashSet<_>>>()?;
+            writeln!(out, "  {} are different up to these", classes.len())?;
         }
-        if matches!(shape, Shape::Sudoku(geometry) if geometry.side() == 9) && !sample.is_empty() {
-            let records = sample.iter().map(Example::record).collect::<Result<Vec<Record>>>()?;
-            writeln!(out, "\n{}", difficulty(&records).to_string().trim_end())?;
+        let records: Vec<Record> = sample.iter().map(|puzzle| puzzle.record.clone()).collect();
+        if let Some(table) = task.difficulty(&records) {
+            writeln!(out, "\n{}", table.trim_end())?;
             return Ok(());
         }
         let mut measured: Vec<(&str, Vec<f64>)> = Vec::new();
-        for example in sample {
-            for (name, value) in
-                survey::measures(shape, &example.input, example.label.as_deref().unwrap_or_default())
-            {
+        for Puzzle { task, record, .. } in sample {
+            let label = record.label.as_deref().unwrap_or_default();
+            for (name, value) in task.measures(&record.input, label).unwrap_or_default() {
                 match measured.iter_mut().find(|(known, _)| *known == name) {
                     Some((_, values)) => values.push(value),
                     None => measured.push((name, vec![value])),
@@ -179,10 +168,10 @@ impl Args {
         Ok(())
     }
 
-    fn draw(&self, out: &mut impl Write, found: &[Example]) -> Result<()> {
+    fn draw(&self, out: &mut impl Write, found: &[Puzzle]) -> Result<()> {
         let style = stdout_style(self.plain);
         for (index, example) in found.iter().take(self.show).enumerate() {
-            writeln!(out, "\nexample {}\n{}", index + 1, example.text(style)?.trim_end())?;
+            writeln!(out, "\nexample {}\n{}", index + 1, examples::text(example, style)?.trim_end())?;
         }
         Ok(())
     }
@@ -191,7 +180,7 @@ impl Args {
         type Numbers = fn(&arc::ArcTask) -> Vec<usize>;
         let tasks = arc::load(&self.path)?;
         writeln!(out, "  {}", count(tasks.len(), "task"))?;
-        let (symmetries, what) = survey::symmetries(Shape::Arc);
+        let (symmetries, what) = Shape::Arc(arc::Arc).task().symmetries();
         writeln!(out, "  symmetries: {} ({what})", thousands(symmetries as usize))?;
         let numbers: [(&str, Numbers); 4] = [
             ("demonstrations", |task| vec![task.train.len()]),
@@ -210,7 +199,7 @@ impl Args {
         }
         let style = stdout_style(self.plain);
         for task in tasks.iter().take(self.show) {
-            writeln!(out, "\n{}", render::arc_task(task, style).trim_end())?;
+            writeln!(out, "\n{}", arc::draw::task(task, style).trim_end())?;
         }
         Ok(())
     }

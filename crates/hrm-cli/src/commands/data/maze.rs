@@ -1,22 +1,14 @@
 //! `hrm data maze`
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use hrm_data::{
-    dataset::Dataset,
-    maze::{
-        self, GenerateOptions, Kind, Maze, Record, from_dataset, from_records, generate_split, write_records,
-    },
-    random::{Purpose, permutation, stream},
-    task::{Family, Shape},
+    registry::{Family, Shape},
+    task::{GenerateOptions, Size},
 };
 
-use super::{Folder, OnLeak, at, examples, given, rectangle};
-use crate::terminal::count;
+use super::{Folder, OnLeak, build, given, rectangle};
 
 /// Build a maze dataset from a CSV file or the arrays of the original, or generate one
 ///
@@ -123,78 +115,35 @@ pub fn run(Args { generate, files }: Args) -> Result<()> {
         return run_files(files);
     };
     let (rows, cols) = size;
-    let kind = match (kind, max_path) {
-        (What::Hard, None) => Kind::Hard { rows, cols, min_distance: min_path.unwrap_or(109) },
-        (What::Hard, Some(_)) => {
-            bail!("--max-path: only mazes of --kind unique have a longest path to limit")
-        }
-        (What::Unique, _) => {
-            Kind::Unique { rows, cols, shortest: min_path.unwrap_or(100), longest: max_path.unwrap_or(140) }
-        }
-    };
-    folder.check()?;
-    let start = Instant::now();
-    let split = generate_split(&GenerateOptions { kind, seed: folder.seed(), train, test })
+    if kind == What::Hard && max_path.is_some() {
+        bail!("--max-path: only mazes of --kind unique have a longest path to limit")
+    }
+    let kind = if kind == What::Hard { "hard" } else { "unique" };
+    let options =
+        GenerateOptions { kind: Some(kind.to_owned()), min_path, max_path, ..GenerateOptions::default() };
+    let shape = Shape::of_size(Family::Maze, Size::new(rows, cols)).map_err(anyhow::Error::msg)?;
+    let nouns = ("maze", "none is another one turned or mirrored");
+    let split = build::generate(shape, &options, (train, test), &folder, nouns)
         .with_context(|| format!("--size {rows}x{cols}"))?;
-    say!(
-        "generated {} and {} of {rows}x{cols} in {:.1} s; none is another one turned or mirrored",
-        count(split.train.len(), "training maze"),
-        count(split.test.len(), "test maze"),
-        start.elapsed().as_secs_f64()
-    );
-    save(&folder, &split.train, &split.test, &images)?;
-    folder.save_tables([&split.train, &split.test], write_records)
+    let task = shape.task();
+    build::save(&folder, Path::new("generated"), &task, &split, (images.augmentations, 0))?;
+    folder.save_tables(&task, [&split.train, &split.test])
 }
 
 fn run_files(args: Files) -> Result<()> {
     // clap sees to it that it is there; it has no way to say so in the type.
     let source = given(args.source, "--source FILE")?;
-    args.folder.check()?;
-    let mut train = read(&source, args.size)?;
-    let read_count = train.len();
-    if let Some(size) = args.subsample {
-        let mut rng = stream(args.folder.seed(), Purpose::Subsample, 0, 0);
-        let mut kept = permutation(&mut rng, train.len());
-        kept.truncate(size);
-        kept.sort_unstable();
-        train = kept.into_iter().map(|index| train[index as usize].clone()).collect();
-    }
-    say!("{}: {} read, {} kept", source.display(), count(read_count, "maze"), train.len());
-    let test = match &args.test_source {
-        None => Vec::new(),
-        Some(path) => read(path, args.size)?,
+    let files = build::Files {
+        family: Family::Maze,
+        noun: "maze",
+        source: &source,
+        extra: &[],
+        test: args.test_source.as_deref(),
+        subsample: args.subsample,
+        min_rating: None,
+        size: args.size,
+        on_leak: args.on_leak,
     };
-    let mazes = |records: &[Record]| records.iter().map(|record| record.maze.clone()).collect::<Vec<Maze>>();
-    let found = maze::leaks(&mazes(&test), &mazes(&train));
-    args.on_leak.settle(&mut train, &found, "mazes of the test set, turned or mirrored")?;
-    save(&args.folder, &train, &test, &args.images).with_context(at(&source))
-}
-
-/// The mazes of a table, or of a folder of arrays.
-pub fn read(path: &Path, size: Option<(usize, usize)>) -> Result<Vec<Record>> {
-    let records = if path.is_dir() {
-        let dataset = Dataset::load(path)?;
-        match examples::shape_of(path, &dataset, Some(Family::Maze), size)? {
-            Some(Shape::Maze { rows, cols }) => {
-                from_dataset(&dataset, (rows, cols)).with_context(at(path))?
-            }
-            _ => Vec::new(),
-        }
-    } else {
-        examples::no_size_of_file(path, size)?;
-        maze::read_records(path)?
-    };
-    if records.is_empty() {
-        bail!("{}: no maze in it; expected CSV with a column `question`", path.display());
-    }
-    Ok(records)
-}
-
-fn save(folder: &Folder, train: &[Record], test: &[Record], images: &Images) -> Result<()> {
-    let (train, labelled) = from_records(train, images.augmentations)?;
-    let test = if test.is_empty() { None } else { Some(from_records(test, 0)?.0) };
-    if labelled > 0 {
-        say!("{} without an answer got the canonical path", count(labelled, "maze"));
-    }
-    folder.save(&train, test.as_ref())
+    let (task, split) = files.read(&args.folder)?;
+    build::save(&args.folder, &source, &task, &split, (args.images.augmentations, 0))
 }

@@ -1,13 +1,14 @@
 //! `hrm data`: datasets in the reference's format, and puzzles as they are, whatever their model.
 
 mod arc;
+mod build;
 mod download;
 pub mod examples;
 pub mod inspect;
+mod made;
 mod maze;
 mod puzzles;
 mod sudoku;
-mod variants;
 
 use std::{
     fs, io,
@@ -16,8 +17,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use hrm_data::{
-    TableError,
     dataset::{Dataset, Overwrite, save_pair},
+    task::{AnyTask, Leaks, Record, write_records},
 };
 
 use crate::terminal::count;
@@ -28,9 +29,8 @@ pub enum Command {
     Sudoku(Box<sudoku::Args>),
     Maze(Box<maze::Args>),
     Arc(Box<arc::Args>),
-    Killer(variants::Killer),
-    Samurai(variants::Samurai),
-    Queens(variants::QueensArgs),
+    #[command(flatten)]
+    Made(made::Made),
     Inspect(inspect::Args),
     Check(puzzles::Check),
     Canonical(puzzles::Canonical),
@@ -45,9 +45,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Sudoku(args) => sudoku::run(*args),
         Command::Maze(args) => maze::run(*args),
         Command::Arc(args) => arc::run(&args),
-        Command::Killer(args) => args.run(),
-        Command::Samurai(args) => args.run(),
-        Command::Queens(args) => args.run(),
+        Command::Made(args) => args.run(),
         Command::Inspect(args) => args.run(&mut io::stdout().lock()),
         Command::Check(args) => args.run(),
         Command::Canonical(args) => args.run(),
@@ -69,8 +67,9 @@ enum OnLeak {
 }
 
 impl OnLeak {
-    /// Deals with `leaks`, pairs of a training and a test index: leaves training puzzles out, or refuses with `what` is wrong.
-    fn settle<T>(self, train: &mut Vec<T>, leaks: &[(usize, usize)], what: &str) -> Result<()> {
+    /// Deals with training puzzles that give test puzzles away: leaves them out, or refuses with what is wrong.
+    fn settle(self, train: &mut Vec<Record>, leaks: &Leaks) -> Result<()> {
+        let (what, leaks) = (leaks.to_string(), leaks.all());
         let Some((of_train, of_test)) = leaks.first() else { return Ok(()) };
         let (of_train, of_test) = (of_train + 1, of_test + 1);
         let found = format!(
@@ -173,15 +172,11 @@ impl Folder {
     }
 
     /// Writes `DIR/train.csv.gz` and `DIR/test.csv.gz` beside a dataset.
-    fn save_tables<R>(
-        &self,
-        [train, test]: [&[R]; 2],
-        write: fn(&Path, &[R]) -> Result<(), TableError>,
-    ) -> Result<()> {
+    fn save_tables(&self, task: &AnyTask, [train, test]: [&[Record]; 2]) -> Result<()> {
         for (name, records) in [("train.csv.gz", train), ("test.csv.gz", test)] {
             if !records.is_empty() {
                 let path = self.path()?.join(name);
-                write(&path, records)?;
+                write_records(&path, task, records)?;
                 say!("wrote {}", path.display());
             }
         }

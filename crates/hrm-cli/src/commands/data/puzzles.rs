@@ -1,7 +1,6 @@
 //! `hrm data canonical|check|render`: puzzles as they are, whatever their model.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
     fs,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -9,21 +8,21 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use hrm_data::{
-    arc,
-    render::{self, Picture, Style},
-    sudoku::{
-        Board, Canonicalizer, Geometry, Record, RecordReader,
-        dataset::{leaks, shared_grids},
-        difficulty,
+    puzzles::{
+        arc,
+        sudoku::{DifficultyTable, difficulty},
     },
-    task::Family,
+    reader::{self, Puzzle, Reader},
+    registry::Family,
+    render::{Picture, Style},
+    task::Record,
 };
 
-use super::{
-    examples::{self, Example},
-    rectangle,
+use super::{examples, rectangle};
+use crate::{
+    puzzles::families,
+    terminal::{self, count},
 };
-use crate::terminal::{self, count};
 
 /// Print the canonical form of each puzzle, one a line, in order
 ///
@@ -43,23 +42,13 @@ pub struct Canonical {
 impl Canonical {
     /// Runs the command.
     pub fn run(&self) -> Result<()> {
-        let mut by_size: HashMap<Geometry, Canonicalizer> = HashMap::new();
         let mut out = BufWriter::new(io::stdout().lock());
-        for record in RecordReader::open(&self.file)? {
-            let board = record?.puzzle;
-            writeln!(out, "{}", canonical(&board, &mut by_size)?.to_line())?;
+        for puzzle in reader::puzzles(Reader::open(Family::Sudoku, &self.file)?) {
+            let Puzzle { task, record, .. } = puzzle?;
+            writeln!(out, "{}", task.canonical_line(&record.input).map_err(anyhow::Error::msg)?)?;
         }
         Ok(out.flush()?)
     }
-}
-
-fn canonical(board: &Board, by_size: &mut HashMap<Geometry, Canonicalizer>) -> Result<Board> {
-    let geometry = board.geometry();
-    let canonicalizer = match by_size.entry(geometry) {
-        Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert(Canonicalizer::new(geometry)?),
-    };
-    Ok(canonicalizer.canonical(board)?.board)
 }
 
 /// Check that no test puzzle is equivalent to a training puzzle
@@ -80,8 +69,8 @@ pub struct Check {
     /// Test puzzles: a file, or a dataset folder
     #[arg(value_name = "TEST")]
     test: PathBuf,
-    /// What they are: sudoku, maze, arc, killer, samurai or queens
-    #[arg(long, value_name = "TASK", default_value_t)]
+    /// What they are
+    #[arg(long, value_name = "TASK", default_value_t, value_parser = families())]
     task: Family,
     /// Rows and columns of mazes in a folder [default: as many rows as columns]
     #[arg(long, value_name = "ROWSxCOLS", value_parser = rectangle)]
@@ -91,10 +80,7 @@ pub struct Check {
 impl Check {
     /// Runs the command.
     pub fn run(&self) -> Result<()> {
-        let found = match self.task {
-            Family::Arc => self.arc()?,
-            _ => self.puzzles()?,
-        };
+        let found = if self.task.has_rules() { self.puzzles()? } else { self.arc()? };
         if found > 0 {
             bail!(
                 "{} and {} leak: {} of the test set known from training; take them out, or choose other files",
@@ -107,30 +93,19 @@ impl Check {
     }
 
     fn puzzles(&self) -> Result<usize> {
-        let [train, test] = [&self.train, &self.test].map(|path| examples::read(path, self.task, self.size));
-        let (train, test) = (train?, test?);
-        if self.task != Family::Sudoku {
-            let class = |example: &Example| example.told(|task| task.class(&example.input));
-            let mut known = HashMap::new();
-            for (index, example) in train.iter().enumerate() {
-                known.entry(class(example)?).or_insert(index);
-            }
-            let mut found = Vec::new();
-            for (index, example) in test.iter().enumerate() {
-                found.extend(known.get(&class(example)?).map(|&of_train| (index, of_train)));
-            }
-            report("images of each other", &found, train.len(), test.len());
-            return Ok(found.len());
+        let records = |path: &Path| -> Result<Vec<Record>> {
+            Ok(examples::read(path, self.task, self.size)?.into_iter().map(|puzzle| puzzle.record).collect())
+        };
+        let (train, puzzles) = (records(&self.train)?, examples::read(&self.test, self.task, self.size)?);
+        let task = puzzles.first().map(|puzzle| puzzle.task.clone());
+        let test: Vec<Record> = puzzles.into_iter().map(|puzzle| puzzle.record).collect();
+        let Some(task) = task else { return Ok(0) };
+        // Asked the other way round: which test puzzles are known from training.
+        let leaks = task.leaks(&test, &train).map_err(anyhow::Error::msg)?;
+        for leak in &leaks.0 {
+            report(leak.title, &leak.pairs, train.len(), test.len());
         }
-        let records = |examples: &[Example]| examples.iter().map(Example::record).collect::<Result<Vec<_>>>();
-        let (train, test) = (records(&train)?, records(&test)?);
-        let boards = |records: &[Record]| records.iter().map(|r| r.puzzle.clone()).collect::<Vec<_>>();
-        let found = leaks(&boards(&train), &boards(&test));
-        report("equivalent puzzles", &found, train.len(), test.len());
-        let grids = shared_grids(&train, &test);
-        report("shared solution grids", &grids, train.len(), test.len());
-        let leaking: HashSet<usize> = found.iter().chain(&grids).map(|leak| leak.0).collect();
-        Ok(leaking.len())
+        Ok(leaks.all().len())
     }
 
     fn arc(&self) -> Result<usize> {
@@ -140,10 +115,6 @@ impl Check {
         super::arc::print_leaks(&found);
         Ok(found.len())
     }
-}
-
-fn read_sudoku(path: &Path) -> Result<Vec<Record>> {
-    Ok(RecordReader::open(path)?.collect::<Result<Vec<_>, _>>()?)
 }
 
 fn report(what: &str, found: &[(usize, usize)], train: usize, test: usize) {
@@ -173,7 +144,9 @@ pub struct Difficulty {
 impl Difficulty {
     /// Runs the command.
     pub fn run(&self) -> Result<()> {
-        let table = difficulty(&read_sudoku(&self.file)?);
+        let puzzles = reader::read_all(Family::Sudoku, &self.file)?;
+        let records: Vec<Record> = puzzles.into_iter().map(|puzzle| puzzle.record).collect();
+        let table: DifficultyTable = difficulty(&records);
         if self.json {
             say!("{}", serde_json::to_string_pretty(&table)?);
         } else {
@@ -199,8 +172,8 @@ pub struct Render {
     /// Sudoku or maze CSV, also gzipped, Killer, Samurai or queens puzzles one a line, ARC tasks, or a dataset folder
     #[arg(value_name = "FILE|DIR")]
     file: PathBuf,
-    /// What is in it: sudoku, maze, arc, killer, samurai or queens
-    #[arg(long, value_name = "TASK", default_value_t)]
+    /// What is in it
+    #[arg(long, value_name = "TASK", default_value_t, value_parser = families())]
     task: Family,
     /// Rows and columns of mazes in a folder [default: as many rows as columns]
     #[arg(long, value_name = "ROWSxCOLS", value_parser = rectangle)]
@@ -235,7 +208,7 @@ impl Render {
     pub fn run(&self) -> Result<()> {
         let style = if self.colour { Style::Ansi } else { terminal::stdout_style(self.plain) };
         let in_dataset = examples::dataset_folders(&self.file).is_ok();
-        let (text, picture) = if self.task == Family::Arc && !in_dataset {
+        let (text, picture) = if !self.task.has_rules() && !in_dataset {
             let tasks = arc::load(&self.file)?;
             let mut task = match &self.id {
                 None => self.nth(tasks)?,
@@ -246,16 +219,25 @@ impl Render {
             if self.puzzle_only {
                 task.test.iter_mut().for_each(|pair| pair.output = None);
             }
-            (render::arc_task(&task, style), render::arc_task_picture(&task))
+            (arc::draw::task(&task, style), arc::draw::task_picture(&task))
         } else {
-            let mut example = self.nth(examples::read(&self.file, self.task, self.size)?)?;
-            if self.puzzle_only {
-                example.label = None;
-            }
+            let mut puzzle = self.nth(examples::read(&self.file, self.task, self.size)?)?;
+            puzzle.record.label = match self.puzzle_only {
+                true => None,
+                false => puzzle.record.label.or_else(|| puzzle.task.proper(&puzzle.record.input).ok()?),
+            };
+            let Puzzle { task, shape, record } = &puzzle;
+            let label = record.label.as_deref();
             if let Some(out) = self.out.as_ref().filter(|out| out.extension().is_some_and(|e| e == "dot")) {
-                return wrote(out, example.graph()?.as_bytes());
+                let graph = |board: &[u8]| task.graph(board).map_err(anyhow::Error::msg);
+                let of_puzzle = graph(&record.input)?.with_context(|| {
+                    format!("only a Sudoku has a constraint graph to write as .dot, got a {shape}")
+                })?;
+                let graph = label.map(graph).transpose()?.flatten().unwrap_or(of_puzzle);
+                return wrote(out, graph.as_bytes());
             }
-            (example.text(style)?, example.picture()?)
+            let picture = task.picture(&record.input, label, label).map_err(anyhow::Error::msg)?;
+            (examples::text(&puzzle, style)?, picture)
         };
         match &self.out {
             None => say!("{text}"),

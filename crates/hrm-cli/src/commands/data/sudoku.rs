@@ -1,17 +1,14 @@
 //! `hrm data sudoku`
 
-use std::{path::PathBuf, time::Instant};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use hrm_data::sudoku::{
-    BuildOptions, Geometry, Leaks, Record, RecordError, RecordReader,
-    dataset::{self as build, GenerateOptions, generate_split},
-    hard::{self, HardOptions},
-    write_records,
+use anyhow::Result;
+use hrm_data::{
+    registry::{Family, Shape},
+    task::{GenerateOptions, Size},
 };
 
-use super::{Folder, OnLeak, at, given, range};
-use crate::terminal::count;
+use super::{Folder, OnLeak, build, given, range};
 
 /// Build a Sudoku dataset from puzzle files, or generate one
 ///
@@ -78,7 +75,7 @@ struct Copies {
 struct Wanted {
     /// Size of the boards to generate: 4x4, 6x6, 9x9, 16x16, ...
     #[arg(long, value_name = "SIZE", default_value = "9x9", value_parser = size)]
-    size: Geometry,
+    size: Shape,
     /// Training puzzles to generate
     #[arg(long, value_name = "N", default_value_t = 1000)]
     train: usize,
@@ -132,84 +129,42 @@ fn run_files(args: Files) -> Result<()> {
     if source.as_os_str() == "generate" {
         return run_generate(&args.wanted, &args.copies, &args.folder);
     }
-    args.folder.check()?;
-    let options = BuildOptions {
-        seed: args.folder.seed(),
+    let files = build::Files {
+        family: Family::Sudoku,
+        noun: "puzzle",
+        source: &source,
+        extra: &args.extra_source,
+        test: args.test_source.as_deref(),
         subsample: args.subsample,
         min_rating: args.min_rating,
-        augmentations: args.copies.augmentations,
+        size: None,
+        on_leak: args.on_leak,
     };
-    let (mut train, report) = build::select_records(RecordReader::open(&source)?, &options)?;
-    for path in &args.extra_source {
-        let before = train.len();
-        for record in RecordReader::open(path)? {
-            train.push(record?);
-        }
-        say!("{}: {}", path.display(), count(train.len() - before, "puzzle"));
-    }
-    let all = |path: &PathBuf| RecordReader::open(path)?.collect::<Result<Vec<Record>, RecordError>>();
-    let test = args.test_source.as_ref().map(all).transpose()?;
-    if let Some(test) = &test {
-        let found = Leaks::between(&train, test);
-        args.on_leak.settle(&mut train, &found.all(), &found.to_string())?;
-    }
-    let hinted = build::with_hints(&train, args.copies.hints, options.seed).with_context(at(&source))?;
-    train.extend(hinted);
-    let (data, solved) = build::from_records(&train, &options).with_context(at(&source))?;
-    say!(
-        "{}: {} read, {} below the minimum rating, {} kept, {solved} solved here",
-        source.display(),
-        report.read,
-        report.below_rating,
-        report.kept
-    );
-    let test = match (&test, &args.test_source) {
-        (Some(test), Some(path)) => {
-            Some(build::from_records(test, &BuildOptions::default()).with_context(at(path))?.0)
-        }
-        _ => None,
-    };
-    args.folder.save(&data, test.as_ref())
+    let (task, split) = files.read(&args.folder)?;
+    build::save(&args.folder, &source, &task, &split, (args.copies.augmentations, args.copies.hints))
 }
 
 fn run_generate(wanted: &Wanted, copies: &Copies, folder: &Folder) -> Result<()> {
     let &Wanted { size, train, test, clues, hard, min_guesses, walk } = wanted;
-    let &Copies { augmentations, hints } = copies;
-    folder.check()?;
-    let (start, seed) = (Instant::now(), folder.seed());
-    let split = if hard {
-        if size != Geometry::S9 {
-            bail!("--hard makes 9x9 puzzles, got --size {size}");
-        }
-        hard::generate_split(&HardOptions { seed, train, test, steps: walk, min_rating: min_guesses })?
-    } else {
-        generate_split(&GenerateOptions { geometry: size, seed, train, test, clues })?
+    let options = GenerateOptions {
+        kind: hard.then(|| "hard".to_owned()),
+        givens: clues,
+        min_rating: Some(min_guesses),
+        effort: Some(walk),
+        ..GenerateOptions::default()
     };
-    say!(
-        "generated {} and {} of {size} in {:.1} s; no two test puzzles are equivalent, none to a training puzzle",
-        count(split.train.len(), "training puzzle"),
-        count(split.test.len(), "test puzzle"),
-        start.elapsed().as_secs_f64()
-    );
-    let options = BuildOptions { seed, augmentations, ..BuildOptions::default() };
-    let hinted = build::with_hints(&split.train, hints, seed)?;
-    let (train, _) = build::from_records(&[split.train.as_slice(), &hinted].concat(), &options)?;
-    let test = if split.test.is_empty() {
-        None
-    } else {
-        Some(build::from_records(&split.test, &BuildOptions::default())?.0)
-    };
-    folder.save(&train, test.as_ref())?;
+    let promise = "no two test puzzles are equivalent, none to a training puzzle";
+    let split = build::generate(size, &options, (train, test), folder, ("puzzle", promise))?;
+    let task = size.task();
+    build::save(folder, Path::new("generated"), &task, &split, (copies.augmentations, copies.hints))?;
     if hard {
-        folder.save_tables([&split.train, &split.test], write_records)?;
+        folder.save_tables(&task, [&split.train, &split.test])?;
     }
     Ok(())
 }
 
 /// `9x9`, or just `9`.
-pub fn size(text: &str) -> Result<Geometry, String> {
-    match super::rectangle(text)? {
-        (rows, cols) if rows == cols => Geometry::from_side(rows).map_err(|e| e.to_string()),
-        _ => Err("expected as many rows as columns, for example 9x9".to_owned()),
-    }
+fn size(text: &str) -> Result<Shape, String> {
+    let (rows, cols) = super::rectangle(text)?;
+    Shape::of_size(Family::Sudoku, Size::new(rows, cols))
 }

@@ -2,28 +2,23 @@
 //!
 //! A picture has a size in *units*; SVG keeps them, PNG has a number of pixels for each. Later shapes cover earlier ones.
 
-mod arc;
 mod boards;
 mod chart;
 mod glyphs;
-mod maze;
 mod raster;
 mod svg;
-mod variants;
 
 use thiserror::Error;
 
-pub use arc::{arc_pair_picture, arc_task_picture};
-pub use boards::{Mark, sudoku_picture};
+pub use boards::Mark;
+pub(crate) use boards::{CELL, MARGIN, THIN, cell, corner};
 pub use chart::{Axis, Chart, Scale, Series, Trace, charts};
-pub use maze::maze_picture;
-pub use variants::{killer_picture, samurai_picture};
 
 /// Red, green and blue.
 pub type Colour = (u8, u8, u8);
 
-const WHITE: Colour = (255, 255, 255);
-const INK: Colour = (28, 30, 40);
+pub(crate) const WHITE: Colour = (255, 255, 255);
+pub(crate) const INK: Colour = (28, 30, 40);
 
 /// Shapes on a white ground.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +54,7 @@ enum Shape {
 
 /// What of a text stands at its point; up and down it is always the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Anchor {
+pub(crate) enum Anchor {
     Start,
     Middle,
     End,
@@ -88,7 +83,7 @@ pub enum PictureError {
 
 impl Picture {
     /// An empty picture, in units.
-    const fn new(width: f32, height: f32) -> Self {
+    pub(crate) const fn new(width: f32, height: f32) -> Self {
         Self { width, height, shapes: Vec::new() }
     }
 
@@ -129,15 +124,15 @@ impl Picture {
         picture
     }
 
-    fn rectangle(&mut self, corner: (f32, f32), size: (f32, f32), fill: Colour) {
+    pub(crate) fn rectangle(&mut self, corner: (f32, f32), size: (f32, f32), fill: Colour) {
         self.shapes.push(Shape::Rectangle { corner, size, fill });
     }
 
-    fn line(&mut self, points: &[(f32, f32)], width: f32, colour: Colour) {
+    pub(crate) fn line(&mut self, points: &[(f32, f32)], width: f32, colour: Colour) {
         self.shapes.push(Shape::Line { points: points.to_vec(), width, colour });
     }
 
-    fn text(
+    pub(crate) fn text(
         &mut self,
         at: (f32, f32),
         anchor: Anchor,

@@ -1,0 +1,21 @@
+//! The Abstraction and Reasoning Corpus: tasks from files, the 30 x 30 canvas, augmentations that are drawn and never stored,
+//! and the vote over augmented predictions.
+
+mod augment;
+mod canvas;
+mod data;
+pub mod draw;
+mod puzzle;
+mod sampler;
+mod sets;
+mod task;
+mod vote;
+
+pub use augment::{NameError, Names, Transform, parse_name};
+pub use canvas::{CANVAS, SEQ_LEN, VOCAB_SIZE, crop, decode, encode};
+pub use data::{ArcData, ArcOptions, BuildError, Leak, leaks};
+pub use puzzle::{Arc, CanvasError};
+pub use sampler::{ArcEvalBatches, ArcSampler};
+pub use sets::{Sets, SplitRule, load_sets, save};
+pub use task::{ArcError, ArcTask, Pair, Side, TaskError, load, load_kaggle};
+pub use vote::{Candidate, Rule, Voting};

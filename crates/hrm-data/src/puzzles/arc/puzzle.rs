@@ -1,0 +1,147 @@
+//! A pair of an ARC task on the canvas, as a [`Task`]: what can be said of it alone. What a task is has several of them, and its
+//! answers are judged by a vote: [`ArcData`](super::ArcData), [`Voting`](super::Voting).
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::{ArcTask, Pair, SEQ_LEN, VOCAB_SIZE, decode, draw, encode};
+use crate::grid::Grid;
+use crate::render::{Picture, Style};
+use crate::task::{GenerateOptions, Size, Solutions, Task};
+
+/// ARC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arc;
+
+/// Why there is no such pair.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CanvasError {
+    /// Tokens without a grid.
+    #[error("expected {SEQ_LEN} tokens with a grid of colours and its borders, got none")]
+    NoGrid,
+    /// A text.
+    #[error("an ARC task is no single puzzle; it is read from JSON")]
+    Text,
+    /// An answer to be judged by itself.
+    #[error("answers to ARC are judged by a vote, not one by one")]
+    Vote,
+}
+
+impl fmt::Display for Arc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ARC")
+    }
+}
+
+fn grid(tokens: &[u8]) -> Option<Grid> {
+    decode(tokens).map(|(grid, _)| grid)
+}
+
+/// The pair as a task of its own.
+fn alone(input: &Grid, answer: Option<&[u8]>) -> ArcTask {
+    let pair = Pair { input: input.clone(), output: answer.and_then(grid) };
+    ArcTask { id: "example".to_owned(), train: vec![pair], test: Vec::new() }
+}
+
+fn place(grid: &Grid) -> Vec<u8> {
+    let mut canvas = vec![0u8; SEQ_LEN];
+    encode(grid, (0, 0), &mut canvas);
+    canvas
+}
+
+impl Task for Arc {
+    type Puzzle = Grid;
+    type Solution = Grid;
+    type Error = CanvasError;
+
+    const NAME: &'static str = "arc";
+    const ABOUT: &'static str = "the Abstraction and Reasoning Corpus";
+    const RULES: bool = false;
+
+    fn of_size(_: Size) -> Result<Self, CanvasError> {
+        Ok(Self)
+    }
+
+    fn of_tokens(seq_len: usize, vocab_size: usize) -> Option<Self> {
+        ((seq_len, vocab_size) == (SEQ_LEN, VOCAB_SIZE)).then_some(Self)
+    }
+
+    fn of_text(_: &str) -> Result<Self, CanvasError> {
+        Err(CanvasError::Text)
+    }
+
+    fn seq_len(&self) -> usize {
+        SEQ_LEN
+    }
+
+    fn vocab_size(&self) -> usize {
+        VOCAB_SIZE
+    }
+
+    fn size(&self) -> Option<(usize, usize)> {
+        None
+    }
+
+    fn encode(&self, puzzle: &Grid) -> Vec<u8> {
+        place(puzzle)
+    }
+
+    fn encode_solution(&self, _: &Grid, solution: &Grid) -> Vec<u8> {
+        place(solution)
+    }
+
+    fn decode(&self, input: &[u8]) -> Result<Grid, CanvasError> {
+        grid(input).ok_or(CanvasError::NoGrid)
+    }
+
+    fn symmetries(&self) -> (f64, &'static str) {
+        let orders = (1..=9).map(f64::from).product::<f64>();
+        (8.0 * orders, "turned and mirrored, colours but black exchanged; then translated")
+    }
+
+    fn parse(&self, _: &str) -> Result<Grid, CanvasError> {
+        Err(CanvasError::Text)
+    }
+
+    fn line(&self, puzzle: &Grid) -> String {
+        draw::grid(puzzle, Style::Plain).replace('\n', "/")
+    }
+
+    fn answer_line(&self, puzzle: &Grid, answer: &[u8]) -> String {
+        self.line(grid(answer).as_ref().unwrap_or(puzzle))
+    }
+
+    fn solutions(&self, _: &Grid) -> Solutions<Grid> {
+        Solutions::Unknown
+    }
+
+    fn verify(&self, _: &Grid, _: &[u8]) -> Result<(), CanvasError> {
+        Err(CanvasError::Vote)
+    }
+
+    fn generate(&self, _: &GenerateOptions, _: u64, _: u64) -> Result<(Grid, Grid), String> {
+        Err("ARC tasks are not generated, they come from files".to_owned())
+    }
+
+    fn measures(&self, puzzle: &Grid, label: &[u8]) -> Vec<(&'static str, f64)> {
+        let mut colours = puzzle.cells().to_vec();
+        colours.sort_unstable();
+        colours.dedup();
+        let mut found = vec![
+            ("cells of the input", puzzle.cells().len() as f64),
+            ("colours of the input", colours.len() as f64),
+        ];
+        found.extend(grid(label).map(|grid| ("cells of the output", grid.cells().len() as f64)));
+        found
+    }
+
+    fn render(&self, puzzle: &Grid, answer: Option<&[u8]>, style: Style) -> String {
+        draw::task(&alone(puzzle, answer), style)
+    }
+
+    fn picture(&self, puzzle: &Grid, answer: Option<&[u8]>, _: Option<&[u8]>) -> Picture {
+        draw::task_picture(&alone(puzzle, answer))
+    }
+}

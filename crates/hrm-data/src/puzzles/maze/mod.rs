@@ -1,0 +1,14 @@
+//! Mazes on a grid of cells: text formats, the canonical label, checks that accept any shortest path, generators and classical
+//! solvers.
+
+mod board;
+pub mod draw;
+mod generator;
+pub mod solvers;
+mod split;
+mod task;
+
+pub use board::{Maze, MazeError, PathError, SYMBOLS};
+pub use generator::{GeneratorError, HardMazes, Kind, UniqueMazes};
+pub use split::SplitFailure;
+pub use task::{MazeTaskError, Mazes, decode_tokens};

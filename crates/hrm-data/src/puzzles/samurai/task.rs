@@ -1,0 +1,266 @@
+//! Samurai as rows of tokens: the canvas row by row, 441 tokens of 12 kinds. 1 is a blank, `d + 1` the digit `d`; cells outside
+//! of the boards are 11 in the input and 0, not scored, in the label.
+
+use std::fmt;
+
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::{CELLS, Generator, SIDE, Samurai, SamuraiError, draw, is_inside};
+use crate::grid::Dihedral;
+use crate::puzzles::engine::Search;
+use crate::random;
+use crate::render::{Picture, Style};
+use crate::task::{Beliefs, Exact, GenerateOptions, MAX_NODES, Size, Solutions, Task, TokenSymmetry};
+
+/// The token of cells outside of the boards.
+pub const OUTSIDE: u8 = 11;
+
+/// Samurai as a [`Task`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SamuraiTask;
+
+/// Why tokens are no puzzle, or an answer is wrong. Rows and columns are counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SamuraiTaskError {
+    /// No boards, or such that break the rules.
+    #[error(transparent)]
+    Samurai(#[from] SamuraiError),
+    /// A token that does not belong where it stands.
+    #[error("row {row}, column {column}: expected {expected}, got {got}")]
+    Token {
+        /// The row of the canvas.
+        row: usize,
+        /// The column of the canvas.
+        column: usize,
+        /// What may stand there.
+        expected: &'static str,
+        /// The token.
+        got: u8,
+    },
+    /// A blank cell in an answer.
+    #[error("row {row}, column {column} is blank")]
+    Blank {
+        /// The row of the canvas.
+        row: usize,
+        /// The column of the canvas.
+        column: usize,
+    },
+    /// A given that was overwritten.
+    #[error("row {row}, column {column}: the given {expected} became {got}")]
+    Given {
+        /// The row of the canvas.
+        row: usize,
+        /// The column of the canvas.
+        column: usize,
+        /// The given.
+        expected: u8,
+        /// What stands there now.
+        got: u8,
+    },
+}
+
+/// The boards of an answer, whatever it says outside of them.
+fn answer_of(answer: &[u8]) -> Result<Samurai, SamuraiTaskError> {
+    let digit = |(cell, &token): (usize, &u8)| match is_inside(cell / SIDE, cell % SIDE) {
+        true => token.saturating_sub(1),
+        false => 0,
+    };
+    Ok(Samurai::from_cells(answer.iter().enumerate().map(digit).collect())?)
+}
+
+impl fmt::Display for SamuraiTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Samurai Sudoku")
+    }
+}
+
+impl Task for SamuraiTask {
+    type Puzzle = Samurai;
+    type Solution = Samurai;
+    type Error = SamuraiTaskError;
+
+    const NAME: &'static str = "samurai";
+    const ABOUT: &'static str = "Samurai Sudoku: five 9x9 boards that overlap";
+    const OPTIONS: &'static [&'static str] = &["givens"];
+    const LOOSE: bool = false;
+
+    fn of_size(_: Size) -> Result<Self, SamuraiTaskError> {
+        Ok(Self)
+    }
+
+    fn of_tokens(seq_len: usize, vocab_size: usize) -> Option<Self> {
+        ((seq_len, vocab_size) == (Self.seq_len(), Self.vocab_size())).then_some(Self)
+    }
+
+    fn of_text(_: &str) -> Result<Self, SamuraiTaskError> {
+        Ok(Self)
+    }
+
+    fn size(&self) -> Option<(usize, usize)> {
+        None
+    }
+
+    fn seq_len(&self) -> usize {
+        CELLS
+    }
+
+    fn vocab_size(&self) -> usize {
+        usize::from(OUTSIDE) + 1
+    }
+
+    fn encode(&self, puzzle: &Samurai) -> Vec<u8> {
+        let token = |(cell, digit): (usize, &u8)| match is_inside(cell / SIDE, cell % SIDE) {
+            true => digit + 1,
+            false => OUTSIDE,
+        };
+        puzzle.cells().iter().enumerate().map(token).collect()
+    }
+
+    fn encode_solution(&self, _: &Samurai, solution: &Samurai) -> Vec<u8> {
+        self.encode(solution).into_iter().map(|token| if token == OUTSIDE { 0 } else { token }).collect()
+    }
+
+    fn decode(&self, input: &[u8]) -> Result<Samurai, SamuraiTaskError> {
+        if input.len() == CELLS {
+            for (cell, &got) in input.iter().enumerate() {
+                let (row, col) = (cell / SIDE, cell % SIDE);
+                let (fits, expected) = match is_inside(row, col) {
+                    true => ((1..=10).contains(&got), "a token from 1 (blank) to 10 (digit 9)"),
+                    false => (got == OUTSIDE, "token 11 outside of the boards"),
+                };
+                if !fits {
+                    return Err(SamuraiTaskError::Token { row: row + 1, column: col + 1, expected, got });
+                }
+            }
+        }
+        answer_of(input)
+    }
+
+    /// Digits change names, lines change places within their strips of three, the two strips that touch one end of the canvas
+    /// change places, and the canvas is turned and mirrored.
+    fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {
+        let (rows, cols) = (lines(rng), lines(rng));
+        let cells: Vec<u32> =
+            rows.iter().flat_map(|row| cols.iter().map(move |col| row * SIDE as u32 + col)).collect();
+        let mut sources = vec![0; CELLS];
+        Dihedral::random(SIDE, SIDE, rng).apply_cells((SIDE, SIDE), &cells, &mut sources, |cell| cell);
+        let digits = random::permutation(rng, 9).into_iter().map(|digit| digit as u8 + 2);
+        let tokens: Vec<u8> = [0, 1].into_iter().chain(digits).collect();
+        TokenSymmetry::new(sources, &tokens).unwrap_or_else(|_| TokenSymmetry::identity(CELLS))
+    }
+
+    fn augmentation(&self) -> Option<Value> {
+        Some(json!({ "kind": "samurai_symmetry" }))
+    }
+
+    fn symmetries(&self) -> (f64, &'static str) {
+        let factorial = |n: usize| (1..=n).map(|i| i as f64).product::<f64>();
+        (
+            8.0 * (factorial(3).powi(7) * 4.0).powi(2) * factorial(9),
+            "digits relabelled; lines exchanged within their strips, outer strips exchanged; turned and mirrored",
+        )
+    }
+
+    fn parse_answer(&self, puzzle: &Samurai, text: &str) -> Result<Vec<u8>, String> {
+        let boards: Samurai = text.parse().map_err(|error: SamuraiError| error.to_string())?;
+        let answer = self.encode_solution(puzzle, &boards);
+        self.verify(puzzle, &answer).map_err(|error| error.to_string())?;
+        Ok(answer)
+    }
+
+    /// What the answer says outside of the boards does not matter.
+    fn parse(&self, text: &str) -> Result<Samurai, SamuraiTaskError> {
+        Ok(text.parse()?)
+    }
+
+    fn line(&self, puzzle: &Samurai) -> String {
+        puzzle.to_line()
+    }
+
+    fn answer_line(&self, puzzle: &Samurai, answer: &[u8]) -> String {
+        answer_of(answer).as_ref().unwrap_or(puzzle).to_line()
+    }
+
+    fn solutions(&self, puzzle: &Samurai) -> Solutions<Samurai> {
+        if puzzle.validate().is_err() {
+            return Solutions::None;
+        }
+        puzzle.search(2, MAX_NODES).into()
+    }
+
+    fn search(&self, puzzle: &Samurai, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
+        let Search { first, work, .. } = match beliefs {
+            None => puzzle.search(1, max_nodes),
+            Some(beliefs) => {
+                puzzle.search_preferring(1, max_nodes, &|cell, digit| beliefs.weight(cell, digit + 1))
+            }
+        };
+        let answer = self.encode_solution(puzzle, &first?);
+        Some(Exact { answer, guesses: work.guesses, nodes: work.nodes })
+    }
+
+    fn verify(&self, puzzle: &Samurai, answer: &[u8]) -> Result<(), SamuraiTaskError> {
+        let answer = answer_of(answer)?;
+        for (cell, (&expected, &got)) in puzzle.cells().iter().zip(answer.cells()).enumerate() {
+            let (row, column) = (cell / SIDE + 1, cell % SIDE + 1);
+            if expected != 0 && got != expected {
+                return Err(SamuraiTaskError::Given { row, column, expected, got });
+            }
+            if got == 0 && is_inside(row - 1, column - 1) {
+                return Err(SamuraiTaskError::Blank { row, column });
+            }
+        }
+        Ok(answer.validate()?)
+    }
+
+    fn generate(
+        &self,
+        options: &GenerateOptions,
+        seed: u64,
+        index: u64,
+    ) -> Result<(Samurai, Samurai), String> {
+        let mut generator = Generator::new(seed);
+        if let Some((fewest, most)) = options.givens {
+            generator = generator.with_clues(fewest, most);
+        }
+        let made = generator.generate(index);
+        Ok((made.puzzle, made.solution))
+    }
+
+    fn measures(&self, puzzle: &Samurai, _: &[u8]) -> Vec<(&'static str, f64)> {
+        let search = puzzle.search(2, 100_000);
+        let mut found = vec![("givens", puzzle.clues() as f64)];
+        found.extend(search.is_unique().map(|_| ("nodes of an exact search", search.work.nodes as f64)));
+        found
+    }
+
+    fn givens(&self, puzzle: &Samurai) -> Option<usize> {
+        Some(puzzle.clues())
+    }
+
+    fn render(&self, puzzle: &Samurai, answer: Option<&[u8]>, style: Style) -> String {
+        let board = answer.and_then(|tokens| answer_of(tokens).ok());
+        draw::text(puzzle, board.as_ref(), style)
+    }
+
+    fn picture(&self, puzzle: &Samurai, answer: Option<&[u8]>, label: Option<&[u8]>) -> Picture {
+        let board = |tokens: Option<&[u8]>| tokens.and_then(|tokens| answer_of(tokens).ok());
+        draw::picture(puzzle, board(answer).as_ref(), board(label).as_ref())
+    }
+}
+
+/// A random order of lines that keeps every box together: seven strips of three lines, of which the first two and the last two
+/// cross the same boards.
+fn lines(rng: &mut ChaCha8Rng) -> Vec<u32> {
+    let mut strips: [u32; 7] = [0, 1, 2, 3, 4, 5, 6];
+    random::shuffle(rng, &mut strips[..2]);
+    random::shuffle(rng, &mut strips[5..]);
+    let mut lines = Vec::with_capacity(SIDE);
+    for strip in strips {
+        lines.extend(random::permutation(rng, 3).into_iter().map(|line| 3 * strip + line));
+    }
+    lines
+}

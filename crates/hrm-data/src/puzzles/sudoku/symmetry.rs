@@ -1,0 +1,462 @@
+//! The symmetry group of Sudoku: relabelling, permutations of bands, of rows within a band, of stacks, of columns
+//! within a stack, and transposition where boxes are square.
+//!
+//! Order for 9x9: 9! x 6^8 x 2. Semantics are the reference's (`shuffle_sudoku` of `build_sudoku_dataset.py`):
+//! `out[r][c] = digits[x[rows[r]][cols[c]]]` with `x` the board, transposed first if `transpose`.
+
+use rand::Rng;
+use thiserror::Error;
+
+use super::board::{Board, Geometry, MAX_SIDE};
+use crate::random;
+
+/// Why something is not a symmetry of a board.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SymmetryError {
+    /// A list that is not a permutation of the right numbers.
+    #[error("expected {what} to be a permutation of {from}..={to}, got {got:?}")]
+    NotAPermutation {
+        /// Which list.
+        what: &'static str,
+        /// Smallest element.
+        from: usize,
+        /// Largest element.
+        to: usize,
+        /// The list.
+        got: Vec<u8>,
+    },
+    /// Lines that would leave their band or stack.
+    #[error("expected {what} to keep the lines of each {group} together, got {got:?} for {geometry}")]
+    BreaksBoxes {
+        /// Which list.
+        what: &'static str,
+        /// `band` or `stack`.
+        group: &'static str,
+        /// The list.
+        got: Vec<u8>,
+        /// The board.
+        geometry: Geometry,
+    },
+    /// Transposition where boxes are not square.
+    #[error("transposition is no symmetry of {geometry}: it needs square boxes")]
+    NoTransposition {
+        /// The board.
+        geometry: Geometry,
+    },
+    /// A symmetry meant for another board.
+    #[error("expected a board of {expected}, got {got}")]
+    Geometry {
+        /// What the symmetry is for.
+        expected: Geometry,
+        /// What it was applied to.
+        got: Geometry,
+    },
+}
+
+/// One element of the symmetry group of a geometry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Symmetry {
+    geometry: Geometry,
+    transpose: bool,
+    rows: Lines,
+    cols: Lines,
+    /// `digits[v]` is the new value of `v`; `digits[0]` is 0.
+    digits: [u8; MAX_SIDE + 1],
+}
+
+/// `lines[i]` is the line of the source that becomes line `i`; entries beyond the side are 0.
+type Lines = [u8; MAX_SIDE];
+
+impl Symmetry {
+    /// The symmetry that changes nothing.
+    pub fn identity(geometry: Geometry) -> Self {
+        let mut symmetry = Self {
+            geometry,
+            transpose: false,
+            rows: [0; MAX_SIDE],
+            cols: [0; MAX_SIDE],
+            digits: [0; MAX_SIDE + 1],
+        };
+        for i in 0..geometry.side() {
+            symmetry.rows[i] = i as u8;
+            symmetry.cols[i] = i as u8;
+            symmetry.digits[i + 1] = i as u8 + 1;
+        }
+        symmetry
+    }
+
+    /// A symmetry from its parts: `digits` maps value `v` to `digits[v - 1]` (`side` entries in `1..=side`); `rows` and
+    /// `cols` hold the source line of each line of the result (0-based); `transpose` is applied first.
+    ///
+    /// # Errors
+    /// [`SymmetryError`] if a list is no permutation, lines leave their band or stack, or boxes are not square.
+    pub fn new(
+        geometry: Geometry,
+        digits: &[u8],
+        rows: &[u8],
+        cols: &[u8],
+        transpose: bool,
+    ) -> Result<Self, SymmetryError> {
+        let side = geometry.side();
+        check_permutation("digits", digits, 1, side)?;
+        check_permutation("rows", rows, 0, side)?;
+        check_permutation("cols", cols, 0, side)?;
+        check_groups("rows", "band", rows, geometry.box_rows(), geometry)?;
+        check_groups("cols", "stack", cols, geometry.box_cols(), geometry)?;
+        if transpose && !geometry.is_square() {
+            return Err(SymmetryError::NoTransposition { geometry });
+        }
+        let mut symmetry = Self { transpose, ..Self::identity(geometry) };
+        symmetry.digits[1..=side].copy_from_slice(digits);
+        symmetry.rows[..side].copy_from_slice(rows);
+        symmetry.cols[..side].copy_from_slice(cols);
+        Ok(symmetry)
+    }
+
+    /// A uniformly random element of the group.
+    pub fn random<R: Rng + ?Sized>(geometry: Geometry, rng: &mut R) -> Self {
+        let mut symmetry = Self::identity(geometry);
+        symmetry.transpose = geometry.is_square() && random::below(rng, 2) == 1;
+        random::shuffle(rng, &mut symmetry.digits[1..=geometry.side()]);
+        symmetry.rows = random_lines(geometry.bands(), geometry.box_rows(), rng);
+        symmetry.cols = random_lines(geometry.stacks(), geometry.box_cols(), rng);
+        symmetry
+    }
+
+    /// The board this is a symmetry of.
+    pub const fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Whether the board is transposed before rows and columns are permuted.
+    pub const fn transposes(&self) -> bool {
+        self.transpose
+    }
+
+    /// The source row of each row of the result, 0-based.
+    pub fn rows(&self) -> &[u8] {
+        &self.rows[..self.geometry.side()]
+    }
+
+    /// The source column of each column of the result, 0-based.
+    pub fn cols(&self) -> &[u8] {
+        &self.cols[..self.geometry.side()]
+    }
+
+    /// The new value of each value `1..=side`; entry `v - 1` belongs to `v`.
+    pub fn digits(&self) -> &[u8] {
+        &self.digits[1..=self.geometry.side()]
+    }
+
+    /// The transformed board; blanks stay blank.
+    ///
+    /// # Errors
+    /// [`SymmetryError::Geometry`] if the board has another geometry.
+    pub fn apply(&self, board: &Board) -> Result<Board, SymmetryError> {
+        if board.geometry() != self.geometry {
+            return Err(SymmetryError::Geometry { expected: self.geometry, got: board.geometry() });
+        }
+        let source = board.cells();
+        let mut cells = vec![0; source.len()];
+        self.for_each_source(|i, from| cells[i] = self.digits[usize::from(source[from])]);
+        Ok(Board::from_trusted(self.geometry, cells))
+    }
+
+    /// Calls `visit(target cell, source cell)` for each cell of the result in order.
+    #[inline]
+    fn for_each_source(&self, mut visit: impl FnMut(usize, usize)) {
+        let side = self.geometry.side();
+        let mut target = 0;
+        for &row in self.rows() {
+            for &col in self.cols() {
+                let (row, col) = (usize::from(row), usize::from(col));
+                visit(target, if self.transpose { col * side + row } else { row * side + col });
+                target += 1;
+            }
+        }
+    }
+
+    /// The cell that each cell of the image comes from. `[side * side]`
+    pub(crate) fn sources(&self) -> Vec<u32> {
+        let mut sources = Vec::with_capacity(self.geometry.cells());
+        self.for_each_source(|_, from| sources.push(from as u32));
+        sources
+    }
+
+    /// Transforms a row of tokens (value + 1, blank 1, anything else left alone) into `target`. Both must hold
+    /// `side * side` tokens; what does not fit is left as it is.
+    pub(crate) fn apply_tokens(&self, source: &[u8], target: &mut [i32]) {
+        let side = self.geometry.side();
+        if source.len() < side * side || target.len() < side * side {
+            return;
+        }
+        self.for_each_source(|i, from| {
+            let token = source[from];
+            target[i] = match token {
+                1.. if usize::from(token) <= side + 1 => i32::from(self.digits[usize::from(token) - 1]) + 1,
+                other => i32::from(other),
+            };
+        });
+    }
+
+    /// The symmetry that undoes this one.
+    pub fn inverse(&self) -> Self {
+        let side = self.geometry.side();
+        let mut inverse = Self::identity(self.geometry);
+        inverse.transpose = self.transpose;
+        let (rows, cols) = (invert(&self.rows, side), invert(&self.cols, side));
+        // out = D x^T[R][C] means x[a][b] = D^-1 out[R^-1 b][C^-1 a]: under transposition the two change places.
+        (inverse.rows, inverse.cols) = if self.transpose { (cols, rows) } else { (rows, cols) };
+        for v in 1..=side {
+            inverse.digits[usize::from(self.digits[v])] = v as u8;
+        }
+        inverse
+    }
+
+    /// The symmetry that applies `self` first and `next` to its result.
+    ///
+    /// # Errors
+    /// [`SymmetryError::Geometry`] if they belong to different geometries.
+    pub fn then(&self, next: &Self) -> Result<Self, SymmetryError> {
+        if next.geometry != self.geometry {
+            return Err(SymmetryError::Geometry { expected: self.geometry, got: next.geometry });
+        }
+        let side = self.geometry.side();
+        let mut both = Self::identity(self.geometry);
+        both.transpose = self.transpose != next.transpose;
+        let (rows, cols) = if next.transpose { (&self.cols, &self.rows) } else { (&self.rows, &self.cols) };
+        for i in 0..side {
+            both.rows[i] = rows[usize::from(next.rows[i])];
+            both.cols[i] = cols[usize::from(next.cols[i])];
+            both.digits[i + 1] = next.digits[usize::from(self.digits[i + 1])];
+        }
+        Ok(both)
+    }
+
+    /// How many elements the group has, or `None` if that does not fit 128 bits.
+    pub fn group_order(geometry: Geometry) -> Option<u128> {
+        let factorial = |n: usize| (1..=n as u128).try_fold(1u128, u128::checked_mul);
+        let lines = |groups: usize, size: usize| -> Option<u128> {
+            let within = factorial(size)?;
+            (0..groups).try_fold(factorial(groups)?, |product, _| product.checked_mul(within))
+        };
+        let rows = lines(geometry.bands(), geometry.box_rows())?;
+        let cols = lines(geometry.stacks(), geometry.box_cols())?;
+        let transpositions = if geometry.is_square() { 2 } else { 1 };
+        factorial(geometry.side())?.checked_mul(rows)?.checked_mul(cols)?.checked_mul(transpositions)
+    }
+}
+
+fn check_permutation(what: &'static str, list: &[u8], from: usize, side: usize) -> Result<(), SymmetryError> {
+    let to = from + side - 1;
+    let mut seen = 0u32;
+    for &item in list {
+        if (from..=to).contains(&usize::from(item)) {
+            seen |= 1 << item;
+        }
+    }
+    if list.len() == side && seen.count_ones() as usize == side {
+        return Ok(());
+    }
+    Err(SymmetryError::NotAPermutation { what, from, to, got: list.to_vec() })
+}
+
+fn check_groups(
+    what: &'static str,
+    group: &'static str,
+    list: &[u8],
+    size: usize,
+    geometry: Geometry,
+) -> Result<(), SymmetryError> {
+    let together = list
+        .chunks_exact(size)
+        .all(|lines| lines.iter().all(|&l| usize::from(l) / size == usize::from(lines[0]) / size));
+    if together {
+        Ok(())
+    } else {
+        Err(SymmetryError::BreaksBoxes { what, group, got: list.to_vec(), geometry })
+    }
+}
+
+fn invert(lines: &Lines, side: usize) -> Lines {
+    let mut inverse = [0; MAX_SIDE];
+    for (i, &line) in lines[..side].iter().enumerate() {
+        inverse[usize::from(line)] = i as u8;
+    }
+    inverse
+}
+
+/// A random order of `groups` groups of `size` lines each, lines shuffled within their group.
+fn random_lines<R: Rng + ?Sized>(groups: usize, size: usize, rng: &mut R) -> Lines {
+    let mut order = [0u8; MAX_SIDE];
+    for (i, slot) in order[..groups].iter_mut().enumerate() {
+        *slot = i as u8;
+    }
+    random::shuffle(rng, &mut order[..groups]);
+    let mut lines = [0u8; MAX_SIDE];
+    for (i, &group) in order[..groups].iter().enumerate() {
+        let slots = &mut lines[i * size..(i + 1) * size];
+        for (j, slot) in slots.iter_mut().enumerate() {
+            *slot = group * size as u8 + j as u8;
+        }
+        random::shuffle(rng, slots);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::puzzles::sudoku::generator::full_grid;
+    use crate::random::{Purpose, stream};
+    use proptest::prelude::*;
+
+    fn geometries() -> impl Strategy<Value = Geometry> {
+        prop::sample::select(vec![
+            Geometry::S4,
+            Geometry::S6,
+            Geometry::S9,
+            Geometry::S16,
+            Geometry::from_side(12).unwrap_or(Geometry::S9),
+        ])
+    }
+
+    fn three(geometry: Geometry, seed: u64) -> [Symmetry; 3] {
+        let mut rng = stream(seed, Purpose::Other, 0, 0);
+        std::array::from_fn(|_| Symmetry::random(geometry, &mut rng))
+    }
+
+    /// A board with every cell and value likely to be told apart: random values, blanks among them.
+    fn noise(geometry: Geometry, seed: u64) -> Board {
+        let mut rng = stream(seed, Purpose::Other, 1, 0);
+        let side = geometry.side() as u32;
+        let cells = (0..geometry.cells()).map(|_| random::below(&mut rng, side + 1) as u8).collect();
+        Board::from_trusted(geometry, cells)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn inverse_undoes(geometry in geometries(), seed in any::<u64>()) {
+            let [s, ..] = three(geometry, seed);
+            let board = noise(geometry, seed);
+            let identity = Symmetry::identity(geometry);
+            prop_assert_eq!(s.inverse().apply(&s.apply(&board).unwrap()).unwrap(), board);
+            prop_assert_eq!(s.then(&s.inverse()).unwrap(), identity.clone());
+            prop_assert_eq!(s.inverse().then(&s).unwrap(), identity);
+        }
+
+        #[test]
+        fn composition_is_application_in_order(geometry in geometries(), seed in any::<u64>()) {
+            let [a, b, c] = three(geometry, seed);
+            let board = noise(geometry, seed);
+            let ab = a.then(&b).unwrap();
+            prop_assert_eq!(ab.apply(&board).unwrap(), b.apply(&a.apply(&board).unwrap()).unwrap());
+            prop_assert_eq!(ab.then(&c).unwrap(), a.then(&b.then(&c).unwrap()).unwrap());
+            prop_assert_eq!(ab.inverse(), b.inverse().then(&a.inverse()).unwrap());
+        }
+
+        #[test]
+        fn rules_are_kept(geometry in geometries(), seed in 0u64..50) {
+            let [s, ..] = three(geometry, seed);
+            let grid = full_grid(geometry, seed % 3);
+            prop_assert!(grid.is_solved());
+            let image = s.apply(&grid).unwrap();
+            prop_assert!(image.is_solved());
+            let board = noise(geometry, seed);
+            prop_assert_eq!(s.apply(&board).unwrap().violations().len(), board.violations().len());
+            prop_assert_eq!(s.apply(&board).unwrap().clues(), board.clues());
+        }
+
+        #[test]
+        fn parts_rebuild_it(geometry in geometries(), seed in any::<u64>()) {
+            let [s, ..] = three(geometry, seed);
+            prop_assert_eq!(Symmetry::new(geometry, s.digits(), s.rows(), s.cols(), s.transposes()), Ok(s));
+        }
+
+        #[test]
+        fn tokens_follow_the_board(geometry in geometries(), seed in any::<u64>()) {
+            let [s, ..] = three(geometry, seed);
+            let board = noise(geometry, seed);
+            let tokens: Vec<u8> = board.cells().iter().map(|v| v + 1).collect();
+            let mut out = vec![0; tokens.len()];
+            s.apply_tokens(&tokens, &mut out);
+            let expected: Vec<i32> = s.apply(&board).unwrap().cells().iter().map(|&v| i32::from(v) + 1).collect();
+            prop_assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_symmetry_is_refused() {
+        let id: Vec<u8> = (0..6).collect();
+        let digits: Vec<u8> = (1..=6).collect();
+        let new =
+            |digits: &[u8], rows: &[u8], cols: &[u8], t| Symmetry::new(Geometry::S6, digits, rows, cols, t);
+        assert_eq!(new(&digits, &id, &id, false), Ok(Symmetry::identity(Geometry::S6)));
+        assert!(matches!(new(&digits, &id, &id, true), Err(SymmetryError::NoTransposition { .. })));
+        assert!(matches!(
+            new(&[1, 1, 2, 3, 4, 5], &id, &id, false),
+            Err(SymmetryError::NotAPermutation { .. })
+        ));
+        assert!(matches!(
+            new(&digits, &[0, 1, 2, 3, 4, 6], &id, false),
+            Err(SymmetryError::NotAPermutation { .. })
+        ));
+        assert!(matches!(new(&digits, &id[..5], &id, false), Err(SymmetryError::NotAPermutation { .. })));
+        assert!(matches!(
+            new(&digits, &[0, 2, 1, 3, 4, 5], &id, false),
+            Err(SymmetryError::BreaksBoxes { group: "band", .. })
+        ));
+        // Columns come in stacks of three: 2 <-> 3 crosses, 0 <-> 2 does not.
+        assert!(matches!(
+            new(&digits, &id, &[0, 1, 3, 2, 4, 5], false),
+            Err(SymmetryError::BreaksBoxes { .. })
+        ));
+        assert!(new(&digits, &id, &[2, 1, 0, 3, 4, 5], false).is_ok());
+        let board = Board::empty(Geometry::S9);
+        assert!(matches!(
+            Symmetry::identity(Geometry::S4).apply(&board),
+            Err(SymmetryError::Geometry { .. })
+        ));
+    }
+
+    #[test]
+    fn random_elements_are_uniform_on_the_smallest_board() {
+        assert_eq!(Symmetry::group_order(Geometry::S4), Some(24 * 8 * 8 * 2));
+        assert_eq!(Symmetry::group_order(Geometry::S9), Some(362_880 * 1296 * 1296 * 2));
+        assert_eq!(Symmetry::group_order(Geometry::S6), Some(720 * 48 * 72));
+        assert_eq!(Symmetry::group_order(Geometry::S25), None);
+        let mut rng = stream(1, Purpose::Other, 0, 0);
+        let mut seen = std::collections::HashMap::new();
+        for _ in 0..60_000 {
+            *seen.entry(Symmetry::random(Geometry::S4, &mut rng)).or_insert(0u32) += 1;
+        }
+        assert_eq!(seen.len(), 3072, "60,000 draws meet every one of 3,072 elements");
+        assert!(seen.values().all(|&n| n < 60), "20 expected each");
+    }
+
+    #[test]
+    fn vectors_of_the_reference() {
+        let Some(data) = crate::testdata::parity_json() else {
+            return;
+        };
+        let cases = data["sudoku_shuffle"].as_array().cloned().unwrap_or_default();
+        assert!(!cases.is_empty());
+        for case in &cases {
+            let list = |key: &str| -> Vec<u8> { crate::testdata::flat(&case[key]) };
+            let board = |key: &str| Board::from_cells(Geometry::S9, list(key)).unwrap();
+            let transpose = case["transpose"].as_bool().unwrap();
+            let digit_map = list("digit_map");
+            let symmetry =
+                Symmetry::new(Geometry::S9, &digit_map[1..], &list("row_perm"), &list("col_perm"), transpose)
+                    .unwrap();
+            assert_eq!(symmetry.apply(&board("board")), Ok(board("out_board")));
+            assert_eq!(symmetry.apply(&board("solution")), Ok(board("out_solution")));
+        }
+        assert!(
+            cases.iter().any(|c| c["transpose"] == true) && cases.iter().any(|c| c["transpose"] == false)
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! Everything that `hrm` computes, on a backend that is chosen at run time.
+//!
+//! A [`Name`] opens an [`Engine`]. It trains, and loads [`Models`], which solve puzzles and are measured. Both are traits without
+//! a type of a backend in them, implemented once for all backends. A program that holds a `Box<dyn Engine>` compiles neither
+//! Burn nor a model: the code of this crate does, once.
+
+mod backend;
+mod name;
+#[cfg(feature = "nccl")]
+pub mod nccl;
+mod on;
+
+#[cfg(feature = "mpi")]
+use std::rc::Rc;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use hrm_infer::{
+    Answer, Curve, CurveLimits, InferError, InferOptions, InferenceReport, Puzzles, Query, Rows,
+    evaluate::{Course, EvalReport, EvalSettings, Evaluation},
+};
+use hrm_model::{
+    ModelConfig,
+    weights::{StateDict, WeightsError},
+};
+#[cfg(feature = "mpi")]
+use hrm_train::distributed::mpi::Mpi;
+use hrm_train::{
+    checkpoint::CheckpointError,
+    config::ResolvedRecipe,
+    trainer::{Observer, TrainError, TrainOptions, TrainSummary},
+};
+use thiserror::Error;
+
+pub use backend::EngineError;
+#[cfg(feature = "flex")]
+pub use hrm_backend::TensorAllocator;
+pub use hrm_backend::{MatmulPrecision, keep_compiled_kernels, set_matmul_precision};
+pub use name::Name;
+
+/// A backend on one of its devices.
+pub trait Engine: fmt::Debug {
+    /// Trains a recipe, see [`hrm_train::trainer::train`].
+    ///
+    /// # Errors
+    /// As there.
+    fn train(&self, options: TrainOptions, observer: &mut dyn Observer) -> Result<TrainSummary, TrainError>;
+
+    /// The same as one of several workers over MPI.
+    ///
+    /// # Errors
+    /// As [`hrm_train::trainer::train_in_team`].
+    #[cfg(feature = "mpi")]
+    fn train_over_mpi(
+        &self,
+        options: TrainOptions,
+        mpi: Rc<Mpi>,
+        observer: &mut dyn Observer,
+    ) -> Result<TrainSummary, TrainError>;
+
+    /// Takes some steps of a recipe and throws them away, see [`hrm_train::trainer::warm_up`].
+    ///
+    /// # Errors
+    /// As there.
+    fn warm_up(&self, recipe: ResolvedRecipe, steps: u64) -> Result<Vec<f64>, TrainError>;
+
+    /// A recipe with the choices that it leaves to the backend.
+    fn settle(&self, recipe: ResolvedRecipe) -> ResolvedRecipe;
+
+    /// Loads one checkpoint, or several that answer together. A model that was trained in bf16 computes in fp32 where bf16 is
+    /// not faster, or not there at all.
+    ///
+    /// # Errors
+    /// If there is no file, or one cannot be read.
+    fn load(&self, files: &[PathBuf]) -> Result<Box<dyn Models>, LoadError>;
+
+    /// The model of a configuration with these weights.
+    ///
+    /// # Errors
+    /// If they do not fit.
+    fn assemble(&self, config: &ModelConfig, weights: StateDict) -> Result<Box<dyn Models>, WeightsError>;
+
+    /// Writes the weights of a checkpoint under the names of the original, also those of a model that the backend cannot run.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written.
+    fn export_original(&self, from: &Path, to: &Path) -> Result<(), CheckpointError>;
+}
+
+/// One model, or several that answer together.
+pub trait Models: fmt::Debug {
+    /// Of each model.
+    fn configs(&self) -> Vec<&ModelConfig>;
+
+    /// The names of weights with numbers that are not finite, each with how many.
+    fn not_finite(&self) -> Vec<(String, usize)>;
+
+    /// Trained and fixed numbers of all models.
+    fn parameters(&self) -> usize;
+
+    /// Evaluates the first model, see [`hrm_infer::evaluate::evaluate`].
+    fn evaluate(&self, puzzles: Evaluation, settings: EvalSettings) -> (EvalReport, Vec<Course>);
+
+    /// Solves puzzles and gives each answer, with the place of its query, as soon as it is there; see
+    /// [`hrm_infer::Solver::solve_each`].
+    ///
+    /// # Errors
+    /// If options, puzzles and models do not fit together.
+    fn solve_each(
+        &self,
+        puzzles: &dyn Puzzles,
+        options: InferOptions,
+        queries: &[Query],
+        done: &mut dyn FnMut(usize, Answer),
+    ) -> Result<(), InferError>;
+
+    /// Solves puzzles and compares with the stated answers, see [`hrm_infer::measure`].
+    ///
+    /// # Errors
+    /// If options, puzzles and models do not fit together.
+    fn measure(
+        &self,
+        puzzles: &dyn Puzzles,
+        options: InferOptions,
+        rows: &Rows,
+    ) -> Result<InferenceReport, InferError>;
+
+    /// Accuracy against work, see [`hrm_infer::curve`].
+    ///
+    /// # Errors
+    /// If options, puzzles and models do not fit together.
+    fn curve(
+        &self,
+        puzzles: &dyn Puzzles,
+        options: InferOptions,
+        limits: CurveLimits,
+        rows: &Rows,
+    ) -> Result<Curve, InferError>;
+
+    /// Writes the first model in fp32.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    fn save(&self, path: &Path) -> Result<(), WeightsError>;
+}
+
+/// Why models cannot be loaded.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// Not one file was named.
+    #[error("expected a checkpoint")]
+    NoFile,
+    /// A file that cannot be used.
+    #[error("cannot load the model {}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: CheckpointError,
+    },
+}

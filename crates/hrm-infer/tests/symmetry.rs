@@ -1,0 +1,136 @@
+//! A lattice that mixes by groups commutes with every symmetry of its puzzle, whatever its weights: `f(g x) = g f(x)`.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use hrm_backend::HrmBackend;
+use hrm_data::{
+    puzzles::sudoku::{Geometry, Sudoku},
+    random::{Purpose, stream},
+    registry::Shape,
+    task::{AnyTask, Beliefs},
+};
+use hrm_infer::structure;
+use hrm_model::{Hrm, Mixer, ModelConfig, ModelError, PositionEncoding, RecurrenceKind, Tokens, act::Carry};
+use hrm_testing::for_each_backend;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+for_each_backend!(results_move_with_the_puzzle, weights_fit_every_size);
+
+fn sudoku(rows: usize, cols: usize) -> Shape {
+    Shape::Sudoku(Sudoku { geometry: Geometry::new(rows, cols).unwrap() })
+}
+
+/// Random weights for a puzzle.
+fn model<B: HrmBackend>(shape: Shape, recurrence: RecurrenceKind) -> Hrm<B> {
+    let task = shape.task();
+    let (h_layers, l_layers) = if recurrence == RecurrenceKind::Hrm { (1, 1) } else { (0, 2) };
+    let config = ModelConfig {
+        tokens: Tokens::Lattice,
+        mixer: Mixer::Groups,
+        expansion: 2.0,
+        pos_encodings: PositionEncoding::None,
+        structure: structure(shape),
+        recurrence,
+        no_act_continue: recurrence != RecurrenceKind::Hrm,
+        ..ModelConfig::new(task.vocab_size(), task.seq_len())
+    }
+    .with_hidden_size(16)
+    .with_layers(h_layers, l_layers)
+    .with_puzzle_emb_ndim(0);
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut model: Hrm<B> = config.init(&mut rng, &B::Device::default()).unwrap();
+    // That of a fresh model reads nothing.
+    model.q_head.weight = model.q_head.weight.map(|weight| {
+        let values: Vec<f32> = (0..32).map(|i| (i * 37 % 32) as f32 / 16.0 - 1.0).collect();
+        Tensor::from_data(TensorData::new(values, [2, 16]), &weight.device())
+    });
+    model
+}
+
+/// Logits and halting values after each of some segments.
+fn think<B: HrmBackend>(model: &Hrm<B>, input: &[u8], segments: usize) -> Vec<(Beliefs, [f32; 2])> {
+    let device = model.device();
+    let tokens: Vec<i32> = input.iter().map(|&token| i32::from(token)).collect();
+    let inputs = TensorData::new(tokens, [1, input.len()]).convert::<B::IntElem>();
+    let inputs = Tensor::<B, 2, Int>::from_data(inputs, &device);
+    let mut carry = Carry::fresh(model, inputs, Tensor::zeros([1], &device));
+    let mut thoughts = Vec::new();
+    for _ in 0..segments {
+        let (next, output) = model.segment(carry);
+        carry = next;
+        let logits: Vec<f32> = output.logits.into_data().iter::<f32>().collect();
+        let q = |q: Tensor<B, 1>| q.into_data().iter::<f32>().next().unwrap();
+        let beliefs = Beliefs::new(model.config().vocab_size, logits);
+        thoughts.push((beliefs, [q(output.q_halt), q(output.q_continue)]));
+    }
+    thoughts
+}
+
+/// Some cells given, in no particular way: equivariance asks for no solution.
+fn some_puzzle(task: &AnyTask, rng: &mut ChaCha8Rng) -> Vec<u8> {
+    let value = |rng: &mut ChaCha8Rng| match rng.random_range(0..3) {
+        0 => rng.random_range(2..task.vocab_size() as u8),
+        _ => 1,
+    };
+    (0..task.seq_len()).map(|_| value(rng)).collect()
+}
+
+fn results_move_with_the_puzzle<B: HrmBackend>() {
+    let shapes = [(sudoku(2, 2), 100), (sudoku(2, 3), 100), (sudoku(3, 3), 100), (sudoku(4, 4), 10)];
+    for (shape, symmetries) in shapes {
+        let task = shape.task();
+        for recurrence in [RecurrenceKind::Hrm, RecurrenceKind::Trm] {
+            let model = model::<B>(shape, recurrence);
+            let puzzle = some_puzzle(&task, &mut ChaCha8Rng::seed_from_u64(5));
+            let thoughts = think(&model, &puzzle, 2);
+            let largest =
+                (0..task.seq_len()).map(|cell| thoughts[1].0.weight(cell, 2).abs()).fold(0.0, f32::max);
+            assert!(largest > 0.05, "{shape:?}: logits of {largest} at most say nothing");
+            for draw in 0..symmetries {
+                let symmetry = task.symmetry(&mut stream(1, Purpose::View, draw, 0));
+                let images = think(&model, &symmetry.apply(&puzzle), 2);
+                let label = format!("{shape:?} {recurrence:?}, symmetry {draw}");
+                for ((beliefs, q), (image, q_image)) in thoughts.iter().zip(&images) {
+                    let expected = symmetry.apply_beliefs(beliefs);
+                    for cell in 0..task.seq_len() {
+                        for token in 2..task.vocab_size() as u8 {
+                            let (got, want) = (image.weight(cell, token), expected.weight(cell, token));
+                            assert!(
+                                (got - want).abs() < 2e-4,
+                                "{label}, cell {cell}, token {token}: {got} is not {want}"
+                            );
+                        }
+                    }
+                    let near = q.iter().zip(q_image).all(|(a, b)| (a - b).abs() < 2e-4);
+                    assert!(near, "{label}: halting values {q_image:?}, expected {q:?}");
+                }
+            }
+        }
+    }
+}
+
+fn weights_fit_every_size<B: HrmBackend>() {
+    let small = model::<B>(sudoku(2, 2), RecurrenceKind::Trm);
+    for shape in [sudoku(2, 3), sudoku(3, 3), sudoku(5, 5)] {
+        let task = shape.task();
+        let sizes = (task.vocab_size(), task.seq_len());
+        let large = small.clone().on_puzzle(sizes.0, sizes.1, structure(shape)).unwrap();
+        assert_eq!((large.config().vocab_size, large.config().seq_len), sizes);
+        let puzzle = some_puzzle(&task, &mut ChaCha8Rng::seed_from_u64(5));
+        let thoughts = think(&large, &puzzle, 1);
+        // The same as a model that was made for this size and got the weights.
+        let made = model::<B>(shape, RecurrenceKind::Trm).load_state_dict(small.state_dict()).unwrap();
+        assert_eq!(think(&made, &puzzle, 1), thoughts);
+    }
+    let refused = |result: Result<Hrm<B>, ModelError>, words: &str| {
+        let error = result.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(words), "{error:?} should say {words:?}");
+    };
+    refused(small.clone().on_puzzle(6, 100, None), "names no groups");
+    let mut other = structure(sudoku(3, 3)).unwrap();
+    other.groups.pop();
+    refused(small.on_puzzle(11, 81, Some(other)), "the model knows groups by");
+    let plain = ModelConfig::new(6, 16).with_hidden_size(16).with_num_heads(2).with_layers(1, 1);
+    let plain: Hrm<B> = plain.init(&mut ChaCha8Rng::seed_from_u64(3), &B::Device::default()).unwrap();
+    refused(plain.on_puzzle(11, 81, structure(sudoku(3, 3))), "for 16 tokens of 6 kinds only");
+}
