@@ -77,6 +77,11 @@ impl<B: HrmBackend> Trainer<B> {
         journal: &mut Journal<'_>,
     ) -> Result<(), TrainError> {
         self.wait_for_evaluation(journal)?;
+        if self.progress.evaluated == Some(self.step) {
+            // A finished run that is resumed: its last evaluation has been written down.
+            self.last_eval = Some(self.evaluation(data).run(&self.team)?.eval);
+            return Ok(());
+        }
         if beside {
             return self.begin_evaluation(data, journal);
         }
@@ -132,6 +137,7 @@ impl<B: HrmBackend> Trainer<B> {
     ) -> Result<bool, TrainError> {
         journal.evaluation(row)?;
         self.last_eval = Some(row.eval);
+        self.progress.evaluated = Some(row.step);
         self.judge(row, train_loss, journal)
     }
 }
