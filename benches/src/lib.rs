@@ -1,5 +1,7 @@
 //! What the benches in `benches/` share: the paper's model and data of its shape.
 
+#![forbid(unsafe_code)]
+
 use burn::{
     module::AutodiffModule,
     tensor::{Int, Tensor, TensorData, backend::Backend},

@@ -59,11 +59,14 @@ impl Step {
 }
 
 /// Runs all steps and prints how long each took; stops at the first that fails.
-pub fn run(all_backends: bool) -> Result<()> {
+pub fn run(all_backends: bool, all: bool) -> Result<()> {
     let vulkan_driver = all_backends.then(software_vulkan).transpose()?;
     // It compiles Burn again, with other features: not in the plain run.
     let mpi = all_backends && (find_open_mpi() || install_open_mpi()?);
-    let steps = steps(all_backends, vulkan_driver.as_deref(), mpi);
+    let mut steps = steps(all_backends, vulkan_driver.as_deref(), mpi);
+    if all {
+        steps.extend(thorough());
+    }
     let mut done: Vec<(&str, Duration)> = Vec::new();
     let start = Instant::now();
     for (index, step) in steps.iter().enumerate() {
@@ -172,6 +175,24 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
                 .env("HRM_MATMUL_KERNEL", "cublas");
             steps.push(Step::run("CUDA's kernels, computed by the CPU", with_fixtures(cmd)));
         }
+    }
+    steps
+}
+
+/// What is too slow for every change: fuzzing, every fault of a disk, and what is known of the dependencies.
+fn thorough() -> Vec<Step> {
+    let fuzz = Cmd::cargo("test -p hrm-data -p hrm-model -p hrm-train --test fuzz -- --nocapture");
+    let faults = Cmd::cargo("test -p hrm-train --test faults -- --nocapture");
+    let mut steps = vec![
+        Step::run("every reader, a minute of damaged bytes each", fuzz.env("HRM_FUZZ_SECONDS", "60")),
+        Step::run("every change to a file fails in turn", faults.env("HRM_FAULTS", "all")),
+    ];
+    match Cmd::cargo("deny --version").output() {
+        Ok(_) => steps.push(Step::run("dependencies", Cmd::cargo("deny check"))),
+        Err(_) => println!(
+            "SKIPPED: cargo-deny is not installed, so licences, sources and advisories of the dependencies are not checked; \
+             `cargo install cargo-deny --locked` and run again"
+        ),
     }
     steps
 }

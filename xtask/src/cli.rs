@@ -28,6 +28,10 @@ pub enum Task {
         /// driver, which is installed with apt-get where that works).
         #[arg(long)]
         all_backends: bool,
+        /// Also what takes long: --all-backends, each fuzz target for a minute, every fault of a disk in turn, and cargo-deny
+        /// where it is installed.
+        #[arg(long)]
+        all: bool,
     },
     /// Build `hrm` for one backend and train with it.
     Train(TrainArgs),
@@ -105,7 +109,7 @@ impl Task {
     /// Does it.
     pub fn run(self) -> Result<()> {
         match self {
-            Self::Ci { all_backends } => ci::run(all_backends),
+            Self::Ci { all_backends, all } => ci::run(all_backends || all, all),
             Self::Train(args) => args.in_any_order()?.command().run_interactive(),
             Self::Bench(args) => bench::run(&args),
             Self::Dist { backend } => dist(backend),

@@ -1,5 +1,7 @@
 //! Build tasks of the workspace: `cargo xtask --help`.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod bench;
 mod ci;

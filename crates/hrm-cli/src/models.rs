@@ -70,6 +70,25 @@ pub fn file(path: &Path) -> Result<PathBuf> {
     Ok(checkpoint::model_file(path)?)
 }
 
+/// What there is to say of weights that are not finite, see [`weights::not_finite`]; nothing if there are none.
+pub fn told_not_finite(bad: &[(String, usize)]) -> Option<String> {
+    let (first, _) = bad.first()?;
+    let count: usize = bad.iter().map(|(_, count)| count).sum();
+    let names: Vec<&str> = bad.iter().take(3).map(|(name, _)| name.as_str()).collect();
+    let more = if bad.len() > names.len() { ", ..." } else { "" };
+    Some(match count {
+        1 => format!("a weight of {first} is not finite (NaN or infinite)"),
+        _ => format!("{count} weights are not finite (NaN or infinite), in {}{more}", names.join(", ")),
+    })
+}
+
+/// Warns of models with weights that are not finite.
+pub fn warn_not_finite(models: &dyn hrm_engine::Models) {
+    if let Some(told) = told_not_finite(&models.not_finite()) {
+        eprintln!("warning: {told}; what the model computes is of no use");
+    }
+}
+
 /// What a safetensors file says about itself before the numbers come.
 #[derive(Debug)]
 pub struct Header {
@@ -107,7 +126,11 @@ impl Header {
         const LONGEST: u64 = 100_000_000;
         let shown = path.display();
         let mut file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
-        let bytes = file.metadata().with_context(|| format!("cannot read {shown}"))?.len();
+        let metadata = file.metadata().with_context(|| format!("cannot read {shown}"))?;
+        if !metadata.is_file() {
+            bail!("{shown}: not a file");
+        }
+        let bytes = metadata.len();
         let mut length = [0; 8];
         if bytes < 8 {
             bail!("{shown}: not a safetensors file: {bytes} bytes long (truncated?)");
@@ -125,9 +148,15 @@ impl Header {
         let raw: Raw =
             serde_json::from_slice(&json).with_context(|| format!("{shown}: not a safetensors file"))?;
         let end = raw.tensors.values().map(|tensor| tensor.data_offsets.1).max().unwrap_or(0);
-        let expected = 8 + length + end;
+        let expected = end.saturating_add(8 + length);
         if expected != bytes {
             bail!("{shown}: truncated or damaged: expected {expected} bytes, got {bytes}");
+        }
+        for (name, TensorHeader { shape, .. }) in &raw.tensors {
+            let count = shape.iter().try_fold(1u64, |count, size| count.checked_mul(*size as u64));
+            if count.is_none_or(|count| count > bytes) {
+                bail!("{shown}: damaged: tensor {name} of shape {shape:?} does not fit in {bytes} bytes");
+            }
         }
         Ok(Self { path: path.to_owned(), bytes, metadata: raw.metadata, tensors: raw.tensors })
     }
@@ -140,8 +169,11 @@ impl Header {
                 self.path.display()
             );
         };
-        serde_json::from_str(json)
-            .with_context(|| format!("{}: unreadable model configuration", self.path.display()))
+        let shown = self.path.display();
+        let config: ModelConfig =
+            serde_json::from_str(json).with_context(|| format!("{shown}: unreadable model configuration"))?;
+        config.validate().with_context(|| shown.to_string())?;
+        Ok(config)
     }
 }
 
@@ -150,6 +182,11 @@ pub fn shown(path: &Path) -> String {
     let here = env::current_dir().ok();
     let short = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
     short.unwrap_or_else(|| path.to_owned()).display().to_string()
+}
+
+/// Writes a path into JSON, whatever bytes it is made of.
+pub fn path_to_json<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
 }
 
 /// Makes sure that a file about to be written does not replace another one.

@@ -29,6 +29,22 @@ pub fn sha256_of_file(path: &Path) -> io::Result<String> {
     }
 }
 
+/// The SHA-256 of bytes that come one after the other.
+#[derive(Debug, Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// Takes in more bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The SHA-256 of all of them.
+    pub fn end(self) -> String {
+        hex(&self.0.finalize())
+    }
+}
+
 pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

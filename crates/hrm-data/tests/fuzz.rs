@@ -323,8 +323,11 @@ fn dataset(root: &Path) -> Vec<String> {
 #[test]
 fn dataset_folders() {
     let dir = tempfile::tempdir().unwrap();
-    let names = dataset(dir.path());
-    assert_eq!(names.len(), 6);
+    let mut names = dataset(dir.path());
+    assert_eq!(names.len(), 7);
+    let whole = Dataset::load(dir.path()).unwrap();
+    names.retain(|name| name != "checksums.sha256");
+    let sums = dir.path().join("checksums.sha256");
     // The input's first byte chooses the file that is damaged.
     let valid: Vec<Vec<u8>> = names
         .iter()
@@ -337,9 +340,18 @@ fn dataset_folders() {
         let path = dir.path().join(&names[usize::from(first) % names.len()]);
         let good = std::fs::read(&path).unwrap();
         std::fs::write(&path, rest).unwrap();
+        // With checksums, what is read is what was written.
+        assert!(Dataset::load(dir.path()).is_ok_and(|data| data == whole) || rest != good);
+        if let Ok(data) = Dataset::load(dir.path()) {
+            assert_eq!(data, whole);
+        }
+        // Without, as other programs write them, it fits together.
+        let kept = std::fs::read(&sums).unwrap();
+        std::fs::remove_file(&sums).unwrap();
         if let Ok(data) = Dataset::load(dir.path()) {
             assert!(data.sets().iter().all(|set| set.input(0).len() == data.metadata().seq_len));
         }
+        std::fs::write(&sums, kept).unwrap();
         std::fs::write(&path, good).unwrap();
     });
     let root = tempfile::tempdir().unwrap();
@@ -461,4 +473,18 @@ fn bombs_are_refused() {
     std::fs::write(&path, gz(b" ").repeat(3).into_iter().chain(member.repeat(8)).collect::<Vec<u8>>())
         .unwrap();
     assert!(matches!(arc::load(&path), Err(arc::ArcError::TooLarge { .. })));
+}
+
+/// A pipe among the tasks would be waited for without end.
+#[cfg(unix)]
+#[test]
+fn pipes_are_no_tasks() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = r#"{"train":[{"input":[[1]],"output":[[2]]}],"test":[{"input":[[1]],"output":[[2]]}]}"#;
+    std::fs::write(dir.path().join("a.json"), task).unwrap();
+    assert_eq!(arc::load(dir.path()).unwrap().len(), 1);
+    let pipe = dir.path().join("b.json");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = arc::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("b.json") && error.contains("not a file"), "{error}");
 }

@@ -23,12 +23,12 @@ use hrm_infer::{
 };
 use hrm_model::{
     ModelConfig,
-    summary::ParameterTable,
     weights::{StateDict, WeightsError},
 };
 #[cfg(feature = "mpi")]
 use hrm_train::distributed::mpi::Mpi;
 use hrm_train::{
+    checkpoint::CheckpointError,
     config::ResolvedRecipe,
     trainer::{Observer, TrainError, TrainOptions, TrainSummary},
 };
@@ -69,9 +69,6 @@ pub trait Engine: fmt::Debug {
     /// A recipe with the choices that it leaves to the backend.
     fn settle(&self, recipe: ResolvedRecipe) -> ResolvedRecipe;
 
-    /// The parameters of a model.
-    fn parameter_table(&self, config: &ModelConfig) -> ParameterTable;
-
     /// Loads one checkpoint, or several that answer together. A model that was trained in bf16 computes in fp32 where bf16 is
     /// not faster, or not there at all.
     ///
@@ -89,13 +86,16 @@ pub trait Engine: fmt::Debug {
     ///
     /// # Errors
     /// If a file cannot be read or written.
-    fn export_original(&self, from: &Path, to: &Path) -> Result<(), WeightsError>;
+    fn export_original(&self, from: &Path, to: &Path) -> Result<(), CheckpointError>;
 }
 
 /// One model, or several that answer together.
 pub trait Models: fmt::Debug {
     /// Of each model.
     fn configs(&self) -> Vec<&ModelConfig>;
+
+    /// The names of weights with numbers that are not finite, each with how many.
+    fn not_finite(&self) -> Vec<(String, usize)>;
 
     /// Trained and fixed numbers of all models.
     fn parameters(&self) -> usize;
@@ -158,6 +158,6 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: WeightsError,
+        source: CheckpointError,
     },
 }

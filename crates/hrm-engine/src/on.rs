@@ -13,12 +13,12 @@ use hrm_infer::{
 };
 use hrm_model::{
     ForwardDtype, Hrm, ModelConfig,
-    summary::ParameterTable,
-    weights::{StateDict, WeightsError},
+    weights::{self, StateDict, WeightsError},
 };
 #[cfg(feature = "mpi")]
 use hrm_train::distributed::{Team, mpi::Mpi};
 use hrm_train::{
+    checkpoint::{self, CheckpointError},
     config::ResolvedRecipe,
     trainer::{self, Observer, TrainError, TrainOptions, TrainSummary},
 };
@@ -61,13 +61,9 @@ impl<B: HrmBackend> Engine for On<B> {
         recipe.on_backend::<B>(&self.device)
     }
 
-    fn parameter_table(&self, config: &ModelConfig) -> ParameterTable {
-        Hrm::<B>::untrained(config, &self.device).parameter_table()
-    }
-
     fn load(&self, files: &[PathBuf]) -> Result<Box<dyn Models>, LoadError> {
         let load = |path: &PathBuf| {
-            let model = Hrm::<B>::load(path, &self.device)
+            let model: Hrm<B> = checkpoint::load_weights(path, &self.device)
                 .map_err(|source| LoadError::Weights { path: path.clone(), source })?;
             Ok(match ForwardDtype::fastest::<B>(&self.device) {
                 ForwardDtype::F32 => model.with_forward_dtype(ForwardDtype::F32),
@@ -81,12 +77,13 @@ impl<B: HrmBackend> Engine for On<B> {
     }
 
     fn assemble(&self, config: &ModelConfig, weights: StateDict) -> Result<Box<dyn Models>, WeightsError> {
-        let model = Hrm::<B>::untrained(config, &self.device).load_state_dict(weights)?;
+        let model = Hrm::<B>::from_state_dict(config, weights, &self.device)?;
         Ok(Box::new(Loaded(vec![model])))
     }
 
-    fn export_original(&self, from: &Path, to: &Path) -> Result<(), WeightsError> {
-        Hrm::<B>::load(from, &self.device)?.export_original(to)
+    fn export_original(&self, from: &Path, to: &Path) -> Result<(), CheckpointError> {
+        let model: Hrm<B> = checkpoint::load_weights(from, &self.device)?;
+        Ok(model.export_original(to)?)
     }
 }
 
@@ -111,6 +108,10 @@ impl<B: HrmBackend> Loaded<B> {
 impl<B: HrmBackend> Models for Loaded<B> {
     fn configs(&self) -> Vec<&ModelConfig> {
         self.0.iter().map(Hrm::config).collect()
+    }
+
+    fn not_finite(&self) -> Vec<(String, usize)> {
+        self.0.iter().flat_map(|model| weights::not_finite(&model.state_dict())).collect()
     }
 
     fn parameters(&self) -> usize {

@@ -6,7 +6,7 @@
 use crate::gemm::micro::{self, Left};
 use crate::gemm::{Store, pack_a_panel, pack_b_panel, tile};
 use crate::math::exp;
-use crate::scratch::{Shared, for_each_task, with_scratch};
+use crate::scratch::{Shared, floats, for_each_task, with_scratch};
 use crate::simd::{GemmSimd, Isa, Kernel, dispatch};
 
 /// Sizes of an attention.
@@ -25,17 +25,17 @@ pub struct AttentionShape {
 impl AttentionShape {
     /// Floats of the fused projection: `[batch, seq, 3, heads, head_dim]`.
     pub fn qkv_len(&self) -> usize {
-        3 * self.out_len()
+        floats(&[3, self.out_len()])
     }
 
     /// Floats of the result: `[batch, seq, heads, head_dim]`.
     pub fn out_len(&self) -> usize {
-        self.batch * self.seq * self.heads * self.head_dim
+        floats(&[self.batch, self.seq, self.heads, self.head_dim])
     }
 
     /// Floats of the log-sum-exp: `[batch, heads, seq]`.
     pub fn lse_len(&self) -> usize {
-        self.batch * self.heads * self.seq
+        floats(&[self.batch, self.heads, self.seq])
     }
 
     /// Distance between tokens of the projection.
@@ -90,6 +90,9 @@ pub(crate) fn attention_for(
     if let Some(lse) = &lse {
         expect("lse", shape, lse.len(), shape.lse_len());
     }
+    if out.is_empty() {
+        return;
+    }
     let (out, lse) = (Shared::new(out), lse.map(Shared::new));
     let layout = Layout::new(isa, shape);
     for_each_task(shape.batch * shape.heads, parallel(shape), |task| {
@@ -132,6 +135,9 @@ pub(crate) fn attention_backward_for(
     expect("lse", shape, lse.len(), shape.lse_len());
     expect("dout", shape, dout.len(), shape.out_len());
     expect("dqkv", shape, dqkv.len(), shape.qkv_len());
+    if dqkv.is_empty() {
+        return;
+    }
     let dqkv = Shared::new(dqkv);
     let layout = Layout::new(isa, shape);
     for_each_task(shape.batch * shape.heads, parallel(shape), |task| {
@@ -154,8 +160,8 @@ fn check(shape: AttentionShape, qkv: &[f32], rotary: Option<Rotary<'_>>) {
     );
     expect("qkv", shape, qkv.len(), shape.qkv_len());
     if let Some(Rotary { cos, sin }) = rotary {
-        expect("rotary cos", shape, cos.len(), shape.seq * shape.head_dim);
-        expect("rotary sin", shape, sin.len(), shape.seq * shape.head_dim);
+        expect("rotary cos", shape, cos.len(), floats(&[shape.seq, shape.head_dim]));
+        expect("rotary sin", shape, sin.len(), floats(&[shape.seq, shape.head_dim]));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::bf16::{Bf16Engine, PackedBf16, gemm_swiglu_blocks};
 use crate::gemm::{Matrix, PackedMatrix, gemm_swiglu_tiles, tile};
+use crate::scratch::floats;
 use crate::simd::Isa;
 
 /// The fused gate and up weight, packed for [`gemm_swiglu`].
@@ -67,11 +68,11 @@ impl PackedGateUpBf16 {
 /// `half` rows of gate, `half` rows of up, and so on, the last ones filled up with zeros.
 fn in_turn(weight: &[f32], inter: usize, hidden: usize, half: usize) -> Vec<f32> {
     assert!(hidden > 0 && inter > 0, "gate_up: empty weight");
+    let len = floats(&[2, inter, hidden]);
     assert_eq!(
         weight.len(),
-        2 * inter * hidden,
-        "gate_up: weight [2 x {inter}, {hidden}] needs {} floats, got {}",
-        2 * inter * hidden,
+        len,
+        "gate_up: weight [2 x {inter}, {hidden}] needs {len} floats, got {}",
         weight.len()
     );
     let (gate, up) = weight.split_at(inter * hidden);
@@ -112,12 +113,12 @@ fn check(x: Matrix<'_>, hidden: usize, inter: usize, out: &[f32]) {
         x.rows(),
         x.cols()
     );
+    let len = floats(&[x.rows(), inter]);
     assert_eq!(
         out.len(),
-        x.rows() * inter,
-        "gemm_swiglu: out [{}, {inter}] needs {} floats, got {}",
+        len,
+        "gemm_swiglu: out [{}, {inter}] needs {len} floats, got {}",
         x.rows(),
-        x.rows() * inter,
         out.len()
     );
 }

@@ -55,6 +55,19 @@ pub(crate) fn with_scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R 
     result
 }
 
+/// The product of sizes. Far below what wraps, so that rounding up, three parts of it and the like do not wrap either.
+///
+/// # Panics
+/// If it is larger than any memory.
+#[track_caller]
+pub(crate) fn floats(sizes: &[usize]) -> usize {
+    let product = sizes.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
+    match product.filter(|product| *product <= usize::MAX >> 8) {
+        Some(product) => product,
+        None => panic!("sizes {sizes:?}: their product is larger than any memory"),
+    }
+}
+
 /// A pointer that tasks on several threads may use, each on its own part.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<T>(*mut T);

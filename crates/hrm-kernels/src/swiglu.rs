@@ -1,7 +1,7 @@
 //! The gated activation of the feed-forward layer.
 
 use crate::math::sigmoid;
-use crate::scratch::{Shared, for_each_range};
+use crate::scratch::{Shared, floats, for_each_range};
 use crate::simd::{GemmSimd, Isa, Kernel, dispatch};
 use std::ops::Range;
 
@@ -48,7 +48,7 @@ pub(crate) fn swiglu_backward_for(
 
 fn check(gate_up: &[f32], inter: usize, out: usize, name: &str) -> usize {
     assert!(
-        inter > 0 && gate_up.len().is_multiple_of(2 * inter),
+        inter > 0 && gate_up.len().is_multiple_of(floats(&[2, inter])),
         "swiglu: {} floats are not rows of 2 x {inter}",
         gate_up.len()
     );

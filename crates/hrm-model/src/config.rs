@@ -211,6 +211,19 @@ pub struct ModelConfig {
     pub forward_dtype: ForwardDtype,
 }
 
+/// Entries of a vocabulary and widths at most.
+const MAX_SIZE: usize = 1 << 20;
+/// Tokens of a sequence at most: tables of positions, and of groups, are made before a puzzle is seen.
+const MAX_TOKENS: usize = 1 << 16;
+/// Groups times cells of a puzzle at most.
+const MAX_MEMBERS: usize = 1 << 24;
+/// Segments of a sequence at most.
+const MAX_SEGMENTS: usize = 1 << 16;
+/// Blocks of a module, and cycles, at most.
+const MAX_LAYERS: usize = 1000;
+/// Relative width of a feed-forward layer at most.
+const MAX_EXPANSION: f64 = 65_536.0;
+
 mod defaults {
     use super::{ForwardDtype, PositionEncoding};
 
@@ -493,6 +506,29 @@ impl ModelConfig {
                 return error(field, value.to_string(), "at least 1");
             }
         }
+        // Far beyond any model, and small enough that no sum or product of sizes overflows.
+        let at_most = [
+            ("vocab_size", self.vocab_size, MAX_SIZE),
+            ("seq_len", self.seq_len, MAX_TOKENS),
+            ("num_puzzle_identifiers", self.num_puzzle_identifiers, i32::MAX as usize),
+            ("hidden_size", self.hidden_size, MAX_SIZE),
+            ("h_layers", self.h_layers, MAX_LAYERS),
+            ("l_layers", self.l_layers, MAX_LAYERS),
+            ("h_cycles", self.h_cycles, MAX_LAYERS),
+            ("l_cycles", self.l_cycles, MAX_LAYERS),
+            ("puzzle_emb_ndim", self.puzzle_emb_ndim, MAX_SIZE),
+            ("puzzle_emb_len", self.puzzle_emb_len, MAX_TOKENS),
+            ("group_width", self.group_width, MAX_SIZE),
+            ("halt_max_steps", self.halt_max_steps, MAX_SEGMENTS),
+        ];
+        for (field, value, most) in at_most {
+            if value > most {
+                return error(field, value.to_string(), &format!("at most {most}"));
+            }
+        }
+        if self.expansion > MAX_EXPANSION {
+            return error("expansion", self.expansion.to_string(), &format!("at most {MAX_EXPANSION}"));
+        }
         match (self.has_h_level(), self.h_layers) {
             (true, 0) => return error("h_layers", "0".to_owned(), "at least 1 for recurrence = \"hrm\""),
             (false, 1..) => {
@@ -505,6 +541,13 @@ impl ModelConfig {
             return error("tokens", "lattice".to_owned(), "cells, or model.mixer = \"groups\"");
         }
         if self.mixer == Mixer::Groups {
+            let groups: usize =
+                self.structure.iter().flat_map(|s| &s.groups).map(|kind| kind.groups.len()).sum();
+            let nodes = self.seq_len * self.vocab_size;
+            if groups.saturating_mul(self.seq_len) > MAX_MEMBERS || nodes > MAX_MEMBERS {
+                let got = format!("groups, {groups} of them over {} cells", self.seq_len);
+                return error("mixer", got, &format!("at most {MAX_MEMBERS} groups times cells"));
+            }
             self.groups()?;
             if self.group_width == 0 {
                 return error("group_width", "0".to_owned(), "at least 1");

@@ -24,6 +24,8 @@
 //! ACT step of `h_cycles x l_cycles` updates, the *carry* is what lives between segments.
 //! The batch is always the first axis.
 
+#![forbid(unsafe_code)]
+
 pub mod act;
 pub mod config;
 pub mod diagnose;
@@ -34,7 +36,10 @@ pub mod layers;
 pub mod loss;
 pub mod named;
 mod puzzle_embedding;
+#[cfg(feature = "pytorch")]
+mod pytorch;
 pub mod recurrence;
+mod shapes;
 mod structure;
 pub mod summary;
 pub mod weights;

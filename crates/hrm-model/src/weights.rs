@@ -15,7 +15,6 @@ use burn::{
     module::Param,
     tensor::{BoolStore, DType, Shape, Tensor, TensorData, backend::Backend},
 };
-use burn_store::pytorch::PytorchReader;
 use safetensors::{Dtype, SafeTensors, tensor::View};
 use thiserror::Error;
 
@@ -120,7 +119,28 @@ fn is_zip(path: &Path) -> Result<bool, WeightsError> {
 /// # Errors
 /// As [`read`].
 pub fn read_normalized(path: &Path) -> Result<StateDict, WeightsError> {
-    Ok(read(path)?.into_iter().map(|(key, data)| (normalize_key(&key).to_owned(), data)).collect())
+    let mut dict = StateDict::new();
+    for (key, data) in read(path)? {
+        if dict.insert(normalize_key(&key).to_owned(), data).is_some() {
+            return Err(WeightsError::Format {
+                path: path.to_owned(),
+                format: "model",
+                reason: format!("two of its tensors are {} without prefixes", normalize_key(&key)),
+            });
+        }
+    }
+    Ok(dict)
+}
+
+/// The names of tensors with numbers that are not finite (NaN or infinite), each with how many.
+pub fn not_finite(dict: &StateDict) -> Vec<(String, usize)> {
+    dict.iter()
+        .filter(|(_, data)| data.dtype.is_float())
+        .filter_map(|(name, data)| {
+            let count = data.iter::<f32>().filter(|value| !value.is_finite()).count();
+            (count > 0).then(|| (name.clone(), count))
+        })
+        .collect()
 }
 
 /// Reads a safetensors file with its metadata.
@@ -128,11 +148,34 @@ pub fn read_normalized(path: &Path) -> Result<StateDict, WeightsError> {
 /// # Errors
 /// If the file is absent, truncated or corrupt.
 pub fn read_safetensors(path: &Path) -> Result<(StateDict, HashMap<String, String>), WeightsError> {
-    let bytes = fs::read(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })?;
+    decode_safetensors(path, &read_file(path)?)
+}
+
+/// The bytes of a file of weights.
+///
+/// # Errors
+/// If it cannot be read, or is something else than a file.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, WeightsError> {
+    let io = |source| WeightsError::Io { path: path.to_owned(), source };
+    // A device or a pipe has no end.
+    if !fs::metadata(path).map_err(io)?.is_file() {
+        return Err(io(io::Error::other("not a file")));
+    }
+    fs::read(path).map_err(io)
+}
+
+/// The tensors and metadata of a safetensors file with these bytes; errors name `path`.
+///
+/// # Errors
+/// If they are truncated or corrupt.
+pub fn decode_safetensors(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(StateDict, HashMap<String, String>), WeightsError> {
     let format =
         |reason: String| WeightsError::Format { path: path.to_owned(), format: "safetensors", reason };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| format(e.to_string()))?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| format(e.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| format(e.to_string()))?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(|e| format(e.to_string()))?;
     let mut dict = StateDict::new();
     for (name, view) in tensors.iter() {
         let dtype = burn_dtype(view.dtype())
@@ -194,23 +237,16 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     result
 }
 
+#[cfg(feature = "pytorch")]
+use crate::pytorch::read as read_pytorch;
+
+#[cfg(not(feature = "pytorch"))]
 fn read_pytorch(path: &Path) -> Result<StateDict, WeightsError> {
-    let io = |source| WeightsError::Io { path: path.to_owned(), source };
-    let format =
-        |reason: String| WeightsError::Format { path: path.to_owned(), format: "PyTorch checkpoint", reason };
-    File::open(path).map_err(io)?;
-    let reader = PytorchReader::new(path).map_err(|e| format(e.to_string()))?;
-    if reader.is_empty() {
-        return Err(format("it holds no tensors".to_owned()));
-    }
-    reader
-        .into_tensors()
-        .into_iter()
-        .map(|(key, snapshot)| {
-            let data = snapshot.to_data().map_err(|e| format(format!("tensor {key}: {e:?}")))?;
-            Ok((key, data))
-        })
-        .collect()
+    Err(WeightsError::Format {
+        path: path.to_owned(),
+        format: "PyTorch checkpoint",
+        reason: "this program was built without the feature `pytorch`".to_owned(),
+    })
 }
 
 struct DataView<'a>(&'a TensorData);
@@ -349,7 +385,18 @@ impl<B: Backend> Hrm<B> {
     where
         B: hrm_backend::HrmBackend,
     {
-        let (dict, metadata) = read_safetensors(path)?;
+        Self::decode(path, &read_file(path)?, device)
+    }
+
+    /// The model of a file with these bytes, see [`load`](Self::load); errors name `path`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn decode(path: &Path, bytes: &[u8], device: &B::Device) -> Result<Self, WeightsError>
+    where
+        B: hrm_backend::HrmBackend,
+    {
+        let (dict, metadata) = decode_safetensors(path, bytes)?;
         let format =
             |reason: String| WeightsError::Format { path: path.to_owned(), format: "HRM checkpoint", reason };
         let config = metadata.get(CONFIG_ENTRY).ok_or_else(|| WeightsError::NoConfig {
@@ -358,7 +405,36 @@ impl<B: Backend> Hrm<B> {
         })?;
         let config: ModelConfig = serde_json::from_str(config).map_err(|e| format(e.to_string()))?;
         config.validate().map_err(|e| format(e.to_string()))?;
-        Hrm::untrained(&config, device).load_state_dict(dict)
+        Self::from_state_dict(&config, dict, device)
+    }
+
+    /// The model of a valid configuration with the weights of a state dict of normalised keys. Nothing is allocated before names
+    /// and shapes are found to agree.
+    ///
+    /// # Errors
+    /// As [`load_state_dict`](Self::load_state_dict).
+    pub fn from_state_dict(
+        config: &ModelConfig,
+        dict: StateDict,
+        device: &B::Device,
+    ) -> Result<Self, WeightsError> {
+        let shapes = config.weight_shapes();
+        let mut problems: Vec<String> = shapes
+            .iter()
+            .filter_map(|(name, expected)| match dict.get(name) {
+                None => Some(format!("{name}: missing")),
+                Some(data) if *data.shape != **expected => {
+                    Some(format!("{name}: expected shape {expected:?}, got {:?}", &*data.shape))
+                }
+                Some(_) => None,
+            })
+            .collect();
+        let surplus = dict.keys().filter(|name| !shapes.contains_key(*name));
+        problems.extend(surplus.map(|name| format!("{name}: not a parameter of this model")));
+        match problems.is_empty() {
+            true => Hrm::untrained(config, device).load_state_dict(dict),
+            false => Err(WeightsError::Mismatch { problems }),
+        }
     }
 
     /// Writes the weights under the original's keys (`model.inner.*`), fp32, as safetensors.

@@ -4,7 +4,7 @@
 //! - `model.safetensors`: weights, with the model's configuration as metadata: usable alone;
 //! - `ema.safetensors`: the same with averaged weights, where the recipe asks for them: what is evaluated and used;
 //! - `train.safetensors`: the moments of every parameter, and the carry, if it is kept;
-//! - `state.json`: step, sampler position, the recipe, and the SHA-256 of the other files.
+//! - `state.json`: step, sampler position, the recipe, and the SHA-256 of the other files and of itself.
 //!
 //! It is written under another name, flushed to disk and renamed, so a folder of that name is always whole; it is
 //! renamed again before it is removed.
@@ -13,9 +13,8 @@
 //! survive any way of copying a run). A run means its best checkpoint where one is marked, and its newest otherwise.
 
 use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -31,7 +30,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    disk,
     optim::{Ema, Moments, Optimizer, trained_weights},
+    run::Written,
     trainer::Progress,
 };
 
@@ -104,6 +105,9 @@ pub struct TrainState<S> {
     pub progress: Progress,
     /// Updates of each parameter.
     pub updates: BTreeMap<String, u64>,
+    /// What `metrics.jsonl` was; runs of earlier versions did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Written>,
     /// SHA-256 of the other files.
     pub sha256: BTreeMap<String, String>,
 }
@@ -122,10 +126,10 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(io)? {
         let entry = entry.map_err(io)?;
-        if let Some(step) =
-            entry.file_name().to_str().and_then(|n| n.strip_prefix("step-")).and_then(|n| n.parse().ok())
-        {
-            found.push((step, entry.path()));
+        let path = entry.path();
+        // `step-007` is the name of no checkpoint.
+        if let Some(step) = step_of(&path).filter(|step| path.ends_with(folder_name(*step))) {
+            found.push((step, path));
         }
     }
     found.sort();
@@ -151,6 +155,8 @@ pub struct Snapshot<'a, A: HrmAutodiffBackend, S> {
     pub sampler: S,
     /// What the run has learned about itself.
     pub progress: &'a Progress,
+    /// What the run has written to `metrics.jsonl`, and flushed.
+    pub metrics: Option<Written>,
     /// Float type of the moments in the file.
     pub moments: ForwardDtype,
 }
@@ -196,7 +202,8 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
     snapshot: Snapshot<'_, A, S>,
     retention: Retention,
 ) -> Result<PathBuf, CheckpointError> {
-    let target = folder.join(folder_name(snapshot.step));
+    let step = snapshot.step;
+    let target = folder.join(folder_name(step));
     if target.exists() {
         if verify(&target).is_ok() {
             return Ok(target);
@@ -205,18 +212,22 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
     }
     let partial = target.with_extension(PARTIAL);
     if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(io_at(&partial))?;
+        disk::remove_folder(&partial).map_err(io_at(&partial))?;
     }
-    let step = snapshot.step;
+    if !folder.exists() {
+        // Not the folders above it: where the run is gone, nothing is to be made in its place.
+        disk::create_folder(folder).map_err(io_at(folder))?;
+        sync_folder(folder.parent().unwrap_or(Path::new("")))?;
+    }
     let written = write_parts(&partial, snapshot)
-        .and_then(|()| fs::rename(&partial, &target).map_err(io_at(&target)))
+        .and_then(|()| disk::rename(&partial, &target).map_err(io_at(&target)))
         .and_then(|()| sync_folder(folder))
         .and_then(|()| point(folder, LAST, step, None));
     if let Err(error) = written {
         let _ = fs::remove_dir_all(&partial);
         return Err(error);
     }
-    prune(folder, retention)?;
+    prune(folder, retention, step)?;
     Ok(target)
 }
 
@@ -225,13 +236,15 @@ fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
     partial: &Path,
     snapshot: Snapshot<'_, A, S>,
 ) -> Result<(), CheckpointError> {
-    let Snapshot { step, recipe, model, optimizer, ema, carry, sampler, progress, moments } = snapshot;
-    fs::create_dir_all(partial).map_err(io_at(partial))?;
+    let Snapshot { step, recipe, model, optimizer, ema, carry, sampler, progress, metrics, moments } =
+        snapshot;
+    disk::create_folder(partial).map_err(io_at(partial))?;
     let mut sha256 = BTreeMap::new();
     // Hashed in memory, on the way to the disk: reading back would show what the page cache holds, not the disk.
     let mut write = |name: &str, bytes: &[u8]| -> Result<(), CheckpointError> {
         sha256.insert(name.to_owned(), checksum::sha256(bytes));
-        write_synced(&partial.join(name), bytes)
+        let file = partial.join(name);
+        disk::write_flushed(&file, bytes).map_err(io_at(&file))
     };
     write(MODEL, &model.inner().encode(&partial.join(MODEL), ForwardDtype::F32)?)?;
     if let Some(ema) = ema.filter(|ema| !ema.weights.is_empty()) {
@@ -253,12 +266,30 @@ fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
         sampler,
         progress: progress.clone(),
         updates: optimizer.moments.iter().map(|(name, m)| (name.clone(), m.step)).collect(),
+        metrics,
         sha256,
     };
     let path = partial.join(STATE);
-    let json = serde_json::to_vec_pretty(&state).map_err(io::Error::other).map_err(io_at(&path))?;
-    write_synced(&path, &json)?;
+    let json = serde_json::to_string_pretty(&state).map_err(io::Error::other).map_err(io_at(&path))?;
+    disk::write_flushed(&path, seal(&json).as_bytes()).map_err(io_at(&path))?;
     sync_folder(partial)
+}
+
+/// Before and after the checksum of `state.json`, which is its last field.
+const SEAL: (&str, &str) = (",\n  \"checksum\": \"", "\"\n}");
+
+/// The JSON of an object with one more field: the SHA-256 of what it was.
+fn seal(json: &str) -> String {
+    let open = json.strip_suffix("\n}").unwrap_or(json);
+    format!("{open}{}{}{}", SEAL.0, checksum::sha256(json.as_bytes()), SEAL.1)
+}
+
+/// Whether a sealed text is what was written; `None` for one without a seal, as earlier versions wrote.
+fn seal_holds(text: &[u8]) -> Option<bool> {
+    let (before, after) = (SEAL.0.as_bytes(), SEAL.1.as_bytes());
+    let (open, sum) = text.strip_suffix(after)?.split_last_chunk::<64>()?;
+    let open = open.strip_suffix(before)?;
+    Some(checksum::sha256(&[open, b"\n}"].concat()).as_bytes() == sum)
 }
 
 /// Marks a checkpoint of `folder` as the best of its run, which keeps it and makes it what the run means.
@@ -271,16 +302,48 @@ pub fn mark_best(folder: &Path, best: &Best) -> Result<(), CheckpointError> {
 
 /// The evaluation of the checkpoint that is marked best, if one is and is still there.
 pub fn best(folder: &Path) -> Option<Best> {
-    let (path, best) = pointed_at(&folder.join(BEST))?;
-    best.filter(|_| path.is_dir())
+    match mark(folder) {
+        Mark::Best(best) => Some(best),
+        Mark::None | Mark::Damaged => None,
+    }
+}
+
+/// What to say of a file `best` that is there but cannot be read.
+pub fn damaged_mark(folder: &Path) -> Option<String> {
+    matches!(mark(folder), Mark::Damaged).then(|| {
+        format!(
+            "{} is damaged, so it is not known which checkpoint is the best: none is removed until an evaluation is \
+             better than all before; remove the file if that does not matter",
+            folder.join(BEST).display()
+        )
+    })
+}
+
+/// What `best` says.
+enum Mark {
+    None,
+    Damaged,
+    Best(Best),
+}
+
+fn mark(folder: &Path) -> Mark {
+    let file = folder.join(BEST);
+    match pointed_at(&file) {
+        // A mark whose checkpoint is gone means nothing.
+        Some((path, Some(best))) if path == folder.join(folder_name(best.step)) => match path.is_dir() {
+            true => Mark::Best(best),
+            false => Mark::None,
+        },
+        _ if file.exists() => Mark::Damaged,
+        _ => Mark::None,
+    }
 }
 
 fn point(folder: &Path, name: &str, step: u64, best: Option<Best>) -> Result<(), CheckpointError> {
     let path = folder.join(name);
     let pointer = Pointer { checkpoint: folder_name(step), best };
     let json = serde_json::to_vec(&pointer).map_err(io::Error::other).map_err(io_at(&path))?;
-    weights::write_atomically(&path, &json).map_err(io_at(&path))?;
-    sync_folder(folder)
+    disk::replace(&path, &json).map_err(io_at(&path))
 }
 
 /// The folder that a pointer file names, and the evaluation it was marked for; `None` if it is no pointer file.
@@ -291,19 +354,43 @@ fn pointed_at(pointer: &Path) -> Option<(PathBuf, Option<Best>)> {
         return None;
     }
     let Pointer { checkpoint, best } = serde_json::from_slice(&fs::read(pointer).ok()?).ok()?;
+    // A name beside it, and nothing elsewhere.
+    step_of(Path::new(&checkpoint)).filter(|step| folder_name(*step) == checkpoint)?;
     Some((pointer.with_file_name(checkpoint), best))
 }
 
-/// Removes the checkpoints that the policy does not keep.
-fn prune(folder: &Path, retention: Retention) -> Result<(), CheckpointError> {
-    let best = best(folder).map(|best| best.step);
+/// The step that a folder's name tells.
+fn step_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
+}
+
+/// Removes the checkpoints that the policy does not keep. The one of step `written`, which was written just now, always stays.
+/// One that is damaged is no use: it takes no place among the newest, and goes with those that are older than these.
+fn prune(folder: &Path, retention: Retention, written: u64) -> Result<(), CheckpointError> {
+    let best = match mark(folder) {
+        Mark::Damaged => return Ok(()),
+        Mark::Best(best) => Some(best.step),
+        Mark::None => None,
+    };
     // The best one is kept besides the newest ones: it takes the place of none of them.
     let mut all = list(folder)?;
     all.retain(|(step, _)| best != Some(*step));
-    for (step, path) in &all[..all.len().saturating_sub(retention.newest.max(1))] {
+    let newest = retention.newest.max(1);
+    if all.len() <= newest {
+        return Ok(());
+    }
+    let mut kept = BTreeSet::from([written]);
+    for (step, path) in all.iter().rev() {
+        if kept.len() < newest && *step != written && verify(path).is_ok() {
+            kept.insert(*step);
+        }
+    }
+    // Newer than all that are kept: left by a run that went further, and damaged, or it would have gone on from there.
+    let last = kept.last().copied().unwrap_or(written);
+    for (step, path) in all {
         let milestone = retention.every > 0 && step.is_multiple_of(retention.every);
-        if !milestone {
-            remove(path)?;
+        if !kept.contains(&step) && !milestone && step < last {
+            remove(&path)?;
         }
     }
     Ok(())
@@ -313,10 +400,10 @@ fn prune(folder: &Path, retention: Retention) -> Result<(), CheckpointError> {
 fn remove(path: &Path) -> Result<(), CheckpointError> {
     let partial = path.with_extension(PARTIAL);
     if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(io_at(&partial))?;
+        disk::remove_folder(&partial).map_err(io_at(&partial))?;
     }
-    fs::rename(path, &partial).map_err(io_at(path))?;
-    fs::remove_dir_all(&partial).map_err(io_at(&partial))
+    disk::rename(path, &partial).map_err(io_at(path))?;
+    disk::remove_folder(&partial).map_err(io_at(&partial))
 }
 
 /// Removes what a killed process left half-written.
@@ -341,19 +428,9 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError + use<> {
     move |source| CheckpointError::Io { path, source }
 }
 
-/// Writes a file and flushes it to disk.
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    File::create(path)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .map_err(io_at(path))
-}
-
-/// Flushes a folder's entries to disk. Only Unix opens folders.
+/// Flushes a folder's entries to disk.
 fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
-    if cfg!(unix) {
-        File::open(folder).and_then(|file| file.sync_all()).map_err(io_at(folder))?;
-    }
-    Ok(())
+    disk::flush_folder(folder).map_err(io_at(folder))
 }
 
 /// A run's state as a checkpoint holds it.
@@ -371,8 +448,8 @@ pub struct Loaded<A: HrmAutodiffBackend, S> {
     pub state: TrainState<S>,
 }
 
-/// Reads the newest whole checkpoint of a folder; `None` if there is none at all. `warn` hears of each damaged one
-/// that was passed over.
+/// Reads the newest whole checkpoint of a folder; `None` if there is none at all. `sound` says what is wrong with a state that
+/// no run can have been in. `warn` hears of each damaged one that was passed over.
 ///
 /// # Errors
 /// If every checkpoint is damaged, or the newest undamaged one cannot be read for another reason (permissions, a
@@ -380,11 +457,18 @@ pub struct Loaded<A: HrmAutodiffBackend, S> {
 pub fn load_newest<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
     folder: &Path,
     device: &A::Device,
+    sound: impl Fn(&TrainState<S>) -> Result<(), String>,
     mut warn: impl FnMut(&str),
 ) -> Result<Option<Loaded<A, S>>, CheckpointError> {
     let all = list(folder)?;
     for (_, path) in all.iter().rev() {
-        match load(path, device) {
+        let loaded = load(path, device).and_then(|loaded: Loaded<A, S>| match sound(&loaded.state) {
+            Ok(()) => Ok(loaded),
+            Err(reason) => {
+                Err(CheckpointError::Damaged { path: path.clone(), reason: format!("{STATE}: {reason}") })
+            }
+        });
+        match loaded {
             Ok(loaded) => return Ok(Some(loaded)),
             Err(error) if error.is_damage() => warn(&format!("warning: {error}; trying the one before")),
             Err(error) => return Err(error),
@@ -420,6 +504,12 @@ pub fn verify(path: &Path) -> Result<(), CheckpointError> {
 fn read_verified<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainState<S>, CheckpointError> {
     let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
     let state: TrainState<S> = read_state(path)?;
+    if let Some(step) = step_of(path).filter(|step| *step != state.step) {
+        return Err(damaged(format!("{STATE} is of step {}, the folder of step {step}", state.step)));
+    }
+    if let Some(name) = state.sha256.keys().find(|name| ![MODEL, EMA, TRAIN].contains(&name.as_str())) {
+        return Err(damaged(format!("{STATE} has a checksum of {name:?}, which is no part of a checkpoint")));
+    }
     for name in [MODEL, TRAIN] {
         if !state.sha256.contains_key(name) {
             return Err(damaged(format!("no checksum of {name}")));
@@ -444,24 +534,49 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
 ) -> Result<Loaded<A, S>, CheckpointError> {
     let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
     let state: TrainState<S> = read_verified(path)?;
-    let model = Hrm::load(&path.join(MODEL), device)?;
+    let weights = |name: &str| match Hrm::<A>::load(&path.join(name), device) {
+        Err(error @ WeightsError::Mismatch { .. }) => Err(damaged(format!("{name}: {error}"))),
+        loaded => Ok(loaded?),
+    };
+    let model = weights(MODEL)?;
+    let trained = trained_weights(&model);
     let ema = match state.sha256.contains_key(EMA) {
-        true => Some(trained_weights::<A>(&Hrm::load(&path.join(EMA), device)?)),
+        true => {
+            let averaged = weights(EMA)?;
+            if averaged.config() != model.config() {
+                return Err(damaged(format!("{EMA} and {MODEL} are of different models")));
+            }
+            Some(trained_weights::<A>(&averaged))
+        }
         false => None,
     };
     let (mut dict, _) = weights::read_safetensors(&path.join(TRAIN))?;
     let mut moments = BTreeMap::new();
     for (name, step) in &state.updates {
-        let mut moment = |kind: &str| {
-            let data = dict.remove(&format!("adam.{kind}.{name}"))?.convert_dtype(DType::F32);
-            Some(Tensor::from_data(data, device))
+        let expected = trained.get(name).map(|weight| weight.dims()[0]);
+        let expected =
+            expected.ok_or_else(|| damaged(format!("{STATE}: {name:?} is no weight of the model")))?;
+        if *step > state.step {
+            return Err(damaged(format!(
+                "{STATE}: {name} has had {step} updates after {} steps",
+                state.step
+            )));
+        }
+        let mut moment = |kind: &str| -> Result<_, CheckpointError> {
+            let key = format!("adam.{kind}.{name}");
+            let Some(data) = dict.remove(&key) else { return Ok(None) };
+            if *data.shape != [expected] || !data.dtype.is_float() {
+                let found = format!("{:?} of shape {:?}", data.dtype, &*data.shape);
+                return Err(damaged(format!("{TRAIN}: {key} is {found}; expected {expected} floats")));
+            }
+            Ok(Some(Tensor::from_data(data.convert_dtype(DType::F32), device)))
         };
-        let m = moment("m").ok_or_else(|| damaged(format!("{TRAIN} lacks the first moment of {name}")))?;
-        moments.insert(name.clone(), Moments { step: *step, m, v: moment("v") });
+        let m = moment("m")?.ok_or_else(|| damaged(format!("{TRAIN} lacks the first moment of {name}")))?;
+        moments.insert(name.clone(), Moments { step: *step, m, v: moment("v")? });
     }
     let kept = dict.keys().any(|key| key.starts_with("carry."));
     let take = |key: &str| dict.remove(key).ok_or_else(|| damaged(format!("{TRAIN} lacks {key}")));
-    let carry = kept.then(|| load_carry(model.config(), device, take)).transpose()?;
+    let carry = kept.then(|| load_carry(path, model.config(), device, take)).transpose()?;
     Ok(Loaded { model, moments, ema, carry, state })
 }
 
@@ -476,14 +591,33 @@ pub fn read_state<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainStat
         format: u32,
     }
     let file = path.join(STATE);
-    let text = fs::read(&file).map_err(io_at(&file))?;
+    let text = weights::read_file(&file)?;
     let damaged = |e: serde_json::Error| CheckpointError::Damaged {
         path: path.to_owned(),
         reason: format!("{STATE}: {e}"),
     };
+    let sealed = seal_holds(&text);
+    if sealed == Some(false) {
+        return Err(CheckpointError::Damaged {
+            path: path.to_owned(),
+            reason: format!("{STATE} is not what was written (checksum differs)"),
+        });
+    }
     let Version { format } = serde_json::from_slice(&text).map_err(damaged)?;
     if format > FORMAT {
         return Err(CheckpointError::Newer { path: path.to_owned(), format });
+    }
+    if sealed.is_none() {
+        // Only earlier versions wrote no seal, and they had no other fields: this one is a seal that was hit.
+        const FIELDS: [&str; 7] = ["format", "step", "recipe", "sampler", "progress", "updates", "sha256"];
+        let fields: BTreeMap<String, serde::de::IgnoredAny> =
+            serde_json::from_slice(&text).map_err(damaged)?;
+        if let Some(field) = fields.keys().find(|field| !FIELDS.contains(&field.as_str())) {
+            return Err(CheckpointError::Damaged {
+                path: path.to_owned(),
+                reason: format!("{STATE} has a field {field:?} but no checksum"),
+            });
+        }
     }
     serde_json::from_slice(&text).map_err(damaged)
 }
@@ -493,7 +627,7 @@ pub fn read_state<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainStat
 /// marked, and of its newest otherwise.
 ///
 /// # Errors
-/// [`CheckpointError::Absent`] if there is none.
+/// [`CheckpointError::Absent`] if there is none, [`CheckpointError::Damaged`] if a mark cannot be read.
 pub fn model_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if path.is_file() {
         return Ok(match pointed_at(path) {
@@ -508,7 +642,17 @@ pub fn model_file(path: &Path) -> Result<PathBuf, CheckpointError> {
         if !folder.is_dir() {
             continue;
         }
-        let best = best(&folder).map(|best| folder.join(folder_name(best.step)));
+        let best = match mark(&folder) {
+            Mark::Best(best) => Some(folder.join(folder_name(best.step))),
+            Mark::None => None,
+            Mark::Damaged => {
+                return Err(CheckpointError::Damaged {
+                    path: folder.join(BEST),
+                    reason: "it does not name a checkpoint; name one yourself, or remove the file to use the newest"
+                        .to_owned(),
+                });
+            }
+        };
         if let Some(file) = best.and_then(|checkpoint| used_weights(&checkpoint)) {
             return Ok(file);
         }
@@ -524,12 +668,43 @@ fn used_weights(checkpoint: &Path) -> Option<PathBuf> {
     [EMA, MODEL].map(|name| checkpoint.join(name)).into_iter().find(|file| file.is_file())
 }
 
+/// Checks a file of weights against the SHA-256 that `state.json` beside it tells of it; weights that stand alone pass.
+///
+/// # Errors
+/// [`CheckpointError::Damaged`] if it is not what was written, or `state.json` is not.
+pub fn verify_weights(file: &Path) -> Result<(), CheckpointError> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if ![MODEL, EMA].contains(&name) || !folder.join(STATE).exists() {
+        return Ok(());
+    }
+    let state: TrainState<serde::de::IgnoredAny> = read_state(folder)?;
+    let damaged = |reason: &str| CheckpointError::Damaged {
+        path: folder.to_owned(),
+        reason: format!("{name} {reason}; if there is another checkpoint of the run, use that"),
+    };
+    let expected = state.sha256.get(name).ok_or_else(|| damaged("has no checksum in state.json"))?;
+    match checksum::sha256_of_file(file).map_err(io_at(file))? == *expected {
+        true => Ok(()),
+        false => Err(damaged("is not what was written (checksum differs)")),
+    }
+}
+
+/// Loads the model of a file of weights after [`verify_weights`].
+///
+/// # Errors
+/// If it is not what was written, or cannot be read.
+pub fn load_weights<B: HrmBackend>(file: &Path, device: &B::Device) -> Result<Hrm<B>, CheckpointError> {
+    verify_weights(file)?;
+    Ok(Hrm::load(file, device)?)
+}
+
 /// Loads the model that a path means, see [`model_file`].
 ///
 /// # Errors
 /// If there is none, or it cannot be read.
 pub fn load_model<B: HrmBackend>(path: &Path, device: &B::Device) -> Result<Hrm<B>, CheckpointError> {
-    Ok(Hrm::load(&model_file(path)?, device)?)
+    load_weights(&model_file(path)?, device)
 }
 
 fn carry_dict<B: Backend>(carry: &Carry<B>) -> StateDict {
@@ -549,24 +724,62 @@ fn carry_dict<B: Backend>(carry: &Carry<B>) -> StateDict {
 }
 
 fn load_carry<B: Backend>(
+    path: &Path,
     config: &ModelConfig,
     device: &B::Device,
     mut take: impl FnMut(&str) -> Result<TensorData, CheckpointError>,
 ) -> Result<Carry<B>, CheckpointError> {
+    let steps = take("carry.steps")?;
+    let slots = steps.shape.first().copied().unwrap_or(0);
+    let checked = |key: &str, data: TensorData, shape: &[usize], is_float: bool| match *data.shape == *shape
+        && data.dtype.is_float() == is_float
+    {
+        true => Ok(data),
+        false => Err(CheckpointError::Damaged {
+            path: path.to_owned(),
+            reason: format!(
+                "{TRAIN}: {key} is {:?} of shape {:?}; expected {} of shape {shape:?}",
+                data.dtype,
+                &*data.shape,
+                if is_float { "floats" } else { "whole numbers" }
+            ),
+        }),
+    };
     let dtype: DType = config.forward_dtype.into();
-    let mut int =
-        |key: &str| -> Result<TensorData, CheckpointError> { Ok(take(key)?.convert::<B::IntElem>()) };
-    let steps: Tensor<B, 1, Int> = Tensor::from_data(int("carry.steps")?, device);
+    let mut int = |key: &str, shape: &[usize], below: usize| -> Result<TensorData, CheckpointError> {
+        let data = match key {
+            "carry.steps" => steps.clone(),
+            _ => take(key)?,
+        };
+        let data = checked(key, data, shape, false)?;
+        // A label below 0 is a cell that does not count.
+        let least = if key == "carry.labels" { i64::MIN } else { 0 };
+        let wrong = data.iter::<i64>().find(|value| *value < least || *value >= below as i64);
+        match wrong {
+            None => Ok(data.convert::<B::IntElem>()),
+            Some(value) => Err(CheckpointError::Damaged {
+                path: path.to_owned(),
+                reason: format!("{TRAIN}: {key} holds {value}; expected 0 to {}", below - 1),
+            }),
+        }
+    };
+    let cells = [slots, config.seq_len];
+    let steps: Tensor<B, 1, Int> =
+        Tensor::from_data(int("carry.steps", &[slots], config.halt_max_steps + 1)?, device);
     let halted: Tensor<B, 1, Bool> =
-        Tensor::<B, 1, Int>::from_data(int("carry.halted")?, device).equal_elem(1);
+        Tensor::<B, 1, Int>::from_data(int("carry.halted", &[slots], 2)?, device).equal_elem(1);
     let batch = PuzzleBatch {
-        inputs: Tensor::from_data(int("carry.inputs")?, device),
-        labels: Tensor::from_data(int("carry.labels")?, device),
-        puzzle_identifiers: Tensor::from_data(int("carry.puzzle_identifiers")?, device),
+        inputs: Tensor::from_data(int("carry.inputs", &cells, config.vocab_size)?, device),
+        labels: Tensor::from_data(int("carry.labels", &cells, config.vocab_size)?, device),
+        puzzle_identifiers: Tensor::from_data(
+            int("carry.puzzle_identifiers", &[slots], config.num_puzzle_identifiers)?,
+            device,
+        ),
     };
-    let state = State {
-        z_h: Tensor::from_data(take("carry.z_h")?, (device, dtype)),
-        z_l: Tensor::from_data(take("carry.z_l")?, (device, dtype)),
+    let states = [slots, config.total_len(), config.hidden_size];
+    let mut state = |key: &str| -> Result<Tensor<B, 3>, CheckpointError> {
+        Ok(Tensor::from_data(checked(key, take(key)?, &states, true)?, (device, dtype)))
     };
+    let state = State { z_h: state("carry.z_h")?, z_l: state("carry.z_l")? };
     Ok(Carry { state, steps, halted, batch })
 }

@@ -262,6 +262,10 @@ impl DataConfig {
                 "as many columns as rows (data.grid_rows) for queens",
             );
         }
+        if source == DataSource::Generate && self.min_clues > self.max_clues {
+            let expected = format!("at most data.max_clues ({})", self.max_clues);
+            return fail("data.min_clues", &self.min_clues, &expected);
+        }
         if source == DataSource::Generate && self.train_examples == 0 {
             return fail("data.train_examples", &0, "at least 1 with data.source = \"generate\"");
         }
@@ -954,6 +958,24 @@ impl ResolvedRecipe {
             .collect()
     }
 
+    /// The first whole number beyond a limit, but for seeds, which may be any.
+    fn beyond(&self, most: u64) -> Option<(String, u64)> {
+        fn find(prefix: &str, value: &serde_json::Value, most: u64) -> Option<(String, u64)> {
+            match value {
+                serde_json::Value::Object(fields) => fields.iter().find_map(|(name, value)| {
+                    let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                    find(&key, value, most)
+                }),
+                serde_json::Value::Array(items) => items.iter().find_map(|item| find(prefix, item, most)),
+                value => {
+                    let value = value.as_u64().filter(|value| *value > most)?;
+                    (!prefix.ends_with("seed")).then(|| (prefix.to_owned(), value))
+                }
+            }
+        }
+        find("", &serde_json::to_value(&self.recipe).unwrap_or_default(), most)
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         let error = |key: &str, got: String, expected: &str| {
             Err(ConfigError::Value {
@@ -979,6 +1001,27 @@ impl ResolvedRecipe {
             if value == 0 {
                 return error(key, value.to_string(), "at least 1");
             }
+        }
+        // What is allocated, or done before the first step.
+        for (key, value, most) in [
+            ("train.global_batch_size", train.global_batch_size, 1 << 20),
+            ("train.accumulate", train.accumulate, 1 << 20),
+            ("eval.batch_size", eval.batch_size, 1 << 20),
+            ("eval.steps", eval.steps.iter().copied().max().unwrap_or(0), 1 << 16),
+            ("data.train_examples", data.train_examples, 10_000_000),
+            ("data.test_examples", data.test_examples, 10_000_000),
+            ("data.grid_rows", data.grid_rows, 1000),
+            ("data.grid_cols", data.grid_cols, 1000),
+            ("data.box_rows", data.box_rows, 1000),
+            ("data.box_cols", data.box_cols, 1000),
+        ] {
+            if value > most {
+                return error(key, value.to_string(), &format!("at most {most}"));
+            }
+        }
+        // The rest only has to be so small that no sum or product of them wraps.
+        if let Some((key, value)) = self.beyond(1 << 40) {
+            return error(&key, value.to_string(), &format!("at most {}", 1u64 << 40));
         }
         for (key, value) in [
             ("train.lr", train.lr),

@@ -2,25 +2,27 @@
 //! - `config.toml`: the resolved recipe with the origin of each value, and `config.step-N.toml`: what it was up to step N, if
 //!   values were changed when the run was resumed then;
 //! - `environment.json`: machine, program, source and command of each process that worked on it;
-//! - `metrics.jsonl`: every measurement, and the same for TensorBoard in `events.out.tfevents.*`;
+//! - `metrics.jsonl`: every measurement, flushed with each checkpoint, and the same for TensorBoard in
+//!   `events.out.tfevents.*`;
 //! - `train.log`: what happened, to read;
 //! - `curves.svg` and `curves.png`: the measurements as pictures, drawn when a process ends;
 //! - `checkpoints`: see [`crate::checkpoint`];
-//! - `diagnostics`: the state of steps that went wrong, see [`crate::step::Guard`].
+//! - `diagnostics`: the state of steps that went wrong, see [`crate::step::Guard`];
+//! - `lock`: which process works on it, see [`RunLock`].
 
 pub mod curves;
 pub mod environment;
 pub mod events;
 pub mod history;
+mod lock;
+mod metrics;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use hrm_model::weights::write_atomically;
 use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
@@ -30,8 +32,16 @@ use self::{
     environment::{Session, SessionEnd, memory},
     events::EventWriter,
     history::History,
+    metrics::Tally,
 };
-use crate::config::ResolvedRecipe;
+use crate::{
+    checkpoint,
+    config::ResolvedRecipe,
+    disk::{self, Log},
+};
+
+pub use lock::RunLock;
+pub use metrics::Written;
 
 pub(crate) const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
@@ -54,6 +64,32 @@ pub enum RunError {
         /// Which folder.
         path: PathBuf,
     },
+    /// There are checkpoints, but the recipe is gone.
+    #[error(
+        "{path} has checkpoints but no {CONFIG}, so no run can go on there; choose another --run-dir, or put the \
+         {CONFIG} of the run back"
+    )]
+    NoConfig {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// Another process works on it.
+    #[error("{path} is in use by {holder}; one process at a time can work on a run")]
+    Locked {
+        /// Which folder.
+        path: PathBuf,
+        /// Who holds it.
+        holder: String,
+    },
+    /// It is not where it was when the process began.
+    #[error(
+        "{path} was moved, removed or replaced while the run wrote to it; where it is now, the run goes on from its \
+         last checkpoint: hrm train --resume FOLDER"
+    )]
+    Gone {
+        /// Which file or folder.
+        path: PathBuf,
+    },
 }
 
 /// A run directory, open for writing.
@@ -66,10 +102,23 @@ pub struct RunDir {
 
 #[derive(Debug)]
 struct Open {
-    metrics: File,
+    lock: RunLock,
+    metrics: Log,
+    tally: Tally,
     events: EventWriter,
-    log: File,
+    log: Log,
     sessions: Vec<Session>,
+}
+
+/// What a resumed run goes on from.
+#[derive(Debug)]
+pub struct Resumed<'a> {
+    /// Steps done.
+    pub step: u64,
+    /// Whether it evaluates that step again.
+    pub evaluates_again: bool,
+    /// What the checkpoint knows of `metrics.jsonl`.
+    pub metrics: Option<&'a Written>,
 }
 
 impl RunDir {
@@ -78,58 +127,62 @@ impl RunDir {
     /// # Errors
     /// If it holds a run already or cannot be written to.
     pub fn create(path: &Path, recipe: &ResolvedRecipe, backend: &str) -> Result<Self, RunError> {
-        if path.join(CONFIG).exists() || path.join("checkpoints").exists() {
+        if path.join(CONFIG).exists() {
             return Err(RunError::Occupied { path: path.to_owned() });
         }
+        fs::create_dir_all(path).map_err(io_at(path))?;
+        // And looked at again: another process may have begun here too.
+        let lock = RunLock::take(path)?;
+        if path.join(CONFIG).exists() {
+            return Err(RunError::Occupied { path: path.to_owned() });
+        }
+        // A folder without checkpoints is what a kill before the first word of a run leaves.
         let checkpoints = path.join("checkpoints");
-        fs::create_dir_all(&checkpoints).map_err(io_at(&checkpoints))?;
+        match checkpoint::list(&checkpoints) {
+            Ok(all) if !all.is_empty() => return Err(RunError::NoConfig { path: path.to_owned() }),
+            Ok(_) => {}
+            Err(_) => disk::create_folder(&checkpoints)
+                .and_then(|()| disk::flush_folder(path))
+                .map_err(io_at(&checkpoints))?,
+        }
+        // Last: a folder with it is a run.
         write_config(path, recipe)?;
-        Self::open(path, Session::of_this_process(backend, recipe.recipe.train.seed, 0))
+        if let Some(parent) = path.parent() {
+            disk::flush_folder(parent).map_err(io_at(parent))?;
+        }
+        let session = Session::of_this_process(backend, recipe.recipe.train.seed, 0);
+        Self::open(path, lock, session, Tally::default())
     }
 
-    /// Goes on with a run that has done `step` steps: rows of `metrics.jsonl` beyond it, which a killed run may
-    /// have written after its last checkpoint, are dropped, as they will be written again; with `evaluates_again`, so is the
-    /// evaluation of that step. A recipe with other values than the run's takes the place of that one, which is kept beside it.
+    /// Goes on with a run: rows of `metrics.jsonl` beyond its checkpoint, which a killed run may have written after it, are
+    /// dropped, as they will be written again. A recipe with other values than the run's takes the place of that one,
+    /// which is kept beside it. Gives warnings of what is damaged or missing.
     ///
     /// # Errors
     /// If the folder cannot be read or written.
     pub fn resume(
         path: &Path,
-        step: u64,
-        evaluates_again: bool,
+        lock: RunLock,
+        from: &Resumed<'_>,
         recipe: &ResolvedRecipe,
         backend: &str,
-    ) -> Result<Self, RunError> {
-        replace_config(path, step, recipe)?;
-        let stays = |row: &Value| {
-            let of_evaluation = row.get("eval").is_some() || row["warning"] == "overfitting";
-            row["step"].as_u64().is_some_and(|s| s < step || s == step && !(evaluates_again && of_evaluation))
-        };
-        let metrics = path.join(METRICS);
-        let text = match fs::read_to_string(&metrics) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            text => text.map_err(io_at(&metrics))?,
-        };
-        let kept: String = text
-            .lines()
-            .filter(|line| serde_json::from_str(line).is_ok_and(|row| stays(&row)))
-            .flat_map(|line| [line, "\n"])
-            .collect();
-        if kept != text {
-            write_atomically(&metrics, kept.as_bytes()).map_err(io_at(&metrics))?;
-        }
-        Self::open(path, Session::of_this_process(backend, recipe.recipe.train.seed, step))
+    ) -> Result<(Self, Vec<String>), RunError> {
+        replace_config(path, from.step, recipe)?;
+        let (warnings, tally) = metrics::restore(path, from.step, from.evaluates_again, from.metrics)?;
+        let session = Session::of_this_process(backend, recipe.recipe.train.seed, from.step);
+        Ok((Self::open(path, lock, session, tally)?, warnings))
     }
 
-    fn open(path: &Path, session: Session) -> Result<Self, RunError> {
+    fn open(path: &Path, lock: RunLock, session: Session, tally: Tally) -> Result<Self, RunError> {
         let append = |name: &str| {
             let file = path.join(name);
-            OpenOptions::new().create(true).append(true).open(&file).map_err(io_at(&file))
+            Log::open(&file).map_err(io_at(&file))
         };
         let events = EventWriter::create(path, session.first_step + 1).map_err(io_at(path))?;
         let mut sessions = sessions(path);
         sessions.push(session);
-        let open = Open { metrics: append(METRICS)?, events, log: append("train.log")?, sessions };
+        let open =
+            Open { lock, metrics: append(METRICS)?, tally, events, log: append("train.log")?, sessions };
         let run = Self { path: path.to_owned(), open: Some(open) };
         run.write_sessions()?;
         Ok(run)
@@ -157,6 +210,7 @@ impl RunDir {
     /// # Errors
     /// If something cannot be written.
     pub fn end(&mut self, step: u64, how: &str) -> Result<(), RunError> {
+        self.check_in_place()?;
         let Some(open) = &mut self.open else { return Ok(()) };
         if let Some(session) = open.sessions.last_mut() {
             let time = timestamp(SystemTime::now());
@@ -173,9 +227,9 @@ impl RunDir {
         let options = CurveOptions { title: title.clone(), ..CurveOptions::default() };
         let Some(picture) = curves::picture(&[(title, history)], &options) else { return Ok(()) };
         let (svg, png) = (self.path.join("curves.svg"), self.path.join("curves.png"));
-        write_atomically(&svg, picture.svg().as_bytes()).map_err(io_at(&svg))?;
+        disk::replace(&svg, picture.svg().as_bytes()).map_err(io_at(&svg))?;
         let bytes = picture.png(2.0).map_err(io::Error::other).map_err(io_at(&png))?;
-        write_atomically(&png, &bytes).map_err(io_at(&png))
+        disk::replace(&png, &bytes).map_err(io_at(&png))
     }
 
     fn write_sessions(&self) -> Result<(), RunError> {
@@ -183,7 +237,31 @@ impl RunDir {
         let path = self.path.join(ENVIRONMENT);
         let json =
             serde_json::to_vec_pretty(&open.sessions).map_err(io::Error::other).map_err(io_at(&path))?;
-        write_atomically(&path, &json).map_err(io_at(&path))
+        disk::replace(&path, &json).map_err(io_at(&path))
+    }
+
+    /// Makes sure that what is written goes where the run is.
+    fn check_in_place(&self) -> Result<(), RunError> {
+        match &self.open {
+            Some(open) if !open.lock.is_in_place() => Err(RunError::Gone { path: self.path.clone() }),
+            Some(open) if !open.metrics.is_in_place() => {
+                Err(RunError::Gone { path: self.path.join(METRICS) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Flushes what was measured, before a checkpoint counts on it; gives what `metrics.jsonl` is now.
+    ///
+    /// # Errors
+    /// If it cannot be written, or the run is no longer where it was.
+    pub fn flush(&mut self) -> Result<Option<Written>, RunError> {
+        self.check_in_place()?;
+        let Some(open) = &self.open else { return Ok(None) };
+        let path = self.path.join(METRICS);
+        open.metrics.flush().map_err(io_at(&path))?;
+        disk::flush_folder(&self.path).map_err(io_at(&self.path))?;
+        Ok(Some(open.tally.written()))
     }
 
     /// Where the run lives.
@@ -206,14 +284,15 @@ impl RunDir {
     /// # Errors
     /// If it cannot be written.
     pub fn metrics(&mut self, row: &impl Serialize) -> Result<(), RunError> {
+        self.check_in_place()?;
         let Some(open) = &mut self.open else { return Ok(()) };
         let path = self.path.join(METRICS);
         let encoding = |error| io_at(&path)(io::Error::other(error));
         let mut line = serde_json::to_string(row).map_err(encoding)?;
         let value: Value = serde_json::from_str(&line).map_err(encoding)?;
         line.push('\n');
-        // One write for the line, so that a killed run leaves whole lines.
-        open.metrics.write_all(line.as_bytes()).map_err(io_at(&path))?;
+        open.metrics.append(line.as_bytes()).map_err(io_at(&path))?;
+        open.tally.add(line.as_bytes());
         let scalars = history::scalars(&value);
         let scalars = scalars.iter().map(|(tag, value)| (tag.as_str(), *value));
         let step = value["step"].as_u64().unwrap_or(0);
@@ -228,13 +307,13 @@ impl RunDir {
         let Some(open) = &mut self.open else { return Ok(()) };
         let path = self.path.join("train.log");
         let line = format!("{} {message}\n", timestamp(SystemTime::now()));
-        open.log.write_all(line.as_bytes()).map_err(io_at(&path))
+        open.log.append(line.as_bytes()).map_err(io_at(&path))
     }
 }
 
 fn write_config(run: &Path, recipe: &ResolvedRecipe) -> Result<(), RunError> {
     let config = run.join(CONFIG);
-    write_atomically(&config, recipe.to_toml().as_bytes()).map_err(io_at(&config))
+    disk::replace(&config, recipe.to_toml().as_bytes()).map_err(io_at(&config))
 }
 
 /// Puts a recipe that was changed after a step in the place of the run's, and keeps the former one.
@@ -249,7 +328,7 @@ fn replace_config(run: &Path, step: u64, recipe: &ResolvedRecipe) -> Result<(), 
     // Killed before the next checkpoint and changed again, it is still the first one that made the steps until then.
     let kept = run.join(format!("config.step-{step}.toml"));
     if step > 0 && !kept.exists() && changed.iter().any(|(key, ..)| key != "train.stop_after") {
-        write_atomically(&kept, former.as_bytes()).map_err(io_at(&kept))?;
+        disk::replace(&kept, former.as_bytes()).map_err(io_at(&kept))?;
     }
     write_config(run, recipe)
 }
@@ -312,7 +391,11 @@ mod tests {
         let mut text = fs::read_to_string(&file).unwrap();
         text.push_str("{\"step\": 6, \"lo");
         fs::write(&file, text).unwrap();
-        let mut run = RunDir::resume(dir.path(), 3, false, &recipe, "test").unwrap();
+        let lock = RunLock::take(dir.path()).unwrap();
+        let told = RunLock::take(dir.path()).unwrap_err().to_string();
+        assert!(told.contains(&format!("in use by process {}", std::process::id())), "{told}");
+        let from = Resumed { step: 3, evaluates_again: false, metrics: None };
+        let (mut run, _) = RunDir::resume(dir.path(), lock, &from, &recipe, "test").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
 
         // What is known of the processes, and what their rows make of a curve.
@@ -328,8 +411,51 @@ mod tests {
         let history = History::read(dir.path()).unwrap();
         assert_eq!(history.tags(), ["eval/exact_accuracy", "train/loss"]);
         assert_eq!(history.series("eval/exact_accuracy"), [(4, 0.25)]);
+        assert_eq!(run.flush().unwrap().unwrap().bytes, fs::metadata(&file).unwrap().len());
         for (picture, start) in [("curves.svg", &b"<svg"[..]), ("curves.png", b"\x89PNG")] {
             assert!(fs::read(dir.path().join(picture)).unwrap().starts_with(start));
         }
+    }
+    #[test]
+    fn a_folder_that_goes_away_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        let recipe = ResolvedRecipe::from_recipe(crate::config::Recipe::default());
+        let begin = |name: &str| RunDir::create(&root.path().join(name), &recipe, "test").unwrap();
+        let row = serde_json::json!({ "step": 1 });
+        #[track_caller]
+        fn assert_gone(error: Result<(), RunError>) {
+            assert!(matches!(error, Err(RunError::Gone { .. })), "{error:?}");
+        }
+
+        let mut moved = begin("moved");
+        moved.metrics(&row).unwrap();
+        fs::rename(root.path().join("moved"), root.path().join("elsewhere")).unwrap();
+        assert_gone(moved.metrics(&row));
+        assert_gone(moved.flush().map(|_| ()));
+        // Another run in its place is not it.
+        let _other = begin("moved");
+        assert_gone(moved.metrics(&row));
+        assert_gone(moved.end(1, "Finished"));
+
+        let mut removed = begin("removed");
+        fs::remove_dir_all(root.path().join("removed")).unwrap();
+        assert_gone(removed.metrics(&row));
+        assert!(!root.path().join("removed").exists());
+
+        let mut lost = begin("lost");
+        fs::remove_file(root.path().join("lost").join(METRICS)).unwrap();
+        assert_gone(lost.metrics(&row));
+    }
+
+    #[test]
+    fn a_folder_that_is_no_run_yet() {
+        let root = tempfile::tempdir().unwrap();
+        let recipe = ResolvedRecipe::from_recipe(crate::config::Recipe::default());
+        fs::create_dir_all(root.path().join("checkpoints")).unwrap();
+        drop(RunDir::create(root.path(), &recipe, "test").unwrap());
+        fs::create_dir_all(root.path().join("checkpoints/step-3")).unwrap();
+        fs::remove_file(root.path().join(CONFIG)).unwrap();
+        let told = RunDir::create(root.path(), &recipe, "test").unwrap_err().to_string();
+        assert!(told.contains("no config.toml") && !told.contains("--resume"), "{told}");
     }
 }

@@ -100,6 +100,7 @@ enum Halt {
 #[derive(Debug, Serialize)]
 struct Report {
     /// The model's file, or the first of several.
+    #[serde(serialize_with = "models::path_to_json")]
     checkpoint: PathBuf,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     fixed: Option<EvalReport>,
@@ -184,6 +185,7 @@ pub fn run(args: Args) -> Result<()> {
 
 fn measure(engine: &dyn Engine, files: &[PathBuf], puzzles: Puzzles, args: &Args) -> Result<Outcome> {
     let models = engine.load(files)?;
+    models::warn_not_finite(&*models);
     let options = args.infer.options();
     let trained_steps = models.configs()[0].halt_max_steps;
     let steps = options.max_steps.unwrap_or(trained_steps);

@@ -1,6 +1,7 @@
 //! `hrm import`: weights of the original PyTorch implementation become a model of ours.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -40,6 +41,9 @@ pub struct Args {
     /// Replace the file if it exists
     #[arg(long)]
     force: bool,
+    /// Import weights that are NaN or infinite too: no model with them computes anything of use
+    #[arg(long)]
+    allow_non_finite: bool,
     #[command(flatten)]
     values: Values,
 }
@@ -104,6 +108,13 @@ pub fn run(args: Args) -> Result<()> {
         bail!("{} exists already; choose another --out, or replace it with --force", to.display());
     }
     let dict = weights::read_normalized(&args.source)?;
+    let bad = weights::not_finite(&dict);
+    if let Some(told) = models::told_not_finite(&bad) {
+        match args.allow_non_finite {
+            true => eprintln!("warning: {source}: {told}"),
+            false => bail!("{source}: {told}; they are imported all the same with --allow-non-finite"),
+        }
+    }
     let found = inferred(&dict).with_context(|| source.clone())?;
     let config = resolve(found, args.config.as_deref(), &args.values).with_context(|| source.clone())?;
     let model =
@@ -146,11 +157,11 @@ fn inferred(dict: &StateDict) -> Result<Map<String, Value>> {
             if total > names.len() { ", ..." } else { "" }
         );
     };
+    // Layers are counted, not believed: a name may say any number. One that is left out is found missing later.
     let layers = |level: &str| {
         let prefix = format!("{level}.layers.");
-        let indices =
-            dict.keys().filter_map(|key| key.strip_prefix(&prefix)?.split('.').next()?.parse::<usize>().ok());
-        indices.max().map_or(0, |last| last + 1)
+        let names = dict.keys().filter_map(|key| key.strip_prefix(&prefix)?.split('.').next());
+        names.collect::<BTreeSet<_>>().len()
     };
     let mut found = Map::new();
     let mut set = |key: &str, value: Value| found.insert(key.to_owned(), value);
@@ -193,8 +204,14 @@ fn with_positions(
             found.insert("pos_encodings".to_owned(), "rope".into());
         }
         Some(positions) => {
+            let [len, _] = *positions.shape else {
+                bail!(
+                    "embed_pos.embedding_weight has shape {:?}; expected a row for each position",
+                    &*positions.shape
+                );
+            };
             found.insert("pos_encodings".to_owned(), "learned".into());
-            found.insert("seq_len".to_owned(), positions.shape[0].saturating_sub(prefix).into());
+            found.insert("seq_len".to_owned(), len.saturating_sub(prefix).into());
         }
     }
     Ok(found)

@@ -20,7 +20,6 @@ use hrm_train::{
 use serde_json::Value;
 
 use crate::{
-    backend,
     commands::data::inspect,
     models::{self, Header},
     terminal::bytes,
@@ -71,7 +70,8 @@ pub fn run(command: Command) -> Result<()> {
                 (file, _) => model_of(&ResolvedRecipe::load(file.as_deref(), &set)?)?,
             };
             config.validate()?;
-            write!(out, "{}", backend::Name::light()?.open(None)?.parameter_table(&config))?;
+            let rows = config.weight_shapes().into_iter();
+            write!(out, "{}", ParameterTable::new(rows.map(|(name, shape)| ParameterRow { name, shape })))?;
         }
         Command::Checkpoint { path } => show_checkpoint(&mut out, &path)?,
         Command::Data(args) => args.run(&mut out)?,

@@ -210,7 +210,7 @@ fn to_json(run: &Run) -> Value {
         best_checkpoint,
     } = &run.summary;
     json!({
-        "path": path,
+        "path": path.to_string_lossy(),
         "state": run.summary.state(),
         "step": step,
         "total_steps": sessions.last().map(|session| session.total_steps),

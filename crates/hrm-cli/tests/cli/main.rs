@@ -6,6 +6,7 @@ mod classical;
 mod config;
 mod data;
 mod faults;
+mod hostile;
 mod kill;
 mod readme;
 mod runs;

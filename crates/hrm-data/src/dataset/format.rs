@@ -1,5 +1,6 @@
 //! The reference's dataset format: `{train,test}/dataset.json`, five arrays per set, `identifiers.json` at the root.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::folder;
 use super::npy::{self, IntArray, NpyError};
 use crate::bounded::read_text;
 
@@ -75,6 +77,19 @@ pub enum DatasetError {
         /// What it should be.
         expected: String,
         /// What it is.
+        got: String,
+    },
+    /// A file is not what was written.
+    #[error(
+        "{}: damaged: expected {expected}, got {got}; make the dataset again, or delete {} in its folder if the file \
+         was changed on purpose", path.display(), folder::CHECKSUMS
+    )]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+        /// Its SHA-256 when it was written.
+        expected: String,
+        /// Its SHA-256 now.
         got: String,
     },
     /// A dataset stands there already.
@@ -405,8 +420,11 @@ impl Dataset {
             }
             Err(source) => return Err(DatasetError::Io { path, source }),
         };
-        let metadata = serde_json::from_str(&text).map_err(|source| DatasetError::Json { path, source })?;
-        Self::load_with_metadata(dir, metadata)
+        let metadata = serde_json::from_str(&text)
+            .map_err(|source| DatasetError::Json { path: path.clone(), source })?;
+        let sums = folder::checksums(dir)?;
+        folder::verify(&path, sums.as_ref())?;
+        Self::load_arrays(dir, metadata, sums.as_ref())
     }
 
     /// Loads a folder of arrays whose `dataset.json` is missing, with metadata from elsewhere.
@@ -414,6 +432,14 @@ impl Dataset {
     /// # Errors
     /// [`DatasetError`] as for [`Dataset::load`].
     pub fn load_with_metadata(dir: &Path, metadata: Metadata) -> Result<Self, DatasetError> {
+        Self::load_arrays(dir, metadata, folder::checksums(dir)?.as_ref())
+    }
+
+    fn load_arrays(
+        dir: &Path,
+        metadata: Metadata,
+        sums: Option<&BTreeMap<String, String>>,
+    ) -> Result<Self, DatasetError> {
         metadata.check()?;
         let max_token = (metadata.vocab_size - 1).min(255) as u8;
         let sets = metadata.sets.iter().map(|name| {
@@ -421,11 +447,11 @@ impl Dataset {
                 let name = format!("{name}__{array}");
                 let plain = dir.join(format!("{name}.npy"));
                 let zipped = dir.join(format!("{name}.npy.gz"));
-                match (plain.is_file(), zipped.is_file()) {
-                    (true, _) => Ok(IntArray::read(&plain)?),
-                    (_, true) => Ok(IntArray::read(&zipped)?),
-                    _ => Err(DatasetError::NoArray { path: dir.to_owned(), name }),
-                }
+                let file = [plain, zipped].into_iter().find(|file| file.is_file());
+                let file = file.ok_or_else(|| DatasetError::NoArray { path: dir.to_owned(), name })?;
+                let array = IntArray::read(&file)?;
+                folder::verify(&file, sums)?;
+                Ok::<_, DatasetError>(array)
             };
             let tokens = |array: &'static str| -> Result<Vec<u8>, DatasetError> {
                 let rows = find(array)?;
@@ -452,35 +478,25 @@ impl Dataset {
         Self::new(metadata, sets)
     }
 
-    /// Writes `dataset.json` and the arrays into `dir`, which is created if needed. `dataset.json` comes last: a folder
-    /// that has one is complete.
+    /// Writes `dataset.json`, the arrays and their checksums as the folder `dir`: as a whole or not at all. A dataset that is
+    /// there and may be replaced stays until the new one is complete.
     ///
     /// # Errors
     /// [`DatasetError::Exists`] if there is a `dataset.json` and `overwrite` is [`Overwrite::No`]; otherwise what the
     /// file system says.
     pub fn save(&self, dir: &Path, overwrite: Overwrite) -> Result<(), DatasetError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| DatasetError::Io { path, source }
-        };
-        fs::create_dir_all(dir).map_err(io(dir))?;
-        let json = dir.join("dataset.json");
-        if json.exists() {
-            if overwrite == Overwrite::No {
-                return Err(DatasetError::Exists { path: dir.to_owned() });
+        folder::write(dir, overwrite, |dir| {
+            for set in &self.sets {
+                let file = |array: &str| dir.join(format!("{}__{array}.npy", set.name));
+                let shape = [set.examples(), set.seq_len];
+                npy::write_u8(&file("inputs"), &shape, &set.inputs)?;
+                npy::write_u8(&file("labels"), &shape, &set.labels)?;
+                npy::write_i32(&file("puzzle_identifiers"), &set.puzzle_identifiers)?;
+                npy::write_i32(&file("puzzle_indices"), &set.puzzle_indices)?;
+                npy::write_i32(&file("group_indices"), &set.group_indices)?;
             }
-            fs::remove_file(&json).map_err(io(&json))?;
-        }
-        for set in &self.sets {
-            let file = |array: &str| dir.join(format!("{}__{array}.npy", set.name));
-            let shape = [set.examples(), set.seq_len];
-            npy::write_u8(&file("inputs"), &shape, &set.inputs)?;
-            npy::write_u8(&file("labels"), &shape, &set.labels)?;
-            npy::write_i32(&file("puzzle_identifiers"), &set.puzzle_identifiers)?;
-            npy::write_i32(&file("puzzle_indices"), &set.puzzle_indices)?;
-            npy::write_i32(&file("group_indices"), &set.group_indices)?;
-        }
-        write_json(&json, &self.metadata)
+            write_json(&dir.join("dataset.json"), &self.metadata)
+        })
     }
 
     /// The metadata.
@@ -560,6 +576,13 @@ pub fn save_pair(
 }
 
 fn hint(dir: &Path) -> String {
+    let old = folder::beside(dir, ".old");
+    if !dir.exists() && old.join("dataset.json").is_file() {
+        return format!(
+            "its replacement was stopped; {} is what was there: rename it to go on with it",
+            old.display()
+        );
+    }
     if !dir.exists() {
         return "the folder does not exist".to_owned();
     }

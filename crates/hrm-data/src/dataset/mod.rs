@@ -4,6 +4,7 @@
 //! hold *examples* (one input and its label). For Sudoku each puzzle has one example; for ARC it has the task's pairs.
 
 mod batch;
+pub(crate) mod folder;
 mod format;
 pub mod npy;
 

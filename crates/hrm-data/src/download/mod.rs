@@ -372,7 +372,9 @@ pub fn download(
     let folder = options.cache.join(&set.name);
     fs::create_dir_all(&folder).map_err(at(&folder))?;
     let lock_path = folder.join(".lock");
-    let lock = File::create(&lock_path).map_err(at(&lock_path))?;
+    no_link(&lock_path)?;
+    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+    let lock = lock.map_err(at(&lock_path))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => return Err(DownloadError::Busy { path: lock_path }),
@@ -381,20 +383,17 @@ pub fn download(
     }
     let mut ready = Vec::new();
     for (remote, from) in sources(set, options.from.as_deref())? {
+        // What is given is looked at before a copy of it takes the place of what is there.
+        if let (Some(archive), Some(path)) = (&remote.archive, &from) {
+            archive.unpack(path, &folder).map_err(|error| match error {
+                DownloadError::Archive { why, .. } => DownloadError::Given { path: path.clone(), why },
+                other => other,
+            })?;
+        }
         let file = obtain(remote, &folder, from.as_deref(), options, progress)?;
         match &remote.archive {
             None => ready.push(file),
-            Some(archive) => match (archive.unpack(&file, &folder), from) {
-                (Ok(files), _) => ready.extend(files),
-                // What was given does not fit: nothing of it stays.
-                (Err(DownloadError::Archive { why, .. }), Some(path)) => {
-                    for copy in [file, record(&folder, remote)] {
-                        fs::remove_file(&copy).map_err(at(&copy))?;
-                    }
-                    return Err(DownloadError::Given { path, why });
-                }
-                (Err(error), _) => return Err(error),
-            },
+            Some(archive) => ready.extend(archive.unpack(&file, &folder)?),
         }
     }
     Ok(ready)
@@ -432,6 +431,15 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> DownloadError {
     move |source| DownloadError::Io { path, source }
 }
 
+/// Makes sure that a name in the cache is no link: what is written there would go elsewhere.
+fn no_link(path: &Path) -> Result<(), DownloadError> {
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        let why = "a symbolic link, through which nothing is written; remove it";
+        return Err(at(path)(io::Error::new(io::ErrorKind::InvalidInput, why)));
+    }
+    Ok(())
+}
+
 /// Where the checksum of a file is recorded.
 fn record(folder: &Path, remote: &Remote) -> PathBuf {
     folder.join(format!("{}.sha256", remote.file))
@@ -447,6 +455,14 @@ fn obtain(
 ) -> Result<PathBuf, DownloadError> {
     let target = folder.join(&remote.file);
     let record = record(folder, remote);
+    let part = folder.join(format!("{}.part", remote.file));
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if let Some(given) = from.filter(|given| same(given, &part)) {
+        let why = "it is what an interrupted download left; give a whole file".to_owned();
+        return Err(DownloadError::Given { path: given.to_owned(), why });
+    }
+    // The file in its own place is given: there is nothing to copy.
+    let from = from.filter(|given| !same(given, &target));
     if target.is_file() && from.is_none() {
         progress(Progress::Checking { file: &remote.file });
         let got = sha256_of_file(&target).map_err(at(&target))?;
@@ -463,7 +479,9 @@ fn obtain(
         write_record(&record, &got, &remote.file)?;
         return Ok(target);
     }
-    let part = folder.join(format!("{}.part", remote.file));
+    for path in [&part, &tag_path(&part)] {
+        no_link(path)?;
+    }
     match from {
         Some(from) => {
             fs::copy(from, &part).map_err(at(from))?;
@@ -544,6 +562,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), DownloadError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
+    no_link(&new)?;
     let write = || {
         let mut file = File::create(&new)?;
         file.write_all(bytes)?;

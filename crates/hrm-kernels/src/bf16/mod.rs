@@ -13,7 +13,7 @@ mod pack;
 pub use engine::Bf16Engine;
 
 use crate::gemm::{Matrix, Store};
-use crate::scratch::{Buffer, Shared, for_each_task, with_scratch};
+use crate::scratch::{Buffer, Shared, floats, for_each_task, with_scratch};
 use crate::simd::{GemmSimd, Isa, Kernel, dispatch};
 use crate::swiglu::swiglu_tile;
 use std::ops::Range;
@@ -130,7 +130,7 @@ pub(crate) fn gemm_swiglu_blocks(
     inter: usize,
     out: &mut [f32],
 ) {
-    assert!(a.cols() == b.k && out.len() == a.rows() * inter);
+    assert!(a.cols() == b.k && out.len() == floats(&[a.rows(), inter]));
     let out = Output { data: Shared::new(out), cols: b.n, store: Store::Set };
     product(engine, a, 0..b.k, b.data.as_slice(), out, Some(inter));
 }
@@ -193,6 +193,9 @@ fn packed_b_words(depth: usize, cols: usize) -> usize {
 
 /// Packs rows `depth` of B: `[cols / 16, rounded up to even][depth / 32][tile]`.
 fn pack_b(b: Matrix<'_>, depth: Range<usize>, out: &mut [f32]) {
+    if depth.is_empty() || b.cols() == 0 {
+        return;
+    }
     let (panels, tiles) = (b.cols().div_ceil(BLOCK) * 2, depth.len().div_ceil(DEPTH));
     assert!(out.len() >= panels * tiles * WORDS);
     let out = Shared::new(out);

@@ -7,7 +7,7 @@
 pub(crate) mod micro;
 mod pack;
 
-use crate::scratch::{Buffer, Shared, for_each_task, with_scratch};
+use crate::scratch::{Buffer, Shared, floats, for_each_task, with_scratch};
 use crate::simd::{GemmSimd, Isa, Kernel, dispatch};
 use crate::swiglu::swiglu_tile;
 use micro::Left;
@@ -31,24 +31,21 @@ impl<'a> Matrix<'a> {
     /// # Shapes
     /// `data` `[rows, cols]`
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(
-            data.len(),
-            rows * cols,
-            "matrix {rows}x{cols} needs {} floats, got {}",
-            rows * cols,
-            data.len()
-        );
+        let len = floats(&[rows, cols]);
+        assert_eq!(data.len(), len, "matrix {rows}x{cols} needs {len} floats, got {}", data.len());
         Matrix { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
     /// A matrix whose element (r, c) is `data[r * row_stride + c * col_stride]`.
     pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
-        if rows > 0 && cols > 0 {
-            let last = (rows - 1) * row_stride + (cols - 1) * col_stride;
+        // Strides of 0 give any number of elements.
+        if floats(&[rows, cols]) > 0 {
+            let along = |count: usize, stride: usize| (count - 1).checked_mul(stride);
+            let last =
+                along(rows, row_stride).zip(along(cols, col_stride)).and_then(|(a, b)| a.checked_add(b));
             assert!(
-                last < data.len(),
-                "matrix {rows}x{cols} with strides {row_stride}, {col_stride} needs {} floats, got {}",
-                last + 1,
+                last.is_some_and(|last| last < data.len()),
+                "matrix {rows}x{cols} with strides {row_stride}, {col_stride} reaches beyond {} floats",
                 data.len()
             );
         }
@@ -90,13 +87,8 @@ impl<'a> Matrix<'a> {
     pub(crate) fn check_product(&self, k: usize, n: usize, out: &[f32]) {
         let Matrix { rows, cols, .. } = self;
         assert_eq!(*cols, k, "gemm: a is {rows}x{cols}, so b needs {cols} rows, got {k}");
-        assert_eq!(
-            out.len(),
-            rows * n,
-            "gemm: output {rows}x{n} needs {} floats, got {}",
-            rows * n,
-            out.len()
-        );
+        let len = floats(&[*rows, n]);
+        assert_eq!(out.len(), len, "gemm: output {rows}x{n} needs {len} floats, got {}", out.len());
     }
 }
 
@@ -191,13 +183,16 @@ pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
 /// `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]` row-major
 pub fn gemm_packed(a: Matrix<'_>, b: &PackedMatrix, out: &mut [f32], store: Store) {
     a.check_product(b.k, b.n, out);
+    if b.k == 0 {
+        return empty(out, store);
+    }
     let out = Output { data: Shared::new(out), stride: b.n, store };
     product(b.isa, a, 0..b.k, b.data.as_slice(), b.n, out, None);
 }
 
 /// Product with gates and ups in turn, half a micro-tile each, and then SwiGLU of every tile; `out` `[m, inter]`.
 pub(crate) fn gemm_swiglu_tiles(a: Matrix<'_>, b: &PackedMatrix, inter: usize, out: &mut [f32]) {
-    assert!(a.cols == b.k && out.len() == a.rows * inter);
+    assert!(a.cols == b.k && out.len() == floats(&[a.rows, inter]));
     let out = Output { data: Shared::new(out), stride: inter, store: Store::Set };
     product(b.isa, a, 0..b.k, b.data.as_slice(), b.n, out, Some(inter));
 }
@@ -206,10 +201,7 @@ pub(crate) fn gemm_for(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], 
     a.check_product(b.rows, b.cols, out);
     let (k, n) = (b.rows, b.cols);
     if k == 0 {
-        if store == Store::Set {
-            out.fill(0.0);
-        }
-        return;
+        return empty(out, store);
     }
     let mut out = Output { data: Shared::new(out), stride: n, store };
     let nr = tile(isa).nr;
@@ -222,6 +214,13 @@ pub(crate) fn gemm_for(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], 
             product(isa, a, depth.clone(), packed, n, out, None);
         });
         out.store = Store::Add;
+    }
+}
+
+/// A product over nothing.
+fn empty(out: &mut [f32], store: Store) {
+    if store == Store::Set {
+        out.fill(0.0);
     }
 }
 
@@ -263,6 +262,9 @@ struct Output {
 
 /// Packs rows `depth` and columns `cols` of B into panels `[cols / nr][depth][nr]`, zero-padded.
 fn pack_b(isa: Isa, b: Matrix<'_>, depth: Range<usize>, cols: Range<usize>, out: &mut [f32]) {
+    if depth.is_empty() || cols.is_empty() {
+        return;
+    }
     let nr = tile(isa).nr;
     let panels = cols.len().div_ceil(nr);
     let size = nr * depth.len();

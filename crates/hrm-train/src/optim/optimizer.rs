@@ -82,14 +82,19 @@ impl<B: HrmBackend> Optimizer<B> {
     }
 }
 
-/// Whether a pattern with `*` for any text fits a name.
+/// Whether a pattern with `*` for any text fits a name. The first place that fits a part between two `*` is as good as any
+/// later one, so no choice is ever taken back.
 pub fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, tail)) => name.strip_prefix(head).is_some_and(|rest| {
-            rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| matches(tail, &rest[at..]))
-        }),
-    }
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
+    let (middle, end) = tail.rsplit_once('*').unwrap_or(("", tail));
+    let inner = name.strip_prefix(head).and_then(|rest| rest.strip_suffix(end));
+    let find = |rest: &str, part: &str| rest.find(part).map(|at| at + part.len());
+    inner.is_some_and(|inner| {
+        middle
+            .split('*')
+            .try_fold(inner, |rest, part| find(rest, part).map(|at| rest.split_at(at).1))
+            .is_some()
+    })
 }
 
 /// Matrices that a parameter stacks along its rows.

@@ -113,7 +113,10 @@ impl Session {
             git_commit.as_ref().and_then(|_| git(&["status", "--porcelain", "--untracked-files=no"]));
         Self {
             started: timestamp(SystemTime::now()),
-            command: env::args().map(|argument| quoted(&argument)).collect::<Vec<_>>().join(" "),
+            command: env::args_os()
+                .map(|argument| quoted(&argument.to_string_lossy()))
+                .collect::<Vec<_>>()
+                .join(" "),
             folder: env::current_dir().map(|folder| folder.display().to_string()).unwrap_or_default(),
             git_modified: changes.map(|changes| !changes.is_empty()),
             git_commit,
@@ -153,6 +156,14 @@ pub fn memory() -> Option<Memory> {
         Some(kilobytes * 1024)
     };
     Some(Memory { memory: bytes("VmRSS:")?, peak_memory: bytes("VmHWM:")? })
+}
+
+/// The memory of this machine in bytes, where the system tells (Linux).
+pub fn total_memory() -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// Name of this machine.

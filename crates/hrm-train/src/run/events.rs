@@ -4,11 +4,12 @@
 //! `summary.proto`. A record is its length, the masked CRC-32C of the length, the bytes, and the masked CRC of those.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
+
+use crate::disk::Log;
 
 /// What every name of an event file contains.
 const MARK: &str = "events.out.tfevents.";
@@ -16,7 +17,7 @@ const MARK: &str = "events.out.tfevents.";
 /// An event file that scalars are appended to.
 #[derive(Debug)]
 pub struct EventWriter {
-    file: File,
+    file: Log,
 }
 
 impl EventWriter {
@@ -36,13 +37,13 @@ impl EventWriter {
             }
         }
         let name = format!("{MARK}{seconds:010}.{}.{}", super::environment::host(), std::process::id());
-        let mut file = File::options().create_new(true).append(true).open(folder.join(name))?;
+        let mut file = Log::open(&folder.join(name))?;
         let mut events = record(&event(0, |event| event.bytes(3, b"brain.Event:2")));
         events.extend(record(&event(first_step, |event| {
             // SessionLog { status: START }
             event.message(7, |log| log.varint(1, 1));
         })));
-        file.write_all(&events)?;
+        file.append(&events)?;
         Ok(Self { file })
     }
 
@@ -65,8 +66,7 @@ impl EventWriter {
                 }
             });
         });
-        // One write, so that a killed run leaves whole records.
-        self.file.write_all(&record(&event))
+        self.file.append(&record(&event))
     }
 }
 

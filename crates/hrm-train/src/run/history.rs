@@ -37,14 +37,16 @@ pub enum Over {
 }
 
 impl History {
-    /// Reads a run's measurements. What a kill cut short is left out.
+    /// Reads a run's measurements. What cannot be read, such as a line that a kill cut short, is left
+    /// out.
     ///
     /// # Errors
     /// If there is no `metrics.jsonl`, or it cannot be read.
     pub fn read(run: &Path) -> Result<Self, RunError> {
         let path = run.join(METRICS);
-        let text = fs::read_to_string(&path).map_err(io_at(&path))?;
-        let rows = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let bytes = fs::read(&path).map_err(io_at(&path))?;
+        let rows =
+            bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
         let rows = rows.filter_map(|row| {
             Some(Row { step: row["step"].as_u64()?, values: scalars(&row).into_iter().collect() })
         });

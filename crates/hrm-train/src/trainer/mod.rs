@@ -140,6 +140,21 @@ pub enum TrainError {
         /// Why not.
         source: CheckpointError,
     },
+    /// The model or the batch is larger than the memory.
+    #[error(
+        "this takes at least {needed} GiB, and the machine has {there} GiB: {weights} weights with their gradients and \
+         moments, and the states of {slots} sequences; make the model or train.global_batch_size smaller"
+    )]
+    Memory {
+        /// GiB that it takes at least.
+        needed: u128,
+        /// GiB that there are.
+        there: u64,
+        /// Weights of the model.
+        weights: u128,
+        /// Sequences of a step.
+        slots: usize,
+    },
     /// The backend does not heed the precision of matrix products.
     #[error(
         "train.matmul_precision = \"bf16\": {backend} does not heed it, only the CPU backend does; use \

@@ -44,6 +44,8 @@ impl<B: HrmBackend> Trainer<B> {
         if !self.team.leads() {
             return Ok(folder.join(checkpoint::folder_name(self.step)));
         }
+        // Rows that a checkpoint counts on are on the disk before it.
+        let metrics = journal.run.flush()?;
         let snapshot = Snapshot {
             step: self.step,
             recipe: &self.recipe.to_toml(),
@@ -53,6 +55,7 @@ impl<B: HrmBackend> Trainer<B> {
             carry: carry.as_ref(),
             sampler: self.sampler.state(),
             progress: &self.progress,
+            metrics,
             moments: train.checkpoint_moments,
         };
         let retention = Retention { newest: train.keep_checkpoints, every: train.keep_every };

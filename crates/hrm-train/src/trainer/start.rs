@@ -9,18 +9,18 @@ use hrm_infer::{
     evaluate::{Alone, EvalSettings, Workers, evaluate},
     noise::Noise,
 };
-use hrm_model::{Hrm, InitState, act::Carry, weights};
+use hrm_model::{Hrm, InitState, ModelConfig, act::Carry, weights};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Journal, Observer, Progress, TrainError, TrainOptions, Trainer};
 use crate::{
-    checkpoint::{self, CheckpointError, Loaded},
+    checkpoint::{self, CheckpointError, Loaded, TrainState},
     config::{ConfigError, Recipe, ResolvedRecipe},
     data::{self, Sampler, TaskData},
     distributed::Team,
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
-    run::{CONFIG, RunDir},
+    run::{CONFIG, Resumed, RunDir, RunLock, environment::total_memory},
 };
 
 /// What may differ when a run is resumed: values that do not change what the remaining steps compute.
@@ -116,37 +116,50 @@ fn resume_run<B: HrmBackend>(
     team: &Team<B>,
     observer: &mut dyn Observer,
 ) -> Result<(RunDir, Trainer<B>), TrainError> {
+    // Before anything is read: another process may be writing it.
+    let lock = team.leads().then(|| RunLock::take(run_dir)).transpose()?;
     let config = run_dir.join(CONFIG);
     let before = ResolvedRecipe::load_saved(&config, &[])?.on_backend::<B>(device);
     let changes = sound_changes(&before, &recipe)?;
     let folder = run_dir.join("checkpoints");
     let warn = |warning: &str| observer.on_message(warning);
-    let mut trainer = match checkpoint::load_newest::<Autodiff<B>, SamplerState>(&folder, device, warn)? {
+    let sound = |state: &TrainState<SamplerState>| {
+        let SamplerState { batches, iteration, .. } = state.sampler;
+        if batches != state.step || iteration > batches {
+            return Err(format!("batch {batches} of pass {iteration} after {} steps", state.step));
+        }
+        ResolvedRecipe::saved(&config, &state.recipe, &[]).map(|_| ()).map_err(|e| format!("recipe: {e}"))
+    };
+    let mut metrics = None;
+    let loaded = checkpoint::load_newest::<Autodiff<B>, SamplerState>(&folder, device, sound, warn)?;
+    let mut trainer = match loaded {
         Some(loaded) => {
             // The file may have been edited since.
             let before = ResolvedRecipe::saved(&config, &loaded.state.recipe, &[])?;
             sound_changes(&before.on_backend::<B>(device), &recipe)?;
+            metrics = loaded.state.metrics.clone();
             Trainer::<B>::from_checkpoint(recipe, data, loaded, team)?
         }
         // Killed before the first checkpoint: nothing is lost but the steps since the start.
         None => Trainer::<B>::new(recipe, data, device, team)?,
     };
-    if !team.leads() {
+    let Some(lock) = lock else {
         return Ok((RunDir::of_another_worker(run_dir), trainer));
-    }
+    };
     checkpoint::remove_partial(&folder)?;
     let step = trainer.step;
     if step > 0 {
         let keys = changes.iter().map(|(key, ..)| key.as_str()).filter(|key| *key != "train.stop_after");
         trainer.recipe.changed_after(step, keys);
     }
-    let mut run = RunDir::resume(
-        run_dir,
-        step,
-        trainer.progress.evaluating,
-        &trainer.recipe,
-        &backend_name::<B>(device),
-    )?;
+    let from = Resumed { step, evaluates_again: trainer.progress.evaluating, metrics: metrics.as_ref() };
+    let backend = backend_name::<B>(device);
+    let (mut run, warnings) = RunDir::resume(run_dir, lock, &from, &trainer.recipe, &backend)?;
+    for warning in warnings.into_iter().chain(checkpoint::damaged_mark(&folder)) {
+        let line = format!("warning: {warning}");
+        run.log(&line)?;
+        observer.on_message(&line);
+    }
     let message = match trainer.step {
         0 => "the run has no checkpoint yet: starting from the beginning".to_owned(),
         step => format!("resumed after step {step}"),
@@ -172,6 +185,29 @@ fn empty_slots<B: HrmBackend>(recipe: &ResolvedRecipe, model: &Hrm<Autodiff<B>>,
     model.inner().empty_carry(team.rows(train.global_batch_size).len() * train.chains)
 }
 
+/// Refuses what cannot fit, before any of it is allocated: an allocation that fails ends the process without a word.
+fn check_memory<B: HrmBackend>(
+    recipe: &Recipe,
+    config: &ModelConfig,
+    team: &Team<B>,
+) -> Result<(), TrainError> {
+    let Some(there) = total_memory() else { return Ok(()) };
+    let (slots, weights) = (recipe.train.global_batch_size * recipe.train.chains, config.weight_count());
+    let needed = match B::ASYNCHRONOUS {
+        // The rest is in the memory of a device; weights are drawn on the host.
+        true => 4 * weights,
+        // Weights, gradients and two moments; two states of each slot.
+        false => {
+            let state = (slots / team.workers()) as u128 * (config.total_len() * config.hidden_size) as u128;
+            4 * (4 * weights + 2 * state)
+        }
+    };
+    match needed > u128::from(there) {
+        true => Err(TrainError::Memory { needed: needed >> 30, there: there >> 30, weights, slots }),
+        false => Ok(()),
+    }
+}
+
 /// A group that names no parameter is a slip of the pen, not a wish.
 fn check_groups<B: HrmBackend>(recipe: &ResolvedRecipe, model: &Hrm<Autodiff<B>>) -> Result<(), ConfigError> {
     let names: Vec<String> = trained_weights(model).into_keys().collect();
@@ -192,6 +228,7 @@ fn check_groups<B: HrmBackend>(recipe: &ResolvedRecipe, model: &Hrm<Autodiff<B>>
 fn start_from<B: HrmBackend>(model: Hrm<Autodiff<B>>, origin: &Path) -> Result<Hrm<Autodiff<B>>, TrainError> {
     let told = |source: CheckpointError| TrainError::InitFrom { path: origin.to_owned(), source };
     let file = checkpoint::model_file(origin).map_err(told)?;
+    checkpoint::verify_weights(&file).map_err(told)?;
     let dict = weights::read_normalized(&file).map_err(|e| told(e.into()))?;
     model.load_state_dict(dict).map_err(|e| told(e.into()))
 }
@@ -219,6 +256,8 @@ impl<B: HrmBackend> Trainer<B> {
         if recipe.recipe.train.matmul_precision == MatmulPrecision::Bf16 && !B::HAS_MATMUL_PRECISION {
             return Err(TrainError::MatmulPrecision { backend: backend_name::<B>(device) });
         }
+        config.validate()?;
+        check_memory(&recipe.recipe, &config, team)?;
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
         let mut model = config.init(&mut rng, device)?;
         let origin = &recipe.recipe.train.init_from;

@@ -26,6 +26,9 @@ pub struct Progress {
     pub watch: Watch,
     /// Whether an evaluation of the step had begun in the background and its result is not in here.
     pub evaluating: bool,
+    /// The step of the last evaluation whose result is in here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluated: Option<u64>,
 }
 
 /// What a bad step started from.

@@ -387,6 +387,7 @@ impl SolveJob<'_> {
                     && let Some(files) = plan.files(shape)
                 {
                     let models = engine.load(files)?;
+                    models::warn_not_finite(&*models);
                     let info = ModelInfo::new(files, models.as_ref(), options);
                     reporter.uses(files);
                     loaded.push((shape, models, info));

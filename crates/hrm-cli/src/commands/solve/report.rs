@@ -503,7 +503,8 @@ impl<W: Write> Reporter for Json<W> {
         }
         let text = |value: &Value| serde_json::to_string_pretty(value).map(|text| text.replace('\n', "\n  "));
         self.models.sort();
-        let models = text(&json!(self.models))?;
+        let models: Vec<_> = self.models.iter().map(|path| path.to_string_lossy()).collect();
+        let models = text(&json!(models))?;
         writeln!(self.out, "\n  ],\n  \"models\": {models},\n  \"summary\": {}\n}}", text(&summary)?)?;
         self.out.flush()?;
         Ok(tally)

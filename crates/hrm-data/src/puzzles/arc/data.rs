@@ -15,7 +15,7 @@ use super::augment::{Names, Transform};
 use super::canvas::{CANVAS, SEQ_LEN, VOCAB_SIZE, encode};
 use super::sets::save;
 use super::task::{ArcTask, Pair};
-use crate::dataset::{DatasetError, Metadata, Overwrite, npy, save_identifiers};
+use crate::dataset::{DatasetError, Metadata, Overwrite, folder, npy, save_identifiers};
 use crate::grid::{Dihedral, Grid};
 use crate::random::{self, Purpose, stream};
 
@@ -236,18 +236,10 @@ impl ArcData {
         training: bool,
         overwrite: Overwrite,
     ) -> Result<(), BuildError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| DatasetError::Io { path, source }
-        };
-        fs::create_dir_all(dir).map_err(io(dir))?;
-        let json = dir.join("dataset.json");
-        if json.exists() {
-            if overwrite == Overwrite::No {
-                return Err(DatasetError::Exists { path: dir.to_owned() }.into());
-            }
-            fs::remove_file(&json).map_err(io(&json))?;
-        }
+        folder::write::<BuildError>(dir, overwrite, |dir| self.write_files(dir, metadata, training))
+    }
+
+    fn write_files(&self, dir: &Path, metadata: &Metadata, training: bool) -> Result<(), BuildError> {
         let pairs = |task: usize| -> Vec<&Pair> {
             if training {
                 self.training_pairs(task).collect()
@@ -294,7 +286,7 @@ impl ArcData {
         array("puzzle_identifiers", &identifiers).map_err(DatasetError::from)?;
         array("puzzle_indices", &puzzles).map_err(DatasetError::from)?;
         array("group_indices", &ends).map_err(DatasetError::from)?;
-        write_json(&json, metadata)
+        write_json(&dir.join("dataset.json"), metadata)
     }
 }
 

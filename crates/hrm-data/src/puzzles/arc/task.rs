@@ -214,6 +214,12 @@ fn load_as_is(path: &Path) -> Result<Vec<ArcTask>, ArcError> {
         files.retain(is_json);
         files.sort();
         for file in &files {
+            // A pipe would be waited for without end.
+            if !file.is_file() {
+                let source =
+                    io::Error::new(io::ErrorKind::InvalidInput, "not a file; remove it from the folder");
+                return Err(ArcError::Io { path: file.clone(), source });
+            }
             tasks.extend(tasks_of(file, &read_json(file)?)?);
         }
     } else {
