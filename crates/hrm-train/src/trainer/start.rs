@@ -203,7 +203,10 @@ fn check_memory<B: HrmBackend>(
         }
     };
     match needed > u128::from(there) {
-        true => Err(TrainError::Memory { needed: needed >> 30, there: there >> 30, weights, slots }),
+        true => {
+            let (needed, weights) = (Box::new(needed >> 30), Box::new(weights));
+            Err(TrainError::Memory { needed, there: there >> 30, weights, slots })
+        }
         false => Ok(()),
     }
 }
