@@ -37,7 +37,7 @@ fn files_of_a_run() {
     fs::write(&path, &whole).unwrap();
 
     let (path, whole) = file("checkpoints/last");
-    fuzz("mark", &[whole.clone()], |bytes| {
+    fuzz("mark", std::slice::from_ref(&whole), |bytes| {
         for name in ["last", "best"] {
             fs::write(path.with_file_name(name), bytes).unwrap();
         }
@@ -50,7 +50,7 @@ fn files_of_a_run() {
 
     for name in ["metrics.jsonl", "environment.json"] {
         let (path, whole) = file(name);
-        fuzz(name, &[whole.clone()], |bytes| {
+        fuzz(name, std::slice::from_ref(&whole), |bytes| {
             fs::write(&path, bytes).unwrap();
             let _ = (History::read(&dir), RunSummary::read(&dir));
         });

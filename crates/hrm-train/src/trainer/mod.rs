@@ -147,11 +147,11 @@ pub enum TrainError {
     )]
     Memory {
         /// GiB that it takes at least.
-        needed: u128,
+        needed: u64,
         /// GiB that there are.
         there: u64,
         /// Weights of the model.
-        weights: u128,
+        weights: u64,
         /// Sequences of a step.
         slots: usize,
     },

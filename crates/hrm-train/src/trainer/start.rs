@@ -203,7 +203,12 @@ fn check_memory<B: HrmBackend>(
         }
     };
     match needed > u128::from(there) {
-        true => Err(TrainError::Memory { needed: needed >> 30, there: there >> 30, weights, slots }),
+        true => Err(TrainError::Memory {
+            needed: (needed >> 30) as u64,
+            there: there >> 30,
+            weights: u64::try_from(weights).unwrap_or(u64::MAX),
+            slots,
+        }),
         false => Ok(()),
     }
 }
