@@ -1,6 +1,9 @@
 //! `flex`, the CPU backend, with the kernels of `hrm-kernels` for fp32; other types take the plain operators.
 
-use burn::tensor::{Bytes, DType, Shape, TensorMetadata, ops::FloatTensor};
+use burn::tensor::{
+    Bytes, DType, Shape, TensorMetadata,
+    ops::{BoolTensor, FloatTensor},
+};
 use burn_flex::{Flex, FlexTensor, Layout};
 use hrm_kernels::{
     AdamAtan2Step, AttentionShape, GroupBlock, GroupShape, GroupWeight, Matrix, PackedBf16, PackedGateUp,
@@ -238,6 +241,28 @@ impl HrmBackend for Flex {
             down: from_vec(down, shapes[2]),
         };
         (from_vec(dz, dims::<3>(&z)), weights)
+    }
+
+    /// Copies the rows in question: Burn's own operator walks over every element by its strides.
+    fn replace_rows(
+        old: FloatTensor<Self>,
+        replaced: BoolTensor<Self>,
+        new: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        if old.dtype() != DType::F32 {
+            return primitives::replace_rows::<Self>(old, replaced, new);
+        }
+        let [_, len, width] = dims(&old);
+        // In place where nobody else holds the buffer, on a copy otherwise.
+        let mut out = old.to_contiguous();
+        drop(old);
+        let rows = out.storage_mut::<f32>().chunks_exact_mut((len * width).max(1));
+        for (index, (row, replaced)) in rows.zip(replaced.to_contiguous().bytes()).enumerate() {
+            if *replaced != 0 {
+                row.copy_from_slice(values(&new.narrow(0, index, 1).to_contiguous()));
+            }
+        }
+        out
     }
 
     fn adam_atan2(

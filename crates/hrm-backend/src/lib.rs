@@ -34,7 +34,7 @@ pub use precision::{MatmulPrecision, matmul_precision, set_matmul_precision};
 use burn::tensor::{
     DType, Tensor, TensorMetadata, TensorPrimitive,
     backend::{AutodiffBackend, Backend},
-    ops::FloatTensor,
+    ops::{BoolTensor, FloatTensor},
 };
 
 #[cfg(all(feature = "nccl", any(feature = "flex", feature = "ndarray")))]
@@ -267,6 +267,18 @@ pub trait HrmBackend: BaseBackend {
         dy: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, GroupWeights<FloatTensor<Self>>) {
         groups::group_block_backward::<Self>(input, weights, tables, output, dy)
+    }
+
+    /// `old` with some of its rows from `new`.
+    ///
+    /// # Shapes
+    /// - `old`, `new`, output: `[batch, len, width]`; `replaced`: `[batch]`
+    fn replace_rows(
+        old: FloatTensor<Self>,
+        replaced: BoolTensor<Self>,
+        new: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        plain::primitives::replace_rows::<Self>(old, replaced, new)
     }
 
     /// One AdamATan2 update, see [`ops::adam_atan2`].

@@ -1,6 +1,6 @@
 //! The operators of [`HrmBackend`] on typed tensors: what model code calls.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 
 use crate::{GroupTables, GroupWeights, HrmBackend, primitive, tensor};
 
@@ -95,6 +95,18 @@ pub fn attention<B: HrmBackend>(
 ) -> Tensor<B, 3> {
     let rotary = rotary.map(|(cos, sin)| (primitive(cos), primitive(sin)));
     tensor(B::fused_attention(primitive(qkv), rotary, heads).0)
+}
+
+/// `old` with some of its rows from `new`.
+///
+/// # Shapes
+/// - `old`, `new`, output: `[batch, len, width]`; `replaced`: `[batch]`
+pub fn replace_rows<B: HrmBackend>(
+    old: Tensor<B, 3>,
+    replaced: Tensor<B, 1, Bool>,
+    new: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    tensor(B::replace_rows(primitive(old), replaced.into_primitive(), primitive(new)))
 }
 
 /// A block that mixes the nodes of a lattice by their groups: see [`HrmBackend::group_block`].

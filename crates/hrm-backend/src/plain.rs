@@ -1,7 +1,7 @@
 //! Every operator of [`HrmBackend`] in plain Burn: the fallback of all backends, and what
 //! faster versions are tested against, forward and backward.
 
-use burn::tensor::{DType, Tensor, backend::Backend, ops::FloatTensor};
+use burn::tensor::{Bool, DType, Tensor, backend::Backend, ops::FloatTensor};
 
 use crate::{
     HrmBackend, functions,
@@ -201,6 +201,16 @@ pub fn attention_backward<B: HrmBackend>(
     Tensor::cat([dq, dk, dv].map(merge_heads).to_vec(), 2)
 }
 
+/// See [`HrmBackend::replace_rows`].
+pub fn replace_rows<B: Backend>(
+    old: Tensor<B, 3>,
+    replaced: Tensor<B, 1, Bool>,
+    new: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    let mask = replaced.reshape([-1, 1, 1]).expand(old.shape());
+    old.mask_where(mask, new)
+}
+
 /// See [`ops::adam_atan2`].
 pub fn adam_atan2<B: HrmBackend, const D: usize>(
     param: Tensor<B, D>,
@@ -223,7 +233,11 @@ pub fn adam_atan2<B: HrmBackend, const D: usize>(
 /// The same on tensor primitives, with the signatures of [`HrmBackend`]: its defaults, and what
 /// a backend with kernels for some types takes for the others.
 pub(crate) mod primitives {
-    use burn::tensor::{Tensor, TensorMetadata, backend::Backend, ops::FloatTensor};
+    use burn::tensor::{
+        Tensor, TensorMetadata,
+        backend::Backend,
+        ops::{BoolTensor, FloatTensor},
+    };
 
     use crate::{
         HrmBackend,
@@ -309,6 +323,15 @@ pub(crate) mod primitives {
     ) -> FloatTensor<B> {
         let (out, lse, dout) = (tensor(out), tensor(lse), tensor(dout));
         primitive(super::attention_backward::<B>(tensor(qkv), tables::<B>(rotary), heads, out, lse, dout))
+    }
+
+    pub fn replace_rows<B: Backend>(
+        old: FloatTensor<B>,
+        replaced: BoolTensor<B>,
+        new: FloatTensor<B>,
+    ) -> FloatTensor<B> {
+        let replaced = Tensor::from_primitive(replaced);
+        primitive(super::replace_rows::<B>(tensor(old), replaced, tensor(new)))
     }
 
     pub fn adam_atan2<B: HrmBackend>(

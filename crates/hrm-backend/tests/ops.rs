@@ -27,6 +27,7 @@ for_each_backend!(
     attention,
     attention_of_tiles,
     attention_of_large_scores,
+    replace_rows,
     group_block,
     group_block_of_odd_widths,
     adam_atan2,
@@ -648,4 +649,34 @@ fn group_block<B: HrmBackend>() {
 /// Widths that no kernel takes.
 fn group_block_of_odd_widths<B: HrmBackend>() {
     compare_group_blocks::<B>([2, 5, 3], [12, 8, 20], "group_block of odd widths");
+}
+
+/// Rows that are replaced are the new ones to the bit, also from a view, and the others the old ones, also where the old tensor is in use
+/// elsewhere.
+fn replace_rows<B: HrmBackend>() {
+    let device = B::Device::default();
+    let tensor = |seed: u64| {
+        let values = noise(seed, 4 * 3 * 5, DType::F32);
+        Tensor::<B, 3>::from_data(TensorData::new(values, [4, 3, 5]), &device)
+    };
+    let (old, new) = (tensor(1), tensor(2));
+    let one = Tensor::<B, 1>::from_floats([1.0, 2.0, 3.0, 4.0, f32::NAN], &device);
+    let spread = one.clone().unsqueeze::<3>().expand([4, 3, 5]);
+    let replaced = Tensor::<B, 1, burn::tensor::Int>::from_ints([0, 1, 0, 1], &device).bool();
+    let bits = |t: Tensor<B, 3>| t.into_data().iter::<f32>().map(f32::to_bits).collect::<Vec<_>>();
+    let (kept, taken) = (bits(old.clone()), bits(new.clone()));
+    let got = bits(ops::replace_rows(old.clone(), replaced.clone(), new));
+    let from_view = bits(ops::replace_rows(old.clone(), replaced, spread.clone()));
+    for row in 0..4 {
+        let part = row * 15..(row + 1) * 15;
+        let expected = if row % 2 == 1 { &taken } else { &kept };
+        assert_eq!(got[part.clone()], expected[part.clone()], "row {row}");
+        // Not a number stays one, with any bits.
+        let expected = if row % 2 == 1 { bits(spread.clone()) } else { kept.clone() };
+        let same = |(got, want): (&u32, &u32)| {
+            got == want || (f32::from_bits(*got).is_nan() && f32::from_bits(*want).is_nan())
+        };
+        assert!(from_view[part.clone()].iter().zip(&expected[part]).all(same), "row {row} from a view");
+    }
+    assert_eq!(bits(old), kept, "the old tensor is as it was");
 }

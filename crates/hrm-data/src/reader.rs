@@ -191,7 +191,7 @@ impl Reader {
             false => Box::new(whole),
         };
         let mut text = Text::new(Box::new(Metered::new(input, &budget)), budget, self.family);
-        let first = text.first_line().map_err(|source| self.failure(source))?;
+        let first = text.first_line();
         self.source = match first.is_some_and(|line| is_table(self.family, &line)) {
             true => {
                 let family = self.family;
@@ -324,6 +324,8 @@ struct Text {
     ready: VecDeque<Entry>,
     number: u64,
     at_end: bool,
+    /// Why there is no more; told after what came before.
+    failure: Option<io::Error>,
     /// All that was read before it was known to be text.
     consumed: Vec<u8>,
     keep: bool,
@@ -340,22 +342,23 @@ impl Text {
             ready: VecDeque::new(),
             number: 0,
             at_end: false,
+            failure: None,
             consumed: Vec::new(),
             keep: true,
         }
     }
 
     /// The first line that means something, which stays to be read.
-    fn first_line(&mut self) -> io::Result<Option<String>> {
+    fn first_line(&mut self) -> Option<String> {
         loop {
             let found = self.lines.iter().find(|(_, line)| self.means_something(line));
             if let Some((_, line)) = found {
-                return Ok(Some(line.trim_start_matches('\u{feff}').trim().to_owned()));
+                return Some(line.trim_start_matches('\u{feff}').trim().to_owned());
             }
             if self.at_end {
-                return Ok(None);
+                return None;
             }
-            self.fill()?;
+            self.fill();
         }
     }
 
@@ -373,7 +376,13 @@ impl Text {
     }
 
     /// Reads on, as far as one call gives: complete lines join the others.
-    fn fill(&mut self) -> io::Result<()> {
+    fn fill(&mut self) {
+        if let Err(failure) = self.read_on() {
+            (self.failure, self.at_end) = (Some(failure), true);
+        }
+    }
+
+    fn read_on(&mut self) -> io::Result<()> {
         let mut buffer = [0; 1 << 15];
         let read = loop {
             match self.input.read(&mut buffer) {
@@ -421,9 +430,9 @@ impl Text {
                 self.lines.pop_front();
             }
             match (self.lines.is_empty(), self.at_end) {
-                (true, true) => return Ok(None),
-                (true, false) => self.fill()?,
-                (false, _) => self.gather()?,
+                (true, true) => return self.failure.take().map_or(Ok(None), Err),
+                (true, false) => self.fill(),
+                (false, _) => self.gather(),
             }
         }
         Ok(self.ready.pop_front())
@@ -438,7 +447,7 @@ impl Text {
     }
 
     /// Makes entries of the lines at the front, at least one: each line one where they are puzzles of their own, or drawings.
-    fn gather(&mut self) -> io::Result<()> {
+    fn gather(&mut self) {
         let is_loose = self.family.is_loose();
         loop {
             // A drawing ends with its block or, where spaces mean nothing, where it makes a puzzle.
@@ -453,23 +462,23 @@ impl Text {
             let alone = meaning.iter().filter(|line| self.is_alone(line)).count();
             if 2 * alone > meaning.len() || (is_loose && alone > 0 && 2 * alone == meaning.len()) {
                 self.each(known.min(64));
-                return Ok(());
+                return;
             }
             let mut ends = (1..known).filter(|&end| is_loose && blank(&self.lines[end])).collect::<Vec<_>>();
             if is_complete {
                 ends.push(known);
             }
             if ends.into_iter().any(|end| self.is_drawing(end)) {
-                return Ok(());
+                return;
             }
             if is_complete {
                 match is_loose || alone > 0 {
                     true => self.each(known),
                     false => self.one(known),
                 }
-                return Ok(());
+                return;
             }
-            self.fill()?;
+            self.fill();
         }
     }
 

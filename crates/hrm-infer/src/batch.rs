@@ -1,6 +1,7 @@
 //! The edge between rows of tokens and tensors.
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use hrm_backend::HrmBackend;
 use hrm_data::dataset::Batch;
 use hrm_model::{
     Hrm,
@@ -23,7 +24,7 @@ pub fn to_device<B: Backend>(batch: &Batch, device: &B::Device) -> PuzzleBatch<B
 }
 
 /// A carry at step 0.
-pub(super) fn fresh<B: Backend>(model: &Hrm<B>, queries: &[Query]) -> Carry<B> {
+pub(super) fn fresh<B: HrmBackend>(model: &Hrm<B>, queries: &[Query]) -> Carry<B> {
     let device = model.device();
     let tokens: Vec<i32> = queries.iter().flat_map(|q| &q.tokens).map(|&t| i32::from(t)).collect();
     let identifiers: Vec<i32> = queries.iter().map(|q| q.identifier as i32).collect();

@@ -15,76 +15,67 @@ use crate::Query;
 /// Draws in a row that give nothing new, after which a symmetry group counts as used up.
 const PATIENCE: usize = 200;
 
-/// A task as inference sees it. Queries and answers are rows of tokens.
+/// A task as inference sees it. Queries and answers are rows of tokens. By default a task has no symmetries and no rules: tokens
+/// in, tokens out.
 pub trait Puzzles {
     /// A short name, for messages.
     fn name(&self) -> &str;
 
     /// At most `count` different ways to look at a puzzle, the puzzle itself (number 0) included: fewer if the task has not so
     /// many symmetries.
-    fn views(&self, count: usize) -> usize;
+    fn views(&self, count: usize) -> usize {
+        let _ = count;
+        1
+    }
 
     /// The puzzle under view `number`, which is below what [`views`](Self::views) gave.
-    fn image(&self, query: &Query, number: usize) -> Query;
+    fn image(&self, query: &Query, number: usize) -> Query {
+        let _ = number;
+        query.clone()
+    }
 
     /// An answer to that image as an answer to the puzzle.
-    fn back(&self, query: &Query, number: usize, answer: Vec<u8>) -> Vec<u8>;
+    fn back(&self, query: &Query, number: usize, answer: Vec<u8>) -> Vec<u8> {
+        let _ = (query, number);
+        answer
+    }
 
     /// Beliefs about that image as beliefs about the puzzle.
-    fn beliefs_back(&self, query: &Query, number: usize, beliefs: Beliefs) -> Beliefs;
+    fn beliefs_back(&self, query: &Query, number: usize, beliefs: Beliefs) -> Beliefs {
+        let _ = (query, number);
+        beliefs
+    }
 
     /// Whether there are rules to check answers by.
-    fn has_rules(&self) -> bool;
+    fn has_rules(&self) -> bool {
+        false
+    }
 
     /// Whether an answer keeps the rules of the puzzle; `None` if it has no rules, or is no puzzle of the task.
-    fn check(&self, query: &Query, answer: &[u8]) -> Option<bool>;
+    fn check(&self, query: &Query, answer: &[u8]) -> Option<bool> {
+        let _ = (query, answer);
+        None
+    }
 
     /// Whether there is a classical solver.
-    fn has_search(&self) -> bool;
+    fn has_search(&self) -> bool {
+        false
+    }
 
     /// An answer by exact search within `max_nodes` search states, guided by what a model believes.
-    fn search(&self, query: &Query, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact>;
+    fn search(&self, query: &Query, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
+        let _ = (query, beliefs, max_nodes);
+        None
+    }
 }
 
-/// A task without known symmetries or rules: tokens in, tokens out.
+/// A task without known symmetries or rules.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unknown;
 
 impl Puzzles for Unknown {
     fn name(&self) -> &str {
         "puzzles of an unknown kind"
-    }
-
-    fn views(&self, _: usize) -> usize {
-        1
-    }
-
-    fn image(&self, query: &Query, _: usize) -> Query {
-        query.clone()
-    }
-
-    fn back(&self, _: &Query, _: usize, answer: Vec<u8>) -> Vec<u8> {
-        answer
-    }
-
-    fn beliefs_back(&self, _: &Query, _: usize, beliefs: Beliefs) -> Beliefs {
-        beliefs
-    }
-
-    fn has_rules(&self) -> bool {
-        false
-    }
-
-    fn check(&self, _: &Query, _: &[u8]) -> Option<bool> {
-        None
-    }
-
-    fn has_search(&self) -> bool {
-        false
-    }
-
-    fn search(&self, _: &Query, _: Option<&Beliefs>, _: u64) -> Option<Exact> {
-        None
     }
 }
 

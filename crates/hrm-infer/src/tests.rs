@@ -6,7 +6,6 @@ use hrm_data::{
         sudoku::{Generator, Geometry, Sudoku, encode_tokens},
     },
     registry::{Family, Shape},
-    task::{Beliefs, Exact},
 };
 use hrm_model::{Hrm, ModelConfig};
 use hrm_testing::for_each_backend;
@@ -187,29 +186,11 @@ impl Puzzles for Only {
     fn name(&self) -> &str {
         "one answer"
     }
-    fn views(&self, _: usize) -> usize {
-        1
-    }
-    fn image(&self, query: &Query, _: usize) -> Query {
-        query.clone()
-    }
-    fn back(&self, _: &Query, _: usize, answer: Vec<u8>) -> Vec<u8> {
-        answer
-    }
-    fn beliefs_back(&self, _: &Query, _: usize, beliefs: Beliefs) -> Beliefs {
-        beliefs
-    }
     fn has_rules(&self) -> bool {
         true
     }
     fn check(&self, _: &Query, answer: &[u8]) -> Option<bool> {
         Some(answer == self.0)
-    }
-    fn has_search(&self) -> bool {
-        false
-    }
-    fn search(&self, _: &Query, _: Option<&Beliefs>, _: u64) -> Option<Exact> {
-        None
     }
 }
 

@@ -1,7 +1,7 @@
 //! Adaptive computation time (section 2, "ACT"): the carry between segments, halting, and its Q target.
 
 use burn::tensor::{BasicOps, Bool, Int, Tensor, backend::Backend};
-use hrm_backend::functions;
+use hrm_backend::{HrmBackend, functions, ops};
 
 use crate::{Hrm, ModelConfig, SegmentOutput, State, loss::IGNORE_LABEL};
 
@@ -62,16 +62,6 @@ pub struct Carry<B: Backend> {
 }
 
 impl<B: Backend> Carry<B> {
-    /// A carry at step 0 on some puzzles without known answers: the start of inference.
-    ///
-    /// # Shapes
-    /// - `inputs`: `[batch, seq_len]`; `puzzle_identifiers`: `[batch]`
-    pub fn fresh(model: &Hrm<B>, inputs: Tensor<B, 2, Int>, puzzle_identifiers: Tensor<B, 1, Int>) -> Self {
-        let labels = inputs.full_like(IGNORE_LABEL);
-        let [batch, _] = inputs.dims();
-        model.empty_carry(batch).admit(model, PuzzleBatch { inputs, labels, puzzle_identifiers })
-    }
-
     /// `len` slots from slot `start` on.
     pub fn rows(&self, start: usize, len: usize) -> Self {
         Self {
@@ -113,6 +103,18 @@ impl<B: Backend> Carry<B> {
             batch: PuzzleBatch::cat(parts.into_iter().map(|part| part.batch).collect()),
         }
     }
+}
+
+impl<B: HrmBackend> Carry<B> {
+    /// A carry at step 0 on some puzzles without known answers: the start of inference.
+    ///
+    /// # Shapes
+    /// - `inputs`: `[batch, seq_len]`; `puzzle_identifiers`: `[batch]`
+    pub fn fresh(model: &Hrm<B>, inputs: Tensor<B, 2, Int>, puzzle_identifiers: Tensor<B, 1, Int>) -> Self {
+        let labels = inputs.full_like(IGNORE_LABEL);
+        let [batch, _] = inputs.dims();
+        model.empty_carry(batch).admit(model, PuzzleBatch { inputs, labels, puzzle_identifiers })
+    }
 
     /// Gives every halted slot its row of `batch`, the initial state and step 0. Rows offered to running
     /// slots are discarded.
@@ -124,18 +126,14 @@ impl<B: Backend> Carry<B> {
     /// As [`admit`](Self::admit), from other initial states, one for each slot.
     pub fn admit_from(self, initial: State<B>, batch: PuzzleBatch<B>) -> Self {
         let halted = self.halted;
-        let replace_state = |z: Tensor<B, 3>, initial: Tensor<B, 3>| {
-            let mask = halted.clone().reshape([-1, 1, 1]).expand(z.shape());
-            z.mask_where(mask, initial)
-        };
         let replace_rows = |old: Tensor<B, 2, Int>, new: Tensor<B, 2, Int>| {
             let mask = halted.clone().reshape([-1, 1]).expand(old.shape());
             old.mask_where(mask, new)
         };
         Self {
             state: State {
-                z_h: replace_state(self.state.z_h, initial.z_h),
-                z_l: replace_state(self.state.z_l, initial.z_l),
+                z_h: ops::replace_rows(self.state.z_h, halted.clone(), initial.z_h),
+                z_l: ops::replace_rows(self.state.z_l, halted.clone(), initial.z_l),
             },
             steps: self.steps.mask_fill(halted.clone(), 0),
             batch: PuzzleBatch {

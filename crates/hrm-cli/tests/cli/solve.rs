@@ -211,6 +211,13 @@ fn files_that_cannot_be_read() {
     assert_says(&sandbox.hrm("solve --file empty.txt").error(), &["empty.txt: no puzzle"]);
     sandbox.write("binary.txt", [0x80, 0xff, 0xfe]);
     assert_says(&sandbox.hrm("solve --file binary.txt").error(), &["binary.txt: expected text"]);
+    // What was solved before the damage is told, and the object is whole.
+    let mut damaged = format!("{FOUR}\n{FOUR}\n").into_bytes();
+    damaged.extend([0xff, b'\n']);
+    sandbox.write("damaged.txt", damaged);
+    let run = sandbox.hrm("solve --file damaged.txt --with dfs --json");
+    assert_eq!(run.code, 1);
+    assert_says(&run.stderr, &["damaged.txt: expected text"]);
     sandbox.write("cut.csv.gz", [0x1f, 0x8b, 8, 0, 0]);
     assert_says(&sandbox.hrm("solve --file cut.csv.gz").error(), &["cut.csv.gz", "gzip"]);
 }

@@ -180,6 +180,10 @@ fn errors_say_where_and_what() {
     let absent = Reader::open(Family::Sudoku, Path::new("/nonexistent/x.csv"));
     assert!(absent.is_err_and(|e| e.to_string().contains("/nonexistent/x.csv")));
     assert!(Reader::open(Family::Sudoku, Path::new("/")).is_err());
+    // What stands before the damage is read.
+    let damaged = [FOUR.as_bytes(), b"\n", FOUR.as_bytes(), b"\n\xff\n"].concat();
+    let reader = Reader::new(Family::Sudoku, Cursor::new(damaged), Path::new("in"));
+    assert_eq!(reader.map(|entry| entry.is_ok()).collect::<Vec<_>>(), [true, true, false]);
     assert!(read(Family::Sudoku, vec![b'1', 0xff, 0xfe, b'\n']).unwrap_err().contains("expected text"));
 }
 

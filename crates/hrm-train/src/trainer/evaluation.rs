@@ -68,13 +68,22 @@ impl<B: HrmBackend> Trainer<B> {
         }
     }
 
-    /// Evaluates while training waits. If it is the best so far, there is a checkpoint then.
-    pub(super) fn evaluate(&mut self, data: &TaskData, journal: &mut Journal<'_>) -> Result<(), TrainError> {
+    /// Evaluates: beside the training if that is wanted, else while it waits. If it is the best so far, there is a checkpoint
+    /// then.
+    pub(super) fn evaluate(
+        &mut self,
+        data: &TaskData,
+        beside: bool,
+        journal: &mut Journal<'_>,
+    ) -> Result<(), TrainError> {
         self.wait_for_evaluation(journal)?;
         if self.progress.evaluated == Some(self.step) {
             // A finished run that is resumed: its last evaluation has been written down.
             self.last_eval = Some(self.evaluation(data).run(&self.team)?.eval);
             return Ok(());
+        }
+        if beside {
+            return self.begin_evaluation(data, journal);
         }
         let train_loss = self.progress.watch.take_train_loss();
         let row = self.evaluation(data).run(&self.team)?;
@@ -87,12 +96,7 @@ impl<B: HrmBackend> Trainer<B> {
 
     /// Begins an evaluation in the background. The step's checkpoint is written first: the evaluation may find that it is the
     /// best one, and a run that is killed meanwhile evaluates again.
-    pub(super) fn begin_evaluation(
-        &mut self,
-        data: &TaskData,
-        journal: &mut Journal<'_>,
-    ) -> Result<(), TrainError> {
-        self.wait_for_evaluation(journal)?;
+    fn begin_evaluation(&mut self, data: &TaskData, journal: &mut Journal<'_>) -> Result<(), TrainError> {
         self.progress.evaluating = true;
         self.save(journal)?;
         let train_loss = self.progress.watch.take_train_loss();

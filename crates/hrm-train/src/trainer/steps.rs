@@ -46,29 +46,12 @@ impl<B: HrmBackend> Trainer<B> {
         let due = |interval: u64, step: u64| interval > 0 && step.is_multiple_of(interval);
         if std::mem::take(&mut self.progress.evaluating) {
             // The run was killed before the evaluation had ended.
-            match eval.background {
-                true => self.begin_evaluation(data, journal)?,
-                false => self.evaluate(data, journal)?,
-            }
+            self.evaluate(data, eval.background, journal)?;
             pending.restart_clock();
         }
         let ending = loop {
-            if self.step >= total {
-                break Ending::Finished;
-            }
-            // Several workers stop after the same step: when all have read that one was asked to.
-            let asked_to_stop = match self.team.is_alone() {
-                true => stop.load(Ordering::SeqCst),
-                false => pending.asked_to_stop(),
-            };
-            if asked_to_stop {
-                break Ending::Interrupted;
-            }
-            if train.stop_after > 0 && self.step >= train.stop_after {
-                break Ending::StopAfter;
-            }
-            if self.has_stalled() {
-                break Ending::EarlyStopped;
+            if let Some(ending) = self.ending(stop, &pending) {
+                break ending;
             }
             pending.add(self.one_step(stop)?);
             let step = self.step;
@@ -80,10 +63,7 @@ impl<B: HrmBackend> Trainer<B> {
             self.look_at_evaluation(journal)?;
             if evaluates {
                 // Where the run stops next, there is nothing to do meanwhile.
-                match eval.background && step != train.stop_after {
-                    true => self.begin_evaluation(data, journal)?,
-                    false => self.evaluate(data, journal)?,
-                }
+                self.evaluate(data, eval.background && step != train.stop_after, journal)?;
             }
             if saves {
                 self.save(journal)?;
@@ -95,7 +75,7 @@ impl<B: HrmBackend> Trainer<B> {
         self.report(&mut pending, journal)?;
         self.wait_for_evaluation(journal)?;
         if ending == Ending::Finished {
-            self.evaluate(data, journal)?;
+            self.evaluate(data, false, journal)?;
         }
         let checkpoint = self.save(journal)?;
         journal.run.log(&format!(
@@ -104,5 +84,22 @@ impl<B: HrmBackend> Trainer<B> {
             checkpoint.display()
         ))?;
         Ok(TrainSummary { step: self.step, ending, checkpoint, eval: self.last_eval })
+    }
+
+    /// Whether the run ends before the next step, and why.
+    fn ending(&self, stop: &AtomicBool, pending: &Pending<B>) -> Option<Ending> {
+        let stop_after = self.recipe.recipe.train.stop_after;
+        // Several workers stop after the same step: when all have read that one was asked to.
+        let asked_to_stop = match self.team.is_alone() {
+            true => stop.load(Ordering::SeqCst),
+            false => pending.asked_to_stop(),
+        };
+        match () {
+            () if self.step >= self.schedule.total_steps => Some(Ending::Finished),
+            () if asked_to_stop => Some(Ending::Interrupted),
+            () if stop_after > 0 && self.step >= stop_after => Some(Ending::StopAfter),
+            () if self.has_stalled() => Some(Ending::EarlyStopped),
+            () => None,
+        }
     }
 }

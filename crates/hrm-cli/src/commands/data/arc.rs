@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use hrm_data::puzzles::arc::{self, ArcData, ArcOptions, ArcTask, Leak, Names, Sets, SplitRule};
 use hrm_model::summary::thousands;
 
-use super::{OnLeak, Output};
+use super::{ON_LEAK, OnLeak, Output};
+use crate::choice::one_of;
 use crate::terminal::count;
 
 /// Look at sets of ARC tasks, check them for leaks, and write them as one dataset
@@ -66,7 +67,7 @@ pub struct Args {
     )]
     train_on_eval_demonstrations: bool,
     /// If training tasks hold the pairs, or have the name, of evaluation tasks
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnLeak::Refuse)]
+    #[arg(long, value_parser = one_of(&ON_LEAK), value_name = "WHAT", default_value = "refuse")]
     on_leak: OnLeak,
     /// Write every augmentation out, for the original tools
     #[arg(long, requires = "out")]

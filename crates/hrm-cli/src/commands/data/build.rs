@@ -11,7 +11,7 @@ use hrm_data::{
     task::{self, AnyTask, GenerateOptions, Record, Split},
 };
 
-use super::{Folder, OnLeak, at, examples};
+use super::{Folder, OnLeak, at, examples, settle};
 use crate::terminal::count;
 
 /// Generates puzzles of a shape and says so. `nouns` are what a puzzle is called, and what is promised of all of them.
@@ -85,7 +85,7 @@ impl Files<'_> {
             self.test.map(|path| self.all(path)).transpose()?.map(|(_, test)| test).unwrap_or_default();
         let task = shape.task();
         let leaks = task.leaks(&train, &test).map_err(anyhow::Error::msg)?;
-        self.on_leak.settle(&mut train, &leaks)?;
+        settle(self.on_leak, &mut train, &leaks)?;
         Ok((task, Split { train, test }))
     }
 

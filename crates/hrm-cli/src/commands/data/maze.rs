@@ -8,7 +8,8 @@ use hrm_data::{
     task::{GenerateOptions, Size},
 };
 
-use super::{Folder, OnLeak, build, given, rectangle};
+use super::{Folder, ON_LEAK, OnLeak, build, given, rectangle};
+use crate::choice::{Choice, one_of};
 
 /// Build a maze dataset from a CSV file or the arrays of the original, or generate one
 ///
@@ -49,7 +50,7 @@ struct Files {
     #[command(flatten)]
     images: Images,
     /// If training mazes are test mazes, turned or mirrored
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnLeak::Refuse)]
+    #[arg(long, value_parser = one_of(&ON_LEAK), value_name = "WHAT", default_value = "refuse")]
     on_leak: OnLeak,
     #[command(flatten)]
     folder: Folder,
@@ -75,8 +76,8 @@ Examples:
   hrm data maze generate --size 10x16 --min-path 25 --out data/maze-10x16")]
     Generate {
         /// What mazes
-        #[arg(long, value_enum, default_value_t = What::Hard)]
-        kind: What,
+        #[arg(long, value_parser = one_of(&KINDS), default_value = "hard")]
+        kind: &'static str,
         /// Rows and columns
         #[arg(long, value_name = "ROWSxCOLS", default_value = "30x30", value_parser = rectangle)]
         size: (usize, usize),
@@ -99,14 +100,15 @@ Examples:
     },
 }
 
-/// A kind of maze.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum What {
-    /// Maze-Hard: each cell is wall with a probability drawn from 0.3 to 0.5 for each maze; start and goal far apart
-    Hard,
-    /// Maze-Unique: corridors carved depth-first, with exactly one path
-    Unique,
-}
+/// Kinds of mazes.
+const KINDS: [Choice<&str>; 2] = [
+    (
+        "hard",
+        "hard",
+        "Maze-Hard: each cell is wall with a probability drawn from 0.3 to 0.5 for each maze; start and goal far apart",
+    ),
+    ("unique", "unique", "Maze-Unique: corridors carved depth-first, with exactly one path"),
+];
 
 /// Runs the command.
 pub fn run(Args { generate, files }: Args) -> Result<()> {
@@ -115,10 +117,9 @@ pub fn run(Args { generate, files }: Args) -> Result<()> {
         return run_files(files);
     };
     let (rows, cols) = size;
-    if kind == What::Hard && max_path.is_some() {
+    if kind == "hard" && max_path.is_some() {
         bail!("--max-path: only mazes of --kind unique have a longest path to limit")
     }
-    let kind = if kind == What::Hard { "hard" } else { "unique" };
     let options =
         GenerateOptions { kind: Some(kind.to_owned()), min_path, max_path, ..GenerateOptions::default() };
     let shape = Shape::of_size(Family::Maze, Size::new(rows, cols)).map_err(anyhow::Error::msg)?;

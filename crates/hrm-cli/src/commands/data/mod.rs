@@ -21,7 +21,9 @@ use hrm_data::{
     task::{AnyTask, Leaks, Record, write_records},
 };
 
-use crate::terminal::count;
+use hrm_train::config::OnLeak;
+
+use crate::{choice::Choice, terminal::count};
 
 /// Subcommands of `hrm data`.
 #[derive(Debug, clap::Subcommand)]
@@ -55,43 +57,37 @@ pub fn run(command: Command) -> Result<()> {
     }
 }
 
-/// Training puzzles that give test puzzles away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum OnLeak {
-    /// Write nothing and say what leaks
-    Refuse,
-    /// Leave these training puzzles out
-    Drop,
-    /// Train on them all the same
-    Allow,
-}
+/// Values of `--on-leak`: training puzzles that give test puzzles away.
+const ON_LEAK: [Choice<OnLeak>; 3] = [
+    ("refuse", OnLeak::Refuse, "Write nothing and say what leaks"),
+    ("drop", OnLeak::Drop, "Leave these training puzzles out"),
+    ("allow", OnLeak::Allow, "Train on them all the same"),
+];
 
-impl OnLeak {
-    /// Deals with training puzzles that give test puzzles away: leaves them out, or refuses with what is wrong.
-    fn settle(self, train: &mut Vec<Record>, leaks: &Leaks) -> Result<()> {
-        let (what, leaks) = (leaks.to_string(), leaks.all());
-        let Some((of_train, of_test)) = leaks.first() else { return Ok(()) };
-        let (of_train, of_test) = (of_train + 1, of_test + 1);
-        let found = format!(
-            "{} of the training set: {what} (training {of_train} and test {of_test} for one)",
-            count(leaks.len(), "puzzle")
-        );
-        match self {
-            Self::Refuse => bail!(
-                "{found}: an evaluation would not be held out; `--on-leak drop` leaves these training puzzles out, `--on-leak allow` keeps them"
-            ),
-            Self::Drop => {
-                let mut index = 0;
-                train.retain(|_| {
-                    index += 1;
-                    leaks.binary_search_by_key(&(index - 1), |leak| leak.0).is_err()
-                });
-                say!("left out {found}");
-            }
-            Self::Allow => eprintln!("warning: {found}"),
+/// Deals with training puzzles that give test puzzles away: leaves them out, or refuses with what is wrong.
+fn settle(on_leak: OnLeak, train: &mut Vec<Record>, leaks: &Leaks) -> Result<()> {
+    let (what, leaks) = (leaks.to_string(), leaks.all());
+    let Some((of_train, of_test)) = leaks.first() else { return Ok(()) };
+    let (of_train, of_test) = (of_train + 1, of_test + 1);
+    let found = format!(
+        "{} of the training set: {what} (training {of_train} and test {of_test} for one)",
+        count(leaks.len(), "puzzle")
+    );
+    match on_leak {
+        OnLeak::Refuse => bail!(
+            "{found}: an evaluation would not be held out; `--on-leak drop` leaves these training puzzles out, `--on-leak allow` keeps them"
+        ),
+        OnLeak::Drop => {
+            let mut index = 0;
+            train.retain(|_| {
+                index += 1;
+                leaks.binary_search_by_key(&(index - 1), |leak| leak.0).is_err()
+            });
+            say!("left out {found}");
         }
-        Ok(())
+        OnLeak::Allow => eprintln!("warning: {found}"),
     }
+    Ok(())
 }
 
 /// Where a dataset goes.

@@ -8,7 +8,8 @@ use hrm_data::{
     task::{GenerateOptions, Size},
 };
 
-use super::{Folder, OnLeak, build, given, range};
+use super::{Folder, ON_LEAK, OnLeak, build, given, range};
+use crate::choice::one_of;
 
 /// Build a Sudoku dataset from puzzle files, or generate one
 ///
@@ -51,7 +52,7 @@ struct Files {
     #[command(flatten)]
     copies: Copies,
     /// If training puzzles are equivalent to test puzzles, or (9x9 and larger) share a solution grid with one
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnLeak::Refuse)]
+    #[arg(long, value_parser = one_of(&ON_LEAK), value_name = "WHAT", default_value = "refuse")]
     on_leak: OnLeak,
     #[command(flatten)]
     wanted: Wanted,

@@ -136,12 +136,15 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }),
     };
     let options = InferOptions { keep_thoughts: args.json || in_full, ..args.infer.options() };
-    match (method, backend) {
-        (Some(method), _) => by_method(method, args.trace, &mut stream, reporter.as_mut())?,
-        (None, Some(backend)) => by_models(backend, given, options, &mut stream, reporter.as_mut())?,
-        (None, None) => {}
-    }
-    let tally = reporter.finish()?;
+    let done = match (method, backend) {
+        (Some(method), _) => by_method(method, args.trace, &mut stream, reporter.as_mut()),
+        (None, Some(backend)) => by_models(backend, given, options, &mut stream, reporter.as_mut()),
+        (None, None) => Ok(()),
+    };
+    // Also what ends early is closed: the JSON can be read.
+    let finished = reporter.finish();
+    done?;
+    let tally = finished?;
     Ok(if tally.solved == tally.puzzles { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
