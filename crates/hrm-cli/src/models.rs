@@ -25,10 +25,12 @@ fn roots() -> Vec<PathBuf> {
     }
 }
 
-/// The bundled model for puzzles of a shape.
+/// The bundled model for puzzles of a shape: that of the size, else one for the family, whatever the size.
 pub fn bundled(shape: Shape) -> Option<PathBuf> {
-    let mut candidates = roots().into_iter().map(|root| root.join(shape.folder()).join("model.safetensors"));
-    let found = candidates.find(|file| file.is_file())?;
+    let folders = [shape.folder(), shape.family().to_string()];
+    let of =
+        |folder: &String| roots().into_iter().map(move |root| root.join(folder).join("model.safetensors"));
+    let found = folders.iter().flat_map(of).find(|file| file.is_file())?;
     Some(found.canonicalize().unwrap_or(found))
 }
 
@@ -87,6 +89,12 @@ pub fn warn_not_finite(models: &dyn hrm_engine::Models) {
     if let Some(told) = told_not_finite(&models.not_finite()) {
         eprintln!("warning: {told}; what the model computes is of no use");
     }
+}
+
+/// Whether a model works on puzzles of a shape.
+pub fn fits(config: &ModelConfig, shape: Shape) -> bool {
+    let (seq_len, vocab_size) = shape.tokens();
+    config.on_puzzle(vocab_size, seq_len, hrm_infer::structure(shape)).is_ok()
 }
 
 /// What a safetensors file says about itself before the numbers come.

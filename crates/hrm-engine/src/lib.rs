@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hrm_data::registry::Shape;
 use hrm_infer::{
     Answer, Curve, CurveLimits, InferError, InferOptions, InferenceReport, Puzzles, Query, Rows,
     evaluate::{Course, EvalReport, EvalSettings, Evaluation},
@@ -69,12 +70,13 @@ pub trait Engine: fmt::Debug {
     /// A recipe with the choices that it leaves to the backend.
     fn settle(&self, recipe: ResolvedRecipe) -> ResolvedRecipe;
 
-    /// Loads one checkpoint, or several that answer together. A model that was trained in bf16 computes in fp32 where bf16 is
-    /// not faster, or not there at all.
+    /// Loads one checkpoint, or several that answer together, for puzzles of a shape, if one is named: models that mix by groups
+    /// fit puzzles of other sizes than they were trained on. A model that was trained in bf16 computes in fp32 where bf16 is not
+    /// faster, or not there at all.
     ///
     /// # Errors
-    /// If there is no file, or one cannot be read.
-    fn load(&self, files: &[PathBuf]) -> Result<Box<dyn Models>, LoadError>;
+    /// If there is no file, one cannot be read, or a model does not fit the puzzles.
+    fn load(&self, files: &[PathBuf], shape: Option<Shape>) -> Result<Box<dyn Models>, LoadError>;
 
     /// The model of a configuration with these weights.
     ///
@@ -159,5 +161,13 @@ pub enum LoadError {
         path: PathBuf,
         /// Why not.
         source: CheckpointError,
+    },
+    /// A model for other puzzles.
+    #[error("the model {}", path.display())]
+    Size {
+        /// Its file.
+        path: PathBuf,
+        /// Why it does not fit.
+        source: ModelError,
     },
 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use hrm_backend::HrmBackend;
+use hrm_data::registry::Shape;
 use hrm_infer::{
     Answer, Curve, CurveLimits, InferError, InferOptions, InferenceReport, Puzzles, Query, Rows, Solver,
     curve,
     evaluate::{Alone, Course, EvalReport, EvalSettings, Evaluation, evaluate},
-    measure,
+    measure, structure,
 };
 use hrm_model::{
     ForwardDtype, Hrm, ModelConfig,
@@ -61,10 +62,19 @@ impl<B: HrmBackend> Engine for On<B> {
         recipe.on_backend::<B>(&self.device)
     }
 
-    fn load(&self, files: &[PathBuf]) -> Result<Box<dyn Models>, LoadError> {
+    fn load(&self, files: &[PathBuf], shape: Option<Shape>) -> Result<Box<dyn Models>, LoadError> {
         let load = |path: &PathBuf| {
             let model: Hrm<B> = checkpoint::load_weights(path, &self.device)
                 .map_err(|source| LoadError::Weights { path: path.clone(), source })?;
+            let model = match shape {
+                None => model,
+                Some(shape) => {
+                    let (seq_len, vocab_size) = shape.tokens();
+                    model
+                        .on_puzzle(vocab_size, seq_len, structure(shape))
+                        .map_err(|source| LoadError::Size { path: path.clone(), source })?
+                }
+            };
             Ok(match ForwardDtype::fastest::<B>(&self.device) {
                 ForwardDtype::F32 => model.with_forward_dtype(ForwardDtype::F32),
                 ForwardDtype::Bf16 => model,

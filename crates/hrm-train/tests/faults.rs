@@ -106,7 +106,7 @@ fn every_change_may_fail() {
     }
     // The end of the session and the curves.
     assert!(unnoticed.iter().all(|n| *n + 20 > changes), "{unnoticed:?} of {changes}");
-    println!("{changes} changes, each failed alone and with all after it");
+    println!("{changes} changes, every {}th failed alone and with all after it", stride());
 }
 
 /// A disk as a crash may leave it: what was flushed is there, the rest is up to the file system.

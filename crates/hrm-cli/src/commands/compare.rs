@@ -140,7 +140,7 @@ fn classical(method: Method, mazes: &[Maze]) -> Row {
 }
 
 fn model_row(engine: &dyn Engine, file: PathBuf, mazes: &[Maze], max_steps: Option<usize>) -> Result<Row> {
-    let model = engine.load(&[file])?;
+    let model = engine.load(&[file], None)?;
     models::warn_not_finite(&*model);
     let options = InferOptions { max_steps, batch: BATCH, ..InferOptions::default() };
     let (mut reached, mut shortest, mut steps) = (0, 0, 0);

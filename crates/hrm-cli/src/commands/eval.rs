@@ -184,7 +184,11 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn measure(engine: &dyn Engine, files: &[PathBuf], puzzles: Puzzles, args: &Args) -> Result<Outcome> {
-    let models = engine.load(files)?;
+    let shape = match &puzzles {
+        Puzzles::Rows { shape, .. } => *shape,
+        Puzzles::Arc { .. } => None,
+    };
+    let models = engine.load(files, shape)?;
     models::warn_not_finite(&*models);
     let options = args.infer.options();
     let trained_steps = models.configs()[0].halt_max_steps;

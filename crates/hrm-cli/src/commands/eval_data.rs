@@ -19,7 +19,7 @@ use hrm_train::{
 };
 
 use super::data::examples;
-use crate::puzzles::families;
+use crate::{models, puzzles::families};
 
 /// Which puzzles are asked for.
 #[derive(Debug, clap::Args)]
@@ -88,11 +88,14 @@ impl PuzzleArgs {
                 (self.of_recipe(&recipe, votes)?, recipe)
             }
         };
-        let metadata = match &puzzles {
-            Puzzles::Rows { dataset, .. } => dataset.metadata().clone(),
-            Puzzles::Arc { data, .. } => data.metadata(),
+        let (metadata, fits_shape) = match &puzzles {
+            Puzzles::Rows { dataset, shape, .. } => {
+                (dataset.metadata().clone(), shape.is_some_and(|shape| models::fits(config, shape)))
+            }
+            Puzzles::Arc { data, .. } => (data.metadata(), false),
         };
-        fits(config, &metadata).with_context(|| format!("{} and {}", file.display(), place.display()))?;
+        fits(config, &metadata, fits_shape)
+            .with_context(|| format!("{} and {}", file.display(), place.display()))?;
         Ok(puzzles)
     }
 
@@ -164,8 +167,8 @@ fn recipe_of_run(file: &Path) -> Option<PathBuf> {
     Some(run.join("config.toml")).filter(|recipe| recipe.is_file())
 }
 
-fn fits(config: &ModelConfig, metadata: &Metadata) -> Result<()> {
-    if (config.seq_len, config.vocab_size) != (metadata.seq_len, metadata.vocab_size) {
+fn fits(config: &ModelConfig, metadata: &Metadata, fits_shape: bool) -> Result<()> {
+    if !fits_shape && (config.seq_len, config.vocab_size) != (metadata.seq_len, metadata.vocab_size) {
         bail!(
             "the model reads {} tokens of a vocabulary of {}, the data have {} tokens of {}",
             config.seq_len,

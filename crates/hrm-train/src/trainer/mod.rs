@@ -146,12 +146,12 @@ pub enum TrainError {
          moments, and the states of {slots} sequences; make the model or train.global_batch_size smaller"
     )]
     Memory {
-        /// GiB that it takes at least. Boxed, as a large error makes every result large.
-        needed: Box<u128>,
+        /// GiB that it takes at least.
+        needed: u64,
         /// GiB that there are.
         there: u64,
         /// Weights of the model.
-        weights: Box<u128>,
+        weights: u64,
         /// Sequences of a step.
         slots: usize,
     },

@@ -203,10 +203,12 @@ fn check_memory<B: HrmBackend>(
         }
     };
     match needed > u128::from(there) {
-        true => {
-            let (needed, weights) = (Box::new(needed >> 30), Box::new(weights));
-            Err(TrainError::Memory { needed, there: there >> 30, weights, slots })
-        }
+        true => Err(TrainError::Memory {
+            needed: u64::try_from(needed >> 30).unwrap_or(u64::MAX),
+            there: there >> 30,
+            weights: u64::try_from(weights).unwrap_or(u64::MAX),
+            slots,
+        }),
         false => Ok(()),
     }
 }

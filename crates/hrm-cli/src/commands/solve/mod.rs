@@ -11,6 +11,7 @@ use hrm_data::{
 };
 use hrm_engine::{Engine, Models, Name};
 use hrm_infer::{self as infer, Answer, InferOptions, Query};
+use hrm_model::ModelConfig;
 
 use self::report::{Json, Reporter, Tally, Text};
 use crate::{
@@ -178,6 +179,7 @@ struct Given {
     sizes: (usize, usize),
     /// What puzzles of the family have these sizes, as far as they tell.
     shape: Option<Shape>,
+    configs: Vec<ModelConfig>,
 }
 
 impl Given {
@@ -187,9 +189,9 @@ impl Given {
         for file in &files {
             let config = Header::read(file)?.config().with_context(|| file.display().to_string())?;
             let sizes = (config.seq_len, config.vocab_size);
-            let found =
-                Self { files: files.clone(), sizes, shape: Shape::of(sizes.0, sizes.1, Some(family)) };
-            match given {
+            let shape = Shape::of(sizes.0, sizes.1, Some(family));
+            let found = Self { files: files.clone(), sizes, shape, configs: vec![config] };
+            match &mut given {
                 Some(first) if first.sizes != sizes => {
                     let (found, first) = (found.told(), first.told());
                     bail!(
@@ -197,7 +199,8 @@ impl Given {
                         file.display()
                     )
                 }
-                _ => given = Some(found),
+                Some(given) => given.configs.extend(found.configs),
+                None => given = Some(found),
             }
         }
         Ok(given)
@@ -211,10 +214,10 @@ impl Given {
 
     /// The files, for puzzles of a shape.
     fn files(&self, shape: Shape) -> Result<Vec<PathBuf>, String> {
-        let (seq_len, vocab_size) = shape.tokens();
-        if self.sizes == (seq_len, vocab_size) {
+        if self.configs.iter().all(|config| models::fits(config, shape)) {
             return Ok(self.files.clone());
         }
+        let (seq_len, vocab_size) = shape.tokens();
         let path = self.files.first().map(|file| file.display().to_string()).unwrap_or_default();
         Err(match self.shape {
             Some(known) => format!("the model {path} is for {known} puzzles, this one is {shape}"),
@@ -386,7 +389,7 @@ impl SolveJob<'_> {
                 if loaded.iter().all(|(known, ..)| *known != shape)
                     && let Some(files) = plan.files(shape)
                 {
-                    let models = engine.load(files)?;
+                    let models = engine.load(files, Some(shape))?;
                     models::warn_not_finite(&*models);
                     let info = ModelInfo::new(files, models.as_ref(), options);
                     reporter.uses(files);
