@@ -28,9 +28,10 @@ fn roots() -> Vec<PathBuf> {
 /// The bundled model for puzzles of a shape: that of the size, else one for the family, whatever the size.
 pub fn bundled(shape: Shape) -> Option<PathBuf> {
     let folders = [shape.folder(), shape.family().to_string()];
-    let of =
-        |folder: &String| roots().into_iter().map(move |root| root.join(folder).join("model.safetensors"));
-    let found = folders.iter().flat_map(of).find(|file| file.is_file())?;
+    let mut files = folders
+        .iter()
+        .flat_map(|folder| roots().into_iter().map(move |root| root.join(folder).join("model.safetensors")));
+    let found = files.find(|file| file.is_file())?;
     Some(found.canonicalize().unwrap_or(found))
 }
 

@@ -23,7 +23,7 @@ use hrm_infer::{
     evaluate::{Course, EvalReport, EvalSettings, Evaluation},
 };
 use hrm_model::{
-    ModelConfig,
+    ModelConfig, ModelError,
     weights::{StateDict, WeightsError},
 };
 #[cfg(feature = "mpi")]
