@@ -144,7 +144,7 @@ mod runs {
     use std::{fs, path::Path};
 
     use hrm_backend::Cpu;
-    use hrm_data::checksum::sha256_of_file;
+    use hrm_data::checksum::{sha256, sha256_of_file};
     use hrm_model::{Hrm, weights};
     use hrm_train::{
         checkpoint,
@@ -162,7 +162,12 @@ mod runs {
         let state = checkpoint.join("state.json");
         let mut json: Value = serde_json::from_slice(&fs::read(&state).unwrap()).unwrap();
         json["sha256"][file] = sum.into();
-        fs::write(&state, serde_json::to_vec(&json).unwrap()).unwrap();
+        // The last field is the checksum of all others.
+        json.as_object_mut().unwrap().remove("checksum");
+        let text = serde_json::to_string_pretty(&json).unwrap();
+        let open = text.strip_suffix("\n}").unwrap();
+        let sealed = format!("{open},\n  \"checksum\": \"{}\"\n}}", sha256(text.as_bytes()));
+        fs::write(&state, sealed).unwrap();
     }
 
     fn spoil(path: &Path, name: &str, elements: usize) {
