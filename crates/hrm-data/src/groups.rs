@@ -5,6 +5,8 @@
 pub struct Groups {
     /// The first token that is a value of a cell: those before it (padding, a blank) say that none is given.
     pub first_value: usize,
+    /// Tokens after the values that are none either: no value can be in such a cell.
+    pub after_values: usize,
     /// The kinds of groups.
     pub kinds: Vec<Kind>,
 }

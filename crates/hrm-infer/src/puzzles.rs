@@ -3,7 +3,7 @@
 use std::fmt;
 
 use hrm_data::{
-    groups::Kind,
+    groups::{Groups, Kind},
     random::{Purpose, stream},
     registry::Shape,
     task::{AnyTask, Beliefs, Exact, TokenSymmetry},
@@ -83,7 +83,8 @@ impl Puzzles for Unknown {
 pub fn structure(shape: Shape) -> Option<Structure> {
     let groups = shape.task().groups()?;
     let kind = |Kind { name, groups, own }: Kind| GroupKind { name: name.to_owned(), groups, own };
-    Some(Structure { first_value: groups.first_value, groups: groups.kinds.into_iter().map(kind).collect() })
+    let Groups { first_value, after_values, kinds } = groups;
+    Some(Structure { first_value, after_values, groups: kinds.into_iter().map(kind).collect() })
 }
 
 /// Any [`Task`](hrm_data::task::Task) of `hrm-data`: its random symmetries are the views, the same for every puzzle.

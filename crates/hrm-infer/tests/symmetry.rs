@@ -5,7 +5,7 @@ use hrm_backend::HrmBackend;
 use hrm_data::{
     puzzles::sudoku::{Geometry, Sudoku},
     random::{Purpose, stream},
-    registry::Shape,
+    registry::{Family, Shape},
     task::{AnyTask, Beliefs},
 };
 use hrm_infer::structure;
@@ -122,6 +122,16 @@ fn weights_fit_every_size<B: HrmBackend>() {
         let made = model::<B>(shape, RecurrenceKind::Trm).load_state_dict(small.state_dict()).unwrap();
         assert_eq!(think(&made, &puzzle, 1), thoughts);
     }
+    // Five boards that overlap are of the same kinds of groups; a cell outside of them has no value.
+    let samurai_shape = Shape::of(441, 12, Some(Family::Samurai)).unwrap();
+    let task = samurai_shape.task();
+    let sizes = (task.vocab_size(), task.seq_len());
+    let samurai = small.clone().on_puzzle(sizes.0, sizes.1, structure(samurai_shape)).unwrap();
+    let outside = sizes.0 as u8 - 1;
+    let puzzle: Vec<u8> =
+        (0..sizes.1).map(|cell| if (cell / 21, cell % 21) == (9, 0) { outside } else { 1 }).collect();
+    let (beliefs, _) = &think(&samurai, &puzzle, 1)[0];
+    assert!(beliefs.weight(0, outside) < -1e3 && beliefs.weight(0, 10).abs() < 1e2);
     let refused = |result: Result<Hrm<B>, ModelError>, words: &str| {
         let error = result.err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains(words), "{error:?} should say {words:?}");

@@ -384,7 +384,9 @@ impl ModelConfig {
     /// States of a cell: one, or in a lattice one for each value.
     pub fn values(&self) -> usize {
         match (self.tokens, &self.structure) {
-            (Tokens::Lattice, Some(structure)) => self.vocab_size.saturating_sub(structure.first_value),
+            (Tokens::Lattice, Some(structure)) => {
+                self.vocab_size.saturating_sub(structure.first_value.saturating_add(structure.after_values))
+            }
             _ => 1,
         }
     }

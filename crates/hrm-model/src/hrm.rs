@@ -308,8 +308,11 @@ impl<B: HrmBackend> Hrm<B> {
         let logits =
             self.lm_head.forward(z_h.reshape([batch * nodes, hidden])).reshape([batch, seq_len, values]);
         let never =
-            Tensor::full([batch, seq_len, vocab_size - values], NEVER, (&logits.device(), logits.dtype()));
-        (Tensor::cat(vec![never, logits], 2), q)
+            |count: usize| Tensor::full([batch, seq_len, count], NEVER, (&logits.device(), logits.dtype()));
+        let after = self.config.structure.as_ref().map_or(0, |structure| structure.after_values);
+        let mut parts = vec![never(vocab_size - values - after), logits.clone()];
+        parts.extend((after > 0).then(|| never(after)));
+        (Tensor::cat(parts, 2), q)
     }
 }
 

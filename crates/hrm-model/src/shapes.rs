@@ -82,7 +82,7 @@ mod tests {
         let groups = ModelConfig {
             mixer: Mixer::Groups,
             pos_encodings: none,
-            structure: Some(Structure { first_value: 2, groups: vec![rows] }),
+            structure: Some(Structure { first_value: 2, after_values: 0, groups: vec![rows] }),
             ..hrm.clone().with_puzzle_emb_ndim(0)
         };
         groups.validate().unwrap();

@@ -11,8 +11,15 @@ use serde::{Deserialize, Serialize};
 pub struct Structure {
     /// The first token that is a value: those before it (padding, a blank) say that a cell's value is not given.
     pub first_value: usize,
+    /// Tokens after the values that are none either: no value can be in such a cell, like those outside of the boards of a Samurai.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub after_values: usize,
     /// The kinds of groups of cells.
     pub groups: Vec<GroupKind>,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// One kind of groups of cells: the rows of a Sudoku, or the neighbourhoods of a maze.

@@ -1143,7 +1143,7 @@ impl ResolvedRecipe {
             return error(key, got, &expected);
         }
         // Sizes and groups of any puzzle: those of the data are checked when they are there.
-        let structure = Some(Structure { first_value: 1, groups: Vec::new() });
+        let structure = Some(Structure { first_value: 1, after_values: 0, groups: Vec::new() });
         if let Err(hrm_model::ModelError::Config { field, got, expected }) =
             model.resolve(2, 1, 1, structure).validate()
         {

@@ -7,9 +7,11 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::{CELLS, Generator, SIDE, Samurai, SamuraiError, draw, is_inside};
+use super::{BOARDS, CELLS, Generator, SIDE, Samurai, SamuraiError, draw, is_inside};
 use crate::grid::Dihedral;
+use crate::groups::Groups;
 use crate::puzzles::engine::Search;
+use crate::puzzles::sudoku::{Geometry, group_kinds};
 use crate::random;
 use crate::render::{Picture, Style};
 use crate::task::{Beliefs, Exact, GenerateOptions, MAX_NODES, Size, Solutions, Task, TokenSymmetry};
@@ -137,6 +139,23 @@ impl Task for SamuraiTask {
             }
         }
         answer_of(input)
+    }
+
+    /// The lines, boxes and parts of the five boards, of the same kinds as those of a Sudoku; what two boards share counts once.
+    fn groups(&self) -> Option<Groups> {
+        let mut kinds = group_kinds(Geometry::S9);
+        for kind in &mut kinds {
+            let on_canvas = BOARDS.iter().flat_map(|(_, (top, left))| {
+                let place = move |cell: &u32| {
+                    let (row, col) = (top + *cell as usize / 9, left + *cell as usize % 9);
+                    (row * SIDE + col) as u32
+                };
+                kind.groups.iter().map(move |group| group.iter().map(place).collect())
+            });
+            let all: std::collections::BTreeSet<Vec<u32>> = on_canvas.collect();
+            kind.groups = all.into_iter().collect();
+        }
+        Some(Groups { first_value: 2, after_values: 1, kinds })
     }
 
     /// Digits change names, lines change places within their strips of three, the two strips that touch one end of the canvas
