@@ -73,7 +73,7 @@ pub fn file(path: &Path) -> Result<PathBuf> {
     Ok(checkpoint::model_file(path)?)
 }
 
-/// What there is to say of weights that are not finite, see [`weights::not_finite`]; nothing if there are none.
+/// What there is to say of weights that are not finite, see [`hrm_model::weights::not_finite`]; nothing if there are none.
 pub fn told_not_finite(bad: &[(String, usize)]) -> Option<String> {
     let (first, _) = bad.first()?;
     let count: usize = bad.iter().map(|(_, count)| count).sum();
