@@ -8,7 +8,8 @@ use std::{
 };
 
 use hrm_backend::Cpu;
-use hrm_model::{ForwardDtype, Hrm, ModelConfig};
+use hrm_data::registry::{Family, Shape};
+use hrm_model::{ForwardDtype, Hrm, Mixer, ModelConfig, PositionEncoding, Tokens};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde_json::Value;
 
@@ -55,11 +56,24 @@ impl Sandbox {
 
     /// A model with random weights for Sudokus of a side.
     pub fn model(&self, name: &str, side: usize) -> PathBuf {
-        let mut config = ModelConfig::new(side + 2, side * side)
-            .with_hidden_size(16)
-            .with_num_heads(2)
-            .with_layers(1, 1)
-            .with_cycles(1, 1);
+        self.save(name, ModelConfig::new(side + 2, side * side).with_num_heads(2))
+    }
+
+    /// The same as a lattice that mixes by groups, whose weights fit every size.
+    pub fn lattice(&self, name: &str, side: usize) -> PathBuf {
+        let shape = Shape::of(side * side, side + 2, Some(Family::Sudoku)).expect("a Sudoku");
+        let config = ModelConfig {
+            tokens: Tokens::Lattice,
+            mixer: Mixer::Groups,
+            pos_encodings: PositionEncoding::None,
+            structure: hrm_infer::structure(shape),
+            ..ModelConfig::new(side + 2, side * side)
+        };
+        self.save(name, config.with_puzzle_emb_ndim(0))
+    }
+
+    fn save(&self, name: &str, config: ModelConfig) -> PathBuf {
+        let mut config = config.with_hidden_size(16).with_layers(1, 1).with_cycles(1, 1);
         config.halt_max_steps = 3;
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("folder");
