@@ -4,7 +4,7 @@ use burn::{
     module::{AutodiffModule, Module, ModuleMapper, Param},
     tensor::{DType, Int, Tensor, backend::Backend},
 };
-use hrm_backend::{HrmAutodiffBackend, HrmBackend};
+use hrm_backend::{HrmAutodiffBackend, HrmBackend, ops};
 
 use crate::{
     ForwardDtype, Mixer, ModelConfig, ModelError, PositionEncoding, PuzzleEmbedding, Structure, Tokens,
@@ -290,7 +290,7 @@ impl<B: HrmBackend> Hrm<B> {
         let [batch, _, hidden] = z_h.dims();
         let ModelConfig { seq_len, vocab_size, .. } = self.config;
         let read = match self.config.mixer {
-            Mixer::Groups => z_h.clone().mean_dim(1),
+            Mixer::Groups => mean_of_nodes(z_h.clone()),
             _ => z_h.clone().narrow(1, 0, 1),
         };
         let cells = z_h.narrow(1, self.config.prefix_len(), seq_len).reshape([batch * seq_len, hidden]);
@@ -304,7 +304,7 @@ impl<B: HrmBackend> Hrm<B> {
         let [batch, nodes, hidden] = z_h.dims();
         let ModelConfig { seq_len, vocab_size, .. } = self.config;
         let values = self.config.values();
-        let q = self.q_head.forward(z_h.clone().mean_dim(1).reshape([batch, hidden]));
+        let q = self.q_head.forward(mean_of_nodes(z_h.clone()).reshape([batch, hidden]));
         let logits =
             self.lm_head.forward(z_h.reshape([batch * nodes, hidden])).reshape([batch, seq_len, values]);
         let never =
@@ -314,6 +314,16 @@ impl<B: HrmBackend> Hrm<B> {
         parts.extend((after > 0).then(|| never(after)));
         (Tensor::cat(parts, 2), q)
     }
+}
+
+/// The mean over all nodes, as a product: its gradient is one too, where that of Burn's mean walks over every element by strides.
+///
+/// # Shapes
+/// - `z_h`: `[batch, nodes, hidden]`; output: `[batch, 1, hidden]`
+fn mean_of_nodes<B: HrmBackend>(z_h: Tensor<B, 3>) -> Tensor<B, 3> {
+    let [batch, nodes, _] = z_h.dims();
+    let ones = Tensor::ones([batch, 1, nodes], (&z_h.device(), z_h.dtype()));
+    ops::product(ones, z_h) / nodes as f64
 }
 
 /// The logit of a token that cannot be an answer.
