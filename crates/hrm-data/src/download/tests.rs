@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::{arc, checksum};
+use crate::{checksum, puzzles::arc};
 
 /// A server on this machine. Each connection is answered with the bytes that a function makes of its number and request, and
 /// then closed.
