@@ -25,19 +25,10 @@ fn roots() -> Vec<PathBuf> {
     }
 }
 
-/// The bundled model for puzzles of a shape: that of the size, else one of another size of the family whose weights fit it.
+/// The bundled model for puzzles of a shape.
 pub fn bundled(shape: Shape) -> Option<PathBuf> {
-    let family = shape.family();
-    let of = |folder: String| {
-        let file = roots().into_iter().map(|root| root.join(&folder).join("model.safetensors"));
-        file.into_iter().find(|file| file.is_file())
-    };
-    let fitting = |file: &PathBuf| {
-        let config = Header::read(file).and_then(|header| header.config());
-        config.is_ok_and(|config| fits(&config, shape))
-    };
-    let others = || bundled_sizes(family).into_iter().filter_map(|size| of(format!("{family}-{size}")));
-    let found = of(shape.folder()).or_else(|| others().find(fitting))?;
+    let mut candidates = roots().into_iter().map(|root| root.join(shape.folder()).join("model.safetensors"));
+    let found = candidates.find(|file| file.is_file())?;
     Some(found.canonicalize().unwrap_or(found))
 }
 
