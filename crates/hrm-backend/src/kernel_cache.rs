@@ -2,10 +2,16 @@ use std::path::PathBuf;
 
 use burn_cubecl::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig};
 
-/// The sources of our kernels. CubeCL knows a compiled kernel by its name and types only: after a change of its body the
-/// compiled form of the old one must not be found.
-const SOURCES: [&str; 3] =
-    [include_str!("cube/mod.rs"), include_str!("cube/attention.rs"), include_str!("cube/flash.rs")];
+macro_rules! sources {
+    ($($name:literal),*) => {
+        [$(($name, include_str!(concat!("cube/", $name)))),*]
+    };
+}
+
+/// The sources of our kernels, all files of the folder `cube`. CubeCL knows a compiled kernel by its name and types only: after a
+/// change of its body the compiled form of the old one must not be found.
+const SOURCES: [(&str, &str); 6] =
+    sources!["adam.rs", "attention.rs", "cublas.rs", "flash.rs", "mod.rs", "product.rs"];
 
 /// Keeps compiled kernels on disk for the processes that follow, unless a `cubecl.toml` says where or CubeCL is in use already.
 pub(crate) fn keep() {
@@ -19,7 +25,7 @@ pub(crate) fn keep() {
 
 /// `target/kernels-HASH` of the folder with the nearest `Cargo.toml`, or the same in the user's cache folder.
 fn folder() -> PathBuf {
-    CacheConfig::Target.root().join(format!("kernels-{:016x}", fingerprint(&SOURCES)))
+    CacheConfig::Target.root().join(format!("kernels-{:016x}", fingerprint(&SOURCES.map(|(_, text)| text))))
 }
 
 /// FNV-1a (Fowler, Noll and Vo).
@@ -31,6 +37,15 @@ fn fingerprint(texts: &[&str]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kernel_is_part_of_the_key() {
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cube")).expect("the folder");
+        let mut files: Vec<String> =
+            folder.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();
+        files.sort();
+        assert_eq!(files, SOURCES.map(|(name, _)| name));
+    }
 
     #[test]
     fn fingerprints_are_fnv_1a() {
