@@ -1,4 +1,4 @@
-"""The 27M HRM, and the lattice of configs/sudoku-9x9.toml, in PyTorch, to compare speeds with: the other side of `cargo xtask bench --pytorch`.
+"""The 27M HRM, and a lattice like that of configs/sudoku-9x9.toml, of width 32, in PyTorch, to compare speeds with: the other side of `cargo xtask bench --pytorch`.
 
 Usage: worker.py WEIGHTS.safetensors eager|compile [cpu|cuda] [f32|bf16]; the lattice's weights lie in WEIGHTS.safetensors.lattice
 

@@ -3,7 +3,7 @@
 //! step also the seconds until it was issued to the device: on a GPU a small part of the whole, if nothing in it waits.
 //!
 //! Usage: `worker WEIGHTS.safetensors [f32|bf16]`. Writes the weights that both sides use: those of the 27M model, and beside them, with
-//! `.lattice` behind the name, those of the lattice of `configs/sudoku-9x9.toml`.
+//! `.lattice` behind the name, those of a lattice like that of `configs/sudoku-9x9.toml`, of width 32.
 
 use std::{
     collections::HashMap,
@@ -215,7 +215,7 @@ impl<B: HrmBackend> Worker<B> {
     }
 }
 
-/// The model of `configs/sudoku-9x9.toml`, untrained.
+/// A model like that of `configs/sudoku-9x9.toml`, of width 32, untrained.
 fn lattice_config(dtype: ForwardDtype) -> ModelConfig {
     let config = ModelConfig {
         tokens: Tokens::Lattice,
