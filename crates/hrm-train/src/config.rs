@@ -126,9 +126,9 @@ pub struct DataConfig {
     pub box_rows: usize,
     /// Columns of a Sudoku or Killer box.
     pub box_cols: usize,
-    /// Rows of a maze, or of the queens' board.
+    /// Rows of a maze, of the queens' board, or of the canvas of ARC: at most 30, no grid may be larger.
     pub grid_rows: usize,
-    /// Columns of a maze, or of the queens' board.
+    /// Columns of a maze, of the queens' board, or of the canvas of ARC, which has as many as rows.
     pub grid_cols: usize,
     /// Puzzles to train on; 0 for all of the file.
     pub train_examples: usize,

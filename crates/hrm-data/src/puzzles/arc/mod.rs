@@ -1,4 +1,4 @@
-//! The Abstraction and Reasoning Corpus: tasks from files, the 30 x 30 canvas, augmentations that are drawn and never stored,
+//! The Abstraction and Reasoning Corpus: tasks from files, the canvas, augmentations that are drawn and never stored,
 //! and the vote over augmented predictions.
 
 mod augment;
@@ -12,7 +12,7 @@ mod task;
 mod vote;
 
 pub use augment::{NameError, Names, Transform, parse_name};
-pub use canvas::{CANVAS, SEQ_LEN, VOCAB_SIZE, crop, decode, encode};
+pub use canvas::{CANVAS, SEQ_LEN, VOCAB_SIZE, crop, decode, encode, side_of};
 pub use data::{ArcData, ArcOptions, BuildError, Leak, leaks};
 pub use puzzle::{Arc, CanvasError};
 pub use sampler::{ArcEvalBatches, ArcSampler};

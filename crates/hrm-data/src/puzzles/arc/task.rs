@@ -400,6 +400,11 @@ impl ArcTask {
         self.train.iter().chain(&self.test)
     }
 
+    /// All grids that are there.
+    pub fn grids(&self) -> impl Iterator<Item = &Grid> {
+        self.pairs().flat_map(|pair| std::iter::once(&pair.input).chain(&pair.output))
+    }
+
     /// The pairs in a canonical order: equal for two tasks exactly if they hold the same pairs, whatever their roles.
     pub fn content(&self) -> Vec<(&Grid, Option<&Grid>)> {
         let mut pairs: Vec<_> = self.pairs().map(|pair| (&pair.input, pair.output.as_ref())).collect();
