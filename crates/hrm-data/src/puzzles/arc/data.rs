@@ -128,6 +128,39 @@ impl ArcData {
             return Err(BuildError::TooMany { tasks: tasks.len(), augmentations: options.augmentations });
         }
         let lists: Vec<Vec<u64>> = tasks.par_iter().map(|task| draw_transforms(task, options)).collect();
+        Ok(Self::of_lists(tasks, first_evaluation, options, lists))
+    }
+
+    /// Evaluation tasks with the transforms that each is to have, the identity first; a task without any gets drawn ones.
+    ///
+    /// # Errors
+    /// As [`ArcData::new`].
+    pub fn with_transforms(
+        evaluation: Vec<ArcTask>,
+        transforms: &[Vec<Transform>],
+        options: ArcOptions,
+    ) -> Result<Self, BuildError> {
+        let drawn = Self::new(Vec::new(), evaluation, options)?;
+        let list = |task: usize| match transforms.get(task) {
+            Some(given) if !given.is_empty() => given.iter().map(Transform::pack).collect(),
+            _ => drawn.transforms[drawn.starts[task] as usize..drawn.starts[task + 1] as usize].to_vec(),
+        };
+        let lists = (0..drawn.tasks.len()).map(list).collect();
+        Ok(Self::of_lists(drawn.tasks, 0, options, lists))
+    }
+
+    /// The same transforms and identifiers with other pairs of the tasks, which are all for evaluation.
+    #[must_use]
+    pub fn with_pairs(&self, tasks: Vec<ArcTask>) -> Self {
+        Self { tasks, first_evaluation: 0, ..self.clone() }
+    }
+
+    fn of_lists(
+        tasks: Vec<ArcTask>,
+        first_evaluation: usize,
+        options: ArcOptions,
+        lists: Vec<Vec<u64>>,
+    ) -> Self {
         let mut starts = vec![0];
         let mut transforms = Vec::new();
         for list in lists {
@@ -135,7 +168,7 @@ impl ArcData {
             starts.push(transforms.len() as u32);
         }
         transforms.shrink_to_fit();
-        Ok(Self { tasks, first_evaluation, options, starts, transforms })
+        Self { tasks, first_evaluation, options, starts, transforms }
     }
 
     /// Tokens of an example.
