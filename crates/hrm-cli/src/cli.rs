@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, builder::Styles, builder::styling::AnsiColor};
 
 use crate::commands::{
-    compare, config, data, eval, export, import, inspect, plot, runs, solve, train, warmup,
+    arc, compare, config, data, eval, export, import, inspect, plot, runs, solve, train, view, warmup,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -36,6 +36,10 @@ pub enum Command {
     Eval(eval::Args),
     Runs(runs::Args),
     Plot(plot::Args),
+    View(Box<view::Args>),
+    /// ARC: answer tasks, write submissions and score them
+    #[command(subcommand)]
+    Arc(arc::Command),
     /// Compare a model with classical solvers
     #[command(subcommand)]
     Compare(compare::Command),
@@ -61,7 +65,9 @@ impl Command {
             Self::Warmup(args) => warmup::run(args).map(|()| ExitCode::SUCCESS),
             Self::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
             Self::Runs(args) => runs::run(args).map(|()| ExitCode::SUCCESS),
+            Self::View(args) => view::run(&args).map(|()| ExitCode::SUCCESS),
             Self::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Arc(command) => arc::run(command).map(|()| ExitCode::SUCCESS),
             Self::Compare(command) => compare::run(command).map(|()| ExitCode::SUCCESS),
             Self::Data(command) => data::run(command).map(|()| ExitCode::SUCCESS),
             Self::Inspect(command) => inspect::run(command).map(|()| ExitCode::SUCCESS),

@@ -1,5 +1,6 @@
 //! One module for each subcommand: its arguments and what it does.
 
+pub mod arc;
 pub mod compare;
 pub mod config;
 pub mod data;
@@ -13,4 +14,5 @@ pub mod plot;
 pub mod runs;
 pub mod solve;
 pub mod train;
+pub mod view;
 pub mod warmup;

@@ -1,7 +1,8 @@
-//! Test support: parity fixtures of the original, and the tests over every compiled backend of [`hrm_backend::testing`].
+//! Test support: parity fixtures of the original, the tests over every compiled backend of [`hrm_backend::testing`], and a browser.
 
 #![forbid(unsafe_code)]
 
+pub mod chromium;
 pub mod fuzz;
 pub mod parity;
 

@@ -93,6 +93,14 @@ impl TaskData {
         }
     }
 
+    /// The tasks of ARC; `None` for any other.
+    pub const fn arc(&self) -> Option<&Arc<ArcData>> {
+        match &self.source {
+            Source::Rows(_) => None,
+            Source::Arc { data, .. } => Some(data),
+        }
+    }
+
     /// The sampler of a fresh run.
     ///
     /// # Errors

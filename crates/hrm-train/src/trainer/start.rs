@@ -4,7 +4,7 @@ use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
 
 use burn::backend::Autodiff;
 use hrm_backend::{HrmBackend, MatmulPrecision};
-use hrm_data::sampler::SamplerState;
+use hrm_data::{dataset::save_identifiers, sampler::SamplerState};
 use hrm_infer::{
     evaluate::{Alone, EvalSettings, Workers, evaluate},
     noise::Noise,
@@ -17,7 +17,7 @@ use super::{Journal, Observer, Progress, TrainError, TrainOptions, Trainer};
 use crate::{
     checkpoint::{self, CheckpointError, Loaded, TrainState},
     config::{ConfigError, Recipe, ResolvedRecipe},
-    data::{self, Sampler, TaskData},
+    data::{self, DataError, Sampler, TaskData},
     distributed::Team,
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
     run::{CONFIG, Resumed, RunDir, RunLock, environment::total_memory},
@@ -61,6 +61,11 @@ pub(super) fn start<'a, B: HrmBackend>(
         };
         (run, trainer)
     };
+    if let Some(arc) = data.arc().filter(|_| team.leads() && !run_dir.join("identifiers.json").exists()) {
+        // Rows of the puzzle embedding are found by these names, wherever the tasks are later.
+        let names: Vec<String> = (0..arc.identifiers() as u32).map(|identifier| arc.name(identifier)).collect();
+        save_identifiers(&run_dir, &names).map_err(DataError::from)?;
+    }
     let mut journal = Journal { run, observer };
     for warning in data.warnings.iter().filter(|_| team.leads()) {
         journal.say(&format!("warning: {warning}"))?;
