@@ -9,7 +9,9 @@ use hrm_data::{
     task::{AnyTask, Beliefs},
 };
 use hrm_infer::structure;
-use hrm_model::{Hrm, Mixer, ModelConfig, ModelError, PositionEncoding, RecurrenceKind, Tokens, act::Carry};
+use hrm_model::{
+    Architecture, Hrm, Mixer, ModelConfig, ModelError, PositionEncoding, RecurrenceKind, Tokens, act::Carry,
+};
 use hrm_testing::for_each_backend;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -24,19 +26,20 @@ fn sudoku(rows: usize, cols: usize) -> Shape {
 fn model<B: HrmBackend>(shape: Shape, recurrence: RecurrenceKind) -> Hrm<B> {
     let task = shape.task();
     let (h_layers, l_layers) = if recurrence == RecurrenceKind::Hrm { (1, 1) } else { (0, 2) };
-    let config = ModelConfig {
+    let architecture = Architecture {
         tokens: Tokens::Lattice,
         mixer: Mixer::Groups,
         expansion: 2.0,
         pos_encodings: PositionEncoding::None,
-        structure: structure(shape),
         recurrence,
         no_act_continue: recurrence != RecurrenceKind::Hrm,
-        ..ModelConfig::new(task.vocab_size(), task.seq_len())
-    }
-    .with_hidden_size(16)
-    .with_layers(h_layers, l_layers)
-    .with_puzzle_emb_ndim(0);
+        ..Architecture::default()
+    };
+    let config = architecture
+        .on(task.vocab_size(), task.seq_len(), 1, structure(shape))
+        .with_hidden_size(16)
+        .with_layers(h_layers, l_layers)
+        .with_puzzle_emb_ndim(0);
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let mut model: Hrm<B> = config.init(&mut rng, &B::Device::default()).unwrap();
     // That of a fresh model reads nothing.

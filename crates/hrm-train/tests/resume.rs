@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use hrm_train::{
     checkpoint::{self, Best},
-    config::ResolvedRecipe,
+    recipe::ResolvedRecipe,
     trainer::{Ending, TrainError, TrainSummary, saved_recipe},
 };
 use serde_json::Value;

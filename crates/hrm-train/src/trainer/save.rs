@@ -36,7 +36,7 @@ impl<B: HrmBackend> Trainer<B> {
         if !self.team.is_alone() {
             self.team.agree("the weights", fingerprint(model))?;
         }
-        let train = &self.recipe.recipe.train;
+        let train = &self.recipe.train;
         let carry = match train.checkpoint_carry {
             true => Some(self.team.gather_carry(carry.clone())?),
             false => None,
