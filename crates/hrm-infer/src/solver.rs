@@ -203,7 +203,12 @@ struct Slot {
     attempt: usize,
     over: bool,
     trace: Trace,
+    /// The answer that an attempt with guesses halted on, and the segments for which it must stand without them.
+    claim: Option<(Vec<u8>, usize)>,
 }
+
+/// Segments for which an answer found with guesses must stand without them.
+const PROOF: usize = 2;
 
 /// A puzzle with attempts that are not over.
 #[derive(Default)]
@@ -280,6 +285,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             attempt,
             over: false,
             trace: Trace { thoughts: Vec::new(), steps: 0, halted: false },
+            claim: None,
         }));
     }
 
@@ -329,10 +335,13 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         }
         let mut ended = Vec::new();
         for (slot, solved) in noted {
-            let Slot { puzzle, ref trace, ref mut over, .. } = self.lanes[lane].slots[slot];
+            if !solved && self.proves(lane, slot) {
+                continue;
+            }
+            let Slot { puzzle, ref trace, ref claim, ref mut over, .. } = self.lanes[lane].slots[slot];
             let quickest = self.live.get(&puzzle).and_then(|live| live.quickest);
             let halts = trace.halted && solver.options.halting == Halting::Learned;
-            if solved || halts || trace.steps >= solver.max_steps(lane) {
+            if solved || halts || claim.is_some() || trace.steps >= solver.max_steps(lane) {
                 *over = true;
                 ended.push((slot, solved));
             } else if solver.select == Selection::FirstToHalt && quickest.is_some_and(|q| q <= trace.steps) {
@@ -343,6 +352,33 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let beliefs = self.beliefs(lane, &ended, &output);
         for ((slot, solved), beliefs) in ended.into_iter().zip(beliefs) {
             self.end(lane, slot, solved, beliefs);
+        }
+    }
+
+    /// Whether an attempt with guesses goes on without them: an answer that it halts on must stand by itself, as one that a wrong guess led to
+    /// does not.
+    fn proves(&mut self, lane: usize, slot: usize) -> bool {
+        let Solver { options, .. } = self.solver;
+        let lane = &mut self.lanes[lane];
+        let Slot { puzzle, attempt, ref mut trace, ref mut claim, .. } = lane.slots[slot];
+        if options.guesses == 0 || options.verify || attempt == 0 {
+            return false;
+        }
+        match claim {
+            Some((answer, left)) => {
+                trace.halted &= trace.answer() == answer;
+                *left -= 1;
+                trace.halted && *left > 0
+            }
+            None if trace.halted => {
+                *claim = Some((trace.answer().to_vec(), PROOF));
+                if let Some(carry) = &mut lane.carry {
+                    carry.batch.inputs =
+                        batch::with_row(carry.batch.inputs.clone(), slot, &self.queries[puzzle].tokens);
+                }
+                true
+            }
+            None => false,
         }
     }
 

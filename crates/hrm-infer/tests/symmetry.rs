@@ -13,7 +13,9 @@ use hrm_data::{
     task::{AnyTask, Beliefs},
 };
 use hrm_infer::structure;
-use hrm_model::{Hrm, Mixer, ModelConfig, ModelError, PositionEncoding, RecurrenceKind, Tokens, act::Carry};
+use hrm_model::{
+    Architecture, Hrm, Mixer, ModelConfig, ModelError, PositionEncoding, RecurrenceKind, Tokens, act::Carry,
+};
 use hrm_testing::for_each_backend;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -30,19 +32,20 @@ fn model<B: HrmBackend>(shape: Shape, recurrence: RecurrenceKind) -> Hrm<B> {
     let (h_layers, l_layers) = if recurrence == RecurrenceKind::Hrm { (1, 1) } else { (0, 2) };
     let structure = structure(shape);
     let has_values = structure.as_ref().is_some_and(|structure| structure.first_value < task.vocab_size());
-    let config = ModelConfig {
+    let architecture = Architecture {
         tokens: if has_values { Tokens::Lattice } else { Tokens::Cells },
         mixer: Mixer::Groups,
         expansion: 2.0,
         pos_encodings: PositionEncoding::None,
-        structure,
         recurrence,
         no_act_continue: recurrence != RecurrenceKind::Hrm,
-        ..ModelConfig::new(task.vocab_size(), task.seq_len())
-    }
-    .with_hidden_size(16)
-    .with_layers(h_layers, l_layers)
-    .with_puzzle_emb_ndim(0);
+        ..Architecture::default()
+    };
+    let config = architecture
+        .on(task.vocab_size(), task.seq_len(), 1, structure)
+        .with_hidden_size(16)
+        .with_layers(h_layers, l_layers)
+        .with_puzzle_emb_ndim(0);
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let mut model: Hrm<B> = config.init(&mut rng, &B::Device::default()).unwrap();
     // That of a fresh model reads nothing.

@@ -15,8 +15,8 @@ use hrm_model::{
 };
 use hrm_train::{
     checkpoint,
-    config::{Recipe, ResolvedRecipe},
     data::{self, Sizes},
+    recipe::{Recipe, ResolvedRecipe},
 };
 use serde_json::Value;
 
@@ -135,7 +135,7 @@ fn amount(count: f64) -> String {
 
 /// The model of a recipe, whose data need not be there unless they determine its sizes.
 fn model_of(recipe: &ResolvedRecipe) -> Result<ModelConfig> {
-    let Recipe { data, model, .. } = &recipe.recipe;
+    let Recipe { data, model, .. } = &**recipe;
     let Sizes { vocab_size, seq_len, num_puzzle_identifiers, shape } = data::sizes(data)?;
     if num_puzzle_identifiers.is_none() && model.puzzle_emb_ndim > 0 {
         eprintln!(
@@ -144,7 +144,7 @@ fn model_of(recipe: &ResolvedRecipe) -> Result<ModelConfig> {
             data.path, data.test_path
         );
     }
-    Ok(model.resolve(vocab_size, seq_len, num_puzzle_identifiers.unwrap_or(1), data::structure(shape)))
+    Ok(model.on(vocab_size, seq_len, num_puzzle_identifiers.unwrap_or(1), data::structure(shape)))
 }
 
 fn show_checkpoint(out: &mut impl Write, path: &Path) -> Result<()> {
