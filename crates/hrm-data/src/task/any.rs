@@ -83,8 +83,6 @@ pub trait Tokens: fmt::Debug + fmt::Display + Send + Sync {
     fn groups(&self) -> Option<Groups>;
     /// [`Task::symmetry`].
     fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry;
-    /// [`Task::blank`].
-    fn blank(&self) -> Option<u8>;
     /// [`Task::symmetries`].
     fn symmetries(&self) -> (f64, &'static str);
     /// [`Task::census`].
@@ -200,10 +198,6 @@ impl<T: Task> Tokens for T {
 
     fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {
         Task::symmetry(self, rng)
-    }
-
-    fn blank(&self) -> Option<u8> {
-        Task::blank(self)
     }
 
     fn symmetries(&self) -> (f64, &'static str) {

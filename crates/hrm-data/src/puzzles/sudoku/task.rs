@@ -184,10 +184,6 @@ impl Task for Sudoku {
         symmetry.apply_tokens(label, label_out);
     }
 
-    fn blank(&self) -> Option<u8> {
-        Some(1)
-    }
-
     fn symmetries(&self) -> (f64, &'static str) {
         let factorial = |n: usize| (1..=n).map(|i| i as f64).product::<f64>();
         let (bands, stacks) = (self.geometry.bands(), self.geometry.stacks());
