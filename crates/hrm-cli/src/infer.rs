@@ -7,6 +7,8 @@ use crate::{
     terminal::count,
 };
 use anyhow::Result;
+use hrm_data::registry::Family;
+use hrm_engine::Weights;
 use hrm_infer::{Answer, Halting, InferOptions, NoiseAt, Selection, Source};
 
 /// How to infer.
@@ -101,8 +103,30 @@ impl InferArgs {
         self.options().restarts > 1 || self.ensemble.len() > 1 || self.verify
     }
 
+    /// What helps where these options left a puzzle of a family unsolved: options that are not among them.
+    pub fn what_helps(&self, family: Family) -> String {
+        let ways = [
+            (self.max_steps.is_none(), "--max-steps 64"),
+            (self.vote.is_none(), "--vote 8"),
+            (self.restarts.is_none(), "--restarts 8 --noise 0.2"),
+        ];
+        let mut ways: Vec<&str> = ways.iter().filter(|(is_new, _)| *is_new).map(|(_, way)| *way).collect();
+        let mut surely = String::new();
+        if family.has_rules() {
+            match self.fallback {
+                None => surely = "; surely: --verify --fallback exact".to_owned(),
+                // Then there is nothing that it left unsolved.
+                Some(_) => ways.clear(),
+            }
+        }
+        if ways.is_empty() && surely.is_empty() {
+            return surely;
+        }
+        format!("may help: {}{surely}", ways.join(", "))
+    }
+
     /// The checkpoints that the options name: those of `--ensemble`, else that of `--checkpoint`.
-    pub fn checkpoints(&self, checkpoint: Option<&Path>) -> Result<Vec<PathBuf>> {
+    pub fn checkpoints(&self, checkpoint: Option<&Path>) -> Result<Vec<Weights>> {
         let named = self.ensemble.iter().map(PathBuf::as_path).chain(checkpoint);
         named.map(crate::models::file).collect()
     }
