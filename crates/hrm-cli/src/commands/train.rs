@@ -181,7 +181,7 @@ fn longer(run_dir: &Path, asked: &ResolvedRecipe) -> Result<()> {
     let more = now.saturating_sub(before).max(1);
     bail!(
         "--set train.max_steps={now}: the run was planned for {before} steps, and its learning rate falls towards the last of \
-         them; train on from its weights instead, with a schedule of its own:\n    \
+         them; train on from its weights instead, with a schedule of its own: \
          hrm train --config {run}/config.toml --set train.init_from={run} --set train.max_steps={more} --run-dir {run}-longer"
     )
 }
