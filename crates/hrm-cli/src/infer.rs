@@ -110,24 +110,23 @@ impl InferArgs {
 
     /// What helps where these options left a puzzle of a family unsolved: options that are not among them.
     pub fn what_helps(&self, family: Family) -> String {
+        // Guesses go with none of the others.
+        let alone = self.guesses.is_none() && self.ensemble.len() < 2;
         let ways = [
             (self.max_steps.is_none(), "--max-steps 64"),
-            (self.vote.is_none(), "--vote 8"),
-            (self.restarts.is_none(), "--restarts 8 --noise 0.2"),
+            (alone && self.vote.is_none(), "--vote 8"),
+            (alone && self.restarts.is_none(), "--restarts 8 --noise 0.2"),
+            (alone && family == Family::Sudoku && !self.scales(), "--guesses 32"),
         ];
         let mut ways: Vec<&str> = ways.iter().filter(|(is_new, _)| *is_new).map(|(_, way)| *way).collect();
-        let mut surely = String::new();
-        if family.has_rules() {
-            match self.fallback {
-                None => surely = "; surely: --verify --fallback exact".to_owned(),
-                // Then there is nothing that it left unsolved.
-                Some(_) => ways.clear(),
-            }
+        let surely =
+            (family.has_rules() && self.fallback.is_none()).then_some("surely: --verify --fallback exact");
+        if family.has_rules() && self.fallback.is_some() {
+            // There is nothing that it left unsolved.
+            ways.clear();
         }
-        if ways.is_empty() && surely.is_empty() {
-            return surely;
-        }
-        format!("may help: {}{surely}", ways.join(", "))
+        let may = (!ways.is_empty()).then(|| format!("may help: {}", ways.join(", ")));
+        may.into_iter().chain(surely.map(str::to_owned)).collect::<Vec<_>>().join("; ")
     }
 
     /// The checkpoints that the options name: those of `--ensemble`, else that of `--checkpoint`.
