@@ -95,6 +95,14 @@ impl TaskData {
         }
     }
 
+    /// The puzzles that are trained on; `None` for ARC.
+    pub const fn training(&self) -> Option<&Arc<Dataset>> {
+        match &self.source {
+            Source::Rows(rows) => Some(&rows.train),
+            Source::Arc { .. } => None,
+        }
+    }
+
     /// The sampler of a fresh run.
     ///
     /// # Errors
