@@ -9,6 +9,7 @@ use crate::{
     backend::Backend,
     bench, ci, gpu_check, parity_subset,
     process::{Cmd, target_dir},
+    web,
 };
 
 /// Build tasks of the workspace.
@@ -44,6 +45,8 @@ pub enum Task {
         #[arg(long, default_value = "cpu")]
         backend: Backend,
     },
+    /// Build the web demo into target/web: static files, to be served from any folder. `dist` packs them.
+    Web(web::WebArgs),
     /// Everything that needs an NVIDIA GPU, in one go: the operator, function and parity tests without and with fusion,
     /// training in bf16 beside fp32, speed, utilisation and memory beside PyTorch's. Writes a dated record.
     GpuCheck(gpu_check::GpuCheckArgs),
@@ -113,6 +116,7 @@ impl Task {
             Self::Train(args) => args.in_any_order()?.command().run_interactive(),
             Self::Bench(args) => bench::run(&args),
             Self::Dist { backend } => dist(backend),
+            Self::Web(args) => web::run(&args),
             Self::GpuCheck(args) => gpu_check::run(&args),
             Self::ParitySubset { source, target } => parity_subset::run(&source, &target),
         }

@@ -9,6 +9,7 @@ mod cli;
 mod gpu_check;
 mod parity_subset;
 mod process;
+mod web;
 
 use std::process::ExitCode;
 
