@@ -12,5 +12,7 @@ fn main() -> Result<()> {
         .web(true)?
         .omit_default_module_path(false)
         .typescript(false)
+        .remove_name_section(true)
+        .remove_producers_section(true)
         .generate(folder)
 }
