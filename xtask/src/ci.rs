@@ -120,7 +120,9 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
             ),
         });
     }
-    steps.push(Step::run("tests and doc tests", Cmd::cargo("test --workspace")));
+    // With the schema of recipes, so that a stale one fails.
+    let features = "--features hrm-train/schema";
+    steps.push(Step::run("tests and doc tests", Cmd::cargo(&format!("test --workspace {features}"))));
     steps.push(Step::run(
         "tests of downloads",
         Cmd::cargo("test --package hrm-data --features download --lib download"),
@@ -129,7 +131,7 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
     if parity.is_dir() {
         steps.push(Step::run(
             "parity with ../shared/parity",
-            Cmd::cargo(&format!("test --workspace {PARITY_TESTS} -- --nocapture parity"))
+            Cmd::cargo(&format!("test --workspace {features} {PARITY_TESTS} -- --nocapture parity"))
                 .env("HRM_PARITY_DIR", parity.display().to_string()),
         ));
     }

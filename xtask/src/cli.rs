@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     backend::Backend,
     bench, ci, gpu_check, parity_subset,
-    process::{Cmd, target_dir},
+    process::{Cmd, root, target_dir},
     web,
 };
 
@@ -50,6 +50,8 @@ pub enum Task {
     /// Everything that needs an NVIDIA GPU, in one go: the operator, function and parity tests without and with fusion,
     /// training in bf16 beside fp32, speed, utilisation and memory beside PyTorch's. Writes a dated record.
     GpuCheck(gpu_check::GpuCheckArgs),
+    /// Write configs/recipe.schema.json, by which editors complete and check recipes, from the documentation of the keys.
+    Schema,
     /// Make the committed subset of the parity fixtures from the full folder.
     ParitySubset {
         /// The full folder, `../shared/parity`.
@@ -118,9 +120,16 @@ impl Task {
             Self::Dist { backend } => dist(backend),
             Self::Web(args) => web::run(&args),
             Self::GpuCheck(args) => gpu_check::run(&args),
+            Self::Schema => schema(),
             Self::ParitySubset { source, target } => parity_subset::run(&source, &target),
         }
     }
+}
+
+fn schema() -> Result<()> {
+    let text = Cmd::cargo("run --quiet -p hrm-train --features schema --example schema").output()?;
+    let path = root().join("configs/recipe.schema.json");
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn dist(backend: Backend) -> Result<()> {

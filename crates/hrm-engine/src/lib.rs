@@ -30,7 +30,7 @@ use hrm_model::{
 use hrm_train::distributed::mpi::Mpi;
 use hrm_train::{
     checkpoint::CheckpointError,
-    config::ResolvedRecipe,
+    recipe::ResolvedRecipe,
     trainer::{Observer, TrainError, TrainOptions, TrainSummary},
 };
 use thiserror::Error;

@@ -20,7 +20,7 @@ use hrm_model::{
 use hrm_train::distributed::{Team, mpi::Mpi};
 use hrm_train::{
     checkpoint::{self, CheckpointError},
-    config::ResolvedRecipe,
+    recipe::ResolvedRecipe,
     trainer::{self, Observer, TrainError, TrainOptions, TrainSummary},
 };
 

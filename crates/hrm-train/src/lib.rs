@@ -5,12 +5,12 @@
 #![cfg_attr(not(feature = "mpi"), forbid(unsafe_code))]
 
 pub mod checkpoint;
-pub mod config;
 pub mod data;
 #[doc(hidden)]
 pub mod disk;
 pub mod distributed;
 pub mod optim;
+pub mod recipe;
 pub mod run;
 pub mod step;
 pub mod trainer;

@@ -14,8 +14,8 @@ use hrm_data::{
 };
 use hrm_model::ModelConfig;
 use hrm_train::{
-    config::ResolvedRecipe,
     data::{self, TaskData},
+    recipe::ResolvedRecipe,
 };
 
 use super::data::examples;

@@ -16,7 +16,7 @@ use hrm_infer::evaluate::EvalReport;
 use hrm_model::summary::thousands;
 use hrm_train::{
     checkpoint::{self, Best},
-    config::ResolvedRecipe,
+    recipe::ResolvedRecipe,
     trainer::{self, Ending, EvalRow, Observer, StartReport, StepReport, TrainOptions, TrainSummary},
 };
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};

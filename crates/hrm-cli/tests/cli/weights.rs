@@ -160,9 +160,8 @@ fn the_originals_checkpoints() {
 fn trm_survives_import_and_export() {
     let sandbox = Sandbox::new();
     for (name, mixer) in [("attention", Mixer::Attention), ("mlp", Mixer::Mlp)] {
-        let mut config =
-            ModelConfig { mixer, ..ModelConfig::trm(6, 16) }.with_hidden_size(16).with_num_heads(2);
-        config.halt_max_steps = 3;
+        let mut config = ModelConfig::trm(6, 16).with_hidden_size(16).with_num_heads(2);
+        (config.mixer, config.halt_max_steps) = (mixer, 3);
         if mixer == Mixer::Mlp {
             config.pos_encodings = PositionEncoding::None;
         }

@@ -16,7 +16,7 @@ use hrm_infer::evaluate::Evaluation;
 pub use hrm_infer::structure;
 pub use load::{DataError, Sizes, load, sizes};
 
-use crate::config::Recipe;
+use crate::recipe::Recipe;
 
 /// The training and held-out puzzles of a recipe.
 #[derive(Debug, Clone)]
