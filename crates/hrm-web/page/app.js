@@ -165,13 +165,20 @@ function empty({ family, rows, cols, boxes }) {
 
 /** Shows another puzzle. */
 function show(puzzle) {
-  const known = KINDS.find((kind) => kind.family === puzzle.family && kind.rows === puzzle.rows);
-  state.kind = known ?? { ...KINDS.find((kind) => kind.family === puzzle.family && kind.any), ...puzzle, id: "", unseen: true };
+  state.kind = KINDS.find((kind) => kind.family === puzzle.family && kind.rows === puzzle.rows) ?? another(puzzle);
   state.puzzle = puzzle;
   state.cursor = Math.min(state.cursor, puzzle.tokens.length - 1);
   drawKind();
   build();
   edited();
+}
+
+/** A kind of puzzle that the page does not offer, but that was pasted. */
+function another({ family, rows, cols }) {
+  const card = family === "maze"
+    ? `Mazes of ${rows}×${cols}: there is no model for them, only for 10×10. The classical solvers answer them.`
+    : `${rows}×${cols}: the model of 9×9 on a board of a size that it has never seen. It can try, and most likely fails. The classical solvers answer it.`;
+  return { id: "", family, examples: [], unseen: true, card };
 }
 
 /** After any change of the puzzle: what was thought about the old one is gone. */

@@ -254,6 +254,7 @@ fn says_what_it_cannot_do() {
     browser.click("#think");
     browser.wait("!document.getElementById('problem').hidden");
     assert!(browser.text("#problem").contains("no model for 3x3 mazes"), "{}", browser.text("#problem"));
+    assert!(browser.text("#card").contains("there is no model for them"), "{}", browser.text("#card"));
     assert_eq!(browser.errors, Vec::<String>::new());
 }
 
