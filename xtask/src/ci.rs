@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{Cmd, root};
+use crate::{
+    process::{Cmd, root},
+    web,
+};
 
 /// Features of `hrm-cli` that must compile although this machine may not be able to run them; with one of them, `download`, which
 /// would compile Burn's crates once more if it were checked by itself.
@@ -64,6 +67,10 @@ pub fn run(all_backends: bool, all: bool) -> Result<()> {
     // It compiles Burn again, with other features: not in the plain run.
     let mpi = all_backends && (find_open_mpi() || install_open_mpi()?);
     let mut steps = steps(all_backends, vulkan_driver.as_deref(), mpi);
+    match web::can_be_tested() {
+        Ok(()) => steps.push(Step::run("web demo", Cmd::cargo("xtask web --debian --test"))),
+        Err(error) => println!("SKIPPED: the web demo is neither built nor tested: {error:#}"),
+    }
     if all {
         steps.extend(thorough());
     }

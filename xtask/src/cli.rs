@@ -9,6 +9,7 @@ use crate::{
     backend::Backend,
     bench, book, ci, dist, gpu_check, parity_subset,
     process::{Cmd, root},
+    web,
 };
 
 /// Build tasks of the workspace.
@@ -39,10 +40,12 @@ pub enum Task {
     /// torch is found, turn by turn in one run; prints ratios and writes a dated record to docs/benchmarks.
     Bench(bench::BenchArgs),
     /// Make what is given away, in target/dist: the program (release profile) in a tarball with completions and manual pages, and in
-    /// a Python wheel; checksums. Both are tried out.
+    /// a Python wheel; checksums. Both are tried out. A web demo that `web` built is packed too.
     Dist(dist::DistArgs),
     /// Make a book of the documents, in target/book (needs mdBook: cargo install mdbook).
     Book,
+    /// Build the web demo into target/web: static files, to be served from any folder. `dist` packs them.
+    Web(web::WebArgs),
     /// Everything that needs an NVIDIA GPU, in one go: the operator, function and parity tests without and with fusion,
     /// training in bf16 beside fp32, speed, utilisation and memory beside PyTorch's. Writes a dated record.
     GpuCheck(gpu_check::GpuCheckArgs),
@@ -115,6 +118,7 @@ impl Task {
             Self::Bench(args) => bench::run(&args),
             Self::Dist(args) => dist::run(&args),
             Self::Book => book::run(),
+            Self::Web(args) => web::run(&args),
             Self::GpuCheck(args) => gpu_check::run(&args),
             Self::Schema => schema(),
             Self::ParitySubset { source, target } => parity_subset::run(&source, &target),

@@ -11,6 +11,7 @@ mod dist;
 mod gpu_check;
 mod parity_subset;
 mod process;
+mod web;
 
 use std::process::ExitCode;
 
