@@ -8,6 +8,7 @@ mod data;
 mod faults;
 mod hostile;
 mod kill;
+mod power;
 mod readme;
 mod runs;
 mod sandbox;
