@@ -34,6 +34,10 @@ pub struct InferArgs {
     /// Where the noise goes in
     #[arg(long, value_parser = one_of(&NOISE_AT), default_value = "each-step", value_name = "WHERE")]
     pub noise_at: NoiseAt,
+    /// Where the model does not halt, take values that it finds likely as given, and take them back where it does not halt on them either:
+    /// N times at most, by the model alone
+    #[arg(long, value_name = "N", conflicts_with_all = ["vote", "restarts", "ensemble"])]
+    pub guesses: Option<u32>,
     /// Seed of symmetries and noise: equal seeds give equal answers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -80,6 +84,7 @@ impl InferArgs {
             halting: if self.all_steps { Halting::AtLastStep } else { Halting::Learned },
             votes: self.vote.map_or(1, |n| n as usize),
             restarts: self.restarts.map_or(1, |n| n as usize),
+            guesses: self.guesses.map_or(0, |n| n as usize),
             noise: self.noise,
             noise_at: self.noise_at,
             seed: self.seed,
@@ -98,7 +103,7 @@ impl InferArgs {
 
     /// Whether anything beyond attempts on several views is asked for.
     pub fn scales_beyond_votes(&self) -> bool {
-        self.options().restarts > 1 || self.ensemble.len() > 1 || self.verify
+        self.options().restarts > 1 || self.options().guesses > 0 || self.ensemble.len() > 1 || self.verify
     }
 
     /// The checkpoints that the options name: those of `--ensemble`, else that of `--checkpoint`.
@@ -132,6 +137,7 @@ pub fn origin(answer: &Answer) -> String {
         }
         (None, Source::Voted) => format!("voted: solved under another view or checkpoint after {effort}"),
         (None, Source::Restarted) => format!("restarted: {effort}"),
+        (None, Source::Guessed) => format!("guessed: {effort}"),
         (None, Source::Searched) => format!("searched: {effort}"),
     }
 }

@@ -17,6 +17,7 @@ use common::{curve, recipe, run};
 const EVERYTHING: &[&str] = &[
     "model.h_cycles=2",
     "train.accumulate=2",
+    "train.batches_in_turn=3",
     "train.chains=2",
     "train.state_noise=0.1",
     "model.init_state=random",

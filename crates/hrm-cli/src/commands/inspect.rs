@@ -8,8 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use hrm_data::{registry::Shape, task::Census};
 use hrm_model::{
-    ModelConfig,
+    ModelConfig, Tokens,
     summary::{ParameterRow, ParameterTable, thousands},
 };
 use hrm_train::{
@@ -62,7 +63,12 @@ pub fn run(command: Command) -> Result<()> {
     let mut out = io::stdout().lock();
     match command {
         Command::Params { checkpoint: Some(path), .. } => {
-            write!(out, "{}", table_of(&Header::read(&models::file(&path)?)?))?
+            let header = Header::read(&models::file(&path)?)?;
+            let table = table_of(&header);
+            write!(out, "{table}")?;
+            if let Ok(config) = header.config() {
+                write!(out, "{}", census(&config, table.parameters()))?;
+            }
         }
         Command::Params { config, set, .. } => {
             let config = match (&config, set.is_empty()) {
@@ -71,7 +77,8 @@ pub fn run(command: Command) -> Result<()> {
             };
             config.validate()?;
             let rows = config.weight_shapes().into_iter();
-            write!(out, "{}", ParameterTable::new(rows.map(|(name, shape)| ParameterRow { name, shape })))?;
+            let table = ParameterTable::new(rows.map(|(name, shape)| ParameterRow { name, shape }));
+            write!(out, "{table}{}", census(&config, table.parameters()))?;
         }
         Command::Checkpoint { path } => show_checkpoint(&mut out, &path)?,
         Command::Data(args) => args.run(&mut out)?,
@@ -87,6 +94,43 @@ fn table_of(header: &Header) -> ParameterTable {
             .iter()
             .map(|(name, tensor)| ParameterRow { name: name.clone(), shape: tensor.shape.clone() }),
     )
+}
+
+/// How many solutions there are for each parameter; nothing where they were not counted.
+fn census(config: &ModelConfig, parameters: usize) -> String {
+    let shape = Shape::of(config.seq_len, config.vocab_size, None);
+    let Some((shape, census)) = shape.and_then(|shape| Some((shape, shape.task().census()?))) else {
+        return String::new();
+    };
+    let Census { solutions, classes, source } = census;
+    let each = |count: f64| amount(count / parameters as f64);
+    let (bits, name) = (32.0 * parameters as f64, classes.log2());
+    let symmetries = match config.tokens {
+        Tokens::Lattice => "are built into this model",
+        Tokens::Cells => "are this model's to learn",
+    };
+    format!(
+        "\n{shape}: {} solutions ({} a parameter), of which symmetries leave {} ({} a parameter)\n\
+         the symmetries, {:.1} bits of each solution, {symmetries}\n\
+         the weights, {} bits in fp32, have room for a list of {} solutions of {name:.1} bits\n\
+         counts: {source}\n",
+        amount(solutions),
+        each(solutions),
+        amount(classes),
+        each(classes),
+        (solutions / classes).log2(),
+        amount(bits),
+        amount(bits / name),
+    )
+}
+
+/// A count with at most three digits that matter, or whole.
+fn amount(count: f64) -> String {
+    match count {
+        0.0..10.0 => format!("{count:.2}"),
+        0.0..1e7 => thousands(count.round() as usize),
+        _ => format!("{count:.2e}"),
+    }
 }
 
 /// The model of a recipe, whose data need not be there unless they determine its sizes.

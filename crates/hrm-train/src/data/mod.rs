@@ -48,6 +48,8 @@ struct Rows {
     augmentation: Augmentation,
     /// Rows in a million with hints.
     hints: u32,
+    /// Rows in a million with a wrong hint.
+    wrong_hints: u32,
     /// How often the parts of the training set are visited.
     mixture: Vec<Part>,
 }
@@ -152,9 +154,10 @@ impl TaskData {
         let config =
             SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(batch_size, recipe.train.seed) };
         match &self.source {
-            Source::Rows(Rows { augmentation, hints, mixture, .. }) => SamplerConfig {
+            Source::Rows(Rows { augmentation, hints, wrong_hints, mixture, .. }) => SamplerConfig {
                 augmentation: augmentation.clone(),
                 hints: *hints,
+                wrong_hints: *wrong_hints,
                 mixture: mixture.clone(),
                 ..config
             },

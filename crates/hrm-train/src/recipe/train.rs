@@ -27,6 +27,9 @@ hrm_model::settings! {
         init_from: String = String::new();
         /// Sequences per step.
         global_batch_size: usize = 384 => BATCH;
+        /// Batches that take turns, a step each. With one, a puzzle is trained on for up to `model.halt_max_steps` steps on end, and a small
+        /// model at a high rate learns a batch by heart in that time; with several, other puzzles come in between.
+        batches_in_turn: usize = 1 => BATCH;
         /// Parts that a step computes the batch in, one after the other: less memory for the same step.
         accumulate: usize = 1 => BATCH;
         /// Passes over the training puzzles.

@@ -12,6 +12,7 @@ mod supervision;
 mod watch;
 
 use std::{
+    collections::VecDeque,
     io,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
@@ -225,8 +226,9 @@ pub fn train_in_team<B: HrmBackend>(
 /// The state of a run.
 struct Trainer<B: HrmBackend> {
     recipe: ResolvedRecipe,
-    /// Model and carry; a step takes them out, so that the optimizer may update in place what nobody else holds.
-    state: Option<(Hrm<Autodiff<B>>, Carry<B>)>,
+    /// Model and carries, one of each batch, the next one's first; a step takes them out, so that the optimizer may update in place what
+    /// nobody else holds.
+    state: Option<(Hrm<Autodiff<B>>, VecDeque<Carry<B>>)>,
     optimizer: Optimizer<B>,
     sign_sgd: SignSgd,
     ema: Option<Ema<B>>,
@@ -251,7 +253,7 @@ struct Trainer<B: HrmBackend> {
 }
 
 impl<B: HrmBackend> Trainer<B> {
-    fn state(&self) -> &(Hrm<Autodiff<B>>, Carry<B>) {
+    fn state(&self) -> &(Hrm<Autodiff<B>>, VecDeque<Carry<B>>) {
         self.state.as_ref().expect("only a step takes the state, and gives it back")
     }
 

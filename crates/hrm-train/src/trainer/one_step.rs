@@ -30,7 +30,9 @@ impl<B: HrmBackend> Trainer<B> {
         let batch = batch.slice(self.team.rows(batch.rows));
         let batch = chains::spread(to_device(&batch, &device), chains);
         let min_steps = self.exploration(&device).map(|steps| chains::spread_steps(steps, chains));
-        let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
+        let (model, mut carries) =
+            self.state.take().expect("only a step takes the state, and gives it back");
+        let carry = carries.pop_front().expect("each batch has a carry");
         let carry = match &self.noise {
             None => carry,
             Some(source) => {
@@ -58,7 +60,8 @@ impl<B: HrmBackend> Trainer<B> {
         if let Some(ema) = &mut self.ema {
             ema.update(self.step, &model);
         }
-        self.state = Some((model, carry));
+        carries.push_back(carry);
+        self.state = Some((model, carries));
         Ok(PendingStep {
             step: self.step,
             epoch: self.step as f64 / self.sampler.batches_per_epoch(),

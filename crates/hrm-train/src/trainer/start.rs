@@ -1,8 +1,8 @@
 //! How a run starts: anew, from other weights, or where it stopped.
 
-use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
+use std::{collections::VecDeque, path::Path, sync::atomic::AtomicBool, time::Instant};
 
-use burn::backend::Autodiff;
+use burn::{backend::Autodiff, tensor::Tensor};
 use hrm_backend::{HrmBackend, MatmulPrecision};
 use hrm_data::sampler::SamplerState;
 use hrm_infer::{
@@ -161,9 +161,14 @@ fn backend_name<B: HrmBackend>(device: &B::Device) -> String {
 }
 
 /// The slots of a worker, all of which take new puzzles at the next step.
-fn empty_slots<B: HrmBackend>(recipe: &ResolvedRecipe, model: &Hrm<Autodiff<B>>, team: &Team<B>) -> Carry<B> {
+fn empty_slots<B: HrmBackend>(
+    recipe: &ResolvedRecipe,
+    model: &Hrm<Autodiff<B>>,
+    team: &Team<B>,
+) -> VecDeque<Carry<B>> {
     let train = &recipe.train;
-    model.inner().empty_carry(team.rows(train.global_batch_size).len() * train.chains)
+    let slots = team.rows(train.global_batch_size).len() * train.chains;
+    (0..train.batches_in_turn).map(|_| model.inner().empty_carry(slots)).collect()
 }
 
 /// Refuses what cannot fit, before any of it is allocated: an allocation that fails ends the process without a word.
@@ -173,7 +178,8 @@ fn check_memory<B: HrmBackend>(
     team: &Team<B>,
 ) -> Result<(), TrainError> {
     let Some(there) = total_memory() else { return Ok(()) };
-    let (slots, weights) = (recipe.train.global_batch_size * recipe.train.chains, config.weight_count());
+    let slots = recipe.train.global_batch_size * recipe.train.chains * recipe.train.batches_in_turn;
+    let weights = config.weight_count();
     let needed = match B::ASYNCHRONOUS {
         // The rest is in the memory of a device; weights are drawn on the host.
         true => 4 * weights,
@@ -251,9 +257,9 @@ impl<B: HrmBackend> Trainer<B> {
             model = start_from(model, Path::new(origin))?;
         }
         check_groups(&recipe, &model)?;
-        let carry = empty_slots(&recipe, &model, team);
+        let carries = empty_slots(&recipe, &model, team);
         let sampler = data.sampler(&recipe)?;
-        Self::assemble(recipe, data, (model, carry), sampler, team)
+        Self::assemble(recipe, data, (model, carries), sampler, team)
     }
 
     fn from_checkpoint(
@@ -264,11 +270,19 @@ impl<B: HrmBackend> Trainer<B> {
     ) -> Result<Self, TrainError> {
         let Loaded { model, moments, ema, carry, state } = loaded;
         let sampler = data.sampler_from(&recipe, state.sampler)?;
-        let carry = match carry {
-            Some(carry) => team.own_slots(carry),
+        let carries = match carry {
+            Some(carry) => {
+                let batches = recipe.train.batches_in_turn;
+                let each = carry.steps.dims()[0] / batches;
+                let of_batch = |batch: usize| {
+                    let slots = (batch * each) as i64..((batch + 1) * each) as i64;
+                    team.own_slots(carry.clone().select(Tensor::arange(slots, &model.device())))
+                };
+                (0..batches).map(of_batch).collect()
+            }
             None => empty_slots(&recipe, &model, team),
         };
-        let mut trainer = Self::assemble(recipe, data, (model, carry), sampler, team)?;
+        let mut trainer = Self::assemble(recipe, data, (model, carries), sampler, team)?;
         trainer.optimizer.moments = moments;
         if let (Some(average), Some(weights)) = (&mut trainer.ema, ema) {
             average.weights = weights;
@@ -281,7 +295,7 @@ impl<B: HrmBackend> Trainer<B> {
     fn assemble(
         recipe: ResolvedRecipe,
         data: &TaskData,
-        state: (Hrm<Autodiff<B>>, Carry<B>),
+        state: (Hrm<Autodiff<B>>, VecDeque<Carry<B>>),
         sampler: Sampler,
         team: &Team<B>,
     ) -> Result<Self, TrainError> {
