@@ -7,7 +7,9 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use super::{Beliefs, Census, Exact, GenerateOptions, Leaks, Record, Solutions, Split, Task, TokenSymmetry, Worked};
+use super::{
+    Beliefs, Census, Exact, GenerateOptions, Leaks, Record, Solutions, Split, Task, TokenSymmetry, Worked,
+};
 use crate::dataset::Dataset;
 use crate::groups::Groups;
 use crate::names::UnknownName;

@@ -14,7 +14,7 @@ use crate::groups::Groups;
 use crate::names::UnknownName;
 use crate::render::{Picture, Style};
 use crate::task::{
-    Census, Beliefs, Exact, GenerateOptions, Leak, Leaks, MAX_NODES, Record, Size, Solutions, Split, Task,
+    Beliefs, Census, Exact, GenerateOptions, Leak, Leaks, MAX_NODES, Record, Size, Solutions, Split, Task,
     TokenSymmetry, Worked,
 };
 
@@ -203,7 +203,11 @@ impl Task for Sudoku {
             Geometry::S9 => (6_670_903_752_021_072_936_960.0, 5_472_730_538.0),
             _ => return None,
         };
-        Some(Census { solutions, classes, source: "OEIS A107739, A109741; 9x9: Felgenhauer, Jarvis, Russell 2006" })
+        Some(Census {
+            solutions,
+            classes,
+            source: "OEIS A107739, A109741; 9x9: Felgenhauer, Jarvis, Russell 2006",
+        })
     }
 
     fn parse(&self, text: &str) -> Result<Board, SudokuError> {
