@@ -4,11 +4,14 @@
 
 mod backend;
 mod bench;
+mod book;
 mod ci;
 mod cli;
+mod dist;
 mod gpu_check;
 mod parity_subset;
 mod process;
+mod web;
 
 use std::process::ExitCode;
 

@@ -28,6 +28,7 @@ fn selections_agree() {
         for selection in [
             &["--package", "hrm-cli", "--edges", program][..],
             &["--package", "hrm-train", "--edges", all],
+            &["--package", "hrm-web", "--edges", all],
             &["--package", "hrm-model", "--package", "hrm-train", "--edges", all],
         ] {
             let other = features(selection);

@@ -26,7 +26,7 @@ use hrm_data::{
     registry::Shape,
 };
 use hrm_model::{
-    ForwardDtype, Hrm, Mixer, ModelConfig, PositionEncoding, Tokens,
+    Architecture, ForwardDtype, Hrm, Mixer, ModelConfig, PositionEncoding, Tokens,
     act::{Carry, PuzzleBatch},
     layers::RotaryTables,
     loss::{LossKind, LossSettings},
@@ -116,7 +116,7 @@ struct Training<B: HrmBackend> {
 
 impl<B: HrmBackend> Worker<B> {
     fn new(weights: &Path, dtype: ForwardDtype) -> Result<Self> {
-        let config = ModelConfig { forward_dtype: dtype, ..ModelConfig::hrm_sudoku_extreme() };
+        let config = ModelConfig::hrm_sudoku_extreme().with_forward_dtype(dtype);
         let model: Hrm<Autodiff<B>> = config.init(&mut ChaCha8Rng::seed_from_u64(0), &Default::default())?;
         let inner = model.inner();
         inner.save(weights, ForwardDtype::F32)?;
@@ -217,17 +217,21 @@ impl<B: HrmBackend> Worker<B> {
 
 /// A model like that of `configs/sudoku-9x9.toml`, of width 32, untrained.
 fn lattice_config(dtype: ForwardDtype) -> ModelConfig {
-    let config = ModelConfig {
+    let architecture = Architecture {
         tokens: Tokens::Lattice,
         mixer: Mixer::Groups,
         expansion: 3.0,
         pos_encodings: PositionEncoding::None,
-        structure: hrm_infer::structure(Shape::Sudoku(Sudoku { geometry: Geometry::S9 })),
         h_cycles: 1,
         l_cycles: 3,
-        ..ModelConfig::trm(11, 81)
+        ..Architecture::trm()
     };
-    config.with_hidden_size(32).with_puzzle_emb_ndim(0).with_forward_dtype(dtype)
+    let structure = hrm_infer::structure(Shape::Sudoku(Sudoku { geometry: Geometry::S9 }));
+    architecture
+        .on(11, 81, 1, structure)
+        .with_hidden_size(32)
+        .with_puzzle_emb_ndim(0)
+        .with_forward_dtype(dtype)
 }
 
 fn with_precision<R>(precision: MatmulPrecision, work: impl FnOnce() -> R) -> R {

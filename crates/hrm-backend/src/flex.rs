@@ -27,7 +27,7 @@ impl HrmBackend for Flex {
         }
         let ([rows, _], [width, _]) = (dims(&x), dims(&weight));
         let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
-        let mut out = uninitialised(rows * width);
+        let mut out = any_values(rows * width);
         match matmul_precision() {
             MatmulPrecision::F32 => {
                 let packed =
@@ -69,7 +69,7 @@ impl HrmBackend for Flex {
         }
         let [rows, hidden] = dims(&x);
         let (x, residual) = (x.to_contiguous(), residual.to_contiguous());
-        let (mut y, mut inv_rms) = (uninitialised(rows * hidden), uninitialised(rows));
+        let (mut y, mut inv_rms) = (any_values(rows * hidden), any_values(rows));
         hrm_kernels::rms_norm(
             values(&x),
             Some(values(&residual)),
@@ -91,7 +91,7 @@ impl HrmBackend for Flex {
         }
         let [rows, hidden] = dims(&dy);
         let (y, inv_rms, dy) = (y.to_contiguous(), inv_rms.to_contiguous(), dy.to_contiguous());
-        let mut du = uninitialised(rows * hidden);
+        let mut du = any_values(rows * hidden);
         hrm_kernels::rms_norm_backward(values(&y), values(&inv_rms), values(&dy), hidden, &mut du);
         from_vec(du, [rows, hidden])
     }
@@ -101,7 +101,7 @@ impl HrmBackend for Flex {
             return primitives::swiglu::<Self>(gate_up);
         }
         let [rows, width] = dims(&gate_up);
-        let mut out = uninitialised(rows * width / 2);
+        let mut out = any_values(rows * width / 2);
         hrm_kernels::swiglu(values(&gate_up.to_contiguous()), width / 2, &mut out);
         from_vec(out, [rows, width / 2])
     }
@@ -111,7 +111,7 @@ impl HrmBackend for Flex {
             return primitives::swiglu_backward::<Self>(gate_up, dy);
         }
         let [rows, width] = dims(&gate_up);
-        let mut out = uninitialised(rows * width);
+        let mut out = any_values(rows * width);
         let (gate_up, dy) = (gate_up.to_contiguous(), dy.to_contiguous());
         hrm_kernels::swiglu_backward(values(&gate_up), values(&dy), width / 2, &mut out);
         from_vec(out, [rows, width])
@@ -124,7 +124,7 @@ impl HrmBackend for Flex {
         let ([rows, _], [width, _]) = (dims(&x), dims(&weight));
         let inter = width / 2;
         let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
-        let mut out = uninitialised(rows * inter);
+        let mut out = any_values(rows * inter);
         match matmul_precision() {
             MatmulPrecision::F32 => {
                 let packed =
@@ -150,7 +150,7 @@ impl HrmBackend for Flex {
         }
         let shape = attention_shape(&qkv, heads);
         let rotary = rotary.map(|(cos, sin)| (cos.to_contiguous(), sin.to_contiguous()));
-        let (mut out, mut lse) = (uninitialised(shape.out_len()), uninitialised(shape.lse_len()));
+        let (mut out, mut lse) = (any_values(shape.out_len()), any_values(shape.lse_len()));
         let qkv = qkv.to_contiguous();
         hrm_kernels::attention(shape, values(&qkv), tables(&rotary), &mut out, Some(&mut lse));
         (
@@ -173,7 +173,7 @@ impl HrmBackend for Flex {
         let shape = attention_shape(&qkv, heads);
         let rotary = rotary.map(|(cos, sin)| (cos.to_contiguous(), sin.to_contiguous()));
         let [qkv, out, lse, dout] = [qkv, out, lse, dout].map(|t| t.to_contiguous());
-        let mut dqkv = uninitialised(shape.qkv_len());
+        let mut dqkv = any_values(shape.qkv_len());
         hrm_kernels::attention_backward(
             shape,
             values(&qkv),
@@ -199,7 +199,7 @@ impl HrmBackend for Flex {
         }
         let (z, injection) = (z.to_contiguous(), injection.map(|x| x.to_contiguous()));
         let (mut y, mut inv_rms) =
-            (uninitialised(values(&z).len()), uninitialised(values(&z).len() / shape.hidden));
+            (any_values(values(&z).len()), any_values(values(&z).len() / shape.hidden));
         with_group_block(shape, &weights, tables, eps, |block| {
             hrm_kernels::group_block(block, values(&z), injection.as_ref().map(values), &mut y, &mut inv_rms);
         });
@@ -220,9 +220,9 @@ impl HrmBackend for Flex {
         }
         let injection = injection.map(|x| x.to_contiguous());
         let [z, y, inv_rms, dy] = [z, y, inv_rms, dy].map(|t| t.to_contiguous());
-        let mut dz = uninitialised(values(&z).len());
+        let mut dz = any_values(values(&z).len());
         let shapes = [&weights.input, &weights.gate_up, &weights.down].map(dims::<2>);
-        let [mut input, mut gate_up, mut down] = shapes.map(|[rows, cols]| uninitialised(rows * cols));
+        let [mut input, mut gate_up, mut down] = shapes.map(|[rows, cols]| any_values(rows * cols));
         // The gradient does not depend on eps: the reciprocal holds it.
         with_group_block(shape, &weights, tables, 0.0, |block| {
             hrm_kernels::group_block_backward(
@@ -301,7 +301,7 @@ fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
 }
 
 fn product(a: Matrix<'_>, b: Matrix<'_>, rows: usize, cols: usize) -> FlexTensor {
-    let mut out = uninitialised(rows * cols);
+    let mut out = any_values(rows * cols);
     match matmul_precision() {
         MatmulPrecision::F32 => hrm_kernels::gemm(a, b, &mut out, Store::Set),
         MatmulPrecision::Bf16 => hrm_kernels::gemm_bf16(a, b, &mut out, Store::Set),
@@ -309,16 +309,23 @@ fn product(a: Matrix<'_>, b: Matrix<'_>, rows: usize, cols: usize) -> FlexTensor
     from_vec(out, [rows, cols])
 }
 
-/// A buffer for a kernel to fill. Zeroing it first would cost as much as some of the kernels.
-#[expect(
-    clippy::uninit_vec,
-    reason = "every kernel called here writes each element of its outputs before it returns"
-)]
-fn uninitialised(len: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
-    // SAFETY: the capacity is `len`, any bits are an f32, and the kernels only write to the buffer (Store::Set).
-    unsafe { values.set_len(len) };
+/// A buffer for a kernel to fill: some numbers or other. Zeros would cost as much as some of the kernels.
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+fn any_values(len: usize) -> Vec<f32> {
+    let mut values: Vec<f32> = Vec::with_capacity(len);
+    // SAFETY: the address is of `len` values that belong to `values`. For the compiler, assembly that is given it may write
+    // them all, so that they are numbers from here on, as any bits are an f32: what memory held before, and not undefined.
+    unsafe {
+        std::arch::asm!("/* {0} */", in(reg) values.as_mut_ptr(), options(nostack, preserves_flags));
+        values.set_len(len);
+    }
     values
+}
+
+/// The same where no assembly is to be had.
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+fn any_values(len: usize) -> Vec<f32> {
+    vec![0.0; len]
 }
 
 fn from_vec<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {

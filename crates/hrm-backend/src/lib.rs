@@ -306,7 +306,7 @@ pub fn keep_compiled_kernels() {
 #[cfg(feature = "flex")]
 pub type Cpu = burn_flex::Flex;
 
-#[cfg(feature = "flex")]
+#[cfg(all(feature = "flex", target_pointer_width = "64"))]
 pub use hrm_kernels::TensorAllocator;
 
 /// A backend to train on: automatic differentiation over an [`HrmBackend`].

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Precision of the operands of matrix products on fp32 tensors. Sums are fp32 in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MatmulPrecision {
     /// As they are.

@@ -6,8 +6,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, builder::Styles, builder::styling::AnsiColor};
 
 use crate::commands::{
-    arc, compare, config, data, eval, export, import, inspect, plot, runs, solve, train, view, warmup,
+    arc, compare, completions, config, data, eval, export, import, inspect, man, plot, report, runs, solve, train,
+    view, warmup,
 };
+use crate::terminal::Colour;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -25,6 +27,17 @@ Start with:
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// When to colour: auto (on a terminal), always or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = true,
+        help_heading = "Everywhere"
+    )]
+    pub color: Colour,
 }
 
 /// What to do.
@@ -40,6 +53,7 @@ pub enum Command {
     /// ARC: answer tasks, write submissions and score them
     #[command(subcommand)]
     Arc(arc::Command),
+    Report(report::Args),
     /// Compare a model with classical solvers
     #[command(subcommand)]
     Compare(compare::Command),
@@ -54,6 +68,8 @@ pub enum Command {
     Config(config::Command),
     Import(Box<import::Args>),
     Export(export::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Command {
@@ -68,12 +84,15 @@ impl Command {
             Self::View(args) => view::run(&args).map(|()| ExitCode::SUCCESS),
             Self::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
             Self::Arc(command) => arc::run(command).map(|()| ExitCode::SUCCESS),
+            Self::Report(args) => report::run(args).map(|()| ExitCode::SUCCESS),
             Self::Compare(command) => compare::run(command).map(|()| ExitCode::SUCCESS),
             Self::Data(command) => data::run(command).map(|()| ExitCode::SUCCESS),
             Self::Inspect(command) => inspect::run(command).map(|()| ExitCode::SUCCESS),
             Self::Config(command) => config::run(command).map(|()| ExitCode::SUCCESS),
             Self::Import(args) => import::run(*args).map(|()| ExitCode::SUCCESS),
             Self::Export(args) => export::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Completions(args) => completions::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Man(args) => man::run(args).map(|()| ExitCode::SUCCESS),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod arc;
 pub mod compare;
+pub mod completions;
 pub mod config;
 pub mod data;
 pub mod eval;
@@ -10,7 +11,9 @@ mod eval_tables;
 pub mod export;
 pub mod import;
 pub mod inspect;
+pub mod man;
 pub mod plot;
+pub mod report;
 pub mod runs;
 pub mod solve;
 pub mod train;

@@ -7,6 +7,8 @@ use crate::{
     terminal::count,
 };
 use anyhow::Result;
+use hrm_data::registry::Family;
+use hrm_engine::Weights;
 use hrm_infer::{Answer, Halting, InferOptions, NoiseAt, Selection, Source};
 
 /// How to infer.
@@ -34,6 +36,10 @@ pub struct InferArgs {
     /// Where the noise goes in
     #[arg(long, value_parser = one_of(&NOISE_AT), default_value = "each-step", value_name = "WHERE")]
     pub noise_at: NoiseAt,
+    /// Where the model does not halt, take values that it finds likely as given, and take them back where it does not halt on them either:
+    /// N times at most, by the model alone
+    #[arg(long, value_name = "N", conflicts_with_all = ["vote", "restarts", "ensemble"])]
+    pub guesses: Option<u32>,
     /// Seed of symmetries and noise: equal seeds give equal answers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -80,6 +86,7 @@ impl InferArgs {
             halting: if self.all_steps { Halting::AtLastStep } else { Halting::Learned },
             votes: self.vote.map_or(1, |n| n as usize),
             restarts: self.restarts.map_or(1, |n| n as usize),
+            guesses: self.guesses.map_or(0, |n| n as usize),
             noise: self.noise,
             noise_at: self.noise_at,
             seed: self.seed,
@@ -98,11 +105,32 @@ impl InferArgs {
 
     /// Whether anything beyond attempts on several views is asked for.
     pub fn scales_beyond_votes(&self) -> bool {
-        self.options().restarts > 1 || self.ensemble.len() > 1 || self.verify
+        self.options().restarts > 1 || self.options().guesses > 0 || self.ensemble.len() > 1 || self.verify
+    }
+
+    /// What helps where these options left a puzzle of a family unsolved: options that are not among them.
+    pub fn what_helps(&self, family: Family) -> String {
+        // Guesses go with none of the others.
+        let alone = self.guesses.is_none() && self.ensemble.len() < 2;
+        let ways = [
+            (self.max_steps.is_none(), "--max-steps 64"),
+            (alone && self.vote.is_none(), "--vote 8"),
+            (alone && self.restarts.is_none(), "--restarts 8 --noise 0.2"),
+            (alone && family == Family::Sudoku && !self.scales(), "--guesses 32"),
+        ];
+        let mut ways: Vec<&str> = ways.iter().filter(|(is_new, _)| *is_new).map(|(_, way)| *way).collect();
+        let surely =
+            (family.has_rules() && self.fallback.is_none()).then_some("surely: --verify --fallback exact");
+        if family.has_rules() && self.fallback.is_some() {
+            // There is nothing that it left unsolved.
+            ways.clear();
+        }
+        let may = (!ways.is_empty()).then(|| format!("may help: {}", ways.join(", ")));
+        may.into_iter().chain(surely.map(str::to_owned)).collect::<Vec<_>>().join("; ")
     }
 
     /// The checkpoints that the options name: those of `--ensemble`, else that of `--checkpoint`.
-    pub fn checkpoints(&self, checkpoint: Option<&Path>) -> Result<Vec<PathBuf>> {
+    pub fn checkpoints(&self, checkpoint: Option<&Path>) -> Result<Vec<Weights>> {
         let named = self.ensemble.iter().map(PathBuf::as_path).chain(checkpoint);
         named.map(crate::models::file).collect()
     }
@@ -132,6 +160,7 @@ pub fn origin(answer: &Answer) -> String {
         }
         (None, Source::Voted) => format!("voted: solved under another view or checkpoint after {effort}"),
         (None, Source::Restarted) => format!("restarted: {effort}"),
+        (None, Source::Guessed) => format!("guessed: {effort}"),
         (None, Source::Searched) => format!("searched: {effort}"),
     }
 }

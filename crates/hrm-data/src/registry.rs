@@ -16,6 +16,7 @@ macro_rules! families {
     ($($(#[$meta:meta])* $family:ident($task:ty)),+ $(,)?) => {
         /// A family of puzzles, whatever their size.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(rename_all = "lowercase")]
         pub enum Family {
             $($(#[$meta])* $family),+

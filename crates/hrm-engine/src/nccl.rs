@@ -11,8 +11,8 @@ use std::{
 
 use burn::backend::{Cuda, cuda::CudaDevice};
 use hrm_train::{
-    config::ResolvedRecipe,
     distributed::{CollectiveError, Team, nccl::Nccl},
+    recipe::ResolvedRecipe,
     trainer::{self, Observer, TrainError, TrainOptions, TrainSummary},
 };
 

@@ -68,6 +68,8 @@ pub enum Source {
     Voted,
     /// An attempt with noise.
     Restarted,
+    /// An attempt that took guessed values as given.
+    Guessed,
     /// The classical solver.
     Searched,
 }
@@ -81,6 +83,9 @@ pub struct Sources {
     pub voted: usize,
     /// By a restart with noise.
     pub restarted: usize,
+    /// With guessed values.
+    #[serde(default)]
+    pub guessed: usize,
     /// By exact search.
     pub searched: usize,
 }
@@ -92,6 +97,7 @@ impl Sources {
             Source::Neural => &mut self.neural,
             Source::Voted => &mut self.voted,
             Source::Restarted => &mut self.restarted,
+            Source::Guessed => &mut self.guessed,
             Source::Searched => &mut self.searched,
         } += 1;
     }
@@ -99,8 +105,11 @@ impl Sources {
 
 impl fmt::Display for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { neural, voted, restarted, searched } = self;
-        write!(f, "{neural} neural, {voted} voted, {restarted} restarted, {searched} searched")
+        let Self { neural, voted, restarted, guessed, searched } = self;
+        write!(
+            f,
+            "{neural} neural, {voted} voted, {restarted} restarted, {guessed} guessed, {searched} searched"
+        )
     }
 }
 

@@ -41,3 +41,14 @@ pub(super) fn index<B: Backend>(slots: &[usize], device: &B::Device) -> Tensor<B
     let index: Vec<i32> = slots.iter().map(|&slot| slot as i32).collect();
     Tensor::from_data(TensorData::new(index, [slots.len()]), device)
 }
+
+/// Tokens with other ones in a row.
+///
+/// # Shapes
+/// - `tokens`: `[batch, seq_len]`; `row`: `[seq_len]`
+pub(super) fn with_row<B: Backend>(tokens: Tensor<B, 2, Int>, at: usize, row: &[u8]) -> Tensor<B, 2, Int> {
+    let row: Vec<i32> = row.iter().map(|&token| i32::from(token)).collect();
+    let cells = tokens.dims()[1];
+    let row = Tensor::from_data(TensorData::new(row, [1, cells]).convert::<B::IntElem>(), &tokens.device());
+    tokens.slice_assign([at..at + 1, 0..cells], row)
+}

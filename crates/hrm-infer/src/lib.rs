@@ -15,6 +15,7 @@ mod answer;
 mod attempts;
 mod batch;
 pub mod evaluate;
+mod guess;
 mod measure;
 pub mod noise;
 mod puzzles;
@@ -36,6 +37,9 @@ pub enum Halting {
     /// without exploration.
     #[default]
     Learned,
+    /// As [`Learned`](Self::Learned), but not with an answer that breaks the rules of the task, where these are known: the model
+    /// then thinks on, as if it had not chosen to halt.
+    Unbroken,
     /// After the last step only, as the original evaluates.
     AtLastStep,
 }
@@ -75,6 +79,9 @@ pub struct InferOptions {
     pub votes: usize,
     /// Attempts with different noise for each view and checkpoint. The first has none.
     pub restarts: usize,
+    /// Further attempts at most, each of which takes some values that the model finds likely as given: trial and error, by the model's
+    /// beliefs and its own halting, without rules. For one model on the puzzle itself.
+    pub guesses: usize,
     /// Standard deviation of the noise, relative to the states' own root mean square of 1.
     pub noise: f32,
     /// Where the noise goes in.
@@ -105,6 +112,7 @@ impl Default for InferOptions {
             halting: Halting::Learned,
             votes: 1,
             restarts: 1,
+            guesses: 0,
             noise: 0.3,
             noise_at: NoiseAt::EachStep,
             seed: 0,
@@ -163,6 +171,12 @@ pub enum InferError {
     /// Restarts that would all be the same.
     #[error("{0} restarts without noise are the same attempt {0} times; give a noise above 0")]
     SameRestarts(usize),
+    /// Guesses beside other kinds of attempts.
+    #[error("guesses are for one checkpoint on the puzzle itself; leave out votes, restarts and ensembles")]
+    GuessesOnly,
+    /// Guesses in puzzles where none could be given.
+    #[error("no value of {0} can be guessed: parts of their answers cannot be given")]
+    NoGuesses(String),
     /// Checkpoints of an ensemble for different puzzles.
     #[error(
         "checkpoint {number} of the ensemble reads {got_len} tokens of a vocabulary of {got_vocab}, the first one {len} of {vocab}"

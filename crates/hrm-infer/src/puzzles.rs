@@ -46,6 +46,12 @@ pub trait Puzzles {
         beliefs
     }
 
+    /// The token of a cell whose value is left open, where each greater token is a value that might as well be given; `None` where no
+    /// part of an answer could be.
+    fn blank(&self) -> Option<u8> {
+        None
+    }
+
     /// Whether there are rules to check answers by.
     fn has_rules(&self) -> bool {
         false
@@ -136,6 +142,10 @@ impl Puzzles for TaskPuzzles {
 
     fn beliefs_back(&self, _: &Query, number: usize, beliefs: Beliefs) -> Beliefs {
         self.views[number].1.apply_beliefs(&beliefs)
+    }
+
+    fn blank(&self) -> Option<u8> {
+        self.task.takes_hints().then_some(1)
     }
 
     fn has_rules(&self) -> bool {

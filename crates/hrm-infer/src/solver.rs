@@ -15,6 +15,7 @@ use crate::{
     Trace,
     attempts::{self, Attempt, Outcome},
     batch,
+    guess::Guesses,
     noise::{Key, Noise},
 };
 
@@ -81,6 +82,12 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
         if options.fallback && !puzzles.has_search() {
             return Err(InferError::NoSearch(puzzles.name().to_owned()));
         }
+        if options.guesses > 0 && (models.len() > 1 || options.votes > 1 || options.restarts > 1) {
+            return Err(InferError::GuessesOnly);
+        }
+        if options.guesses > 0 && puzzles.blank().is_none() {
+            return Err(InferError::NoGuesses(puzzles.name().to_owned()));
+        }
         let noise = |model: &&Hrm<B>| {
             let random = model.config().init_state == InitState::Random;
             (options.restarts > 1 || random).then(|| Noise::new(model, options.seed))
@@ -90,7 +97,11 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
             noises: models.iter().map(noise).collect(),
             puzzles,
             options,
-            plan: attempts::plan(models.len(), puzzles.views(options.votes), options.restarts),
+            plan: attempts::plan(
+                models.len(),
+                puzzles.views(options.votes),
+                options.restarts.max(options.guesses.saturating_add(1)),
+            ),
             select: attempts::selection(&options, models.len()),
         })
     }
@@ -135,6 +146,11 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether a puzzle's attempts wait for each other.
+    fn one_by_one(&self) -> bool {
+        self.options.verify || self.options.guesses > 0
     }
 
     fn max_steps(&self, model: usize) -> usize {
@@ -187,7 +203,12 @@ struct Slot {
     attempt: usize,
     over: bool,
     trace: Trace,
+    /// The answer that an attempt with guesses halted on, and the segments for which it must stand without them.
+    claim: Option<(Vec<u8>, usize)>,
 }
+
+/// Segments for which an answer found with guesses must stand without them.
+const PROOF: usize = 2;
 
 /// A puzzle with attempts that are not over.
 #[derive(Default)]
@@ -199,6 +220,7 @@ struct Live {
     /// Fewest steps after which an attempt halted.
     quickest: Option<usize>,
     beliefs: Option<Beliefs>,
+    guesses: Guesses,
     segments: usize,
     time: Duration,
 }
@@ -232,7 +254,11 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let queries: Vec<Query> = starting
             .iter()
             .map(|&(puzzle, attempt)| {
-                self.solver.puzzles.image(&self.queries[puzzle], self.solver.plan[attempt].view)
+                let mut query =
+                    self.solver.puzzles.image(&self.queries[puzzle], self.solver.plan[attempt].view);
+                let guesses = self.live.get(&puzzle).map_or(&[][..], |live| live.guesses.current());
+                guesses.iter().for_each(|&(cell, value)| query.tokens[cell] = value);
+                query
             })
             .collect();
         let noise = self.solver.noises[lane].as_ref();
@@ -259,6 +285,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             attempt,
             over: false,
             trace: Trace { thoughts: Vec::new(), steps: 0, halted: false },
+            claim: None,
         }));
     }
 
@@ -278,8 +305,8 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             let puzzle = self.admitted;
             self.admitted += 1;
             self.live.insert(puzzle, Live::default());
-            // With rules to tell when it is solved, a puzzle gets its attempts one after the other.
-            let count = if self.solver.options.verify { 1 } else { self.solver.plan.len() };
+            // Where rules or the model itself tell when it is solved, a puzzle gets its attempts one after the other.
+            let count = if self.solver.one_by_one() { 1 } else { self.solver.plan.len() };
             for attempt in 0..count {
                 self.lanes[self.solver.plan[attempt].model].ready.push_back((puzzle, attempt));
             }
@@ -310,10 +337,13 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         }
         let mut ended = Vec::new();
         for (slot, solved) in noted {
-            let Slot { puzzle, ref trace, ref mut over, .. } = self.lanes[lane].slots[slot];
+            if !solved && self.proves(lane, slot) {
+                continue;
+            }
+            let Slot { puzzle, ref trace, ref claim, ref mut over, .. } = self.lanes[lane].slots[slot];
             let quickest = self.live.get(&puzzle).and_then(|live| live.quickest);
-            let halts = trace.halted && solver.options.halting == Halting::Learned;
-            if solved || halts || trace.steps >= solver.max_steps(lane) {
+            let halts = trace.halted && solver.options.halting != Halting::AtLastStep;
+            if solved || halts || claim.is_some() || trace.steps >= solver.max_steps(lane) {
                 *over = true;
                 ended.push((slot, solved));
             } else if solver.select == Selection::FirstToHalt && quickest.is_some_and(|q| q <= trace.steps) {
@@ -321,9 +351,36 @@ impl<B: HrmBackend> Work<'_, '_, B> {
                 self.give_up(puzzle);
             }
         }
-        self.collect_beliefs(lane, &ended, &output);
-        for (slot, solved) in ended {
-            self.end(lane, slot, solved);
+        let beliefs = self.beliefs(lane, &ended, &output);
+        for ((slot, solved), beliefs) in ended.into_iter().zip(beliefs) {
+            self.end(lane, slot, solved, beliefs);
+        }
+    }
+
+    /// Whether an attempt with guesses goes on without them: an answer that it halts on must stand by itself, as one that a wrong guess led to
+    /// does not.
+    fn proves(&mut self, lane: usize, slot: usize) -> bool {
+        let Solver { options, .. } = self.solver;
+        let lane = &mut self.lanes[lane];
+        let Slot { puzzle, attempt, ref mut trace, ref mut claim, .. } = lane.slots[slot];
+        if options.guesses == 0 || options.verify || attempt == 0 {
+            return false;
+        }
+        match claim {
+            Some((answer, left)) => {
+                trace.halted &= trace.answer() == answer;
+                *left -= 1;
+                trace.halted && *left > 0
+            }
+            None if trace.halted => {
+                *claim = Some((trace.answer().to_vec(), PROOF));
+                if let Some(carry) = &mut lane.carry {
+                    carry.batch.inputs =
+                        batch::with_row(carry.batch.inputs.clone(), slot, &self.queries[puzzle].tokens);
+                }
+                true
+            }
+            None => false,
         }
     }
 
@@ -363,10 +420,13 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             view => solver.puzzles.back(query, view, tokens.to_vec()),
         };
         let [q_halt, q_continue] = q;
-        // An answer that was wrong a segment ago is not checked again.
-        let solved = solver.options.verify
-            && slot.trace.answer() != tokens
-            && solver.puzzles.check(query, &tokens) == Some(true);
+        let halts = solver.models[lane].config().halts(q_halt, q_continue);
+        let stays = halts && solver.options.halting == Halting::Unbroken;
+        // An answer that was wrong a segment ago is not checked again, unless the model wants to halt with it.
+        let keeps_rules = (stays || solver.options.verify && slot.trace.answer() != tokens)
+            .then(|| solver.puzzles.check(query, &tokens))
+            .flatten();
+        let solved = solver.options.verify && keeps_rules == Some(true);
         if !solver.options.keep_thoughts {
             slot.trace.thoughts.clear();
         }
@@ -374,7 +434,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let certainty = if view == 0 { certainty.to_vec() } else { Vec::new() };
         slot.trace.thoughts.push(Thought { tokens, certainty, q_halt, q_continue });
         slot.trace.steps += 1;
-        slot.trace.halted = solver.models[lane].config().halts(q_halt, q_continue);
+        slot.trace.halted = halts && !(stays && keeps_rules == Some(false));
         if let Some(live) = self.live.get_mut(&slot.puzzle) {
             live.segments += 1;
             live.time += share;
@@ -385,46 +445,65 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         solved
     }
 
-    /// Adds up what ended attempts at unsolved puzzles believe, should a search need it.
-    fn collect_beliefs(&mut self, lane: usize, ended: &[(usize, bool)], output: &SegmentOutput<B>) {
+    /// What ended attempts at unsolved puzzles believe, should a search or a guess need it.
+    fn beliefs(
+        &self,
+        lane: usize,
+        ended: &[(usize, bool)],
+        output: &SegmentOutput<B>,
+    ) -> Vec<Option<Beliefs>> {
         let solver = self.solver;
         let slots: Vec<usize> = ended.iter().filter(|(_, solved)| !solved).map(|(slot, _)| *slot).collect();
-        if !solver.options.fallback || slots.is_empty() {
-            return;
+        if slots.is_empty() || !(solver.options.fallback || solver.options.guesses > 0) {
+            return vec![None; ended.len()];
         }
         let index = batch::index(&slots, &output.logits.device());
         let logits = output.logits.clone().select(0, index).cast(DType::F32);
         let [_, seq_len, vocab_size] = logits.dims();
         let weights: Vec<f32> = activation::softmax(logits, 2).into_data().iter().collect();
-        for (slot, weights) in slots.into_iter().zip(weights.chunks_exact(seq_len * vocab_size)) {
+        let mut rows = weights.chunks_exact(seq_len * vocab_size);
+        let of_slot = |&(slot, solved): &(usize, bool)| {
+            let weights = if solved { None } else { rows.next() }?;
             let Slot { puzzle, attempt, .. } = self.lanes[lane].slots[slot];
             let beliefs = Beliefs::new(vocab_size, weights.to_vec());
-            let view = solver.plan[attempt].view;
-            let beliefs = match view {
+            Some(match solver.plan[attempt].view {
                 0 => beliefs,
                 view => solver.puzzles.beliefs_back(&self.queries[puzzle], view, beliefs),
-            };
-            let Some(live) = self.live.get_mut(&puzzle) else { continue };
-            match &mut live.beliefs {
-                Some(sum) => sum.add(&beliefs),
-                none => *none = Some(beliefs),
-            }
-        }
+            })
+        };
+        ended.iter().map(of_slot).collect()
     }
 
     /// Files an attempt that ended, and finishes its puzzle or starts the next attempt.
-    fn end(&mut self, lane: usize, slot: usize, solved: bool) {
+    fn end(&mut self, lane: usize, slot: usize, solved: bool, beliefs: Option<Beliefs>) {
         let slot = &mut self.lanes[lane].slots[slot];
         let (puzzle, attempt) = (slot.puzzle, slot.attempt);
         let trace =
             std::mem::replace(&mut slot.trace, Trace { thoughts: Vec::new(), steps: 0, halted: false });
         let Some(live) = self.live.get_mut(&puzzle) else { return };
+        let Solver { options, plan, puzzles, .. } = self.solver;
+        let accepted = solved || (options.guesses > 0 && !options.verify && trace.halted);
         live.outcomes.push(Outcome { attempt, trace });
-        if solved {
-            self.finish(puzzle, Some(attempt));
-        } else if self.solver.options.verify && attempt + 1 < self.solver.plan.len() {
-            let lane = self.solver.plan[attempt + 1].model;
+        if accepted {
+            return self.finish(puzzle, Some(attempt));
+        }
+        let mut another = self.solver.one_by_one() && attempt + 1 < plan.len();
+        if let (Some(beliefs), Some(blank)) = (&beliefs, puzzles.blank().filter(|_| options.guesses > 0)) {
+            let tokens = &self.queries[puzzle].tokens;
+            let blanks = (0..tokens.len()).filter(|&cell| tokens[cell] == blank);
+            another &= live.guesses.go_on(beliefs, blanks, blank);
+        }
+        if let Some(beliefs) = beliefs {
+            match &mut live.beliefs {
+                Some(sum) => sum.add(&beliefs),
+                none => *none = Some(beliefs),
+            }
+        }
+        if another {
+            let lane = plan[attempt + 1].model;
             self.lanes[lane].ready.push_front((puzzle, attempt + 1));
+        } else if options.guesses > 0 {
+            self.finish(puzzle, None);
         } else {
             self.finish_if_all_over(puzzle);
         }
@@ -462,6 +541,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let by_vote = solved.is_none() && plan.len() > 1 && *select == Selection::Votes;
         let source = match () {
             () if by_vote || (restart == 0 && (view, model) != (0, 0)) => Source::Voted,
+            () if restart > 0 && options.guesses > 0 => Source::Guessed,
             () if restart > 0 => Source::Restarted,
             () => Source::Neural,
         };

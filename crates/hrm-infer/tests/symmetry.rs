@@ -1,20 +1,26 @@
-//! A lattice that mixes by groups commutes with every symmetry of its puzzle, whatever its weights: `f(g x) = g f(x)`.
+//! A model that mixes by groups commutes with every symmetry of its puzzle that keeps the groups, whatever its weights: `f(g x) = g f(x)`.
 
 use burn::tensor::{Int, Tensor, TensorData};
 use hrm_backend::HrmBackend;
 use hrm_data::{
-    puzzles::sudoku::{Geometry, Sudoku},
+    puzzles::{
+        maze::Mazes,
+        queens::Queens,
+        sudoku::{Geometry, Sudoku},
+    },
     random::{Purpose, stream},
     registry::{Family, Shape},
     task::{AnyTask, Beliefs},
 };
 use hrm_infer::structure;
-use hrm_model::{Hrm, Mixer, ModelConfig, ModelError, PositionEncoding, RecurrenceKind, Tokens, act::Carry};
+use hrm_model::{
+    Architecture, Hrm, Mixer, ModelConfig, ModelError, PositionEncoding, RecurrenceKind, Tokens, act::Carry,
+};
 use hrm_testing::for_each_backend;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-for_each_backend!(results_move_with_the_puzzle, weights_fit_every_size);
+for_each_backend!(results_move_with_the_puzzle, mazes_have_no_places, weights_fit_every_size);
 
 fn sudoku(rows: usize, cols: usize) -> Shape {
     Shape::Sudoku(Sudoku { geometry: Geometry::new(rows, cols).unwrap() })
@@ -24,19 +30,22 @@ fn sudoku(rows: usize, cols: usize) -> Shape {
 fn model<B: HrmBackend>(shape: Shape, recurrence: RecurrenceKind) -> Hrm<B> {
     let task = shape.task();
     let (h_layers, l_layers) = if recurrence == RecurrenceKind::Hrm { (1, 1) } else { (0, 2) };
-    let config = ModelConfig {
-        tokens: Tokens::Lattice,
+    let structure = structure(shape);
+    let has_values = structure.as_ref().is_some_and(|structure| structure.first_value < task.vocab_size());
+    let architecture = Architecture {
+        tokens: if has_values { Tokens::Lattice } else { Tokens::Cells },
         mixer: Mixer::Groups,
         expansion: 2.0,
         pos_encodings: PositionEncoding::None,
-        structure: structure(shape),
         recurrence,
         no_act_continue: recurrence != RecurrenceKind::Hrm,
-        ..ModelConfig::new(task.vocab_size(), task.seq_len())
-    }
-    .with_hidden_size(16)
-    .with_layers(h_layers, l_layers)
-    .with_puzzle_emb_ndim(0);
+        ..Architecture::default()
+    };
+    let config = architecture
+        .on(task.vocab_size(), task.seq_len(), 1, structure)
+        .with_hidden_size(16)
+        .with_layers(h_layers, l_layers)
+        .with_puzzle_emb_ndim(0);
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let mut model: Hrm<B> = config.init(&mut rng, &B::Device::default()).unwrap();
     // That of a fresh model reads nothing.
@@ -76,7 +85,9 @@ fn some_puzzle(task: &AnyTask, rng: &mut ChaCha8Rng) -> Vec<u8> {
 }
 
 fn results_move_with_the_puzzle<B: HrmBackend>() {
-    let shapes = [(sudoku(2, 2), 100), (sudoku(2, 3), 100), (sudoku(3, 3), 100), (sudoku(4, 4), 10)];
+    let queens = Shape::Queens(Queens::new(8).unwrap());
+    let shapes =
+        [(sudoku(2, 2), 100), (sudoku(2, 3), 100), (sudoku(3, 3), 100), (sudoku(4, 4), 10), (queens, 20)];
     for (shape, symmetries) in shapes {
         let task = shape.task();
         for recurrence in [RecurrenceKind::Hrm, RecurrenceKind::Trm] {
@@ -109,6 +120,28 @@ fn results_move_with_the_puzzle<B: HrmBackend>() {
     }
 }
 
+/// Away from the borders, what a model says of a cell moves with the maze.
+fn mazes_have_no_places<B: HrmBackend>() {
+    const COLS: usize = 96;
+    let model = model::<B>(Shape::Maze(Mazes::new(3, COLS)), RecurrenceKind::Trm);
+    let of_wall_at = |col: usize| {
+        let mut tokens = [2; 3 * COLS];
+        tokens[COLS + col] = 1;
+        think(&model, &tokens, 1).remove(0).0
+    };
+    let (maze, moved) = (of_wall_at(47), of_wall_at(48));
+    let mut least_and_most = (f32::MAX, f32::MIN);
+    for cell in COLS + 40..COLS + 56 {
+        for token in 1..6 {
+            let (here, there) = (maze.weight(cell, token), moved.weight(cell + 1, token));
+            assert!((here - there).abs() < 2e-4, "cell {cell}, token {token}: {there} is not {here}");
+        }
+        least_and_most =
+            (least_and_most.0.min(maze.weight(cell, 1)), least_and_most.1.max(maze.weight(cell, 1)));
+    }
+    assert!(least_and_most.1 - least_and_most.0 > 1e-2, "the wall makes no difference: {least_and_most:?}");
+}
+
 fn weights_fit_every_size<B: HrmBackend>() {
     let small = model::<B>(sudoku(2, 2), RecurrenceKind::Trm);
     for shape in [sudoku(2, 3), sudoku(3, 3), sudoku(5, 5)] {
@@ -122,6 +155,11 @@ fn weights_fit_every_size<B: HrmBackend>() {
         let made = model::<B>(shape, RecurrenceKind::Trm).load_state_dict(small.state_dict()).unwrap();
         assert_eq!(think(&made, &puzzle, 1), thoughts);
     }
+    // The weights of a small maze run on one that is large and no square.
+    let maze = |rows, cols| Shape::Maze(Mazes::new(rows, cols));
+    let small_maze = model::<B>(maze(4, 4), RecurrenceKind::Trm);
+    let large_maze = small_maze.clone().on_puzzle(6, 35, structure(maze(5, 7))).unwrap();
+    assert_eq!(think(&large_maze, &[2; 35], 1).len(), 1);
     // Five boards that overlap are of the same kinds of groups; a cell outside of them has no value.
     let samurai_shape = Shape::of(441, 12, Some(Family::Samurai)).unwrap();
     let task = samurai_shape.task();

@@ -8,6 +8,7 @@
 #![allow(clippy::needless_range_loop)]
 
 mod adam;
+#[cfg(target_pointer_width = "64")]
 mod alloc;
 mod attention;
 mod bf16;
@@ -23,6 +24,7 @@ mod swiglu;
 mod testing;
 
 pub use adam::{AdamAtan2Step, adam_atan2_step};
+#[cfg(target_pointer_width = "64")]
 pub use alloc::TensorAllocator;
 pub use attention::{AttentionShape, Rotary, attention, attention_backward};
 pub use bf16::{Bf16Engine, PackedBf16, gemm_bf16, gemm_bf16_packed};

@@ -1,4 +1,6 @@
-//! What a model is made of: [`ModelConfig`] and its named presets.
+//! What a model is made of: its [`Architecture`], and [`ModelConfig`], which adds the sizes of its data.
+
+use std::ops::{Deref, DerefMut};
 
 use burn::tensor::{
     DType,
@@ -8,10 +10,11 @@ use hrm_backend::HrmBackend;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Hrm, ModelError, Structure, init::Initializer};
+use crate::{Hrm, ModelError, Structure, init::Initializer, settings::Range};
 
 /// How a token's place in the sequence reaches the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PositionEncoding {
     /// Rotary embeddings in every attention (RoPE, half-split layout).
@@ -24,6 +27,7 @@ pub enum PositionEncoding {
 
 /// How the modules take turns in a segment; see [`crate::recurrence`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RecurrenceKind {
     /// Two modules; only the last update of each gets a gradient (HRM, arXiv 2506.21734).
@@ -37,6 +41,7 @@ pub enum RecurrenceKind {
 
 /// How a block mixes tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Mixer {
     /// Multi-head attention (HRM).
@@ -67,6 +72,7 @@ impl Mixer {
 
 /// What has a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Tokens {
     /// Each cell.
@@ -78,6 +84,7 @@ pub enum Tokens {
 
 /// What stands between the projections of a feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum GatedUnit {
     /// `silu(gate) * up`.
@@ -89,6 +96,7 @@ pub enum GatedUnit {
 
 /// Where the states of a new sequence start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum InitState {
     /// At two fixed vectors, saved with the weights (HRM, TRM).
@@ -101,6 +109,7 @@ pub enum InitState {
 
 /// The float type of activations. Weights are always fp32 and are cast in the layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ForwardDtype {
     /// Single precision.
     #[serde(rename = "f32", alias = "float32")]
@@ -128,8 +137,112 @@ impl From<ForwardDtype> for DType {
     }
 }
 
-/// The architecture of a model. Defaults are the paper's Sudoku model; the aliases are the original's names, so
-/// that its `all_config.yaml` sections and exported JSON configs read directly.
+/// `forward_dtype`, which may be left to the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ForwardChoice {
+    /// [`ForwardDtype::fastest`], to be asked before training; fp32 until then.
+    Auto,
+    /// Single precision.
+    #[serde(alias = "float32")]
+    F32,
+    /// bfloat16.
+    #[serde(alias = "bfloat16")]
+    Bf16,
+}
+
+impl From<ForwardDtype> for ForwardChoice {
+    fn from(dtype: ForwardDtype) -> Self {
+        match dtype {
+            ForwardDtype::F32 => Self::F32,
+            ForwardDtype::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl From<ForwardChoice> for DType {
+    fn from(choice: ForwardChoice) -> Self {
+        match choice {
+            ForwardChoice::Auto | ForwardChoice::F32 => DType::F32,
+            ForwardChoice::Bf16 => DType::BF16,
+        }
+    }
+}
+
+/// Entries of a vocabulary and widths at most: far beyond any model, and so small that no sum or product of sizes overflows.
+const MAX_SIZE: u64 = 1 << 20;
+/// Tokens of a sequence at most: tables of positions, and of groups, are made before a puzzle is seen.
+const MAX_TOKENS: u64 = 1 << 16;
+/// Groups times cells of a puzzle at most.
+const MAX_MEMBERS: usize = 1 << 24;
+/// Segments of a sequence at most.
+const MAX_SEGMENTS: u64 = 1 << 16;
+/// Blocks of a module, and cycles, at most.
+const MAX_LAYERS: u64 = 1000;
+/// Relative width of a feed-forward layer at most.
+const MAX_EXPANSION: f64 = 65_536.0;
+
+crate::settings! {
+    /// Everything about a model but what its data determine: section `[model]` of a recipe. Defaults are those of the paper's
+    /// Sudoku model. The aliases are the original's names, so that the sections of its `all_config.yaml` and exported JSON
+    /// configurations read directly.
+    pub struct Architecture {
+        /// Width.
+        hidden_size: usize = 512 => Range::count(1, MAX_SIZE);
+        /// Attention heads; divides `hidden_size`.
+        num_heads: usize = 8 => Range::count(1, MAX_SIZE);
+        /// Width of the SwiGLU relative to `hidden_size`, before the 2/3 of gated units.
+        expansion: f64 = 4.0 => Range::above(0.0, "a positive number, at most 65536").to(MAX_EXPANSION);
+        /// How the modules take turns: `hrm`, `trm` or `transformer`.
+        recurrence: RecurrenceKind = RecurrenceKind::Hrm;
+        /// Blocks of the high-level module; 0 where one module does everything.
+        #[serde(alias = "H_layers")]
+        h_layers: usize = 4 => Range::count(0, MAX_LAYERS);
+        /// Blocks of the low-level module, or of the only one.
+        #[serde(alias = "L_layers")]
+        l_layers: usize = 4 => Range::count(1, MAX_LAYERS);
+        /// High-level updates per segment.
+        #[serde(alias = "H_cycles")]
+        h_cycles: usize = 2 => Range::count(1, MAX_LAYERS);
+        /// Low-level updates per high-level update.
+        #[serde(alias = "L_cycles")]
+        l_cycles: usize = 2 => Range::count(1, MAX_LAYERS);
+        /// Width of a row of the puzzle embedding; 0 for none. In a recipe that does not say it, `hidden_size`.
+        puzzle_emb_ndim: usize = 512 => Range::count(0, MAX_SIZE);
+        /// Prefix tokens that hold a row of the puzzle embedding; 0 for as many as it needs.
+        puzzle_emb_len: usize = 0 => Range::count(0, MAX_TOKENS);
+        /// What has a state: `cells`, or `lattice` for each value in each cell.
+        tokens: Tokens = Tokens::Cells;
+        /// How blocks mix tokens: `attention`, `mlp` along the sequence, or `groups` of the puzzle.
+        #[serde(alias = "mlp_t", deserialize_with = "Mixer::or_flag")]
+        mixer: Mixer = Mixer::Attention;
+        /// `groups`: width of what is averaged over a group.
+        group_width: usize = 16 => Range::count(0, MAX_SIZE);
+        /// Between the projections of a feed-forward layer: `swiglu`, or `normed_swiglu` (SiC).
+        gated_unit: GatedUnit = GatedUnit::Swiglu;
+        /// Positions.
+        pos_encodings: PositionEncoding = PositionEncoding::Rope;
+        /// Base of the rotary frequencies.
+        rope_theta: f64 = 10000.0 => Range::above(0.0, "a positive number");
+        /// Added to the mean square in RMSNorm.
+        rms_norm_eps: f64 = 1e-5 => Range::above(0.0, "a positive number");
+        /// Where the states of a new sequence start: `fixed` or `random`.
+        init_state: InitState = InitState::Fixed;
+        /// Segments after which every sequence halts.
+        halt_max_steps: usize = 16 => Range::count(1, MAX_SEGMENTS);
+        /// Probability that a sequence draws a minimum number of segments in training.
+        halt_exploration_prob: f64 = 0.1 => Range::from(0.0, "0 to 1").to(1.0);
+        /// No value of going on: a sequence halts where `q_halt > 0`, and training needs no second forward pass.
+        #[serde(alias = "no_ACT_continue")]
+        no_act_continue: bool = false;
+        /// Float type of activations: `f32`, `bf16`, or `auto` for `bf16` where the backend's matrix units have it and `f32`
+        /// elsewhere. Weights are fp32 in any case.
+        forward_dtype: ForwardChoice = ForwardChoice::Auto;
+    }
+}
+
+/// A model: the sizes of its data and its architecture, whose fields can be read as if they were its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -138,171 +251,37 @@ pub struct ModelConfig {
     /// Tokens per puzzle, without the puzzle embedding's prefix.
     pub seq_len: usize,
     /// Rows of the puzzle embedding table.
-    #[serde(default = "defaults::num_puzzle_identifiers")]
+    #[serde(default = "one")]
     pub num_puzzle_identifiers: usize,
-    /// Width of the model.
-    #[serde(default = "defaults::hidden_size")]
-    pub hidden_size: usize,
-    /// Attention heads; divides `hidden_size`.
-    #[serde(default = "defaults::num_heads")]
-    pub num_heads: usize,
-    /// Width of the SwiGLU relative to `hidden_size`, before the 2/3 of gated units.
-    #[serde(default = "defaults::expansion")]
-    pub expansion: f64,
-    /// How the modules take turns.
-    #[serde(default)]
-    pub recurrence: RecurrenceKind,
-    /// Blocks of the high-level module; 0 where one module does everything.
-    #[serde(default = "defaults::layers", alias = "H_layers")]
-    pub h_layers: usize,
-    /// Blocks of the low-level module, or of the only one.
-    #[serde(default = "defaults::layers", alias = "L_layers")]
-    pub l_layers: usize,
-    /// High-level updates per segment.
-    #[serde(default = "defaults::cycles", alias = "H_cycles")]
-    pub h_cycles: usize,
-    /// Low-level updates per high-level update.
-    #[serde(default = "defaults::cycles", alias = "L_cycles")]
-    pub l_cycles: usize,
-    /// Width of a row of the puzzle embedding; 0 for none.
-    #[serde(default = "defaults::hidden_size")]
-    pub puzzle_emb_ndim: usize,
-    /// Prefix tokens that hold a row of the puzzle embedding; 0 for as many as it needs.
-    #[serde(default)]
-    pub puzzle_emb_len: usize,
-    /// What has a state.
-    #[serde(default)]
-    pub tokens: Tokens,
-    /// How blocks mix tokens.
-    #[serde(default, alias = "mlp_t", deserialize_with = "Mixer::or_flag")]
-    pub mixer: Mixer,
-    /// `groups`: width of what is averaged over a group.
-    #[serde(default = "defaults::group_width")]
-    pub group_width: usize,
     /// `groups`: what belongs together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structure: Option<Structure>,
-    /// The gated unit of every feed-forward layer.
-    #[serde(default)]
-    pub gated_unit: GatedUnit,
-    /// Positions.
-    #[serde(default = "defaults::pos_encodings")]
-    pub pos_encodings: PositionEncoding,
-    /// Base of the rotary frequencies.
-    #[serde(default = "defaults::rope_theta")]
-    pub rope_theta: f64,
-    /// Added to the mean square in RMSNorm.
-    #[serde(default = "defaults::rms_norm_eps")]
-    pub rms_norm_eps: f64,
-    /// Where the states of a new sequence start.
-    #[serde(default)]
-    pub init_state: InitState,
-    /// Segments after which every sequence halts.
-    #[serde(default = "defaults::halt_max_steps")]
-    pub halt_max_steps: usize,
-    /// Probability that a sequence draws a minimum number of segments in training.
-    #[serde(default = "defaults::halt_exploration_prob")]
-    pub halt_exploration_prob: f64,
-    /// No value of going on: a sequence halts where `q_halt > 0`, and training needs no second forward pass.
-    #[serde(default, alias = "no_ACT_continue")]
-    pub no_act_continue: bool,
-    /// Float type of activations.
-    #[serde(default = "defaults::forward_dtype")]
-    pub forward_dtype: ForwardDtype,
+    /// All that the data do not determine.
+    #[serde(flatten)]
+    pub architecture: Architecture,
 }
 
-/// Entries of a vocabulary and widths at most.
-const MAX_SIZE: usize = 1 << 20;
-/// Tokens of a sequence at most: tables of positions, and of groups, are made before a puzzle is seen.
-const MAX_TOKENS: usize = 1 << 16;
-/// Groups times cells of a puzzle at most.
-const MAX_MEMBERS: usize = 1 << 24;
-/// Segments of a sequence at most.
-const MAX_SEGMENTS: usize = 1 << 16;
-/// Blocks of a module, and cycles, at most.
-const MAX_LAYERS: usize = 1000;
-/// Relative width of a feed-forward layer at most.
-const MAX_EXPANSION: f64 = 65_536.0;
+const fn one() -> usize {
+    1
+}
 
-mod defaults {
-    use super::{ForwardDtype, PositionEncoding};
+impl Deref for ModelConfig {
+    type Target = Architecture;
 
-    pub fn num_puzzle_identifiers() -> usize {
-        1
-    }
-    pub fn hidden_size() -> usize {
-        512
-    }
-    pub fn num_heads() -> usize {
-        8
-    }
-    pub fn expansion() -> f64 {
-        4.0
-    }
-    pub fn layers() -> usize {
-        4
-    }
-    pub fn cycles() -> usize {
-        2
-    }
-    pub fn group_width() -> usize {
-        16
-    }
-    pub fn pos_encodings() -> PositionEncoding {
-        PositionEncoding::Rope
-    }
-    pub fn rope_theta() -> f64 {
-        10000.0
-    }
-    pub fn rms_norm_eps() -> f64 {
-        1e-5
-    }
-    pub fn halt_max_steps() -> usize {
-        16
-    }
-    pub fn halt_exploration_prob() -> f64 {
-        0.1
-    }
-    pub fn forward_dtype() -> ForwardDtype {
-        ForwardDtype::F32
+    fn deref(&self) -> &Architecture {
+        &self.architecture
     }
 }
 
-impl ModelConfig {
-    /// The paper's architecture for a vocabulary and a sequence length.
-    pub fn new(vocab_size: usize, seq_len: usize) -> Self {
-        Self {
-            vocab_size,
-            seq_len,
-            num_puzzle_identifiers: defaults::num_puzzle_identifiers(),
-            hidden_size: defaults::hidden_size(),
-            num_heads: defaults::num_heads(),
-            expansion: defaults::expansion(),
-            recurrence: RecurrenceKind::Hrm,
-            h_layers: defaults::layers(),
-            l_layers: defaults::layers(),
-            h_cycles: defaults::cycles(),
-            l_cycles: defaults::cycles(),
-            puzzle_emb_ndim: defaults::hidden_size(),
-            puzzle_emb_len: 0,
-            tokens: Tokens::Cells,
-            mixer: Mixer::Attention,
-            group_width: defaults::group_width(),
-            structure: None,
-            gated_unit: GatedUnit::Swiglu,
-            pos_encodings: defaults::pos_encodings(),
-            rope_theta: defaults::rope_theta(),
-            rms_norm_eps: defaults::rms_norm_eps(),
-            init_state: InitState::Fixed,
-            halt_max_steps: defaults::halt_max_steps(),
-            halt_exploration_prob: defaults::halt_exploration_prob(),
-            no_act_continue: false,
-            forward_dtype: defaults::forward_dtype(),
-        }
+impl DerefMut for ModelConfig {
+    fn deref_mut(&mut self) -> &mut Architecture {
+        &mut self.architecture
     }
+}
 
+impl Architecture {
     /// TRM as published: one module of two blocks, 3 x 6 cycles, 16 prefix tokens, no value of going on.
-    pub fn trm(vocab_size: usize, seq_len: usize) -> Self {
+    pub fn trm() -> Self {
         Self {
             recurrence: RecurrenceKind::Trm,
             h_layers: 0,
@@ -311,13 +290,115 @@ impl ModelConfig {
             l_cycles: 6,
             puzzle_emb_len: 16,
             no_act_continue: true,
-            ..Self::new(vocab_size, seq_len)
+            ..Self::default()
         }
+    }
+
+    /// The model of this architecture for data of these sizes and this structure, which only a model that mixes by groups takes.
+    pub fn on(
+        &self,
+        vocab_size: usize,
+        seq_len: usize,
+        num_puzzle_identifiers: usize,
+        structure: Option<Structure>,
+    ) -> ModelConfig {
+        let structure = structure.filter(|_| self.mixer == Mixer::Groups);
+        let mut architecture = self.clone();
+        if architecture.forward_dtype == ForwardChoice::Auto {
+            architecture.forward_dtype = ForwardChoice::F32;
+        }
+        ModelConfig { vocab_size, seq_len, num_puzzle_identifiers, structure, architecture }
+    }
+
+    /// Whether there is a high-level module beside the low-level one.
+    pub fn has_h_level(&self) -> bool {
+        self.recurrence == RecurrenceKind::Hrm
+    }
+
+    /// Width of one attention head.
+    pub fn head_dim(&self) -> usize {
+        self.hidden_size / self.num_heads
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] names the first value that cannot be used.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        let error = |field, got: String, expected: &str| {
+            Err(ModelError::Config { field, got, expected: expected.to_owned() })
+        };
+        if let Err((field, got, expected)) = self.check_ranges() {
+            return error(field, got, &expected);
+        }
+        match (self.has_h_level(), self.h_layers) {
+            (true, 0) => return error("h_layers", "0".to_owned(), "at least 1 for recurrence = \"hrm\""),
+            (false, 1..) => {
+                let expected = "0: this recurrence has one module, of l_layers blocks";
+                return error("h_layers", self.h_layers.to_string(), expected);
+            }
+            _ => {}
+        }
+        if self.tokens == Tokens::Lattice && self.mixer != Mixer::Groups {
+            return error("tokens", "lattice".to_owned(), "cells, or model.mixer = \"groups\"");
+        }
+        if self.mixer == Mixer::Groups {
+            if self.group_width == 0 {
+                return error("group_width", "0".to_owned(), "at least 1");
+            }
+            if self.pos_encodings != PositionEncoding::None {
+                let expected = "none for model.mixer = \"groups\", which knows places by their groups";
+                return error("pos_encodings", format!("{:?}", self.pos_encodings).to_lowercase(), expected);
+            }
+            if self.puzzle_emb_ndim > 0 {
+                let expected = "0 for model.mixer = \"groups\": a prefix belongs to no group";
+                return error("puzzle_emb_ndim", self.puzzle_emb_ndim.to_string(), expected);
+            }
+        }
+        if self.puzzle_emb_len > 0 && self.puzzle_emb_ndim > self.puzzle_emb_len * self.hidden_size {
+            let expected = format!(
+                "0, or at least {}: a row of the puzzle embedding has {} values, a token {}",
+                self.puzzle_emb_ndim.div_ceil(self.hidden_size),
+                self.puzzle_emb_ndim,
+                self.hidden_size
+            );
+            return error("puzzle_emb_len", self.puzzle_emb_len.to_string(), &expected);
+        }
+        if !self.hidden_size.is_multiple_of(self.num_heads) {
+            let expected = format!("a divisor of hidden_size ({})", self.hidden_size);
+            return error("num_heads", self.num_heads.to_string(), &expected);
+        }
+        if self.pos_encodings == PositionEncoding::Rope && !self.head_dim().is_multiple_of(2) {
+            let expected = format!(
+                "hidden_size / num_heads even for rotary positions, got {} / {}",
+                self.hidden_size, self.num_heads
+            );
+            return error("num_heads", self.num_heads.to_string(), &expected);
+        }
+        Ok(())
+    }
+}
+
+impl ModelConfig {
+    /// The paper's architecture for a vocabulary and a sequence length.
+    pub fn new(vocab_size: usize, seq_len: usize) -> Self {
+        Architecture::default().on(vocab_size, seq_len, 1, None)
+    }
+
+    /// TRM as published, see [`Architecture::trm`].
+    pub fn trm(vocab_size: usize, seq_len: usize) -> Self {
+        Architecture::trm().on(vocab_size, seq_len, 1, None)
     }
 
     /// The 27M-parameter model of the paper for 9x9 Sudoku.
     pub fn hrm_sudoku_extreme() -> Self {
         Self::new(11, 81)
+    }
+
+    /// With some values changed.
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
     }
 
     /// Sets the width, and the puzzle embedding's to the same.
@@ -355,13 +436,8 @@ impl ModelConfig {
 
     /// Sets the float type of activations.
     pub fn with_forward_dtype(mut self, forward_dtype: ForwardDtype) -> Self {
-        self.forward_dtype = forward_dtype;
+        self.forward_dtype = forward_dtype.into();
         self
-    }
-
-    /// Width of one attention head.
-    pub fn head_dim(&self) -> usize {
-        self.hidden_size / self.num_heads
     }
 
     /// Width of the SwiGLU: `round(expansion * hidden * 2 / 3)`, rounded up to a multiple of 256.
@@ -474,11 +550,6 @@ impl ModelConfig {
         }
     }
 
-    /// Whether there is a high-level module beside the low-level one.
-    pub fn has_h_level(&self) -> bool {
-        self.recurrence == RecurrenceKind::Hrm
-    }
-
     /// Whether the Q values say that a sequence should halt.
     pub fn halts(&self, q_halt: f32, q_continue: f32) -> bool {
         q_halt > if self.no_act_continue { 0.0 } else { q_continue }
@@ -492,56 +563,16 @@ impl ModelConfig {
         let error = |field, got: String, expected: &str| {
             Err(ModelError::Config { field, got, expected: expected.to_owned() })
         };
-        let positive = [
-            ("vocab_size", self.vocab_size),
-            ("seq_len", self.seq_len),
-            ("num_puzzle_identifiers", self.num_puzzle_identifiers),
-            ("hidden_size", self.hidden_size),
-            ("num_heads", self.num_heads),
-            ("l_layers", self.l_layers),
-            ("h_cycles", self.h_cycles),
-            ("l_cycles", self.l_cycles),
-            ("halt_max_steps", self.halt_max_steps),
-        ];
-        for (field, value) in positive {
-            if value == 0 {
-                return error(field, value.to_string(), "at least 1");
-            }
-        }
-        // Far beyond any model, and small enough that no sum or product of sizes overflows.
-        let at_most = [
+        for (field, value, most) in [
             ("vocab_size", self.vocab_size, MAX_SIZE),
             ("seq_len", self.seq_len, MAX_TOKENS),
-            ("num_puzzle_identifiers", self.num_puzzle_identifiers, i32::MAX as usize),
-            ("hidden_size", self.hidden_size, MAX_SIZE),
-            ("h_layers", self.h_layers, MAX_LAYERS),
-            ("l_layers", self.l_layers, MAX_LAYERS),
-            ("h_cycles", self.h_cycles, MAX_LAYERS),
-            ("l_cycles", self.l_cycles, MAX_LAYERS),
-            ("puzzle_emb_ndim", self.puzzle_emb_ndim, MAX_SIZE),
-            ("puzzle_emb_len", self.puzzle_emb_len, MAX_TOKENS),
-            ("group_width", self.group_width, MAX_SIZE),
-            ("halt_max_steps", self.halt_max_steps, MAX_SEGMENTS),
-        ];
-        for (field, value, most) in at_most {
-            if value > most {
-                return error(field, value.to_string(), &format!("at most {most}"));
+            ("num_puzzle_identifiers", self.num_puzzle_identifiers, i32::MAX as u64),
+        ] {
+            if let Some(expected) = Range::count(1, most).expected(value as f64) {
+                return error(field, value.to_string(), &expected);
             }
         }
-        if self.expansion > MAX_EXPANSION {
-            return error("expansion", self.expansion.to_string(), &format!("at most {MAX_EXPANSION}"));
-        }
-        match (self.has_h_level(), self.h_layers) {
-            (true, 0) => return error("h_layers", "0".to_owned(), "at least 1 for recurrence = \"hrm\""),
-            (false, 1..) => {
-                let expected = "0: this recurrence has one module, of l_layers blocks";
-                return error("h_layers", self.h_layers.to_string(), expected);
-            }
-            _ => {}
-        }
-        if self.tokens == Tokens::Lattice && self.mixer != Mixer::Groups {
-            return error("tokens", "lattice".to_owned(), "cells, or model.mixer = \"groups\"");
-        }
+        self.architecture.validate()?;
         if self.mixer == Mixer::Groups {
             let groups: usize =
                 self.structure.iter().flat_map(|s| &s.groups).map(|kind| kind.groups.len()).sum();
@@ -551,49 +582,6 @@ impl ModelConfig {
                 return error("mixer", got, &format!("at most {MAX_MEMBERS} groups times cells"));
             }
             self.groups()?;
-            if self.group_width == 0 {
-                return error("group_width", "0".to_owned(), "at least 1");
-            }
-            if self.pos_encodings != PositionEncoding::None {
-                let expected = "none for model.mixer = \"groups\", which knows places by their groups";
-                return error("pos_encodings", format!("{:?}", self.pos_encodings).to_lowercase(), expected);
-            }
-            if self.puzzle_emb_ndim > 0 {
-                let expected = "0 for model.mixer = \"groups\": a prefix belongs to no group";
-                return error("puzzle_emb_ndim", self.puzzle_emb_ndim.to_string(), expected);
-            }
-        }
-        if self.puzzle_emb_len > 0 && self.puzzle_emb_ndim > self.puzzle_emb_len * self.hidden_size {
-            let expected = format!(
-                "0, or at least {}: a row of the puzzle embedding has {} values, a token {}",
-                self.puzzle_emb_ndim.div_ceil(self.hidden_size),
-                self.puzzle_emb_ndim,
-                self.hidden_size
-            );
-            return error("puzzle_emb_len", self.puzzle_emb_len.to_string(), &expected);
-        }
-        if !self.hidden_size.is_multiple_of(self.num_heads) {
-            let expected = format!("a divisor of hidden_size ({})", self.hidden_size);
-            return error("num_heads", self.num_heads.to_string(), &expected);
-        }
-        if self.pos_encodings == PositionEncoding::Rope && !self.head_dim().is_multiple_of(2) {
-            let expected = format!(
-                "hidden_size / num_heads even for rotary positions, got {} / {}",
-                self.hidden_size, self.num_heads
-            );
-            return error("num_heads", self.num_heads.to_string(), &expected);
-        }
-        for (field, value) in [
-            ("expansion", self.expansion),
-            ("rope_theta", self.rope_theta),
-            ("rms_norm_eps", self.rms_norm_eps),
-        ] {
-            if !(value > 0.0 && value.is_finite()) {
-                return error(field, value.to_string(), "a positive number");
-            }
-        }
-        if !(0.0..=1.0).contains(&self.halt_exploration_prob) {
-            return error("halt_exploration_prob", self.halt_exploration_prob.to_string(), "0 to 1");
         }
         Ok(())
     }

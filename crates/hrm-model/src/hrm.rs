@@ -144,7 +144,7 @@ impl<B: Backend> Hrm<B> {
 
     /// The same model with another type of activations.
     pub fn with_forward_dtype(mut self, dtype: ForwardDtype) -> Self {
-        self.config.forward_dtype = dtype;
+        self.config.forward_dtype = dtype.into();
         self
     }
 

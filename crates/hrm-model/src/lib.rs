@@ -39,6 +39,7 @@ mod puzzle_embedding;
 #[cfg(feature = "pytorch")]
 mod pytorch;
 pub mod recurrence;
+pub mod settings;
 mod shapes;
 mod structure;
 pub mod summary;
@@ -50,7 +51,8 @@ pub use burn;
 pub use hrm_backend;
 
 pub use config::{
-    ForwardDtype, GatedUnit, InitState, Mixer, ModelConfig, PositionEncoding, RecurrenceKind, Tokens,
+    Architecture, ForwardChoice, ForwardDtype, GatedUnit, InitState, Mixer, ModelConfig, PositionEncoding,
+    RecurrenceKind, Tokens,
 };
 pub use error::ModelError;
 pub use hrm::{Cycles, Hrm, SegmentOutput, State};

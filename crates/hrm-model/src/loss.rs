@@ -11,6 +11,7 @@ pub const IGNORE_LABEL: i64 = -100;
 
 /// Which function turns logits into probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LossKind {
     /// `s(x) / sum s(x)` with `s(x) = x + 1` for `x >= 0` and `1 / (1 - x)` below (Prieto et al. 2025, arXiv

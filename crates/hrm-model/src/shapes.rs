@@ -79,26 +79,24 @@ mod tests {
         let none = PositionEncoding::None;
         let rows = (0..4).map(|row| (0..4).map(|col| 4 * row + col).collect()).collect();
         let rows = GroupKind { name: "rows".to_owned(), groups: rows, own: false };
-        let groups = ModelConfig {
-            mixer: Mixer::Groups,
-            pos_encodings: none,
-            structure: Some(Structure { first_value: 2, after_values: 0, groups: vec![rows] }),
-            ..hrm.clone().with_puzzle_emb_ndim(0)
-        };
+        let groups = hrm.clone().with_puzzle_emb_ndim(0).with(|config| {
+            config.mixer = Mixer::Groups;
+            config.pos_encodings = none;
+            config.structure = Some(Structure { first_value: 2, after_values: 0, groups: vec![rows] });
+        });
         groups.validate().unwrap();
         for config in [
             hrm.clone(),
-            ModelConfig {
-                pos_encodings: PositionEncoding::Learned,
-                num_puzzle_identifiers: 3,
-                ..hrm.clone()
-            },
+            hrm.clone().with(|config| {
+                config.pos_encodings = PositionEncoding::Learned;
+                config.num_puzzle_identifiers = 3;
+            }),
             hrm.clone().with_puzzle_emb_ndim(0),
             hrm.clone().with_puzzle_emb_ndim(40),
-            ModelConfig { expansion: 0.3, ..hrm.clone() },
-            ModelConfig { recurrence: RecurrenceKind::Transformer, h_layers: 0, ..hrm },
-            ModelConfig { mixer: Mixer::Mlp, pos_encodings: none, ..trm.clone() },
-            ModelConfig { tokens: Tokens::Lattice, ..groups.clone() },
+            hrm.clone().with(|config| config.expansion = 0.3),
+            hrm.with(|config| (config.recurrence, config.h_layers) = (RecurrenceKind::Transformer, 0)),
+            trm.clone().with(|config| (config.mixer, config.pos_encodings) = (Mixer::Mlp, none)),
+            groups.clone().with(|config| config.tokens = Tokens::Lattice),
             groups,
             trm,
         ] {

@@ -54,7 +54,9 @@ fn save_and_load() {
         tiny(),
         tiny().with_puzzle_emb_ndim(0),
         tiny().with_puzzle_emb_ndim(40),
-        ModelConfig { pos_encodings: PositionEncoding::Learned, num_puzzle_identifiers: 3, ..tiny() },
+        tiny().with(|config| {
+            (config.pos_encodings, config.num_puzzle_identifiers) = (PositionEncoding::Learned, 3);
+        }),
     ] {
         let model = random(&config, 1);
         model.save(&path, ForwardDtype::F32).unwrap_or_else(|e| panic!("{e}"));

@@ -6,12 +6,12 @@
 
 pub mod adapt;
 pub mod checkpoint;
-pub mod config;
 pub mod data;
 #[doc(hidden)]
 pub mod disk;
 pub mod distributed;
 pub mod optim;
+pub mod recipe;
 pub mod run;
 pub mod step;
 pub mod trainer;

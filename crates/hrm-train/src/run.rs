@@ -36,8 +36,8 @@ use self::{
 };
 use crate::{
     checkpoint,
-    config::ResolvedRecipe,
     disk::{self, Log},
+    recipe::ResolvedRecipe,
 };
 
 pub use lock::RunLock;
@@ -150,7 +150,7 @@ impl RunDir {
         if let Some(parent) = path.parent() {
             disk::flush_folder(parent).map_err(io_at(parent))?;
         }
-        let session = Session::of_this_process(backend, recipe.recipe.train.seed, 0);
+        let session = Session::of_this_process(backend, recipe.train.seed, 0);
         Self::open(path, lock, session, Tally::default())
     }
 
@@ -169,7 +169,7 @@ impl RunDir {
     ) -> Result<(Self, Vec<String>), RunError> {
         replace_config(path, from.step, recipe)?;
         let (warnings, tally) = metrics::restore(path, from.step, from.evaluates_again, from.metrics)?;
-        let session = Session::of_this_process(backend, recipe.recipe.train.seed, from.step);
+        let session = Session::of_this_process(backend, recipe.train.seed, from.step);
         Ok((Self::open(path, lock, session, tally)?, warnings))
     }
 
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn resuming_drops_what_will_be_written_again() {
         let dir = tempfile::tempdir().unwrap();
-        let recipe = ResolvedRecipe::from_recipe(crate::config::Recipe::default());
+        let recipe = ResolvedRecipe::from_recipe(crate::recipe::Recipe::default());
         let mut run = RunDir::create(dir.path(), &recipe, "test").unwrap();
         for step in 1..=5 {
             run.metrics(&serde_json::json!({ "step": step })).unwrap();
@@ -419,7 +419,7 @@ mod tests {
     #[test]
     fn a_folder_that_goes_away_is_noticed() {
         let root = tempfile::tempdir().unwrap();
-        let recipe = ResolvedRecipe::from_recipe(crate::config::Recipe::default());
+        let recipe = ResolvedRecipe::from_recipe(crate::recipe::Recipe::default());
         let begin = |name: &str| RunDir::create(&root.path().join(name), &recipe, "test").unwrap();
         let row = serde_json::json!({ "step": 1 });
         #[track_caller]
@@ -450,7 +450,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_no_run_yet() {
         let root = tempfile::tempdir().unwrap();
-        let recipe = ResolvedRecipe::from_recipe(crate::config::Recipe::default());
+        let recipe = ResolvedRecipe::from_recipe(crate::recipe::Recipe::default());
         fs::create_dir_all(root.path().join("checkpoints")).unwrap();
         drop(RunDir::create(root.path(), &recipe, "test").unwrap());
         fs::create_dir_all(root.path().join("checkpoints/step-3")).unwrap();

@@ -18,8 +18,8 @@ use hrm_backend::Cpu;
 use hrm_data::dataset::{Dataset, Metadata, Overwrite, PuzzleSet};
 use hrm_model::weights::read_safetensors;
 use hrm_train::{
-    config::ResolvedRecipe,
     distributed::{Collective, CollectiveError, Team},
+    recipe::ResolvedRecipe,
     trainer::{Ending, TrainError, TrainOptions, TrainSummary, saved_recipe, train_in_team},
 };
 use serde_json::Value;

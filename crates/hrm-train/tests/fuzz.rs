@@ -8,7 +8,7 @@ use hrm_data::sampler::SamplerState;
 use hrm_testing::fuzz::fuzz;
 use hrm_train::{
     checkpoint,
-    config::ResolvedRecipe,
+    recipe::ResolvedRecipe,
     run::history::{History, RunSummary},
 };
 

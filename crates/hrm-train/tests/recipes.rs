@@ -8,7 +8,7 @@ use std::{
 
 use hrm_data::registry::Family;
 use hrm_train::{
-    config::{Recipe, ResolvedRecipe},
+    recipe::{Recipe, ResolvedRecipe},
     trainer::{Ending, TrainOptions, train},
 };
 

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use hrm_train::{
     checkpoint::{self, Best},
-    config::ResolvedRecipe,
+    recipe::ResolvedRecipe,
     trainer::{Ending, TrainError, TrainSummary, saved_recipe},
 };
 use serde_json::Value;
@@ -17,6 +17,7 @@ use common::{curve, recipe, run};
 const EVERYTHING: &[&str] = &[
     "model.h_cycles=2",
     "train.accumulate=2",
+    "train.batches_in_turn=3",
     "train.chains=2",
     "train.state_noise=0.1",
     "model.init_state=random",

@@ -31,13 +31,10 @@ const ROWS: usize = 4;
 const SEQ: usize = 16;
 
 fn model<B: HrmBackend>() -> Hrm<Autodiff<B>> {
-    let config = ModelConfig {
-        num_puzzle_identifiers: 3,
-        halt_max_steps: 4,
-        // Halting where q_halt > 0: never, in the few steps of these tests.
-        no_act_continue: true,
-        ..ModelConfig::new(6, SEQ).with_hidden_size(32).with_num_heads(2).with_layers(1, 1)
-    };
+    let mut config = ModelConfig::new(6, SEQ).with_hidden_size(32).with_num_heads(2).with_layers(1, 1);
+    (config.num_puzzle_identifiers, config.halt_max_steps) = (3, 4);
+    // Halting where q_halt > 0: never, in the few steps of these tests.
+    config.no_act_continue = true;
     config.init(&mut ChaCha8Rng::seed_from_u64(3), &B::Device::default()).expect("a valid config")
 }
 

@@ -124,11 +124,8 @@ fn model<B: HrmBackend>(config: ModelConfig) -> Hrm<Autodiff<B>> {
 }
 
 fn tiny() -> ModelConfig {
-    ModelConfig {
-        num_puzzle_identifiers: 5,
-        halt_max_steps: 3,
-        ..ModelConfig::new(VOCAB, SEQ).with_hidden_size(32).with_num_heads(2).with_layers(1, 1)
-    }
+    let config = ModelConfig::new(VOCAB, SEQ).with_hidden_size(32).with_num_heads(2).with_layers(1, 1);
+    config.with(|config| (config.num_puzzle_identifiers, config.halt_max_steps) = (5, 3))
 }
 
 fn batch<B: Backend>(rng: &mut ChaCha8Rng) -> PuzzleBatch<B> {
@@ -246,12 +243,10 @@ fn cycles_of_a_step_are_those_of_a_shallower_model<B: HrmBackend>() {
     };
     for base in [
         tiny(),
-        ModelConfig {
-            recurrence: hrm_model::RecurrenceKind::Trm,
-            h_layers: 0,
-            no_act_continue: true,
-            ..tiny()
-        },
+        tiny().with(|config| {
+            (config.recurrence, config.h_layers) = (hrm_model::RecurrenceKind::Trm, 0);
+            config.no_act_continue = true;
+        }),
     ] {
         let full = base.clone().with_cycles(3, 2);
         let shallow = logits(base.with_cycles(1, 2), None);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use hrm_train::config::{Origin, ResolvedRecipe};
+use hrm_train::recipe::{Origin, ResolvedRecipe};
 
 use crate::backend;
 
@@ -52,7 +52,7 @@ pub fn run(command: Command) -> Result<()> {
         (Ok(engine), _) => engine.settle(recipe),
     };
     let rows = recipe.rows();
-    let width = |text: fn(&hrm_train::config::ConfigRow) -> usize| rows.iter().map(text).max().unwrap_or(0);
+    let width = |text: fn(&hrm_train::recipe::ConfigRow) -> usize| rows.iter().map(text).max().unwrap_or(0);
     let (keys, values) = (width(|row| row.key.len()), width(|row| row.value.len()));
     for row in &rows {
         let origin = match &row.origin {

@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
+use hrm_engine::Weights;
 use hrm_model::ModelConfig;
 use serde_json::{Map, Value};
 
@@ -43,7 +44,11 @@ pub fn run(args: Args) -> Result<()> {
         bail!("--out {}: expected a name ending in .safetensors", args.out.display());
     }
     let from = models::file(&args.checkpoint)?;
-    let (config, names) = (args.out.with_extension("json"), from.with_file_name(IDENTIFIERS));
+    let config = args.out.with_extension("json");
+    let names = match &from {
+        Weights::File(path) => path.with_file_name(IDENTIFIERS),
+        Weights::Bundled(..) => PathBuf::new(),
+    };
     let names_out = args.out.with_file_name(IDENTIFIERS);
     // In its own folder the file with the names is there already.
     let has_names = names.is_file() && names.canonicalize().ok() != names_out.canonicalize().ok();
@@ -53,7 +58,7 @@ pub fn run(args: Args) -> Result<()> {
     let text = serde_json::to_string_pretty(&original_config(&Header::read(&from)?.config()?)?);
     backend::Name::light()?.open(None)?.export_original(&from, &args.out)?;
     let size = args.out.metadata().map(|m| m.len()).unwrap_or_default();
-    say!("wrote {} ({}) from {}", args.out.display(), bytes(size), from.display());
+    say!("wrote {} ({}) from {from}", args.out.display(), bytes(size));
     let text = text.context("cannot write JSON")?;
     fs::write(&config, text + "\n").with_context(|| format!("cannot write {}", config.display()))?;
     say!("wrote {}", config.display());

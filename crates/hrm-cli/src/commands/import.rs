@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use hrm_data::download::{self, Options};
 use hrm_model::{
     ModelConfig, summary,
     weights::{self, StateDict},
@@ -14,7 +15,10 @@ use hrm_model::{
 use serde_json::{Map, Value};
 
 use super::arc::IDENTIFIERS;
-use crate::{backend, models, terminal::bytes};
+use crate::{
+    backend, models,
+    terminal::{Working, bytes},
+};
 
 /// Import weights of the original PyTorch code of HRM or TRM
 ///
@@ -32,18 +36,23 @@ Examples:
   hrm import checkpoint.pt --config config.json --out models/sudoku
   hrm import step_15600.pt --num-heads 8 --seq-len 81 --h-cycles 2 --l-cycles 2 --halt-max-steps 16 --out models/sudoku
 
---config takes YAML, JSON or TOML with the original's key names (H_cycles, num_heads, ...) or ours, at the top level or
+  hrm import hf:sapientinc/HRM-checkpoint-sudoku-extreme --out models/published
+
+hf:OWNER/NAME fetches the files `checkpoint` and `all_config.yaml` of a model on the Hugging Face hub (HF_ENDPOINT names another one)
+into the cache folder; the network needs the cargo feature `download`.
+
+--config takes JSON, TOML or YAML with the original's key names (H_cycles, num_heads, ...) or ours, at the top level or
 below `arch`, `model` or `config`. Options win over the file. Without it, the file that `hrm export` wrote beside SRC
 (SRC.json) or all_config.yaml in SRC's folder is taken. If it does not say how many tokens a puzzle has, the name of the data
 set does: arc and maze-30x30 have 900, sudoku has 81.")]
 pub struct Args {
-    /// Weights to import: a folder of the original, or a .pt, .pth or .safetensors file
+    /// Weights to import: a folder of the original, a .pt, .pth or .safetensors file, or hf:OWNER/NAME
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// Where to write: a folder (for model.safetensors in it) or a .safetensors file
     #[arg(long, short, value_name = "DIR|FILE")]
     out: PathBuf,
-    /// The original's configuration, YAML, JSON or TOML
+    /// The original's configuration: JSON, TOML or YAML
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Names of the rows of the puzzle embedding [default: identifiers.json beside the weights, if it is there]
@@ -173,13 +182,17 @@ struct Files {
 
 impl Files {
     fn find(args: &Args) -> Result<Self> {
-        let weights = match args.source.is_dir() {
-            true => newest_step(&args.source)?,
-            false => args.source.clone(),
+        let (weights, fetched) = match args.source.to_str().and_then(|source| source.strip_prefix("hf:")) {
+            Some(name) => {
+                let [weights, config] = of_hub(name)?;
+                (weights, Some(config))
+            }
+            None if args.source.is_dir() => (newest_step(&args.source)?, None),
+            None => (args.source.clone(), None),
         };
         let beside = |name: &str| Some(weights.with_file_name(name)).filter(|path| path.is_file());
         let exported = || Some(weights.with_extension("json")).filter(|path| path.is_file());
-        let config = args.config.clone().or_else(exported).or_else(|| beside(ALL_CONFIG));
+        let config = args.config.clone().or(fetched).or_else(exported).or_else(|| beside(ALL_CONFIG));
         let identifiers = args.identifiers.clone().or_else(|| beside(IDENTIFIERS));
         Ok(Self { weights, config, identifiers })
     }
@@ -235,6 +248,16 @@ fn tokens_of(data: &str) -> Option<u64> {
         () if name.contains("sudoku") => Some(81),
         () => None,
     }
+}
+
+/// The weights and the configuration of a model on the Hugging Face hub, in the cache folder.
+fn of_hub(name: &str) -> Result<[PathBuf; 2]> {
+    // As the hub's own tools call it.
+    let endpoint = env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".to_owned());
+    let set = download::hub_model(&endpoint, name)?;
+    let _working = Working::on(format!("fetching {}", set.about));
+    let files = download::download(&set, &Options::new(download::cache_dir()?), &mut |_| {})?;
+    files.try_into().map_err(|_| anyhow!("{name}: expected weights and a configuration"))
 }
 
 /// What the tensors tell about the architecture.
@@ -374,8 +397,8 @@ fn read_config(path: &Path) -> Result<Map<String, Value>> {
     let value: Value = match path.extension().and_then(|e| e.to_str()) {
         Some("json") => serde_json::from_str(&text).with_context(|| shown.to_string())?,
         Some("toml") => toml::from_str(&text).with_context(|| shown.to_string())?,
-        Some("yaml" | "yml") => serde_saphyr::from_str(&text).with_context(|| shown.to_string())?,
-        _ => bail!("{shown}: expected a .yaml, .json or .toml file"),
+        Some("yaml" | "yml") => serde_yaml_ng::from_str(&text).with_context(|| shown.to_string())?,
+        _ => bail!("{shown}: expected a .json, .toml or .yaml file"),
     };
     let Value::Object(mut root) = value else {
         bail!("{shown}: expected an object of names and values");

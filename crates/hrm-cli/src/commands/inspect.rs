@@ -8,14 +8,15 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use hrm_data::{registry::Shape, task::Census};
 use hrm_model::{
-    ModelConfig,
+    ModelConfig, Tokens,
     summary::{ParameterRow, ParameterTable, thousands},
 };
 use hrm_train::{
     checkpoint,
-    config::{Recipe, ResolvedRecipe},
     data::{self, Sizes},
+    recipe::{Recipe, ResolvedRecipe},
 };
 use serde_json::Value;
 
@@ -33,7 +34,7 @@ pub enum Command {
 Examples:
   hrm inspect params                                   the paper's 27M model for 9x9 Sudoku
   hrm inspect params --config configs/sudoku-4x4.toml
-  hrm inspect params --checkpoint checkpoints/sudoku-4x4")]
+  hrm inspect params --checkpoint sudoku-4x4")]
     Params {
         /// Recipe whose model to count
         #[arg(long, short, value_name = "FILE", conflicts_with = "checkpoint")]
@@ -62,7 +63,12 @@ pub fn run(command: Command) -> Result<()> {
     let mut out = io::stdout().lock();
     match command {
         Command::Params { checkpoint: Some(path), .. } => {
-            write!(out, "{}", table_of(&Header::read(&models::file(&path)?)?))?
+            let header = Header::read(&models::file(&path)?)?;
+            let table = table_of(&header);
+            write!(out, "{table}")?;
+            if let Ok(config) = header.config() {
+                write!(out, "{}", census(&config, table.parameters()))?;
+            }
         }
         Command::Params { config, set, .. } => {
             let config = match (&config, set.is_empty()) {
@@ -71,7 +77,8 @@ pub fn run(command: Command) -> Result<()> {
             };
             config.validate()?;
             let rows = config.weight_shapes().into_iter();
-            write!(out, "{}", ParameterTable::new(rows.map(|(name, shape)| ParameterRow { name, shape })))?;
+            let table = ParameterTable::new(rows.map(|(name, shape)| ParameterRow { name, shape }));
+            write!(out, "{table}{}", census(&config, table.parameters()))?;
         }
         Command::Checkpoint { path } => show_checkpoint(&mut out, &path)?,
         Command::Data(args) => args.run(&mut out)?,
@@ -89,9 +96,46 @@ fn table_of(header: &Header) -> ParameterTable {
     )
 }
 
+/// How many solutions there are for each parameter; nothing where they were not counted.
+fn census(config: &ModelConfig, parameters: usize) -> String {
+    let shape = Shape::of(config.seq_len, config.vocab_size, None);
+    let Some((shape, census)) = shape.and_then(|shape| Some((shape, shape.task().census()?))) else {
+        return String::new();
+    };
+    let Census { solutions, classes, source } = census;
+    let each = |count: f64| amount(count / parameters as f64);
+    let (bits, name) = (32.0 * parameters as f64, classes.log2());
+    let symmetries = match config.tokens {
+        Tokens::Lattice => "are built into this model",
+        Tokens::Cells => "are this model's to learn",
+    };
+    format!(
+        "\n{shape}: {} solutions ({} a parameter), of which symmetries leave {} ({} a parameter)\n\
+         the symmetries, {:.1} bits of each solution, {symmetries}\n\
+         the weights, {} bits in fp32, have room for a list of {} solutions of {name:.1} bits\n\
+         counts: {source}\n",
+        amount(solutions),
+        each(solutions),
+        amount(classes),
+        each(classes),
+        (solutions / classes).log2(),
+        amount(bits),
+        amount(bits / name),
+    )
+}
+
+/// A count with at most three digits that matter, or whole.
+fn amount(count: f64) -> String {
+    match count {
+        0.0..10.0 => format!("{count:.2}"),
+        0.0..1e7 => thousands(count.round() as usize),
+        _ => format!("{count:.2e}"),
+    }
+}
+
 /// The model of a recipe, whose data need not be there unless they determine its sizes.
 fn model_of(recipe: &ResolvedRecipe) -> Result<ModelConfig> {
-    let Recipe { data, model, .. } = &recipe.recipe;
+    let Recipe { data, model, .. } = &**recipe;
     let Sizes { vocab_size, seq_len, num_puzzle_identifiers, shape } = data::sizes(data)?;
     if num_puzzle_identifiers.is_none() && model.puzzle_emb_ndim > 0 {
         eprintln!(
@@ -100,15 +144,15 @@ fn model_of(recipe: &ResolvedRecipe) -> Result<ModelConfig> {
             data.path, data.test_path
         );
     }
-    Ok(model.resolve(vocab_size, seq_len, num_puzzle_identifiers.unwrap_or(1), data::structure(shape)))
+    Ok(model.on(vocab_size, seq_len, num_puzzle_identifiers.unwrap_or(1), data::structure(shape)))
 }
 
 fn show_checkpoint(out: &mut impl Write, path: &Path) -> Result<()> {
     let file = models::file(path)?;
     let header = Header::read(&file)?;
     let table = table_of(&header);
-    let folder = file.parent().unwrap_or(Path::new("."));
-    writeln!(out, "model       {} ({})", file.display(), bytes(header.bytes))?;
+    let folder = file.path().parent().unwrap_or(Path::new("."));
+    writeln!(out, "model       {file} ({})", bytes(header.bytes))?;
     let mut dtypes: BTreeMap<&str, usize> = BTreeMap::new();
     for tensor in header.tensors.values() {
         *dtypes.entry(&tensor.dtype).or_default() += 1;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use hrm_train::{config::ResolvedRecipe, run::environment::memory};
+use hrm_train::{recipe::ResolvedRecipe, run::environment::memory};
 
 use crate::{backend::BackendArgs, terminal::bytes};
 
@@ -36,7 +36,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let backend = args.backend.choose()?;
     let recipe = ResolvedRecipe::load(Some(&args.config), &args.set)?;
-    let batch = recipe.recipe.train.global_batch_size;
+    let batch = recipe.train.global_batch_size;
     let seconds = backend.open(None)?.warm_up(recipe, args.steps)?;
     let (evaluation, steps) =
         seconds.split_last().map_or((&0.0, [].as_slice()), |(last, steps)| (last, steps));

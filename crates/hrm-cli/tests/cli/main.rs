@@ -9,6 +9,8 @@ mod data;
 mod faults;
 mod hostile;
 mod kill;
+mod look;
+mod power;
 mod readme;
 mod runs;
 mod sandbox;

@@ -9,7 +9,7 @@ use std::{
 
 use hrm_backend::Cpu;
 use hrm_data::registry::{Family, Shape};
-use hrm_model::{ForwardDtype, Hrm, Mixer, ModelConfig, PositionEncoding, Tokens};
+use hrm_model::{Architecture, ForwardDtype, Hrm, Mixer, ModelConfig, PositionEncoding, Tokens};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde_json::Value;
 
@@ -62,14 +62,14 @@ impl Sandbox {
     /// The same as a lattice that mixes by groups, whose weights fit every size.
     pub fn lattice(&self, name: &str, side: usize) -> PathBuf {
         let shape = Shape::of(side * side, side + 2, Some(Family::Sudoku)).expect("a Sudoku");
-        let config = ModelConfig {
+        let architecture = Architecture {
             tokens: Tokens::Lattice,
             mixer: Mixer::Groups,
             pos_encodings: PositionEncoding::None,
-            structure: hrm_infer::structure(shape),
-            ..ModelConfig::new(side + 2, side * side)
+            puzzle_emb_ndim: 0,
+            ..Architecture::default()
         };
-        self.save(name, config.with_puzzle_emb_ndim(0))
+        self.save(name, architecture.on(side + 2, side * side, 1, hrm_infer::structure(shape)))
     }
 
     /// A model with random weights for ARC on a canvas, with so many rows of the puzzle embedding.

@@ -61,10 +61,13 @@ fn what_the_tensors_do_not_tell_must_be_given() {
     assert_says(&import("--config wide.json"), &["hidden_size = 512, the tensors say 16"]);
     sandbox.write("odd.json", original.replace("H_cycles", "H_cicles"));
     assert_says(&import("--config odd.json"), &["h_cycles"]);
-    sandbox.write("config.ini", "arch:\n");
-    assert_says(&import("--config config.ini"), &[".yaml, .json or .toml"]);
-    sandbox.write("bad.yaml", "arch: [1\n");
-    assert_says(&import("--config bad.yaml"), &["bad.yaml"]);
+    // YAML, as the original writes it beside its checkpoints, is wider than JSON.
+    sandbox.write("original.yaml", original);
+    sandbox.hrm("import a.safetensors --out from-yaml --config original.yaml").ok();
+    sandbox.write("all_config.yaml", "arch: [\n");
+    assert_says(&import("--config all_config.yaml"), &["all_config.yaml", "line"]);
+    sandbox.write("all_config.txt", "arch:\n");
+    assert_says(&import("--config all_config.txt"), &[".json, .toml or .yaml"]);
     assert!(!sandbox.path("new").exists(), "nothing is written");
 }
 
@@ -220,9 +223,8 @@ fn the_originals_checkpoints() {
 fn trm_survives_import_and_export() {
     let sandbox = Sandbox::new();
     for (name, mixer) in [("attention", Mixer::Attention), ("mlp", Mixer::Mlp)] {
-        let mut config =
-            ModelConfig { mixer, ..ModelConfig::trm(6, 16) }.with_hidden_size(16).with_num_heads(2);
-        config.halt_max_steps = 3;
+        let mut config = ModelConfig::trm(6, 16).with_hidden_size(16).with_num_heads(2);
+        (config.mixer, config.halt_max_steps) = (mixer, 3);
         if mixer == Mixer::Mlp {
             config.pos_encodings = PositionEncoding::None;
         }

@@ -141,6 +141,29 @@ mod tests {
     use crate::dataset::Dataset;
 
     #[test]
+    fn bundled_data_have_checksums_that_hold() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
+        let is_data = |path: &Path| {
+            path.extension().is_some_and(|end| end == "npy" || end == "gz") || path.ends_with("dataset.json")
+        };
+        let (mut folders, mut files) = (vec![root], 0);
+        while let Some(folder) = folders.pop() {
+            let sums = checksums(&folder).unwrap();
+            for entry in fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if is_data(&path) {
+                    assert!(sums.is_some(), "{}: no {CHECKSUMS}", folder.display());
+                    verify(&path, sums.as_ref()).unwrap();
+                    files += 1;
+                }
+            }
+        }
+        assert!(files >= 50, "{files}");
+    }
+
+    #[test]
     fn a_replacement_is_whole_or_not_there() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("train");

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use super::{Beliefs, Exact, GenerateOptions, Leaks, Record, Solutions, Split, Task, TokenSymmetry, Worked};
+use super::{
+    Beliefs, Census, Exact, GenerateOptions, Leaks, Record, Solutions, Split, Task, TokenSymmetry, Worked,
+};
 use crate::dataset::Dataset;
 use crate::groups::Groups;
 use crate::names::UnknownName;
@@ -85,6 +87,8 @@ pub trait Tokens: fmt::Debug + fmt::Display + Send + Sync {
     fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry;
     /// [`Task::symmetries`].
     fn symmetries(&self) -> (f64, &'static str);
+    /// [`Task::census`].
+    fn census(&self) -> Option<Census>;
     /// [`Task::most_copies`].
     fn most_copies(&self) -> Option<usize>;
     /// [`Task::copy`].
@@ -200,6 +204,10 @@ impl<T: Task> Tokens for T {
 
     fn symmetries(&self) -> (f64, &'static str) {
         Task::symmetries(self)
+    }
+
+    fn census(&self) -> Option<Census> {
+        Task::census(self)
     }
 
     fn most_copies(&self) -> Option<usize> {

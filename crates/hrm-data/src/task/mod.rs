@@ -56,6 +56,17 @@ use crate::render::{Picture, Style};
 /// Search states after which an exact search gives up: only large and very open boards take more.
 pub(crate) const MAX_NODES: u64 = 300_000;
 
+/// How many solutions the puzzles of a task have in all.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Census {
+    /// Solutions.
+    pub solutions: f64,
+    /// Solutions that no [symmetry](Task::symmetries) turns into each other.
+    pub classes: f64,
+    /// Who counted them.
+    pub source: &'static str,
+}
+
 /// A family of puzzles of one size with one answer sheet: input and label are rows of [`Task::seq_len`] tokens below
 /// [`Task::vocab_size`], token 0 is padding and never scored. Displayed as what one puzzle is called: `9x9 Sudoku`.
 pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Sized + 'static {
@@ -188,6 +199,11 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
 
     /// How many symmetries puzzles have, and what they are, in words.
     fn symmetries(&self) -> (f64, &'static str);
+
+    /// How many solutions there are, where that has been counted.
+    fn census(&self) -> Option<Census> {
+        None
+    }
 
     /// The puzzle of a text.
     ///

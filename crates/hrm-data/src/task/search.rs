@@ -25,6 +25,11 @@ impl Beliefs {
         Self { vocab_size, weights }
     }
 
+    /// Tokens that there are.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
     /// The weight of a token in a cell; 0 outside of the sequence or the vocabulary.
     pub fn weight(&self, cell: usize, token: u8) -> f32 {
         let token = usize::from(token);

@@ -16,7 +16,9 @@ use crate::simd::{GemmSimd, Isa, Kernel, dispatch};
 use half::bf16;
 use std::ops::Range;
 
-pub(crate) use product::{Product, Single, Step, product};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use product::Step;
+pub(crate) use product::{Product, Single, product};
 
 /// Lists of indices, one after the other: list `i` is `items[starts[i]..starts[i + 1]]`.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use burn::{
 use hrm_backend::{Groups, HrmBackend, ops};
 
 use super::{Attention, GroupMixer, RotaryTables, SwiGlu};
-use crate::{Mixer, ModelConfig, init::Initializer};
+use crate::{Architecture, Mixer, ModelConfig, init::Initializer};
 
 /// A post-norm transformer block: `x = rms_norm(x + mix(x))`, `x = rms_norm(x + swiglu(x))`, where `mix` is attention
 /// or, along the sequence axis and with its norm, another SwiGLU (TRM's MLP variant, arXiv 2510.04871). A [`GroupMixer`] is a block by
@@ -33,7 +33,7 @@ impl<B: Backend> Block<B> {
         init: &mut Initializer<'_>,
         device: &B::Device,
     ) -> Self {
-        let ModelConfig { hidden_size: hidden, num_heads, mixer, .. } = *config;
+        let Architecture { hidden_size: hidden, num_heads, mixer, .. } = **config;
         let len = config.total_len();
         Self {
             self_attn: (mixer == Mixer::Attention).then(|| Attention::new(init, hidden, num_heads, device)),

@@ -7,7 +7,7 @@ use burn::{
 use hrm_backend::{GroupTables, GroupWeights, Groups, HrmBackend, ops};
 
 use super::Linear;
-use crate::{ModelConfig, init::Initializer};
+use crate::{Architecture, ModelConfig, init::Initializer};
 
 /// A block that mixes nodes by the groups they lie in: with `u = silu(U x)` and `m_k` the mean of `u` over the node's group of kind `k`,
 /// `[g, v] = W [x, m_1, m_2, ...]` and `rms_norm(x + D (silu(g) v))`. All nodes share the weights, so whatever maps nodes to nodes and
@@ -38,7 +38,7 @@ impl<B: Backend> GroupMixer<B> {
         init: &mut Initializer<'_>,
         device: &B::Device,
     ) -> Self {
-        let ModelConfig { hidden_size: hidden, group_width: width, .. } = *config;
+        let Architecture { hidden_size: hidden, group_width: width, .. } = **config;
         let inter = config.group_inter();
         let kinds = groups.kinds().len() + usize::from(groups.values() > 1);
         let GroupTables { groups, pool, spread } = GroupTables::new(groups.clone(), device);

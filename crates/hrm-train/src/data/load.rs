@@ -17,7 +17,7 @@ use hrm_data::{
 use thiserror::Error;
 
 use super::{Rows, Source, TaskData};
-use crate::config::{DataConfig, DataSource, MazeKind, OnLeak};
+use crate::recipe::{DataConfig, DataSource, MazeKind, OnLeak};
 
 /// What can go wrong with a recipe's data.
 #[derive(Debug, Error)]
@@ -52,16 +52,6 @@ pub enum DataError {
     /// Puzzles that cannot be made, or not so many.
     #[error("data.train_examples, data.test_examples: {0}")]
     Generate(String),
-    /// A puzzle without a rating although a minimum rating was asked for.
-    #[error("{path}: puzzle {number} has no rating, but data.min_rating = {min_rating}")]
-    Unrated {
-        /// The file.
-        path: PathBuf,
-        /// Which puzzle, 1-based.
-        number: usize,
-        /// The rating asked for.
-        min_rating: u32,
-    },
     /// A file without a puzzle.
     #[error("{path}: expected at least one puzzle, got none")]
     Empty {
@@ -236,8 +226,9 @@ fn rows(
 impl Rows {
     fn new(config: &DataConfig, task: AnyTask, train: Arc<Dataset>, test: Arc<Dataset>) -> Self {
         let augmentation = if config.augment { Augmentation::Task(task) } else { Augmentation::None };
-        let hints = (config.hint_prob * 1e6).round() as u32;
-        Self { train, test, augmentation, hints, mixture: Vec::new() }
+        let [hints, wrong_hints] =
+            [config.hint_prob, config.wrong_hint_prob].map(|share| (share * 1e6).round() as u32);
+        Self { train, test, augmentation, hints, wrong_hints, mixture: Vec::new() }
     }
 }
 
@@ -278,32 +269,18 @@ fn load_dataset(config: &DataConfig, shape: Shape) -> Result<Rows, DataError> {
     Ok(Rows::new(config, task, Arc::new(train), Arc::new(test)))
 }
 
-/// A file of puzzles, of which `count` are drawn (0 for all), rated at least `min_rating`.
-fn read(
-    config: &DataConfig,
-    shape: Shape,
-    path: &str,
-    (count, min_rating): (usize, u32),
-) -> Result<Vec<Record>, DataError> {
+/// A file of puzzles, of which `count` are drawn (0 for all).
+fn read(config: &DataConfig, shape: Shape, path: &str, count: usize) -> Result<Vec<Record>, DataError> {
     let path = PathBuf::from(path);
     let size = shape.tokens();
-    let records = reader::puzzles(Reader::open(config.task, &path)?).enumerate().map(|(index, puzzle)| {
+    let records = reader::puzzles(Reader::open(config.task, &path)?).map(|puzzle| {
         let puzzle = puzzle?;
         if puzzle.shape.tokens() != size || puzzle.shape.size() != shape.size() {
             let (expected, got) = (format!("{} cells", size.0), puzzle.shape.to_string());
             return Err(DataError::Shape { path: path.clone(), shape, expected, got, keys: KEYS });
         }
-        if min_rating > 0 && puzzle.record.rating.is_none() {
-            return Err(DataError::Unrated { path: path.clone(), number: index + 1, min_rating });
-        }
         Ok(puzzle.record)
     });
-    let min_rating = f64::from(min_rating);
-    let is_rated = |record: &Result<Record, DataError>| match record {
-        Ok(record) => record.rating.is_none_or(|rating| rating >= min_rating) || min_rating == 0.0,
-        Err(_) => true,
-    };
-    let records = records.filter(is_rated);
     let found = match config.task.draws_as_it_reads() {
         true => task::reservoir(records, (count > 0).then_some(count), config.seed)?,
         false => subset(config, records.collect::<Result<_, _>>()?, count),
@@ -324,7 +301,7 @@ fn files(config: &DataConfig, shape: Shape, warnings: &mut Vec<String>) -> Resul
     let mut files = Vec::new();
     let (test_path, test) = match config.test_path.as_str() {
         "" => {
-            let mut train = read(config, shape, &config.path, (0, config.min_rating))?;
+            let mut train = read(config, shape, &config.path, 0)?;
             let wanted = config.test_examples.max(1);
             if train.len() <= wanted {
                 let (path, available) = (PathBuf::from(&config.path), train.len().saturating_sub(1));
@@ -349,12 +326,12 @@ fn files(config: &DataConfig, shape: Shape, warnings: &mut Vec<String>) -> Resul
             (&config.path, test)
         }
         path => {
-            files.push(read(config, shape, &config.path, (config.train_examples, config.min_rating))?);
-            (&config.test_path, read(config, shape, path, (config.test_examples, 0))?)
+            files.push(read(config, shape, &config.path, config.train_examples)?);
+            (&config.test_path, read(config, shape, path, config.test_examples)?)
         }
     };
     for path in &config.extra_paths {
-        files.push(read(config, shape, path, (0, 0))?);
+        files.push(read(config, shape, path, 0)?);
     }
     for (name, train) in std::iter::once(&config.path).chain(&config.extra_paths).zip(&mut files) {
         let between = Between { train: name, test: Path::new(test_path) };

@@ -12,7 +12,7 @@ use hrm_data::{
 };
 
 use super::*;
-use crate::config::{DataConfig, DataSource, OnLeak, ResolvedRecipe};
+use crate::recipe::{DataConfig, DataSource, OnLeak, ResolvedRecipe};
 
 fn config(sets: &[&str]) -> DataConfig {
     let small = ["data.train_examples=8", "data.test_examples=4"];

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the learning rate goes on after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
     /// Half a cosine down to the minimum.

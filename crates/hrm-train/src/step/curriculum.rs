@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// An entry of `train.curriculum`: from which share of the training on, segments have how many cycles.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
     /// Share of the steps after which the stage begins, 0 for the first.

@@ -7,7 +7,7 @@ use hrm_infer::evaluate::{Alone, EvalSettings, Evaluation, Workers, by_steps, ev
 use hrm_model::{Hrm, loss::LossKind};
 
 use super::{EvalRow, Journal, TrainError, Trainer};
-use crate::{config::Recipe, data::TaskData};
+use crate::{data::TaskData, recipe::Recipe};
 
 /// An evaluation that may run in any thread: it shares nothing with the training but memory that neither changes.
 struct Job<B: HrmBackend> {
@@ -46,7 +46,7 @@ pub(super) struct Background {
 
 impl<B: HrmBackend> Trainer<B> {
     fn evaluation(&self, data: &TaskData) -> Job<B> {
-        let Recipe { train, eval, .. } = &self.recipe.recipe;
+        let Recipe { train, eval, .. } = &*self.recipe;
         Job {
             step: self.step,
             model: self.evaluated_model(),

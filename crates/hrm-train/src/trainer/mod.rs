@@ -12,6 +12,7 @@ mod supervision;
 mod watch;
 
 use std::{
+    collections::VecDeque,
     io,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
@@ -25,10 +26,10 @@ use thiserror::Error;
 
 use crate::{
     checkpoint::CheckpointError,
-    config::{ConfigError, ResolvedRecipe},
     data::{DataError, Sampler},
     distributed::{CollectiveError, Team},
     optim::{Ema, Optimizer, Schedule, SignSgd},
+    recipe::{ConfigError, ResolvedRecipe},
     run::RunError,
 };
 
@@ -36,7 +37,7 @@ use evaluation::Background;
 use report::Journal;
 pub use report::{EvalRow, Observer, StartReport, StepReport};
 pub use selection::{BestMetric, Selection};
-pub use start::{RESUMABLE_CHANGES, saved_recipe, warm_up};
+pub use start::{saved_recipe, warm_up};
 use supervision::Evidence;
 pub use supervision::Progress;
 pub use watch::{Trouble, Warning, Watch};
@@ -44,7 +45,7 @@ pub use watch::{Trouble, Warning, Watch};
 /// What to train and where.
 #[derive(Debug)]
 pub struct TrainOptions {
-    /// The recipe. When resuming: what the command line says now; see [`RESUMABLE_CHANGES`].
+    /// The recipe. When resuming: what the command line says now; see [`Recipe::resumable`](crate::recipe::Recipe::resumable).
     pub recipe: ResolvedRecipe,
     /// The run directory.
     pub run_dir: PathBuf,
@@ -104,7 +105,7 @@ pub enum TrainError {
     /// The run cannot go on with another value of this key.
     #[error(
         "cannot resume with {key} = {now} (the run has {before}): its remaining steps would not be those of the \
-         run; start a new run for that. These may change: {}", RESUMABLE_CHANGES.join(", ")
+         run; start a new run for that. These may change: {}", crate::recipe::Recipe::resumable().collect::<Vec<_>>().join(", ")
     )]
     Changed {
         /// Dotted name.
@@ -168,7 +169,7 @@ pub enum TrainError {
     #[error("model.forward_dtype = {dtype:?}: {backend} cannot compute in it; use f32")]
     Dtype {
         /// The type.
-        dtype: hrm_model::ForwardDtype,
+        dtype: hrm_model::ForwardChoice,
         /// The backend.
         backend: String,
     },
@@ -222,11 +223,14 @@ pub fn train_in_team<B: HrmBackend>(
     result
 }
 
-/// The state of a run.
+/// The model, and the carries of the batches, the next one's first.
+type State<B> = (Hrm<Autodiff<B>>, VecDeque<Carry<B>>);
+
+/// A run.
 struct Trainer<B: HrmBackend> {
     recipe: ResolvedRecipe,
-    /// Model and carry; a step takes them out, so that the optimizer may update in place what nobody else holds.
-    state: Option<(Hrm<Autodiff<B>>, Carry<B>)>,
+    /// A step takes it out, so that the optimizer may update in place what nobody else holds.
+    state: Option<State<B>>,
     optimizer: Optimizer<B>,
     sign_sgd: SignSgd,
     ema: Option<Ema<B>>,
@@ -251,7 +255,7 @@ struct Trainer<B: HrmBackend> {
 }
 
 impl<B: HrmBackend> Trainer<B> {
-    fn state(&self) -> &(Hrm<Autodiff<B>>, Carry<B>) {
+    fn state(&self) -> &State<B> {
         self.state.as_ref().expect("only a step takes the state, and gives it back")
     }
 

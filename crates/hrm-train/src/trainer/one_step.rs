@@ -12,7 +12,7 @@ use hrm_infer::{evaluate::Workers, noise::Key, to_device};
 
 use super::{TrainError, Trainer, pending::PendingStep, supervision::Evidence};
 use crate::{
-    config::{Recipe, ResolvedRecipe},
+    recipe::{Recipe, ResolvedRecipe},
     step::{Done, Guard, Step, StepSettings, chains, curriculum, exploration, noise},
 };
 
@@ -30,11 +30,12 @@ impl<B: HrmBackend> Trainer<B> {
         let batch = batch.slice(self.team.rows(batch.rows));
         let batch = chains::spread(to_device(&batch, &device), chains);
         let min_steps = self.exploration(&device).map(|steps| chains::spread_steps(steps, chains));
-        let (model, carry) = self.state.take().expect("only a step takes the state, and gives it back");
+        let (model, mut carries) = self.state.take().expect("only a step takes the state, and gives it back");
+        let carry = carries.pop_front().expect("each batch has a carry");
         let carry = match &self.noise {
             None => carry,
             Some(source) => {
-                let Recipe { train, .. } = &self.recipe.recipe;
+                let train = &self.recipe.train;
                 let own = self.team.rows(train.global_batch_size * chains);
                 let keys: Vec<Key> = own.map(|slot| Key { chain: slot as u64, step: self.step }).collect();
                 let deviation = train.state_noise as f32;
@@ -58,7 +59,8 @@ impl<B: HrmBackend> Trainer<B> {
         if let Some(ema) = &mut self.ema {
             ema.update(self.step, &model);
         }
-        self.state = Some((model, carry));
+        carries.push_back(carry);
+        self.state = Some((model, carries));
         Ok(PendingStep {
             step: self.step,
             epoch: self.step as f64 / self.sampler.batches_per_epoch(),
@@ -84,7 +86,7 @@ impl<B: HrmBackend> Trainer<B> {
 
     /// What the recipe says about the step.
     fn settings(&self) -> StepSettings {
-        let Recipe { train, .. } = &self.recipe.recipe;
+        let train = &self.recipe.train;
         StepSettings {
             loss: train.loss_settings(),
             global_batch: train.global_batch_size,
@@ -99,7 +101,7 @@ impl<B: HrmBackend> Trainer<B> {
 
     /// Minimum numbers of segments of this worker's slots, see [`exploration`].
     fn exploration(&self, device: &B::Device) -> Option<Tensor<B, 1, Int>> {
-        let Recipe { train, .. } = &self.recipe.recipe;
+        let train = &self.recipe.train;
         let (all, at) = (train.global_batch_size, (train.seed, self.step));
         let own = self.team.rows(all);
         let draws = exploration::min_steps(self.model().config(), train.fixed_steps, at, all, own)?;

@@ -7,7 +7,7 @@ use std::{
 
 use burn::backend::Autodiff;
 use hrm_backend::HrmBackend;
-use hrm_model::Hrm;
+use hrm_model::{Hrm, act::Carry};
 
 use super::{Journal, TrainError, Trainer};
 use crate::{
@@ -31,14 +31,17 @@ impl<B: HrmBackend> Trainer<B> {
     }
 
     pub(super) fn save_to(&self, folder: &Path, journal: &mut Journal<'_>) -> Result<PathBuf, TrainError> {
-        let (model, carry) = self.state();
+        let (model, carries) = self.state();
         // Workers that drifted apart would train on, each another model.
         if !self.team.is_alone() {
             self.team.agree("the weights", fingerprint(model))?;
         }
-        let train = &self.recipe.recipe.train;
+        let train = &self.recipe.train;
         let carry = match train.checkpoint_carry {
-            true => Some(self.team.gather_carry(carry.clone())?),
+            true => {
+                let gathered = carries.iter().map(|carry| self.team.gather_carry(carry.clone()));
+                Some(Carry::cat(gathered.collect::<Result<_, _>>()?))
+            }
             false => None,
         };
         if !self.team.leads() {

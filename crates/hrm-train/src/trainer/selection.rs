@@ -7,6 +7,7 @@ use hrm_infer::evaluate::EvalReport;
 
 /// What makes an evaluation better than another: `eval.best_metric`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BestMetric {
     /// More sequences right in every cell.

@@ -1,8 +1,8 @@
 //! How a run starts: anew, from other weights, or where it stopped.
 
-use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
+use std::{collections::VecDeque, path::Path, sync::atomic::AtomicBool, time::Instant};
 
-use burn::backend::Autodiff;
+use burn::{backend::Autodiff, tensor::Tensor};
 use hrm_backend::{HrmBackend, MatmulPrecision};
 use hrm_data::{dataset::save_identifiers, sampler::SamplerState};
 use hrm_infer::{
@@ -13,34 +13,15 @@ use hrm_model::{Hrm, InitState, ModelConfig, act::Carry, weights};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Journal, Observer, Progress, TrainError, TrainOptions, Trainer};
+use super::{Journal, Observer, Progress, State, TrainError, TrainOptions, Trainer};
 use crate::{
     checkpoint::{self, CheckpointError, Loaded, TrainState},
-    config::{ConfigError, Recipe, ResolvedRecipe},
     data::{self, DataError, Sampler, TaskData},
     distributed::Team,
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
+    recipe::{ConfigError, Recipe, ResolvedRecipe},
     run::{CONFIG, Resumed, RunDir, RunLock, environment::total_memory},
 };
-
-/// What may differ when a run is resumed: values that do not change what the remaining steps compute.
-pub const RESUMABLE_CHANGES: [&str; 15] = [
-    "train.stop_after",
-    "train.max_bad_steps",
-    "train.early_stop_patience",
-    "train.log_interval",
-    "train.checkpoint_interval",
-    "train.keep_checkpoints",
-    "train.keep_every",
-    "train.checkpoint_moments",
-    "train.checkpoint_carry",
-    "eval.interval",
-    "eval.background",
-    "eval.batch_size",
-    "eval.limit",
-    "eval.train_limit",
-    "eval.steps",
-];
 
 /// What a worker needs before its first step.
 pub(super) fn start<'a, B: HrmBackend>(
@@ -79,8 +60,8 @@ fn prepare<B: HrmBackend>(
     device: &B::Device,
 ) -> Result<(ResolvedRecipe, TaskData), TrainError> {
     let recipe = recipe.on_backend::<B>(device);
-    let data = data::load(&recipe.recipe.data)?;
-    hrm_backend::set_matmul_precision(recipe.recipe.train.matmul_precision);
+    let data = data::load(&recipe.data)?;
+    hrm_backend::set_matmul_precision(recipe.train.matmul_precision);
     Ok((recipe, data))
 }
 
@@ -104,7 +85,7 @@ fn sound_changes(
     now: &ResolvedRecipe,
 ) -> Result<Vec<(String, String, String)>, TrainError> {
     let changes = before.differences(now);
-    match changes.iter().find(|(key, ..)| !RESUMABLE_CHANGES.contains(&key.as_str())) {
+    match changes.iter().find(|(key, ..)| !Recipe::resumable().any(|free| free == *key)) {
         None => Ok(changes),
         Some((key, before, now)) => {
             let [key, before, now] = [key, before, now].map(Clone::clone);
@@ -136,7 +117,7 @@ fn resume_run<B: HrmBackend>(
         ResolvedRecipe::saved(&config, &state.recipe, &[]).map(|_| ()).map_err(|e| format!("recipe: {e}"))
     };
     let mut metrics = None;
-    let loaded = checkpoint::load_newest::<Autodiff<B>, SamplerState>(&folder, device, sound, warn)?;
+    let loaded = checkpoint::load_newest::<B, SamplerState>(&folder, device, sound, warn)?;
     let mut trainer = match loaded {
         Some(loaded) => {
             // The file may have been edited since.
@@ -185,9 +166,14 @@ fn backend_name<B: HrmBackend>(device: &B::Device) -> String {
 }
 
 /// The slots of a worker, all of which take new puzzles at the next step.
-fn empty_slots<B: HrmBackend>(recipe: &ResolvedRecipe, model: &Hrm<Autodiff<B>>, team: &Team<B>) -> Carry<B> {
-    let train = &recipe.recipe.train;
-    model.inner().empty_carry(team.rows(train.global_batch_size).len() * train.chains)
+fn empty_slots<B: HrmBackend>(
+    recipe: &ResolvedRecipe,
+    model: &Hrm<Autodiff<B>>,
+    team: &Team<B>,
+) -> VecDeque<Carry<B>> {
+    let train = &recipe.train;
+    let slots = team.rows(train.global_batch_size).len() * train.chains;
+    (0..train.batches_in_turn).map(|_| model.inner().empty_carry(slots)).collect()
 }
 
 /// Refuses what cannot fit, before any of it is allocated: an allocation that fails ends the process without a word.
@@ -197,7 +183,8 @@ fn check_memory<B: HrmBackend>(
     team: &Team<B>,
 ) -> Result<(), TrainError> {
     let Some(there) = total_memory() else { return Ok(()) };
-    let (slots, weights) = (recipe.train.global_batch_size * recipe.train.chains, config.weight_count());
+    let slots = recipe.train.global_batch_size * recipe.train.chains * recipe.train.batches_in_turn;
+    let weights = config.weight_count();
     let needed = match B::ASYNCHRONOUS {
         // The rest is in the memory of a device; weights are drawn on the host.
         true => 4 * weights,
@@ -221,7 +208,7 @@ fn check_memory<B: HrmBackend>(
 /// A group that names no parameter is a slip of the pen, not a wish.
 fn check_groups<B: HrmBackend>(recipe: &ResolvedRecipe, model: &Hrm<Autodiff<B>>) -> Result<(), ConfigError> {
     let names: Vec<String> = trained_weights(model).into_keys().collect();
-    for group in &recipe.recipe.train.groups {
+    for group in &recipe.train.groups {
         if !names.iter().any(|name| optim::matches(&group.params, name)) {
             return Err(ConfigError::Value {
                 origin: recipe.origin("train.groups"),
@@ -251,7 +238,7 @@ impl<B: HrmBackend> Trainer<B> {
         team: &Team<B>,
     ) -> Result<Self, TrainError> {
         let metadata = data.metadata();
-        let config = recipe.recipe.model.resolve(
+        let config = recipe.model.on(
             metadata.vocab_size,
             metadata.seq_len,
             metadata.num_puzzle_identifiers,
@@ -263,36 +250,44 @@ impl<B: HrmBackend> Trainer<B> {
                 backend: backend_name::<B>(device),
             });
         }
-        if recipe.recipe.train.matmul_precision == MatmulPrecision::Bf16 && !B::HAS_MATMUL_PRECISION {
+        if recipe.train.matmul_precision == MatmulPrecision::Bf16 && !B::HAS_MATMUL_PRECISION {
             return Err(TrainError::MatmulPrecision { backend: backend_name::<B>(device) });
         }
         config.validate()?;
-        check_memory(&recipe.recipe, &config, team)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(recipe.recipe.train.seed);
+        check_memory(&recipe, &config, team)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(recipe.train.seed);
         let mut model = config.init(&mut rng, device)?;
-        let origin = &recipe.recipe.train.init_from;
+        let origin = &recipe.train.init_from;
         if !origin.is_empty() {
             model = start_from(model, Path::new(origin))?;
         }
         check_groups(&recipe, &model)?;
-        let carry = empty_slots(&recipe, &model, team);
-        let sampler = data.sampler(&recipe.recipe)?;
-        Self::assemble(recipe, data, (model, carry), sampler, team)
+        let carries = empty_slots(&recipe, &model, team);
+        let sampler = data.sampler(&recipe)?;
+        Self::assemble(recipe, data, (model, carries), sampler, team)
     }
 
     fn from_checkpoint(
         recipe: ResolvedRecipe,
         data: &TaskData,
-        loaded: Loaded<Autodiff<B>, SamplerState>,
+        loaded: Loaded<B, SamplerState>,
         team: &Team<B>,
     ) -> Result<Self, TrainError> {
         let Loaded { model, moments, ema, carry, state } = loaded;
-        let sampler = data.sampler_from(&recipe.recipe, state.sampler)?;
-        let carry = match carry {
-            Some(carry) => team.own_slots(carry),
+        let sampler = data.sampler_from(&recipe, state.sampler)?;
+        let carries = match carry {
+            Some(carry) => {
+                let batches = recipe.train.batches_in_turn;
+                let each = carry.steps.dims()[0] / batches;
+                let of_batch = |batch: usize| {
+                    let slots = (batch * each) as i64..((batch + 1) * each) as i64;
+                    team.own_slots(carry.clone().select(Tensor::arange(slots, &model.device())))
+                };
+                (0..batches).map(of_batch).collect()
+            }
             None => empty_slots(&recipe, &model, team),
         };
-        let mut trainer = Self::assemble(recipe, data, (model, carry), sampler, team)?;
+        let mut trainer = Self::assemble(recipe, data, (model, carries), sampler, team)?;
         trainer.optimizer.moments = moments;
         if let (Some(average), Some(weights)) = (&mut trainer.ema, ema) {
             average.weights = weights;
@@ -305,14 +300,14 @@ impl<B: HrmBackend> Trainer<B> {
     fn assemble(
         recipe: ResolvedRecipe,
         data: &TaskData,
-        state: (Hrm<Autodiff<B>>, Carry<B>),
+        state: State<B>,
         sampler: Sampler,
         team: &Team<B>,
     ) -> Result<Self, TrainError> {
-        let Recipe { train, .. } = &recipe.recipe;
+        let train = &recipe.train;
         let metadata = data.metadata();
         team.check(train.global_batch_size, train.accumulate, metadata.num_puzzle_identifiers)?;
-        if recipe.recipe.eval.background && !team.is_alone() {
+        if recipe.eval.background && !team.is_alone() {
             return Err(TrainError::Background { workers: team.workers() });
         }
         let total_steps = match train.max_steps {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hrm_backend::HrmBackend;
 
 use super::{Ending, Journal, StartReport, TrainError, TrainSummary, Trainer, pending::Pending};
-use crate::{config::Recipe, data::TaskData};
+use crate::{data::TaskData, recipe::Recipe};
 
 impl<B: HrmBackend> Trainer<B> {
     /// Trains to the end of the recipe, or to where it is stopped.
@@ -88,7 +88,7 @@ impl<B: HrmBackend> Trainer<B> {
 
     /// Whether the run ends before the next step, and why.
     fn ending(&self, stop: &AtomicBool, pending: &Pending<B>) -> Option<Ending> {
-        let stop_after = self.recipe.recipe.train.stop_after;
+        let stop_after = self.recipe.train.stop_after;
         // Several workers stop after the same step: when all have read that one was asked to.
         let asked_to_stop = match self.team.is_alone() {
             true => stop.load(Ordering::SeqCst),

@@ -49,7 +49,7 @@ impl<B: HrmBackend> Trainer<B> {
         pending: &mut Pending<B>,
         journal: &mut Journal<'_>,
     ) -> Result<(), TrainError> {
-        let batch = self.recipe.recipe.train.global_batch_size;
+        let batch = self.recipe.train.global_batch_size;
         for done in pending.read() {
             journal.step(&done.report)?;
             let good = !done.report.skipped;
@@ -78,7 +78,7 @@ impl<B: HrmBackend> Trainer<B> {
             let inner = self.model().inner();
             let carry = match self.evidence.take() {
                 Some(Evidence { carry, batch }) => carry.admit(&inner, batch),
-                None => self.state().1.clone(),
+                None => self.state().1[0].clone(),
             };
             self.why = explain(inner.first_non_finite(&carry), &done.signs);
             let path = self.save_to(&journal.run.diagnostics(), journal)?;
@@ -90,7 +90,7 @@ impl<B: HrmBackend> Trainer<B> {
             journal.say(&message)?;
             self.diagnostics = Some(path);
         }
-        let most = self.recipe.recipe.train.max_bad_steps;
+        let most = self.recipe.train.max_bad_steps;
         if most > 0 && in_a_row >= most {
             let advice = advice(in_a_row, step, &self.why, self.diagnostics.as_ref());
             return Err(TrainError::Diverged { advice });
@@ -109,12 +109,12 @@ impl<B: HrmBackend> Trainer<B> {
         if let Some(warning) = self.progress.watch.evaluation(row.step, train_loss, lm_loss, exact_accuracy) {
             journal.warn(&warning)?;
         }
-        Ok(self.progress.selection.judge(self.recipe.recipe.eval.best_metric, &row.eval))
+        Ok(self.progress.selection.judge(self.recipe.eval.best_metric, &row.eval))
     }
 
     /// Marks the checkpoint of an evaluation as the best of the run.
     pub(super) fn mark_best(&self, row: &EvalRow, journal: &Journal<'_>) -> Result<(), TrainError> {
-        let metric = self.recipe.recipe.eval.best_metric;
+        let metric = self.recipe.eval.best_metric;
         let best = Best { step: row.step, metric: metric.name().to_owned(), value: metric.of(&row.eval) };
         if self.team.leads() {
             checkpoint::mark_best(&journal.run.checkpoints(), &best)?;
@@ -124,7 +124,7 @@ impl<B: HrmBackend> Trainer<B> {
 
     /// Whether too many evaluations in a row were no better than the best.
     pub(super) fn has_stalled(&self) -> bool {
-        let patience = self.recipe.recipe.train.early_stop_patience;
+        let patience = self.recipe.train.early_stop_patience;
         patience > 0 && self.progress.selection.since_best >= patience
     }
 }

@@ -32,7 +32,7 @@ fn halting<B: HrmBackend>(sets: &[&str]) -> (Vec<(f64, f64)>, f64) {
     let device = B::Device::default();
     let sets: Vec<String> = TINY.iter().chain(sets).map(|set| (*set).to_owned()).collect();
     let recipe = ResolvedRecipe::load(None, &sets).unwrap_or_else(|e| panic!("{e}"));
-    let data = data::load(&recipe.recipe.data).unwrap_or_else(|e| panic!("{e}"));
+    let data = data::load(&recipe.data).unwrap_or_else(|e| panic!("{e}"));
     let mut trainer = Trainer::<B>::new(recipe, &data, &device, &Team::alone(device.clone()))
         .unwrap_or_else(|e| panic!("{e}"));
     let (mut model, carry) = trainer.state.take().unwrap();

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     fn model() -> ModelConfig {
-        ModelConfig { halt_max_steps: 8, halt_exploration_prob: 0.1, ..ModelConfig::new(6, 16) }
+        ModelConfig::new(6, 16).with(|config| config.halt_max_steps = 8)
     }
 
     /// 1,000 halted sequences.

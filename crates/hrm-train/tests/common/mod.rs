@@ -8,7 +8,7 @@ use std::{
 };
 
 use hrm_train::{
-    config::ResolvedRecipe,
+    recipe::ResolvedRecipe,
     trainer::{EvalRow, Observer, StepReport, TrainError, TrainOptions, TrainSummary, train},
 };
 use serde_json::Value;

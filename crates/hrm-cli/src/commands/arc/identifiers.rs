@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, path::Path};
 use anyhow::{Context, Result, bail};
 use hrm_data::puzzles::arc::{ArcTask, Transform, parse_name};
 use hrm_model::ModelConfig;
-use hrm_train::{config::ResolvedRecipe, data};
+use hrm_train::{data, recipe::ResolvedRecipe};
 
 /// The file with the names of all rows, in their order, as the original writes it.
 pub const FILE: &str = "identifiers.json";

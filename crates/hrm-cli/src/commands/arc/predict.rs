@@ -11,6 +11,7 @@ use hrm_data::{
     checksum,
     puzzles::arc::{self, ArcTask, Baseline, Submission, Voting},
 };
+use hrm_engine::Weights;
 use hrm_model::weights::write_atomically;
 use serde_json::{Value, json};
 
@@ -118,7 +119,12 @@ pub fn run(args: Args) -> Result<()> {
     let mut settings = args.predictor.settings();
     let contents: Vec<Value> = tasks.iter().map(|task| json!([task.id, task.to_json()])).collect();
     settings["tasks"] = json!(checksum::sha256(Value::from(contents).to_string().as_bytes()));
-    let weights = checksum::sha256_of_file(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let weights = match &file {
+        Weights::File(path) => {
+            checksum::sha256_of_file(path).with_context(|| format!("cannot read {}", path.display()))?
+        }
+        Weights::Bundled(_, bytes) => checksum::sha256(bytes),
+    };
     settings["weights"] = json!(weights);
     settings["seconds_per_task"] = json!(args.predictor.seconds_per_task);
     let path = journal_of(&args.out);
@@ -138,7 +144,7 @@ pub fn run(args: Args) -> Result<()> {
         "{} in {}, model {}; {} done before",
         count(tasks.len(), "task"),
         count(groups, "group"),
-        models::shown(&file),
+        models::told(&file),
         done(&is_done)
     );
     write(&args.out, &voting.submission(Some(Baseline::Transform)))?;

@@ -1,7 +1,7 @@
 //! Answers to groups of tasks: rows of their own, adaptation, votes.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use hrm_data::{
         ArcData, ArcOptions, ArcTask, Transform, VOCAB_SIZE, Voting, crop, encode, side_of,
     },
 };
-use hrm_engine::Models;
+use hrm_engine::{Models, Weights};
 use hrm_infer::{Answer, Halting, InferOptions, Query, Unknown};
 use hrm_train::adapt::{AdaptOptions, AdaptReport};
 use serde_json::{Value, json};
@@ -107,18 +107,21 @@ impl Predictor {
     ///
     /// # Errors
     /// If it cannot be read, or does not read ARC.
-    pub fn load(checkpoint: &std::path::Path, args: &PredictorArgs) -> Result<(Self, PathBuf)> {
+    pub fn load(checkpoint: &Path, args: &PredictorArgs) -> Result<(Self, Weights)> {
         let file = models::file(checkpoint)?;
         let config = models::Header::read(&file)?.config()?;
         let Some(canvas) = side_of(config.seq_len).filter(|_| config.vocab_size == VOCAB_SIZE) else {
             bail!(
                 "{}: expected a model for ARC (a square canvas of at most 30x30, {VOCAB_SIZE} kinds of tokens), got {} tokens of {} kinds",
-                models::shown(&file),
+                models::told(&file),
                 config.seq_len,
                 config.vocab_size
             );
         };
-        let identifiers = Identifiers::of_model(&file, &config)?;
+        let identifiers = match &file {
+            Weights::File(path) => Identifiers::of_model(path, &config)?,
+            Weights::Bundled(..) => None,
+        };
         let models = args.compute.choose()?.open(None)?.load(std::slice::from_ref(&file), None)?;
         models::warn_not_finite(&*models);
         Ok((Self { models, identifiers, canvas, args: args.clone() }, file))

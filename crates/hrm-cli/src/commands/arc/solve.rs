@@ -108,10 +108,10 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     if args.json {
-        let text = serde_json::to_string_pretty(&json!({ "model": file.to_string_lossy(), "tasks": all }));
+        let text = serde_json::to_string_pretty(&json!({ "model": file.to_string(), "tasks": all }));
         writeln!(out, "{}", text.context("cannot write JSON")?)?;
     } else if judged > 0 {
-        writeln!(out, "{right} of {} right, model {}", count(judged, "test"), models::shown(&file))?;
+        writeln!(out, "{right} of {} right, model {}", count(judged, "test"), models::told(&file))?;
     }
     Ok(())
 }
@@ -139,5 +139,5 @@ fn print_test(
         let title = format!("attempt {} ({votes}{verdict})", index + 1);
         panels.push(terminal::Panel { title, body: draw::grid(grid, style) });
     }
-    writeln!(out, "{}\n", terminal::side_by_side(&panels))
+    writeln!(out, "{}\n", terminal::side_by_side(&panels, terminal::width()))
 }

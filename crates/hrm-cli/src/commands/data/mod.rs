@@ -21,7 +21,7 @@ use hrm_data::{
     task::{AnyTask, Leaks, Record, write_records},
 };
 
-use hrm_train::config::OnLeak;
+use hrm_train::recipe::OnLeak;
 
 use crate::{choice::Choice, terminal::count};
 

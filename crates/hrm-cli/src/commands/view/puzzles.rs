@@ -19,14 +19,14 @@ const USUAL: usize = 100;
 pub fn data(args: &Args) -> Result<Value> {
     let file = models::file(&args.source)?;
     let config = Header::read(&file)?.config()?;
-    let (dataset, shape, ratings) = match args.puzzles.load(&file, &config, None)? {
+    let (dataset, shape, ratings) = match args.puzzles.load(file.path(), &config, None)? {
         Puzzles::Rows { dataset, shape: Some(shape), ratings } => (dataset, shape, ratings),
         Puzzles::Rows { shape: None, .. } => {
             bail!("the sizes of the puzzles do not tell what they are; say so with --task")
         }
         Puzzles::Arc { .. } => bail!(
             "ARC tasks are answered by `hrm arc predict TASKS --checkpoint {}`; show its votes: hrm view submission.votes.jsonl",
-            models::shown(&file)
+            models::told(&file)
         ),
     };
     let shown = if args.puzzles.has_limit() { usize::MAX } else { USUAL };
@@ -61,7 +61,7 @@ pub fn data(args: &Args) -> Result<Value> {
     Ok(json!({
         "kind": "puzzle",
         "title": format!("{shape}: {}", count(items.len(), "puzzle")),
-        "about": models::shown(&file),
+        "about": models::told(&file),
         "rows": rows,
         "cols": cols,
         "boxes": boxes(shape),

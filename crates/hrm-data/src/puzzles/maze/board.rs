@@ -283,14 +283,7 @@ impl Maze {
     /// The cell next to `cell` in a direction, unless it is a wall or outside.
     #[inline]
     pub fn step(&self, cell: usize, direction: Direction) -> Option<usize> {
-        let (cols, cells) = (self.cols(), self.tokens().len());
-        let next = match direction {
-            Direction::Down => (cell + cols < cells).then(|| cell + cols),
-            Direction::Up => cell.checked_sub(cols),
-            Direction::Left => (!cell.is_multiple_of(cols)).then(|| cell - 1),
-            Direction::Right => (cell % cols + 1 < cols).then(|| cell + 1),
-        }?;
-        (!self.is_wall(next)).then_some(next)
+        direction.next((self.rows(), self.cols()), cell).filter(|&next| !self.is_wall(next))
     }
 
     /// The free neighbours of a cell in the canonical order: down, left, right, up.
@@ -441,6 +434,17 @@ pub enum Direction {
 impl Direction {
     /// The order in which the canonical search looks at neighbours.
     pub const CANONICAL: [Self; 4] = [Self::Down, Self::Left, Self::Right, Self::Up];
+
+    /// The cell next to `cell` on a grid of `rows` x `cols`, unless that is outside.
+    #[inline]
+    pub fn next(self, (rows, cols): (usize, usize), cell: usize) -> Option<usize> {
+        match self {
+            Self::Down => (cell + cols < rows * cols).then(|| cell + cols),
+            Self::Up => cell.checked_sub(cols),
+            Self::Left => (!cell.is_multiple_of(cols)).then(|| cell - 1),
+            Self::Right => (cell % cols + 1 < cols).then(|| cell + 1),
+        }
+    }
 
     /// The direction after a quarter turn to the right.
     #[must_use]

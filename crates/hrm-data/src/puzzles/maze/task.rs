@@ -6,11 +6,12 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::board::parse_tokens;
+use super::board::{Direction, parse_tokens};
 use super::solvers::{Method, Outcome, Run};
 use super::{Kind, Maze, MazeError, PathError, SYMBOLS, draw, split};
 use crate::dataset::{Dataset, widen};
 use crate::grid::{Dihedral, Grid};
+use crate::groups::{Groups, Kind as GroupKind};
 use crate::names::UnknownName;
 use crate::render::{Picture, Style};
 use crate::task::{
@@ -163,6 +164,25 @@ impl Task for Mazes {
 
     fn decode(&self, input: &[u8]) -> Result<Maze, MazeTaskError> {
         Ok(decode_tokens(self.rows, self.cols, input)?)
+    }
+
+    /// The neighbour of each cell in each of the four directions: a model that mixes by them treats all places alike, so its weights run on
+    /// mazes of every size. The directions are told apart, since a canonical path prefers some. Free, wall and path are not values that
+    /// could change places, so there is no lattice of them.
+    fn groups(&self) -> Option<Groups> {
+        let kinds = Direction::CANONICAL.map(|direction| {
+            let next = |cell| direction.next((self.rows, self.cols), cell).map(|next| next as u32);
+            let groups = (0..self.seq_len()).map(|cell| Vec::from_iter(next(cell))).collect();
+            let name = match direction {
+                Direction::Down => "below",
+                Direction::Left => "left",
+                Direction::Right => "right",
+                Direction::Up => "above",
+            };
+            GroupKind { name, groups, own: true }
+        });
+        let kinds = kinds.to_vec();
+        Some(Groups { first_value: Task::vocab_size(self), after_values: 0, kinds })
     }
 
     fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {
@@ -363,5 +383,23 @@ impl Task for Mazes {
 
     fn picture(&self, puzzle: &Maze, answer: Option<&[u8]>, _: Option<&[u8]>) -> Picture {
         draw::picture(puzzle, answer.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_the_neighbours_inside() {
+        let kinds = Mazes::new(2, 3).groups().unwrap().kinds;
+        assert_eq!(
+            kinds.iter().map(|kind| kind.name).collect::<Vec<_>>(),
+            ["below", "left", "right", "above"]
+        );
+        assert!(kinds.iter().all(|kind| kind.own && kind.groups.len() == 6));
+        let neighbours = |cell: usize| kinds.iter().map(|kind| kind.groups[cell].clone()).collect::<Vec<_>>();
+        assert_eq!(neighbours(0), [vec![3], vec![], vec![1], vec![]]);
+        assert_eq!(neighbours(4), [vec![], vec![3], vec![5], vec![1]]);
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{EMPTY, Placement, QUEEN, Queens, QueensError, attack};
 use crate::grid::Dihedral;
+use crate::groups::{Groups, Kind, by_number};
 use crate::render::{Picture, Style};
 use crate::task::{Beliefs, Exact, GenerateOptions, Size, Solutions, Task, TokenSymmetry};
 
@@ -89,6 +90,16 @@ impl Task for Queens {
             }
         };
         input.chunks_exact(self.side).enumerate().map(row).collect()
+    }
+
+    /// Lines (rows and columns) and diagonals, which are one kind each, so that turning and mirroring are symmetries of a model that mixes
+    /// by them.
+    fn groups(&self) -> Option<Groups> {
+        let by = |number: &dyn Fn(usize, usize) -> usize| by_number((self.side, self.side), number);
+        let kind = |name, groups: [Vec<Vec<u32>>; 2]| Kind { name, groups: groups.concat(), own: false };
+        let lines = kind("line", [by(&|r, _| r), by(&|_, c| c)]);
+        let diagonals = kind("diagonal", [by(&|r, c| r + c), by(&|r, c| r + self.side - c)]);
+        Some(Groups { first_value: self.vocab_size(), after_values: 0, kinds: vec![lines, diagonals] })
     }
 
     fn parse(&self, text: &str) -> Result<Placement, QueensError> {

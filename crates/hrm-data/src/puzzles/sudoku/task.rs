@@ -14,7 +14,7 @@ use crate::groups::Groups;
 use crate::names::UnknownName;
 use crate::render::{Picture, Style};
 use crate::task::{
-    Beliefs, Exact, GenerateOptions, Leak, Leaks, MAX_NODES, Record, Size, Solutions, Split, Task,
+    Beliefs, Census, Exact, GenerateOptions, Leak, Leaks, MAX_NODES, Record, Size, Solutions, Split, Task,
     TokenSymmetry, Worked,
 };
 
@@ -194,6 +194,20 @@ impl Task for Sudoku {
             transpose * lines * factorial(bands) * factorial(stacks) * factorial(self.geometry.side()),
             "values relabelled; rows, columns, bands and stacks exchanged; transposed if boxes are square",
         )
+    }
+
+    fn census(&self) -> Option<Census> {
+        let (solutions, classes) = match self.geometry {
+            Geometry::S4 => (288.0, 2.0),
+            Geometry::S6 => (28_200_960.0, 49.0),
+            Geometry::S9 => (6_670_903_752_021_072_936_960.0, 5_472_730_538.0),
+            _ => return None,
+        };
+        Some(Census {
+            solutions,
+            classes,
+            source: "OEIS A107739, A109741; 9x9: Felgenhauer, Jarvis, Russell 2006",
+        })
     }
 
     fn parse(&self, text: &str) -> Result<Board, SudokuError> {

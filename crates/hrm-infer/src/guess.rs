@@ -1,0 +1,128 @@
+//! Trial and error: where a model does not halt, a value that it finds likely is taken as given, and it thinks again.
+//!
+//! Hypotheses are sets of such values. The one that the model finds most likely is tried first; when it does not halt on it either, the
+//! hypothesis is parted by the values of the cell that it is least sure of. Only the model's beliefs and its own halting steer the search:
+//! it knows no rules. Every hypothesis that a part could still be right of is tried at some time, so a value that was wrong is taken back.
+
+use std::{cmp::Ordering, collections::BinaryHeap};
+
+use hrm_data::task::Beliefs;
+
+/// A cell and the value that it is taken to have.
+pub(super) type Guess = (usize, u8);
+
+/// Values below this share of the likeliest one's weight are no hypothesis, but for the second likeliest.
+const LEAST: f32 = 0.02;
+
+#[derive(Debug)]
+struct Hypothesis {
+    /// Logarithm of the product of the values' weights when they were guessed.
+    score: f32,
+    /// How many were thought of before.
+    number: usize,
+    guesses: Vec<Guess>,
+}
+
+/// The likeliest is the greatest, then the oldest.
+impl Ord for Hypothesis {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.score.total_cmp(&other.score).then_with(|| other.number.cmp(&self.number))
+    }
+}
+
+impl PartialOrd for Hypothesis {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Hypothesis {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Hypothesis {}
+
+/// The hypotheses about a puzzle.
+#[derive(Debug, Default)]
+pub(super) struct Guesses {
+    waiting: BinaryHeap<Hypothesis>,
+    /// That of the attempt that is running, with its score.
+    current: (f32, Vec<Guess>),
+    made: usize,
+}
+
+impl Guesses {
+    /// The values that the running attempt takes as given.
+    pub fn current(&self) -> &[Guess] {
+        &self.current.1
+    }
+
+    /// Parts the running attempt's hypothesis by the values of a cell and goes on to the likeliest hypothesis of all; `false` if there is
+    /// none left. `blanks` are the cells whose value the puzzle leaves open, values the tokens above `blank`.
+    pub fn go_on(&mut self, beliefs: &Beliefs, blanks: impl Iterator<Item = usize>, blank: u8) -> bool {
+        let (score, guesses) = std::mem::take(&mut self.current);
+        let open = blanks.filter(|cell| guesses.iter().all(|(guessed, _)| guessed != cell));
+        // The cell whose second value is the likeliest.
+        let values = open.map(|cell| (cell, ranked(beliefs, cell, blank)));
+        let values = values.filter(|(_, ranked)| ranked.len() > 1);
+        let least_sure = values.max_by(|(_, a), (_, b)| a[1].1.total_cmp(&b[1].1));
+        if let Some((cell, ranked)) = least_sure {
+            let likeliest = ranked[0].1;
+            let worth = |&(rank, &(_, weight)): &(usize, &(u8, f32))| rank < 2 || weight >= LEAST * likeliest;
+            for (_, &(value, weight)) in ranked.iter().enumerate().filter(worth) {
+                let guesses = [guesses.as_slice(), &[(cell, value)]].concat();
+                let score = score + weight.max(f32::MIN_POSITIVE).ln();
+                self.waiting.push(Hypothesis { score, number: self.made, guesses });
+                self.made += 1;
+            }
+        }
+        let Some(next) = self.waiting.pop() else { return false };
+        self.current = (next.score, next.guesses);
+        true
+    }
+}
+
+/// The values of a cell with their share of the weight of all of them, the likeliest first.
+fn ranked(beliefs: &Beliefs, cell: usize, blank: u8) -> Vec<(u8, f32)> {
+    let values = (blank + 1..).take_while(|&token| usize::from(token) < beliefs.vocab_size());
+    let mut ranked: Vec<(u8, f32)> = values.map(|value| (value, beliefs.weight(cell, value))).collect();
+    let all: f32 = ranked.iter().map(|(_, weight)| weight).sum();
+    ranked.iter_mut().for_each(|(_, weight)| *weight /= all.max(f32::MIN_POSITIVE));
+    ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    ranked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two cells with the values 2, 3 and 4.
+    fn beliefs(first: [f32; 3], second: [f32; 3]) -> Beliefs {
+        let cell = |[a, b, c]: [f32; 3]| [0.0, 0.0, a, b, c];
+        Beliefs::new(5, [cell(first), cell(second)].concat())
+    }
+
+    #[test]
+    fn the_likeliest_is_tried_first_and_taken_back() {
+        let mut guesses = Guesses::default();
+        assert!(guesses.current().is_empty(), "the first attempt is at the puzzle itself");
+        let mut next = |first, second| {
+            guesses.go_on(&beliefs(first, second), 0..2, 1).then(|| guesses.current().to_vec())
+        };
+        // The second cell is the less sure one; its third value is as good as impossible.
+        assert_eq!(next([0.9, 0.1, 0.0], [0.599, 0.4, 0.001]).unwrap(), [(1, 2)]);
+        // With that given, the first cell may be 2 (0.6 * 0.55) or 3 (0.6 * 0.45): less likely than 3 in the second.
+        assert_eq!(next([0.55, 0.45, 0.0], [1.0, 0.0, 0.0]).unwrap(), [(1, 3)]);
+        assert_eq!(next([0.9, 0.05, 0.05], [0.0, 1.0, 0.0]).unwrap(), [(1, 3), (0, 2)]);
+        // All cells are guessed: back to what waits.
+        assert_eq!(next([1.0, 0.0, 0.0], [1.0, 0.0, 0.0]).unwrap(), [(1, 2), (0, 2)]);
+        assert_eq!(next([1.0, 0.0, 0.0], [1.0, 0.0, 0.0]).unwrap(), [(1, 2), (0, 3)]);
+        for _ in 0..2 {
+            let rest = next([1.0, 0.0, 0.0], [1.0, 0.0, 0.0]).unwrap();
+            assert!(rest == [(1, 3), (0, 3)] || rest == [(1, 3), (0, 4)], "{rest:?}");
+        }
+        assert_eq!(next([1.0, 0.0, 0.0], [1.0, 0.0, 0.0]), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! Section `[data]`.
+
+use hrm_data::registry::Family;
+use hrm_model::settings::Range;
+use serde::{Deserialize, Serialize};
+
+/// Where puzzles come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum DataSource {
+    /// Made on the spot from the seed: all tasks but ARC.
+    Generate,
+    /// Sudoku and mazes: CSV of `source,question,answer,rating`, plain or gzipped.
+    Csv,
+    /// Killer, Samurai, queens: text, one puzzle a line.
+    Text,
+    /// ARC: a folder of JSON files, or one JSON file of tasks by name, plain or gzipped.
+    Json,
+    /// A folder in the reference's format.
+    Dataset,
+}
+
+impl DataSource {
+    /// As recipes write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Generate => "generate",
+            Self::Csv => "csv",
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Dataset => "dataset",
+        }
+    }
+
+    /// What a task can be read from.
+    pub const fn of(task: Family) -> &'static [Self] {
+        match task {
+            Family::Sudoku | Family::Maze => &[Self::Generate, Self::Csv, Self::Dataset],
+            Family::Killer | Family::Samurai | Family::Queens => &[Self::Generate, Self::Text, Self::Dataset],
+            Family::Arc => &[Self::Json, Self::Dataset],
+        }
+    }
+}
+
+/// How mazes are generated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum MazeKind {
+    /// As Maze-Hard: independent walls, ends at least `min_path` moves apart.
+    Hard,
+    /// As Maze-Unique: corridors with exactly one path, of `min_path` to `max_path` moves.
+    Unique,
+    /// Half of each.
+    Mixed,
+}
+
+/// What to do about test puzzles that training puzzles give away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum OnLeak {
+    /// Stop with an error.
+    Refuse,
+    /// Leave the training puzzles out.
+    Drop,
+    /// Train on them all the same, as published results did.
+    Allow,
+}
+
+/// What is allocated before the first step has a limit.
+const SIDE: Range = Range::count(1, 1000);
+const EXAMPLES: Range = Range::count(0, 10_000_000);
+
+hrm_model::settings! {
+    /// Section `[data]`.
+    pub struct DataConfig {
+        /// What is trained: `sudoku`, `maze`, `arc`, `killer`, `samurai` or `queens`.
+        task: Family = Family::Sudoku;
+        /// Kind of source.
+        source: DataSource = DataSource::Generate;
+        /// `csv`, `text`, `json`: the training puzzles; `dataset`: the folder. ARC without one trains on the demonstrations of
+        /// the evaluation tasks only.
+        path: String = String::new();
+        /// The puzzles to evaluate on; if empty, `csv` and `text` hold out `test_examples` of the training file, `dataset` takes
+        /// the folder `test`. ARC needs one: the evaluation tasks.
+        test_path: String = String::new();
+        /// Further training puzzles: Sudoku CSV files of other difficulty, further ARC tasks.
+        extra_paths: Vec<String> = Vec::new();
+        /// The share of training rows that comes from each of `extra_paths`, above 0 and together below 1; the rest comes from
+        /// `path`. Without shares, every puzzle of every file is as frequent as any other. Sudoku only.
+        extra_shares: Vec<f64> = Vec::new();
+        /// Sudoku: the share of training rows in which a random number of blanks, drawn uniformly, is filled in from the
+        /// solution, anew each time.
+        hint_prob: f64 = 0.0 => Range::from(0.0, "a probability from 0 to 1").to(1.0);
+        /// Sudoku: the share of training rows in which a blank is filled in with a wrong value that breaks no rule at first sight. The model
+        /// learns not to halt on what a wrong guess (`hrm solve --guesses`) leads to.
+        wrong_hint_prob: f64 = 0.0 => Range::from(0.0, "a probability from 0 to 1").to(1.0);
+        /// Rows of a Sudoku or Killer box.
+        box_rows: usize = 3 => SIDE;
+        /// Columns of a Sudoku or Killer box.
+        box_cols: usize = 3 => SIDE;
+        /// Rows of a maze, of the queens' board, or of the canvas of ARC: at most 30, no grid may be larger.
+        grid_rows: usize = 30 => SIDE;
+        /// Columns of a maze, of the queens' board, or of the canvas of ARC, which has as many as rows.
+        grid_cols: usize = 30 => SIDE;
+        /// Puzzles to train on; 0 for all of the file.
+        train_examples: usize = 1000 => EXAMPLES;
+        /// Puzzles to evaluate on; 0 for all of the file.
+        test_examples: usize = 500 => EXAMPLES;
+        /// `generate`, Sudoku and Samurai: fewest givens; 0 for minimal puzzles.
+        min_clues: usize = 0;
+        /// `generate`, Sudoku and Samurai: most givens; 0 for minimal puzzles.
+        max_clues: usize = 0;
+        /// `generate`, mazes: their kind.
+        maze_kind: MazeKind = MazeKind::Hard;
+        /// `generate`, mazes: fewest moves from start to goal.
+        min_path: usize = 109;
+        /// `generate`, mazes with one path: most moves from start to goal.
+        max_path: usize = 140;
+        /// ARC: augmentations of each task, the task itself not counted.
+        augmentations: usize = 1000;
+        /// ARC: whether the demonstrations of the evaluation tasks are trained on.
+        evaluation_demonstrations: bool = true;
+        /// ARC: how many augmentations of each test vote, the test itself first; 0 for all.
+        votes: usize = 0;
+        /// What to do if training puzzles give test puzzles away: `refuse`, `drop` or `allow`.
+        on_leak: OnLeak = OnLeak::Refuse;
+        /// Seed of generation, of subset draws, and of the list of ARC augmentations.
+        seed: u64 = 42;
+        /// Whether training applies a random symmetry to each puzzle each time. ARC always does, as `augmentations` says.
+        augment: bool = true;
+    }
+}
