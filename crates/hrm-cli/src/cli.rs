@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, builder::Styles, builder::styling::AnsiColor};
 
 use crate::commands::{
-    arc, compare, completions, config, data, eval, export, import, inspect, man, plot, report, runs, solve, train,
-    view, warmup,
+    arc, compare, completions, config, data, eval, export, import, inspect, man, plot, report, runs, solve,
+    train, view, warmup,
 };
 use crate::terminal::Colour;
 

@@ -50,7 +50,8 @@ fn where_is(browser: &mut Browser) -> String {
 fn fits(browser: &mut Browser) {
     let wide = browser.eval("document.documentElement.scrollWidth - innerWidth");
     assert!(wide.as_i64().expect("a width") <= 0, "{wide} too wide");
-    let wide = browser.eval("document.getElementById('main').scrollWidth - document.getElementById('main').clientWidth");
+    let wide = browser
+        .eval("document.getElementById('main').scrollWidth - document.getElementById('main').clientWidth");
     assert!(wide.as_i64().expect("a width") <= 1, "main: {wide} too wide");
 }
 
@@ -79,7 +80,8 @@ fn four_hundred_arc_tasks() {
     let mut browser = Browser::start();
     browser.size(1200, 900, false);
     open(&mut browser, &folder.path().join("page.html"));
-    let ready = browser.eval("Number(document.documentElement.dataset.ready)").as_u64().expect("milliseconds");
+    let ready =
+        browser.eval("Number(document.documentElement.dataset.ready)").as_u64().expect("milliseconds");
     println!("400 tasks ready after {ready} ms");
     assert!(ready < 2000, "{ready} ms");
     assert_eq!(browser.text("title"), "ARC: 400 tasks");
@@ -91,7 +93,10 @@ fn four_hundred_arc_tasks() {
     browser.click("[data-filter=solved]");
     assert_eq!(count(&mut browser, "#list button"), 100);
     browser.key("3");
-    assert_eq!((count(&mut browser, "#list button"), browser.text("#name")), (300, "task001: wrong".to_owned()));
+    assert_eq!(
+        (count(&mut browser, "#list button"), browser.text("#name")),
+        (300, "task001: wrong".to_owned())
+    );
     browser.key("ArrowDown");
     browser.key("j");
     assert_eq!(browser.text("#name"), "task003: wrong");
@@ -125,20 +130,28 @@ fn votes_and_thinking_of_arc() {
     fs::write(folder.path().join("tasks.json"), tasks.to_string()).expect("written");
     let config = ModelConfig::new(12, 16).with_puzzle_emb_ndim(16);
     model(&folder.path().join("model.safetensors"), config);
-    hrm(folder.path(), "arc predict tasks.json --checkpoint model.safetensors --votes 8 --adapt-steps 30 --batch 16");
+    hrm(
+        folder.path(),
+        "arc predict tasks.json --checkpoint model.safetensors --votes 8 --adapt-steps 30 --batch 16",
+    );
     hrm(folder.path(), "view submission.votes.jsonl --data tasks.json --out page.html");
 
     let mut browser = Browser::start();
     browser.size(1200, 900, false);
     open(&mut browser, &folder.path().join("page.html"));
     assert_eq!(where_is(&mut browser), "step 5 of 5");
-    for (key, expected) in [("Home", 1), ("ArrowRight", 2), ("ArrowRight", 3), ("ArrowLeft", 2), ("End", 5), ("ArrowRight", 5)] {
+    for (key, expected) in
+        [("Home", 1), ("ArrowRight", 2), ("ArrowRight", 3), ("ArrowLeft", 2), ("End", 5), ("ArrowRight", 5)]
+    {
         browser.key(key);
         assert_eq!(where_is(&mut browser), format!("step {expected} of 5"), "{key}");
     }
     assert!(count(&mut browser, ".vote") >= 1);
     browser.click("[data-test='1']");
-    assert_eq!(browser.eval("document.querySelector('[data-test=\"1\"]').getAttribute('aria-pressed')"), "true");
+    assert_eq!(
+        browser.eval("document.querySelector('[data-test=\"1\"]').getAttribute('aria-pressed')"),
+        "true"
+    );
     browser.click("[data-filter=undecided]");
     assert_eq!((browser.text("#name"), count(&mut browser, ".truth")), ("b: undecided".to_owned(), 0));
     picture(&mut browser, "arc-votes.png");
@@ -152,7 +165,8 @@ fn the_player_of_a_sudoku() {
     let puzzle = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79";
     let answer = "534678912672195348198342567859761423426853791713924856961537284287419635345286179";
     let rows: String = (0..7).map(|n| format!("x,{puzzle},{answer},{n}\n")).collect();
-    fs::write(folder.path().join("p.csv"), format!("source,question,answer,rating\n{rows}")).expect("written");
+    fs::write(folder.path().join("p.csv"), format!("source,question,answer,rating\n{rows}"))
+        .expect("written");
     model(&folder.path().join("model.safetensors"), ModelConfig::new(11, 81).with_puzzle_emb_ndim(0));
     hrm(folder.path(), "view model.safetensors --data p.csv --all-steps --out page.html");
 
@@ -186,19 +200,25 @@ fn the_player_of_a_sudoku() {
     // The middle of the slider.
     browser.click("#step");
     assert_eq!(where_is(&mut browser), "step 3 of 5");
-    let dot = |browser: &mut Browser| browser.eval("Number(document.querySelector('#dot').getAttribute('cx'))").as_f64().unwrap();
+    let dot = |browser: &mut Browser| {
+        browser.eval("Number(document.querySelector('#dot').getAttribute('cx'))").as_f64().unwrap()
+    };
     let middle = dot(&mut browser);
     browser.eval("document.activeElement.blur()");
     browser.key("Home");
     assert!(dot(&mut browser) < middle);
-    assert_eq!(browser.eval("document.querySelector('#curve polyline').getAttribute('points').split(' ').length"), 5);
+    assert_eq!(
+        browser.eval("document.querySelector('#curve polyline').getAttribute('points').split(' ').length"),
+        5
+    );
     browser.click("#difficulty summary");
     assert_eq!(browser.text("#groups th"), "rating");
     assert!(count(&mut browser, "#groups tr") > 3);
     browser.key("ArrowDown");
     assert!(browser.text("#name").starts_with("puzzle 2"));
     picture(&mut browser, "sudoku-light.png");
-    let paper = |browser: &mut Browser| browser.eval("getComputedStyle(document.body).backgroundColor").to_string();
+    let paper =
+        |browser: &mut Browser| browser.eval("getComputedStyle(document.body).backgroundColor").to_string();
     let light = paper(&mut browser);
     browser.click("#theme");
     assert_ne!(paper(&mut browser), light);

@@ -37,7 +37,12 @@ impl Browser {
         let script = "exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>/dev/null";
         let mut child = Command::new("sh")
             .args(["-c", script, &chromium, "--headless=new", "--no-sandbox", "--disable-gpu"])
-            .args(["--remote-debugging-pipe", "--no-first-run", "--disable-dev-shm-usage", "--disable-extensions"])
+            .args([
+                "--remote-debugging-pipe",
+                "--no-first-run",
+                "--disable-dev-shm-usage",
+                "--disable-extensions",
+            ])
             .arg("--disable-background-networking")
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdin(Stdio::piped())
@@ -60,7 +65,8 @@ impl Browser {
                 }
             }
         });
-        let mut browser = Self { child, to, from, session: None, last: 0, errors: Vec::new(), _profile: profile };
+        let mut browser =
+            Self { child, to, from, session: None, last: 0, errors: Vec::new(), _profile: profile };
         let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }))["targetId"].clone();
         let attached = browser.call("Target.attachToTarget", json!({ "targetId": target, "flatten": true }));
         browser.session = Some(attached["sessionId"].as_str().expect("a session").to_owned());
@@ -122,7 +128,8 @@ impl Browser {
     pub fn wait(&mut self, expression: &str) {
         let start = Instant::now();
         // While a page loads there may be nothing to ask.
-        let condition = format!("(() => {{ try {{ return Boolean({expression}) }} catch {{ return false }} }})()");
+        let condition =
+            format!("(() => {{ try {{ return Boolean({expression}) }} catch {{ return false }} }})()");
         while self.eval(&condition) != json!(true) {
             if start.elapsed() > PATIENCE {
                 let says = self.eval("document.body?.innerText.slice(0, 400)");
@@ -140,13 +147,15 @@ impl Browser {
              const at = found.getBoundingClientRect(); return [at.x + at.width / 2, at.y + at.height / 2] }})()",
             json!(selector)
         ));
-        let coordinate = |index: usize| place[index].as_f64().unwrap_or_else(|| panic!("no element {selector}"));
+        let coordinate =
+            |index: usize| place[index].as_f64().unwrap_or_else(|| panic!("no element {selector}"));
         (coordinate(0), coordinate(1))
     }
 
     fn mouse(&mut self, kind: &str, (x, y): (f64, f64), buttons: u8) {
         let button = if kind == "mouseMoved" && buttons == 0 { "none" } else { "left" };
-        let params = json!({ "type": kind, "x": x, "y": y, "button": button, "buttons": buttons, "clickCount": 1 });
+        let params =
+            json!({ "type": kind, "x": x, "y": y, "button": button, "buttons": buttons, "clickCount": 1 });
         self.call("Input.dispatchMouseEvent", params);
     }
 
@@ -199,7 +208,10 @@ impl Browser {
             _ => {}
         }
         self.call("Input.dispatchKeyEvent", params);
-        self.call("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": key, "windowsVirtualKeyCode": code }));
+        self.call(
+            "Input.dispatchKeyEvent",
+            json!({ "type": "keyUp", "key": key, "windowsVirtualKeyCode": code }),
+        );
     }
 
     /// Chooses in a list by its value.

@@ -225,14 +225,19 @@ impl Run<'_> {
         data: &Arc<ArcData>,
         steps: u64,
     ) -> Result<Option<u64>, AdaptError> {
-        let settings =
-            EvalSettings { loss: LossKind::Stablemax, max_steps: model.config().halt_max_steps, course_steps: 0 };
+        let settings = EvalSettings {
+            loss: LossKind::Stablemax,
+            max_steps: model.config().halt_max_steps,
+            course_steps: 0,
+        };
         let begin = Instant::now();
-        let until = self.options.deadline.map(|deadline| begin + deadline.saturating_duration_since(begin) / 3);
+        let until =
+            self.options.deadline.map(|deadline| begin + deadline.saturating_duration_since(begin) / 3);
         let mut best: Option<(f64, f64, u64)> = None;
         let every = self.options.check_every.max(1);
         let mut report = AdaptReport::default();
-        let mut inner = Run { options: AdaptOptions { deadline: until, ..self.options }, report: &mut report };
+        let mut inner =
+            Run { options: AdaptOptions { deadline: until, ..self.options }, report: &mut report };
         let mut left_out = Vec::new();
         inner.steps(model, data, steps, |step, model| {
             if step % every != 0 && step != steps {
@@ -242,7 +247,8 @@ impl Run<'_> {
             let Ok((answers, _)) = evaluate(&model.inner(), puzzles, settings, &Alone);
             left_out.push((step, answers.exact_accuracy));
             // The right answers count; of equally many, the loss.
-            if best.is_none_or(|(exact, loss, _)| (exact, -loss) < (answers.exact_accuracy, -answers.lm_loss)) {
+            if best.is_none_or(|(exact, loss, _)| (exact, -loss) < (answers.exact_accuracy, -answers.lm_loss))
+            {
                 best = Some((answers.exact_accuracy, answers.lm_loss, step));
             }
             // Five looks without a better one are enough.
@@ -273,7 +279,8 @@ impl Run<'_> {
         let device = model.device();
         let pairs: usize = (0..data.tasks().len()).map(|task| data.training_pairs(task).len()).sum();
         let epochs_per_iteration = (8 * options.batch).div_ceil(pairs.max(1));
-        let sampler = SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(options.batch, options.seed) };
+        let sampler =
+            SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(options.batch, options.seed) };
         let mut sampler = ArcSampler::new(Arc::clone(data), sampler)?;
         let AdaptOptions { weight_decay, .. } = options;
         // Parameters without a group stay as they are.
@@ -295,7 +302,8 @@ impl Run<'_> {
             }
             let batch = to_device(&sampler.next_batch(), &device);
             let at = (options.seed, step);
-            let min_steps = exploration::min_steps(model.config(), false, at, options.batch, 0..options.batch);
+            let min_steps =
+                exploration::min_steps(model.config(), false, at, options.batch, 0..options.batch);
             let min_steps = min_steps.map(|draws| {
                 let draws = TensorData::new(draws, [options.batch]).convert::<B::IntElem>();
                 Tensor::<B, 1, Int>::from_data(draws, &device)
@@ -441,8 +449,13 @@ mod tests {
     fn the_deadline_is_kept<B: HrmBackend>() {
         let (model, data) = (model::<B>(2), data(1));
         let deadline = Some(Instant::now() + Duration::from_millis(300));
-        let options =
-            AdaptOptions { steps: 1_000_000, batch: 8, leave_one_out: true, deadline, ..AdaptOptions::default() };
+        let options = AdaptOptions {
+            steps: 1_000_000,
+            batch: 8,
+            leave_one_out: true,
+            deadline,
+            ..AdaptOptions::default()
+        };
         let start = Instant::now();
         let (_, report) = adapt(&model, &data, &[], options).unwrap();
         assert!(report.out_of_time && start.elapsed() < Duration::from_secs(60), "{report:?}");

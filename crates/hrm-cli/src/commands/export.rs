@@ -88,6 +88,8 @@ fn original_config(config: &ModelConfig) -> Result<Value> {
                 arch.insert("mlp_t".to_owned(), Value::Bool(true));
                 continue;
             }
+            // As the program that reads it likes.
+            "forward_dtype" if value == "auto" => continue,
             "forward_dtype" => {
                 let name = if value == "bf16" { "bfloat16" } else { "float32" };
                 arch.insert(key, name.into());

@@ -219,8 +219,12 @@ fn newest_step(folder: &Path) -> Result<PathBuf> {
     files.retain(is_weights);
     match files.as_slice() {
         [only] => Ok(only.clone()),
-        [] => bail!("{shown}: expected weights in it (step_N, checkpoint, .pt, .pth or .safetensors), got none"),
-        several => bail!("{shown}: expected one file of weights, got {}; name the one to import", several.len()),
+        [] => {
+            bail!("{shown}: expected weights in it (step_N, checkpoint, .pt, .pth or .safetensors), got none")
+        }
+        several => {
+            bail!("{shown}: expected one file of weights, got {}; name the one to import", several.len())
+        }
     }
 }
 

@@ -232,8 +232,12 @@ fn trm_survives_import_and_export() {
             config.init(&mut ChaCha8Rng::seed_from_u64(1), &Default::default()).expect("a valid config");
         model.save(&sandbox.path("model.safetensors"), ForwardDtype::F32).expect("saves");
         sandbox.hrm(&format!("export model.safetensors --out {name}.safetensors")).ok();
+        let written = sandbox.path(&format!("{name}.json"));
         let flags = "--seq-len 16 --num-heads 2 --h-cycles 3 --l-cycles 6 --halt-max-steps 3";
         let import = format!("import {name}.safetensors --out {name} {flags}");
+        // The configuration that was written tells everything; without it the options must.
+        sandbox.hrm(&format!("import {name}.safetensors --out bare-{name}")).ok();
+        fs::remove_file(written).expect("a configuration");
         assert_says(&sandbox.hrm(&import).error(), &["--puzzle-emb-len"]);
         let text = sandbox.hrm(&format!("{import} --puzzle-emb-len 16")).ok();
         assert_says(&text, &["hidden 16", "0 + 2 layers", "3 x 6 cycles"]);

@@ -44,7 +44,8 @@ pub(super) fn start<'a, B: HrmBackend>(
     };
     if let Some(arc) = data.arc().filter(|_| team.leads() && !run_dir.join("identifiers.json").exists()) {
         // Rows of the puzzle embedding are found by these names, wherever the tasks are later.
-        let names: Vec<String> = (0..arc.identifiers() as u32).map(|identifier| arc.name(identifier)).collect();
+        let names: Vec<String> =
+            (0..arc.identifiers() as u32).map(|identifier| arc.name(identifier)).collect();
         save_identifiers(&run_dir, &names).map_err(DataError::from)?;
     }
     let mut journal = Journal { run, observer };

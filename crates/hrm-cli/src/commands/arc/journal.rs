@@ -103,7 +103,9 @@ impl Lines {
         };
         let first = lines.next_line()?.unwrap_or_default();
         if first["format"] != FORMAT {
-            bail!("{shown}: expected the votes of `hrm arc predict` (first line: format {FORMAT:?}), got another file");
+            bail!(
+                "{shown}: expected the votes of `hrm arc predict` (first line: format {FORMAT:?}), got another file"
+            );
         }
         lines.settings = first["settings"].clone();
         Ok(lines)

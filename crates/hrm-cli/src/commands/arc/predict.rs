@@ -47,7 +47,13 @@ pub struct Args {
     /// Tasks: a competition's challenges, any file of tasks, or a folder
     challenges: PathBuf,
     /// Model: a .safetensors file, a checkpoint folder, or a run folder
-    #[arg(long, short, value_name = "DIR|FILE", required_unless_present = "baseline", conflicts_with = "baseline")]
+    #[arg(
+        long,
+        short,
+        value_name = "DIR|FILE",
+        required_unless_present = "baseline",
+        conflicts_with = "baseline"
+    )]
     checkpoint: Option<PathBuf>,
     /// Answer without a model
     #[arg(long, value_parser = one_of(&BASELINES), value_name = "HOW")]
@@ -101,12 +107,15 @@ pub fn write(path: &Path, submission: &Submission) -> Result<()> {
 pub fn run(args: Args) -> Result<()> {
     let begin = Instant::now();
     let deadline = match args.seconds {
-        Some(seconds) if !(seconds > 0.0 && seconds < 1e9) => bail!("--seconds: expected a time above 0, got {seconds}"),
+        Some(seconds) if !(seconds > 0.0 && seconds < 1e9) => {
+            bail!("--seconds: expected a time above 0, got {seconds}")
+        }
         seconds => seconds.map(|seconds| begin + Duration::from_secs_f64(seconds).saturating_sub(RESERVE)),
     };
     let tasks = load_hidden(&args.challenges)?;
     if let Some(folder) = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     let mut voting = Voting::new(&tasks);
     let Some(checkpoint) = &args.checkpoint else {
@@ -193,7 +202,12 @@ pub fn run(args: Args) -> Result<()> {
             _ => format!(", adapted in {} steps{loss}", report.steps),
         };
         let late = if complete { "" } else { ", out of time" };
-        say!("group {} of {groups}: {} tasks, {} known{adapted}, {seconds:.1} s{late}", number + 1, group.len(), report.known);
+        say!(
+            "group {} of {groups}: {} tasks, {} known{adapted}, {seconds:.1} s{late}",
+            number + 1,
+            group.len(),
+            report.known
+        );
         for (task, outcome) in group.iter().zip(&outcomes) {
             if let Some(note) = &outcome.note {
                 say!("  {}: {note}", task.id);

@@ -9,9 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 use hrm_data::{
     grid::Grid,
-    puzzles::arc::{
-        ArcData, ArcOptions, ArcTask, Transform, VOCAB_SIZE, Voting, crop, encode, side_of,
-    },
+    puzzles::arc::{ArcData, ArcOptions, ArcTask, Transform, VOCAB_SIZE, Voting, crop, encode, side_of},
 };
 use hrm_engine::{Models, Weights};
 use hrm_infer::{Answer, Halting, InferOptions, Query, Unknown};
@@ -140,9 +138,9 @@ impl Predictor {
     ) -> Result<Group> {
         let args = &self.args;
         let begin = Instant::now();
-        let own = args.seconds_per_task.map(|seconds| {
-            begin + Duration::from_secs_f64(seconds.clamp(0.0, 1e9) * tasks.len() as f64)
-        });
+        let own = args
+            .seconds_per_task
+            .map(|seconds| begin + Duration::from_secs_f64(seconds.clamp(0.0, 1e9) * tasks.len() as f64));
         let deadline = [own, deadline].into_iter().flatten().min();
         let mut outcomes: Vec<Outcome> = tasks.iter().map(|_| Outcome::default()).collect();
         // What does not fit the canvas has no place in the batches.
@@ -174,7 +172,8 @@ impl Predictor {
         };
         let (models, report) = self.models.adapt(&data, &rows, options)?;
         if report.unknown > 0 && args.adapt_steps == 0 && self.models.configs()[0].puzzle_emb_ndim > 0 {
-            for (index, &place) in places.iter().enumerate().filter(|(index, _)| !self.known(&chosen[*index])) {
+            for (index, &place) in places.iter().enumerate().filter(|(index, _)| !self.known(&chosen[*index]))
+            {
                 let told = format!(
                     "the model does not know task {}; give --adapt-steps to train on its demonstrations",
                     chosen[index].id
@@ -241,12 +240,7 @@ struct Ballot {
 impl Cast<'_> {
     /// All images of all tests: first every test as it is, then image by image, so that all have had their say when time is up.
     /// Whether everybody has voted.
-    fn all(
-        &self,
-        voting: &mut Voting,
-        outcomes: &mut [Outcome],
-        deadline: Option<Instant>,
-    ) -> Result<bool> {
+    fn all(&self, voting: &mut Voting, outcomes: &mut [Outcome], deadline: Option<Instant>) -> Result<bool> {
         let data = self.data;
         for (task, &place) in self.places.iter().enumerate() {
             outcomes[place].thoughts = vec![Vec::new(); data.evaluation_pairs(task).len()];
@@ -320,8 +314,6 @@ impl Cast<'_> {
 
 /// The thoughts on a task, for the journal.
 pub fn thoughts_json(outcome: &Outcome) -> Value {
-    let step = |(grid, q): &(Grid, f32)| {
-        json!({ "grid": grid.iter_rows().map(Value::from).collect::<Vec<_>>(), "q_halt": q })
-    };
+    let step = |(grid, q): &(Grid, f32)| json!({ "grid": grid.iter_rows().map(Value::from).collect::<Vec<_>>(), "q_halt": q });
     outcome.thoughts.iter().map(|steps| steps.iter().map(step).collect::<Value>()).collect()
 }

@@ -64,9 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn to_json(score: &Score) -> serde_json::Value {
-    let task = |task: &TaskRow| {
-        json!({ "task": task.id, "score": task.score(), "solved": task.solved(), "attempts": task.right })
-    };
+    let task = |task: &TaskRow| json!({ "task": task.id, "score": task.score(), "solved": task.solved(), "attempts": task.right });
     let (right, tests) = score.tests();
     let (low, high) = score.interval();
     json!({

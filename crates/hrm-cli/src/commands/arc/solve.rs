@@ -75,12 +75,17 @@ pub fn run(args: Args) -> Result<()> {
             }
             for (test, pair) in task.test.iter().enumerate() {
                 let ranking = voting.ranking(first + index, test);
-                let attempts = submission.of(&task.id).and_then(|tests| tests.get(test)).cloned().unwrap_or_default();
-                let is_right = pair.output.as_ref().map(|output| attempts.iter().flatten().any(|a| a == output));
+                let attempts =
+                    submission.of(&task.id).and_then(|tests| tests.get(test)).cloned().unwrap_or_default();
+                let is_right =
+                    pair.output.as_ref().map(|output| attempts.iter().flatten().any(|a| a == output));
                 judged += usize::from(is_right.is_some());
                 right += usize::from(is_right == Some(true));
                 let votes = |grid: &hrm_data::grid::Grid| {
-                    ranking.iter().find(|candidate| candidate.grid == *grid).map_or(0, |candidate| candidate.votes)
+                    ranking
+                        .iter()
+                        .find(|candidate| candidate.grid == *grid)
+                        .map_or(0, |candidate| candidate.votes)
                 };
                 let json_of = |grid: &hrm_data::grid::Grid| {
                     json!({
@@ -124,7 +129,8 @@ fn print_test(
     attempts: &[Option<hrm_data::grid::Grid>],
     votes: &dyn Fn(&hrm_data::grid::Grid) -> usize,
 ) -> io::Result<()> {
-    let mut panels = vec![terminal::Panel { title: format!("test {}", test + 1), body: draw::grid(&pair.input, style) }];
+    let mut panels =
+        vec![terminal::Panel { title: format!("test {}", test + 1), body: draw::grid(&pair.input, style) }];
     for (index, grid) in attempts.iter().enumerate() {
         let Some(grid) = grid else { continue };
         let verdict = match &pair.output {

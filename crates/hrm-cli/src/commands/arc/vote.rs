@@ -73,14 +73,24 @@ pub fn run(args: &Args) -> Result<()> {
     let [hrm, trm] = [Rule::Hrm, Rule::Trm].map(|rule| voting.pass_at(rule, &FIRST));
     if args.json {
         let of = |shares: &[f64]| {
-            FIRST.iter().zip(shares).map(|(k, share)| (format!("pass@{k}"), json!(share))).collect::<serde_json::Map<_, _>>()
+            FIRST
+                .iter()
+                .zip(shares)
+                .map(|(k, share)| (format!("pass@{k}"), json!(share)))
+                .collect::<serde_json::Map<_, _>>()
         };
         let judged = known.then(|| json!({ "hrm": of(&hrm), "trm": of(&trm) }));
         let text = json!({ "shards": args.shards.len(), "tasks": tasks.len(), "voted": voted.len(), "pass": judged });
         writeln!(out, "{}", serde_json::to_string_pretty(&text).context("cannot write JSON")?)?;
         return Ok(());
     }
-    writeln!(out, "{}, {} with votes of {}", count(args.shards.len(), "shard"), count(voted.len(), "task"), tasks.len())?;
+    writeln!(
+        out,
+        "{}, {} with votes of {}",
+        count(args.shards.len(), "shard"),
+        count(voted.len(), "task"),
+        tasks.len()
+    )?;
     if known {
         writeln!(out, "\n{:>9}  {:>9}  {:>9}", "first", "HRM", "TRM")?;
         for (k, (hrm, trm)) in FIRST.iter().zip(hrm.iter().zip(&trm)) {

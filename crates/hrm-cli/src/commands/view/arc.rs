@@ -45,7 +45,9 @@ pub fn data(args: &Args) -> Result<Value> {
             .iter()
             .cloned()
             .map(|mut task| {
-                task.test.iter_mut().for_each(|pair| pair.output = pair.output.take().or(Some(Grid::default())));
+                task.test
+                    .iter_mut()
+                    .for_each(|pair| pair.output = pair.output.take().or(Some(Grid::default())));
                 task
             })
             .collect();
@@ -120,7 +122,8 @@ fn item(
         let attempt = |grid: &Grid| json!({ "grid": text(grid), "votes": votes(grid) });
         let candidate = |c: &Candidate| json!({ "grid": text(&c.grid), "votes": c.votes, "q": c.mean_q });
         let thoughts = line.and_then(|line| line["thoughts"][test].as_array()).map_or(&[][..], Vec::as_slice);
-        let step = |thought: &Value| json!({ "grid": text_of_json(&thought["grid"]), "q": thought["q_halt"] });
+        let step =
+            |thought: &Value| json!({ "grid": text_of_json(&thought["grid"]), "q": thought["q_halt"] });
         json!({
             "input": text(&pair.input),
             "output": pair.output.as_ref().map(text),

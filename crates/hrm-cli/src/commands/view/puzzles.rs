@@ -41,8 +41,10 @@ pub fn data(args: &Args) -> Result<Value> {
         ..InferOptions::default()
     };
     let puzzles = hrm_infer::of_shape(Some(shape), 1, 0);
-    let queries: Vec<Query> =
-        rows.iter().map(|(tokens, _, identifier)| Query { tokens: tokens.clone(), identifier: *identifier }).collect();
+    let queries: Vec<Query> = rows
+        .iter()
+        .map(|(tokens, _, identifier)| Query { tokens: tokens.clone(), identifier: *identifier })
+        .collect();
     let mut answers: Vec<Option<Answer>> = vec![None; queries.len()];
     models.solve_each(&*puzzles, options, &queries, &mut |index, answer| answers[index] = Some(answer))?;
     let task = shape.task();

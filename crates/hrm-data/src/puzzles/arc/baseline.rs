@@ -52,7 +52,8 @@ fn transforms(demonstrations: &[Pair]) -> Vec<(Dihedral, Map)> {
     let fit = |symmetry: Dihedral| {
         let (mut map, mut fits) = (Map::default(), 0usize);
         for pair in demonstrations {
-            let grown = pair.output.as_ref().and_then(|output| extend(&map, &symmetry.apply(&pair.input), output));
+            let grown =
+                pair.output.as_ref().and_then(|output| extend(&map, &symmetry.apply(&pair.input), output));
             if let Some(grown) = grown {
                 map = grown;
                 fits += 1;
@@ -112,7 +113,8 @@ mod tests {
     #[test]
     fn without_a_fit_the_input_stands() {
         let test = grid(&[&[4, 4]]);
-        let task = task(&[(grid(&[&[1, 1]]), grid(&[&[1, 2]])), (grid(&[&[1]]), grid(&[&[0], &[0]]))], test.clone());
+        let task =
+            task(&[(grid(&[&[1, 1]]), grid(&[&[1, 2]])), (grid(&[&[1]]), grid(&[&[0], &[0]]))], test.clone());
         assert_eq!(Baseline::Transform.answers(&task), [[test.clone(), test]]);
     }
 }

@@ -63,7 +63,9 @@ pub enum BuildError {
         augmentations: usize,
     },
     /// A grid that does not fit the canvas.
-    #[error("task {id}: expected grids of at most {canvas}x{canvas}, the model's canvas, got one of {rows}x{cols}")]
+    #[error(
+        "task {id}: expected grids of at most {canvas}x{canvas}, the model's canvas, got one of {rows}x{cols}"
+    )]
     TooLarge {
         /// The task.
         id: String,

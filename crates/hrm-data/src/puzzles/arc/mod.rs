@@ -20,8 +20,6 @@ pub use data::{ArcData, ArcOptions, BuildError, Leak, leaks};
 pub use puzzle::{Arc, CanvasError};
 pub use sampler::{ArcEvalBatches, ArcSampler};
 pub use sets::{Sets, SplitRule, load_sets, save};
-pub use submission::{
-    ATTEMPTS, Check, Score, Solutions, Submission, SubmissionError, TaskRow,
-};
+pub use submission::{ATTEMPTS, Check, Score, Solutions, Submission, SubmissionError, TaskRow};
 pub use task::{ArcError, ArcTask, Pair, Side, TaskError, load, load_kaggle};
 pub use vote::{Candidate, Rule, Voting};

@@ -114,11 +114,8 @@ impl Solutions {
         let Some(lists) = lists else { return Self::of_tasks(path, &load(path)?) };
         let mut tasks = BTreeMap::new();
         for (id, outputs) in lists {
-            let fail = |source| ArcError::Task {
-                path: path.to_owned(),
-                task: id.clone(),
-                source: Box::new(source),
-            };
+            let fail =
+                |source| ArcError::Task { path: path.to_owned(), task: id.clone(), source: Box::new(source) };
             let outputs = outputs.as_array().map_or(&[][..], Vec::as_slice);
             if outputs.is_empty() {
                 return Err(fail(TaskError::Pairs { field: "test", got: "a list of 0".to_owned() }));
@@ -220,7 +217,9 @@ impl Submission {
         }
         let known = solutions.tasks.len();
         let mut missing = solutions.tasks.keys().filter(|id| !tasks.contains_key(*id));
-        if check == Check::Complete && let Some(task) = missing.next() {
+        if check == Check::Complete
+            && let Some(task) = missing.next()
+        {
             let missing = 1 + missing.count();
             return Err(SubmissionError::NoTask {
                 path: path.to_owned(),
@@ -248,9 +247,7 @@ impl Submission {
             Some(grid) if !grid.is_empty() => grid_json(grid),
             _ => json!([[0]]),
         };
-        let test = |[first, second]: &[Option<Grid>; ATTEMPTS]| {
-            json!({ "attempt_1": attempt(first), "attempt_2": attempt(second) })
-        };
+        let test = |[first, second]: &[Option<Grid>; ATTEMPTS]| json!({ "attempt_1": attempt(first), "attempt_2": attempt(second) });
         let task = |(id, tests): (&String, &Vec<_>)| (id.clone(), tests.iter().map(test).collect());
         Value::Object(self.tasks.iter().map(task).collect())
     }
@@ -346,7 +343,8 @@ impl Reader<'_> {
 
 /// The form of former competitions: `TASK_0,|12|34| |56|78|`, the tests of a task in their order.
 fn read_csv(path: &Path) -> Result<BTreeMap<String, Value>, SubmissionError> {
-    const EXPECTED: &str = "lines of output_id,output such as task_0,|12|34| |56|78|, the tests of a task in order";
+    const EXPECTED: &str =
+        "lines of output_id,output such as task_0,|12|34| |56|78|, the tests of a task in order";
     let fail = |got: String| SubmissionError::Form { path: path.to_owned(), expected: EXPECTED, got };
     let text = fs::read_to_string(path).map_err(|source| ArcError::Io { path: path.to_owned(), source })?;
     let mut lines = text.lines();
@@ -523,8 +521,7 @@ mod tests {
                     whole += 1;
                 }
                 None => {
-                    refused +=
-                        usize::from(Submission::load(&path, &solutions, Check::Complete).is_err());
+                    refused += usize::from(Submission::load(&path, &solutions, Check::Complete).is_err());
                 }
             }
         }
@@ -565,7 +562,10 @@ mod tests {
                 json!({"a": [good, {"attempt_1": [[1]]}]}),
                 ", task a, test pair 2: expected a grid attempt_2, got an object of 1 fields (attempt_1)",
             ),
-            (json!({"a": [two(json!(null)), good]}), ", task a, test pair 1: expected a grid attempt_2, got nothing"),
+            (
+                json!({"a": [two(json!(null)), good]}),
+                ", task a, test pair 1: expected a grid attempt_2, got nothing",
+            ),
         ] {
             assert_eq!(error(value), expected);
         }

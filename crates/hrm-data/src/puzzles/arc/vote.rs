@@ -144,9 +144,7 @@ impl Voting {
         let answers = |answers: &HashMap<Grid, Tally>| {
             let mut answers: Vec<_> = answers.iter().collect();
             answers.sort_by_key(|(grid, tally)| (tally.first, *grid));
-            let answer = |(grid, Tally { votes, q, first }): (&Grid, &Tally)| {
-                json!({ "grid": grid_json(grid), "votes": votes, "q": q, "first": first })
-            };
+            let answer = |(grid, Tally { votes, q, first }): (&Grid, &Tally)| json!({ "grid": grid_json(grid), "votes": votes, "q": q, "first": first });
             answers.into_iter().map(answer).collect::<Value>()
         };
         let ballot = |(input, found)| json!({ "input": grid_json(input), "answers": answers(found) });
@@ -172,7 +170,8 @@ impl Voting {
                 let number = |key: &str| {
                     answer[key].as_u64().ok_or_else(|| format!("expected a number {key:?} in each answer"))
                 };
-                let tally = Tally { votes: number("votes")?.max(1), q: number("q")?, first: number("first")? };
+                let tally =
+                    Tally { votes: number("votes")?.max(1), q: number("q")?, first: number("first")? };
                 read.push((input.clone(), found, tally));
             }
         }
@@ -400,7 +399,10 @@ mod tests {
             super::super::encode(&grid(c), (0, 0), &mut out);
             out
         };
-        assert_eq!(voting.submission(None).to_json(), json!({"a_t1": [{"attempt_1": [[0]], "attempt_2": [[0]]}]}));
+        assert_eq!(
+            voting.submission(None).to_json(),
+            json!({"a_t1": [{"attempt_1": [[0]], "attempt_2": [[0]]}]})
+        );
         assert_eq!(voting.pass_at(Rule::Hrm, &[1]), [0.0]);
         for (answer, q) in [(5, 0.0), (4, 0.0), (3, 9.0), (2, -9.0), (2, -9.0)] {
             assert!(voting.add_named("a_t1", &tokens(1), &tokens(answer), q));
