@@ -195,6 +195,8 @@ fn thorough() -> Vec<Step> {
     let mut steps = vec![
         Step::run("every reader, a minute of damaged bytes each", fuzz.env("HRM_FUZZ_SECONDS", "60")),
         Step::run("every change to a file fails in turn", faults.env("HRM_FAULTS", "all")),
+        Step::run("a program elsewhere", Cmd::cargo("test -p xtask --test downstream -- --ignored")),
+        Step::run("what is given away", Cmd::cargo("xtask dist --profile dev --no-wheel")),
     ];
     match Cmd::cargo("deny --version").output() {
         Ok(_) => steps.push(Step::run("dependencies", Cmd::cargo("deny check"))),

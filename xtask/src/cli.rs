@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     backend::Backend,
-    bench, ci, gpu_check, parity_subset,
-    process::{Cmd, root, target_dir},
+    bench, book, ci, dist, gpu_check, parity_subset,
+    process::{Cmd, root},
     web,
 };
 
@@ -39,12 +39,11 @@ pub enum Task {
     /// Measure: criterion benches of operators, model and data, then the same model in PyTorch where a Python with
     /// torch is found, turn by turn in one run; prints ratios and writes a dated record to docs/benchmarks.
     Bench(bench::BenchArgs),
-    /// Build the `hrm` binary to give away (release profile) and say how large it is.
-    Dist {
-        /// Which backend to compile in.
-        #[arg(long, default_value = "cpu")]
-        backend: Backend,
-    },
+    /// Make what is given away, in target/dist: the program (release profile) in a tarball with completions and manual pages, and in
+    /// a Python wheel; checksums. Both are tried out. A web demo that `web` built is packed too.
+    Dist(dist::DistArgs),
+    /// Make a book of the documents, in target/book (needs mdBook: cargo install mdbook).
+    Book,
     /// Build the web demo into target/web: static files, to be served from any folder. `dist` packs them.
     Web(web::WebArgs),
     /// Everything that needs an NVIDIA GPU, in one go: the operator, function and parity tests without and with fusion,
@@ -117,7 +116,8 @@ impl Task {
             Self::Ci { all_backends, all } => ci::run(all_backends || all, all),
             Self::Train(args) => args.in_any_order()?.command().run_interactive(),
             Self::Bench(args) => bench::run(&args),
-            Self::Dist { backend } => dist(backend),
+            Self::Dist(args) => dist::run(&args),
+            Self::Book => book::run(),
             Self::Web(args) => web::run(&args),
             Self::GpuCheck(args) => gpu_check::run(&args),
             Self::Schema => schema(),
@@ -130,14 +130,6 @@ fn schema() -> Result<()> {
     let text = Cmd::cargo("run --quiet -p hrm-train --features schema --example schema").output()?;
     let path = root().join("configs/recipe.schema.json");
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn dist(backend: Backend) -> Result<()> {
-    Cmd::cargo("build --release --package hrm-cli").args(backend.cargo_args()).run()?;
-    let binary = target_dir().join("release").join(format!("hrm{}", std::env::consts::EXE_SUFFIX));
-    let size = binary.metadata().with_context(|| format!("cannot find {}", binary.display()))?.len();
-    println!("{} ({}): {:.1} MB", binary.display(), backend.name(), size as f64 / 1e6);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 
 mod backend;
 mod bench;
+mod book;
 mod ci;
 mod cli;
+mod dist;
 mod gpu_check;
 mod parity_subset;
 mod process;

@@ -6,8 +6,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, builder::Styles, builder::styling::AnsiColor};
 
 use crate::commands::{
-    compare, config, data, eval, export, import, inspect, plot, runs, solve, train, warmup,
+    compare, completions, config, data, eval, export, import, inspect, man, plot, report, runs, solve, train,
+    warmup,
 };
+use crate::terminal::Colour;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -25,6 +27,17 @@ Start with:
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// When to colour: auto (on a terminal), always or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = true,
+        help_heading = "Everywhere"
+    )]
+    pub color: Colour,
 }
 
 /// What to do.
@@ -36,6 +49,7 @@ pub enum Command {
     Eval(eval::Args),
     Runs(runs::Args),
     Plot(plot::Args),
+    Report(report::Args),
     /// Compare a model with classical solvers
     #[command(subcommand)]
     Compare(compare::Command),
@@ -50,6 +64,8 @@ pub enum Command {
     Config(config::Command),
     Import(Box<import::Args>),
     Export(export::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Command {
@@ -62,12 +78,15 @@ impl Command {
             Self::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
             Self::Runs(args) => runs::run(args).map(|()| ExitCode::SUCCESS),
             Self::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Report(args) => report::run(args).map(|()| ExitCode::SUCCESS),
             Self::Compare(command) => compare::run(command).map(|()| ExitCode::SUCCESS),
             Self::Data(command) => data::run(command).map(|()| ExitCode::SUCCESS),
             Self::Inspect(command) => inspect::run(command).map(|()| ExitCode::SUCCESS),
             Self::Config(command) => config::run(command).map(|()| ExitCode::SUCCESS),
             Self::Import(args) => import::run(*args).map(|()| ExitCode::SUCCESS),
             Self::Export(args) => export::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Completions(args) => completions::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Man(args) => man::run(args).map(|()| ExitCode::SUCCESS),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One module for each subcommand: its arguments and what it does.
 
 pub mod compare;
+pub mod completions;
 pub mod config;
 pub mod data;
 pub mod eval;
@@ -9,7 +10,9 @@ mod eval_tables;
 pub mod export;
 pub mod import;
 pub mod inspect;
+pub mod man;
 pub mod plot;
+pub mod report;
 pub mod runs;
 pub mod solve;
 pub mod train;

@@ -7,6 +7,8 @@ use crate::{
     terminal::count,
 };
 use anyhow::Result;
+use hrm_data::registry::Family;
+use hrm_engine::Weights;
 use hrm_infer::{Answer, Halting, InferOptions, NoiseAt, Selection, Source};
 
 /// How to infer.
@@ -106,8 +108,29 @@ impl InferArgs {
         self.options().restarts > 1 || self.options().guesses > 0 || self.ensemble.len() > 1 || self.verify
     }
 
+    /// What helps where these options left a puzzle of a family unsolved: options that are not among them.
+    pub fn what_helps(&self, family: Family) -> String {
+        // Guesses go with none of the others.
+        let alone = self.guesses.is_none() && self.ensemble.len() < 2;
+        let ways = [
+            (self.max_steps.is_none(), "--max-steps 64"),
+            (alone && self.vote.is_none(), "--vote 8"),
+            (alone && self.restarts.is_none(), "--restarts 8 --noise 0.2"),
+            (alone && family == Family::Sudoku && !self.scales(), "--guesses 32"),
+        ];
+        let mut ways: Vec<&str> = ways.iter().filter(|(is_new, _)| *is_new).map(|(_, way)| *way).collect();
+        let surely =
+            (family.has_rules() && self.fallback.is_none()).then_some("surely: --verify --fallback exact");
+        if family.has_rules() && self.fallback.is_some() {
+            // There is nothing that it left unsolved.
+            ways.clear();
+        }
+        let may = (!ways.is_empty()).then(|| format!("may help: {}", ways.join(", ")));
+        may.into_iter().chain(surely.map(str::to_owned)).collect::<Vec<_>>().join("; ")
+    }
+
     /// The checkpoints that the options name: those of `--ensemble`, else that of `--checkpoint`.
-    pub fn checkpoints(&self, checkpoint: Option<&Path>) -> Result<Vec<PathBuf>> {
+    pub fn checkpoints(&self, checkpoint: Option<&Path>) -> Result<Vec<Weights>> {
         let named = self.ensemble.iter().map(PathBuf::as_path).chain(checkpoint);
         named.map(crate::models::file).collect()
     }

@@ -28,6 +28,7 @@ static ALLOCATOR: hrm_engine::TensorAllocator = hrm_engine::TensorAllocator::new
 fn main() -> ExitCode {
     // Usage errors, --help and --version end in here, with exit code 2 or 0.
     let cli = Cli::parse();
+    terminal::set_colour(cli.color);
     hrm_engine::keep_compiled_kernels();
     match cli.command.run() {
         Ok(code) => match terminal::unsaid() {
@@ -61,7 +62,7 @@ fn message(error: &anyhow::Error) -> String {
 }
 
 /// Whoever read our output stopped reading: `hrm solve | head -1`. No error of ours.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe))

@@ -4,44 +4,56 @@ use std::{
     collections::BTreeMap,
     env,
     fs::{self, File},
-    io::Read,
-    path::{Path, PathBuf},
+    io::{Cursor, Read},
+    path::Path,
 };
 
 use anyhow::{Context, Result, bail};
 use hrm_data::registry::{Family, Shape};
+use hrm_engine::Weights;
 use hrm_model::{ModelConfig, weights::CONFIG_ENTRY};
 use hrm_train::checkpoint;
 use serde::Deserialize;
 
-/// The folders that may hold bundled models, first come first served: `$HRM_CHECKPOINTS`, `checkpoints` beside
-/// the program, `checkpoints` of the workspace that the program was built in.
-fn roots() -> Vec<PathBuf> {
-    let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("checkpoints")));
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../checkpoints");
-    match env::var_os("HRM_CHECKPOINTS") {
-        Some(folder) => vec![folder.into()],
-        None => beside.into_iter().chain([workspace]).collect(),
+/// A folder with models to use in place of those in the program.
+const FOLDER: &str = "HRM_CHECKPOINTS";
+
+/// The bundled model of a name: in `$HRM_CHECKPOINTS` if that is set, else in the program.
+fn named(name: &str) -> Option<Weights> {
+    match env::var_os(FOLDER) {
+        Some(folder) => {
+            let file = Path::new(&folder).join(name).join("model.safetensors");
+            file.is_file().then_some(Weights::File(file))
+        }
+        None => {
+            let (name, bytes) = hrm_checkpoints::ALL.into_iter().find(|(known, _)| *known == name)?;
+            Some(Weights::Bundled(name, bytes))
+        }
     }
 }
 
 /// The bundled model for puzzles of a shape.
-pub fn bundled(shape: Shape) -> Option<PathBuf> {
-    let mut candidates = roots().into_iter().map(|root| root.join(shape.folder()).join("model.safetensors"));
-    let found = candidates.find(|file| file.is_file())?;
-    Some(found.canonicalize().unwrap_or(found))
+pub fn bundled(shape: Shape) -> Option<Weights> {
+    named(&shape.folder())
+}
+
+/// The names of all bundled models.
+fn names() -> Vec<String> {
+    match env::var_os(FOLDER) {
+        Some(folder) => {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            names.filter(|name| named(name).is_some()).collect()
+        }
+        None => hrm_checkpoints::ALL.map(|(name, _)| name.to_owned()).to_vec(),
+    }
 }
 
 /// The sizes of a family with a bundled model, smallest first: `9x9`.
 fn bundled_sizes(family: Family) -> Vec<String> {
-    let names = roots().into_iter().flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten());
-    let names = names.filter(|entry| entry.path().join("model.safetensors").is_file());
-    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut sizes: Vec<String> = names
-        .filter_map(|name| Some(name.strip_prefix(family.name())?.strip_prefix('-')?.to_owned()))
-        .collect();
+    let size = |name: &String| Some(name.strip_prefix(family.name())?.strip_prefix('-')?.to_owned());
+    let mut sizes: Vec<String> = names().iter().filter_map(size).collect();
     sizes.sort_by_key(|size| (size.len(), size.clone()));
-    sizes.dedup();
     sizes
 }
 
@@ -61,13 +73,20 @@ pub fn no_bundled_model(shape: Shape) -> String {
     )
 }
 
-/// The file with the weights that a path means: a file, a checkpoint folder, or a run folder (its newest
-/// checkpoint).
-pub fn file(path: &Path) -> Result<PathBuf> {
-    if !path.exists() {
-        bail!("{}: no such file or folder; expected a checkpoint", path.display());
+/// The weights that a path means: a file, a checkpoint folder, a run folder (its best checkpoint, else its newest), or the name
+/// of a bundled model.
+pub fn file(path: &Path) -> Result<Weights> {
+    if path.exists() {
+        return Ok(checkpoint::model_file(path)?.into());
     }
-    Ok(checkpoint::model_file(path)?)
+    if let Some(weights) = path.to_str().and_then(named) {
+        return Ok(weights);
+    }
+    let bundled = match names().as_slice() {
+        [] => String::new(),
+        names => format!(", or the name of a model that comes with the program ({})", names.join(", ")),
+    };
+    bail!("{}: no such file or folder; expected a checkpoint{bundled}", path.display())
 }
 
 /// What there is to say of weights that are not finite, see [`hrm_model::weights::not_finite`]; nothing if there are none.
@@ -98,8 +117,8 @@ pub fn fits(config: &ModelConfig, shape: Shape) -> bool {
 /// What a safetensors file says about itself before the numbers come.
 #[derive(Debug)]
 pub struct Header {
-    /// The file.
-    pub path: PathBuf,
+    /// Whose it is.
+    pub weights: Weights,
     /// Size of the file in bytes.
     pub bytes: u64,
     /// Entries such as `hrm.config`.
@@ -120,7 +139,22 @@ pub struct TensorHeader {
 
 impl Header {
     /// Reads the header of a file and checks that the file has the length that it promises.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(weights: &Weights) -> Result<Self> {
+        let shown = weights.to_string();
+        match weights {
+            Weights::File(path) => {
+                let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
+                let metadata = file.metadata().with_context(|| format!("cannot read {shown}"))?;
+                if !metadata.is_file() {
+                    bail!("{shown}: not a file");
+                }
+                Self::parse(weights, file, metadata.len())
+            }
+            Weights::Bundled(_, bytes) => Self::parse(weights, Cursor::new(bytes), bytes.len() as u64),
+        }
+    }
+
+    fn parse(weights: &Weights, mut file: impl Read, bytes: u64) -> Result<Self> {
         #[derive(Deserialize)]
         struct Raw {
             #[serde(default, rename = "__metadata__")]
@@ -130,13 +164,7 @@ impl Header {
         }
         // The format's own limit for headers.
         const LONGEST: u64 = 100_000_000;
-        let shown = path.display();
-        let mut file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
-        let metadata = file.metadata().with_context(|| format!("cannot read {shown}"))?;
-        if !metadata.is_file() {
-            bail!("{shown}: not a file");
-        }
-        let bytes = metadata.len();
+        let shown = weights;
         let mut length = [0; 8];
         if bytes < 8 {
             bail!("{shown}: not a safetensors file: {bytes} bytes long (truncated?)");
@@ -164,7 +192,7 @@ impl Header {
                 bail!("{shown}: damaged: tensor {name} of shape {shape:?} does not fit in {bytes} bytes");
             }
         }
-        Ok(Self { path: path.to_owned(), bytes, metadata: raw.metadata, tensors: raw.tensors })
+        Ok(Self { weights: weights.clone(), bytes, metadata: raw.metadata, tensors: raw.tensors })
     }
 
     /// The model's configuration, which our files hold.
@@ -172,14 +200,22 @@ impl Header {
         let Some(json) = self.metadata.get(CONFIG_ENTRY) else {
             bail!(
                 "{}: no model configuration inside; weights of the original are converted with `hrm import`",
-                self.path.display()
+                self.weights
             );
         };
-        let shown = self.path.display();
+        let shown = &self.weights;
         let config: ModelConfig =
             serde_json::from_str(json).with_context(|| format!("{shown}: unreadable model configuration"))?;
         config.validate().with_context(|| shown.to_string())?;
         Ok(config)
+    }
+}
+
+/// Weights as they are told: a file as short as it can be said from here, or the name of a model and where it is.
+pub fn told(weights: &Weights) -> String {
+    match weights {
+        Weights::File(path) => shown(path),
+        Weights::Bundled(name, _) => format!("{name}, which comes with the program"),
     }
 }
 

@@ -107,7 +107,7 @@ impl Stream {
         let standard = Path::new("standard input");
         let reader = match source {
             Source::Argument(text) => match Path::new(&text) {
-                path if path.is_file() => Reader::open(family, path)?,
+                path if path.is_file() || is_name_of_file(path) => Reader::open(family, path)?,
                 _ => {
                     let ready = vec![Entry::alone(family, &text)];
                     return Ok(Self { ready, rest: None, several: false });
@@ -172,6 +172,12 @@ impl Stream {
         }
         Ok(found)
     }
+}
+
+/// Whether a text is rather the name of a file than a puzzle.
+fn is_name_of_file(path: &Path) -> bool {
+    let extensions = ["csv", "gz", "json", "sdk", "tsv", "txt"];
+    path.extension().and_then(|extension| extension.to_str()).is_some_and(|e| extensions.contains(&e))
 }
 
 /// The first byte of standard input. Standard input that is no terminal may be a pipe that nobody ever writes to, in a script or

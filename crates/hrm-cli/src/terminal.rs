@@ -1,26 +1,110 @@
-//! Text for terminals: when to colour, boards side by side.
+//! Text for terminals: when to colour, how wide, boards side by side, a sign of life while something takes long.
 
 use std::{
-    env, fmt,
+    fmt,
     io::{self, ErrorKind, IsTerminal, Write},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use anstyle::AnsiColor;
+use console::Term;
 use hrm_data::render::Style;
+use indicatif::{ProgressBar, ProgressStyle};
 
-/// Columns to fill; no terminal in use is narrower.
+/// Columns to fill where nobody says how many there are.
 const WIDTH: usize = 80;
+/// What takes longer than this shows that it is alive.
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Whether the user allows colour at all (<https://no-color.org>).
-pub fn colour_wanted() -> bool {
-    env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && env::var_os("TERM").is_none_or(|t| t != "dumb")
+/// `--color`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless NO_COLOR is set or TERM is `dumb`; anywhere if CLICOLOR_FORCE is set
+    #[default]
+    Auto,
+    /// Anywhere
+    Always,
+    /// Nowhere
+    Never,
+}
+
+static COLOUR: OnceLock<Colour> = OnceLock::new();
+
+/// Sets what the user asked for, once.
+pub fn set_colour(colour: Colour) {
+    let _ = COLOUR.set(colour);
+}
+
+/// Whether to colour a stream (<https://no-color.org>, <https://bixense.com/clicolors>).
+fn is_coloured(stream: &impl IsTerminal) -> bool {
+    match COLOUR.get().copied().unwrap_or_default() {
+        Colour::Always => true,
+        Colour::Never => false,
+        Colour::Auto if anstyle_query::no_color() => false,
+        Colour::Auto => {
+            anstyle_query::clicolor_force()
+                || stream.is_terminal() && anstyle_query::term_supports_ansi_color()
+        }
+    }
 }
 
 /// How to draw on standard output.
 pub fn stdout_style(plain: bool) -> Style {
-    if !plain && colour_wanted() && io::stdout().is_terminal() { Style::Ansi } else { Style::Plain }
+    if !plain && is_coloured(&io::stdout()) { Style::Ansi } else { Style::Plain }
+}
+
+/// Rows and columns of the terminal that standard output is, if it is one that can be drawn on.
+pub fn screen() -> Option<(usize, usize)> {
+    let able = io::stdout().is_terminal() && anstyle_query::term_supports_ansi_color();
+    let (rows, columns) = able.then(|| Term::stdout().size_checked()).flatten()?;
+    Some((rows.into(), columns.into()))
+}
+
+/// Columns of standard output.
+pub fn width() -> usize {
+    screen().map_or(WIDTH, |(_, columns)| columns)
+}
+
+/// Says on standard error, if that is a terminal, what is done and for how long, once it has taken a while; gone when dropped.
+pub struct Working {
+    done: Option<Sender<()>>,
+    teller: Option<JoinHandle<()>>,
+}
+
+impl Working {
+    /// Begins; `what` is as in `measuring 1,000 puzzles`.
+    pub fn on(what: impl Into<String>) -> Self {
+        let what = what.into();
+        let (done, is_done) = mpsc::channel();
+        let teller = io::stderr().is_terminal().then(|| {
+            thread::spawn(move || {
+                if is_done.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+                let bar = ProgressBar::new_spinner().with_elapsed(PATIENCE).with_message(what);
+                let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
+                bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+                bar.enable_steady_tick(Duration::from_millis(200));
+                let _ = is_done.recv();
+                bar.finish_and_clear();
+            })
+        });
+        Self { done: Some(done), teller }
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        drop(self.done.take());
+        if let Some(teller) = self.teller.take() {
+            let _ = teller.join();
+        }
+    }
 }
 
 /// `println!` that does not panic, see [`say_line`].
@@ -48,10 +132,9 @@ pub fn unsaid() -> Option<&'static io::Error> {
 
 /// Prints `error: ...` on standard error.
 pub fn report_error(message: &str) {
-    let style = if io::stderr().is_terminal() && colour_wanted() {
-        AnsiColor::Red.on_default().bold()
-    } else {
-        anstyle::Style::new()
+    let style = match is_coloured(&io::stderr()) {
+        true => AnsiColor::Red.on_default().bold(),
+        false => anstyle::Style::new(),
     };
     eprintln!("{style}error:{style:#} {message}");
 }
@@ -65,8 +148,8 @@ pub struct Panel {
     pub body: String,
 }
 
-/// Sets panels side by side, as many as fit into a line of the terminal.
-pub fn side_by_side(panels: &[Panel]) -> String {
+/// Sets panels side by side, as many as fit into a line of so many columns.
+pub fn side_by_side(panels: &[Panel], columns: usize) -> String {
     const GAP: usize = 2;
     let width = |panel: &Panel| {
         let lines = panel.body.lines().chain([panel.title.as_str()]);
@@ -80,7 +163,7 @@ pub fn side_by_side(panels: &[Panel]) -> String {
             .iter()
             .take_while(|panel| {
                 used += width(panel) + GAP;
-                used - GAP <= WIDTH
+                used - GAP <= columns
             })
             .count()
             .max(1);
@@ -108,7 +191,7 @@ pub fn side_by_side(panels: &[Panel]) -> String {
 }
 
 /// Characters of a line without its escape sequences.
-fn visible_width(line: &str) -> usize {
+pub fn visible_width(line: &str) -> usize {
     let mut width = 0;
     let mut in_escape = false;
     for c in line.chars() {
@@ -120,6 +203,25 @@ fn visible_width(line: &str) -> usize {
         }
     }
     width
+}
+
+/// Numbers as a line of blocks, from the least to the greatest, in so many columns at most.
+pub fn sparkline(values: &[f64], columns: usize) -> String {
+    const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let columns = columns.min(values.len());
+    let mean = |column: usize| {
+        let stretch = &values[column * values.len() / columns..(column + 1) * values.len() / columns];
+        stretch.iter().sum::<f64>() / stretch.len() as f64
+    };
+    let means: Vec<f64> = (0..columns).map(mean).collect();
+    let least = means.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let block = |mean: &f64| {
+        // Equal values are all low; what is not finite is, too.
+        let share = (mean - least) / (most - least);
+        BLOCKS[(share * (BLOCKS.len() - 1) as f64).round() as usize]
+    };
+    means.iter().map(block).collect()
 }
 
 /// `3.2 KB`, `109.0 MB`, `1.20 GB`
@@ -154,12 +256,25 @@ mod tests {
     #[test]
     fn panels_wrap() {
         let panel = |title: &str, body: &str| Panel { title: title.to_owned(), body: body.to_owned() };
-        let text = side_by_side(&[panel("one", "\x1b[1mab\x1b[0m\ncd"), panel("2", "xyz")]);
+        let text = side_by_side(&[panel("one", "\x1b[1mab\x1b[0m\ncd"), panel("2", "xyz")], 80);
         assert_eq!(text, "one  2\n\x1b[1mab\x1b[0m   xyz\ncd\n");
         let wide = "w".repeat(50);
-        let text = side_by_side(&[panel("a", &wide), panel("b", &wide)]);
+        let text = side_by_side(&[panel("a", &wide), panel("b", &wide)], 80);
         assert_eq!(text, format!("a\n{wide}\n\nb\n{wide}\n"));
-        assert_eq!(side_by_side(&[]), "");
+        let text = side_by_side(&[panel("a", &wide), panel("b", &wide)], 102);
+        assert_eq!(text.lines().count(), 2);
+        assert_eq!(side_by_side(&[], 80), "");
+    }
+
+    #[test]
+    fn a_sparkline_goes_from_low_to_high() {
+        assert_eq!(sparkline(&[0.0, 1.0, 2.0, 7.0], 80), "▁▂▃█");
+        assert_eq!(sparkline(&[7.0, 7.0, 0.0, 0.0], 2), "█▁");
+        assert_eq!(
+            (sparkline(&[], 9), sparkline(&[3.0], 9), sparkline(&[1.0], 0)),
+            (String::new(), "▁".into(), String::new())
+        );
+        assert_eq!(sparkline(&[f64::NAN, 1.0], 9).chars().count(), 2);
     }
 
     #[test]

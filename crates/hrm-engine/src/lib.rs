@@ -9,6 +9,7 @@ mod name;
 #[cfg(feature = "nccl")]
 pub mod nccl;
 mod on;
+mod weights;
 
 #[cfg(feature = "mpi")]
 use std::rc::Rc;
@@ -40,6 +41,7 @@ pub use backend::EngineError;
 pub use hrm_backend::TensorAllocator;
 pub use hrm_backend::{MatmulPrecision, keep_compiled_kernels, set_matmul_precision};
 pub use name::Name;
+pub use weights::Weights;
 
 /// A backend on one of its devices.
 pub trait Engine: fmt::Debug {
@@ -76,7 +78,7 @@ pub trait Engine: fmt::Debug {
     ///
     /// # Errors
     /// If there is no file, one cannot be read, or a model does not fit the puzzles.
-    fn load(&self, files: &[PathBuf], shape: Option<Shape>) -> Result<Box<dyn Models>, LoadError>;
+    fn load(&self, files: &[Weights], shape: Option<Shape>) -> Result<Box<dyn Models>, LoadError>;
 
     /// The model of a configuration with these weights.
     ///
@@ -88,7 +90,7 @@ pub trait Engine: fmt::Debug {
     ///
     /// # Errors
     /// If a file cannot be read or written.
-    fn export_original(&self, from: &Path, to: &Path) -> Result<(), CheckpointError>;
+    fn export_original(&self, from: &Weights, to: &Path) -> Result<(), CheckpointError>;
 }
 
 /// One model, or several that answer together.

@@ -1,6 +1,6 @@
 //! The engine of every backend.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 #[cfg(feature = "mpi")]
 use std::rc::Rc;
 
@@ -24,7 +24,7 @@ use hrm_train::{
     trainer::{self, Observer, TrainError, TrainOptions, TrainSummary},
 };
 
-use crate::{Engine, LoadError, Models};
+use crate::{Engine, LoadError, Models, Weights};
 
 /// A backend on a device.
 #[derive(Debug)]
@@ -35,6 +35,13 @@ pub(crate) struct On<B: HrmBackend> {
 impl<B: HrmBackend> On<B> {
     pub(crate) const fn new(device: B::Device) -> Self {
         Self { device }
+    }
+
+    fn model(&self, weights: &Weights) -> Result<Hrm<B>, CheckpointError> {
+        match weights {
+            Weights::File(path) => checkpoint::load_weights(path, &self.device),
+            Weights::Bundled(name, bytes) => Ok(Hrm::decode(Path::new(name), bytes, &self.device)?),
+        }
     }
 }
 
@@ -62,17 +69,17 @@ impl<B: HrmBackend> Engine for On<B> {
         recipe.on_backend::<B>(&self.device)
     }
 
-    fn load(&self, files: &[PathBuf], shape: Option<Shape>) -> Result<Box<dyn Models>, LoadError> {
-        let load = |path: &PathBuf| {
-            let model: Hrm<B> = checkpoint::load_weights(path, &self.device)
-                .map_err(|source| LoadError::Weights { path: path.clone(), source })?;
+    fn load(&self, files: &[Weights], shape: Option<Shape>) -> Result<Box<dyn Models>, LoadError> {
+        let load = |weights: &Weights| {
+            let path = || weights.path().to_owned();
+            let model = self.model(weights).map_err(|source| LoadError::Weights { path: path(), source })?;
             let model = match shape {
                 None => model,
                 Some(shape) => {
                     let (seq_len, vocab_size) = shape.tokens();
                     model
                         .on_puzzle(vocab_size, seq_len, structure(shape))
-                        .map_err(|source| LoadError::Size { path: path.clone(), source })?
+                        .map_err(|source| LoadError::Size { path: path(), source })?
                 }
             };
             Ok(match ForwardDtype::fastest::<B>(&self.device) {
@@ -91,8 +98,8 @@ impl<B: HrmBackend> Engine for On<B> {
         Ok(Box::new(Loaded(vec![model])))
     }
 
-    fn export_original(&self, from: &Path, to: &Path) -> Result<(), CheckpointError> {
-        let model: Hrm<B> = checkpoint::load_weights(from, &self.device)?;
+    fn export_original(&self, from: &Weights, to: &Path) -> Result<(), CheckpointError> {
+        let model = self.model(from)?;
         Ok(model.export_original(to)?)
     }
 }

@@ -37,6 +37,9 @@ pub enum Halting {
     /// without exploration.
     #[default]
     Learned,
+    /// As [`Learned`](Self::Learned), but not with an answer that breaks the rules of the task, where these are known: the model
+    /// then thinks on, as if it had not chosen to halt.
+    Unbroken,
     /// After the last step only, as the original evaluates.
     AtLastStep,
 }

@@ -145,7 +145,7 @@ impl Puzzles for TaskPuzzles {
     }
 
     fn blank(&self) -> Option<u8> {
-        self.task.blank()
+        self.task.takes_hints().then_some(1)
     }
 
     fn has_rules(&self) -> bool {

@@ -340,7 +340,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             }
             let Slot { puzzle, ref trace, ref claim, ref mut over, .. } = self.lanes[lane].slots[slot];
             let quickest = self.live.get(&puzzle).and_then(|live| live.quickest);
-            let halts = trace.halted && solver.options.halting == Halting::Learned;
+            let halts = trace.halted && solver.options.halting != Halting::AtLastStep;
             if solved || halts || claim.is_some() || trace.steps >= solver.max_steps(lane) {
                 *over = true;
                 ended.push((slot, solved));
@@ -411,16 +411,19 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             view => solver.puzzles.back(query, view, tokens.to_vec()),
         };
         let [q_halt, q_continue] = q;
-        // An answer that was wrong a segment ago is not checked again.
-        let solved = solver.options.verify
-            && slot.trace.answer() != tokens
-            && solver.puzzles.check(query, &tokens) == Some(true);
+        let halts = solver.models[lane].config().halts(q_halt, q_continue);
+        let stays = halts && solver.options.halting == Halting::Unbroken;
+        // An answer that was wrong a segment ago is not checked again, unless the model wants to halt with it.
+        let keeps_rules = (stays || solver.options.verify && slot.trace.answer() != tokens)
+            .then(|| solver.puzzles.check(query, &tokens))
+            .flatten();
+        let solved = solver.options.verify && keeps_rules == Some(true);
         if !solver.options.keep_thoughts {
             slot.trace.thoughts.clear();
         }
         slot.trace.thoughts.push(Thought { tokens, q_halt, q_continue });
         slot.trace.steps += 1;
-        slot.trace.halted = solver.models[lane].config().halts(q_halt, q_continue);
+        slot.trace.halted = halts && !(stays && keeps_rules == Some(false));
         if let Some(live) = self.live.get_mut(&slot.puzzle) {
             live.segments += 1;
             live.time += share;

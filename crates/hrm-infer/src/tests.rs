@@ -16,6 +16,7 @@ use super::*;
 
 for_each_backend!(
     halting_is_learned_or_not,
+    an_answer_that_breaks_the_rules_is_no_reason_to_stop,
     an_attempt_does_not_depend_on_its_batch,
     restarts_are_a_function_of_the_seed,
     views_vote,
@@ -88,6 +89,23 @@ fn halting_is_learned_or_not<B: HrmBackend>() {
     let answer = run(&eager, None, Halting::Learned);
     assert_eq!((answer.trace.steps, answer.trace.halted), (1, true));
     assert_eq!(run(&eager, None, Halting::AtLastStep).trace.steps, 5);
+    // Without rules there is nothing that an answer could break.
+    assert_eq!(run(&eager, None, Halting::Unbroken).trace.steps, 1);
+}
+
+fn an_answer_that_breaks_the_rules_is_no_reason_to_stop<B: HrmBackend>() {
+    let eager = set_q_bias(fresh_model::<B>(), [1.0, 0.0]);
+    let mut generator = Generator::new(Geometry::S4, 5).with_clues(4, 7);
+    let queries: Vec<Query> = (0..8).map(|i| encode_tokens(&generator.generate(i).puzzle).into()).collect();
+    let rules = of_shape(Some(Shape::Sudoku(Sudoku { geometry: Geometry::S4 })), 1, 0);
+    for (halting, steps) in [(Halting::Learned, 1), (Halting::Unbroken, 5)] {
+        let options = InferOptions { halting, ..Default::default() };
+        for (query, answer) in queries.iter().zip(solve(&eager, rules.as_ref(), options, &queries)) {
+            // A fresh model knows nothing.
+            assert_eq!(rules.check(query, &answer.tokens), Some(false));
+            assert_eq!((answer.trace.steps, answer.trace.halted), (steps, steps == 1));
+        }
+    }
 }
 
 /// Neither compaction nor the attempts that take free places may mix rows up.

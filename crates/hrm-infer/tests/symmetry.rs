@@ -136,7 +136,8 @@ fn mazes_have_no_places<B: HrmBackend>() {
             let (here, there) = (maze.weight(cell, token), moved.weight(cell + 1, token));
             assert!((here - there).abs() < 2e-4, "cell {cell}, token {token}: {there} is not {here}");
         }
-        least_and_most = (least_and_most.0.min(maze.weight(cell, 1)), least_and_most.1.max(maze.weight(cell, 1)));
+        least_and_most =
+            (least_and_most.0.min(maze.weight(cell, 1)), least_and_most.1.max(maze.weight(cell, 1)));
     }
     assert!(least_and_most.1 - least_and_most.0 > 1e-2, "the wall makes no difference: {least_and_most:?}");
 }

@@ -1,26 +1,33 @@
-//! The README's example of `hrm-model` as a dependency of another crate.
-//! `cargo run -p hrm-model --example downstream`
+//! A trained model in a program that depends on `hrm-model` alone, with its feature `flex`: the CPU.
 
-use burn::tensor::{Int, Tensor};
-use hrm_backend::Cpu;
-use hrm_model::{Hrm, ModelConfig, act::Carry};
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use std::path::Path;
+
+use hrm_model::{
+    Hrm,
+    act::Carry,
+    burn::tensor::{Int, Tensor},
+    hrm_backend::Cpu,
+};
+
+/// Weights with their configuration, as `hrm train` leaves them in a checkpoint.
+const WEIGHTS: &[u8] = include_bytes!("../../../checkpoints/sudoku-4x4/model.safetensors");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Default::default();
-    // 4x4 Sudoku: 16 cells; token 0 is padding, 1 a blank, 2 to 5 the values.
-    let config = ModelConfig::new(6, 16).with_hidden_size(64).with_num_heads(2).with_layers(2, 2);
-    let model: Hrm<Cpu> = config.init(&mut ChaCha8Rng::seed_from_u64(0), &device)?;
-    println!("{}", model.parameter_table());
-    // With trained weights: let model = Hrm::<Cpu>::load("model.safetensors".as_ref(), &device)?;
+    let model = Hrm::<Cpu>::decode(Path::new("sudoku-4x4"), WEIGHTS, &device)?;
 
-    let puzzle = [2, 1, 1, 1, 1, 4, 1, 1, 1, 3, 1, 1, 1, 1, 5, 1];
-    let tokens = Tensor::<Cpu, 1, Int>::from_ints(puzzle, &device).reshape([1, 16]);
+    // 4x4 Sudoku: 16 cells; token 0 is padding, 1 a blank, 2 to 5 the values.
+    let puzzle = "1....3...2....4.";
+    let token = |cell: char| cell.to_digit(10).map_or(1, |value| value as i32 + 1);
+    let tokens: Vec<i32> = puzzle.chars().map(token).collect();
+    let tokens = Tensor::<Cpu, 1, Int>::from_ints(tokens.as_slice(), &device).reshape([1, 16]);
     let mut carry = Carry::fresh(&model, tokens, Tensor::zeros([1], &device));
-    for step in 1..=config.halt_max_steps {
+    for step in 1..=model.config().halt_max_steps {
         let (next, output) = model.segment(carry);
-        let (halt, go_on) = (output.q_halt.clone().into_scalar(), output.q_continue.clone().into_scalar());
-        println!("step {step}: q_halt {halt:.2}, q_continue {go_on:.2}, answer {}", output.predictions());
+        let answer = output.predictions().into_data();
+        let answer: String = answer.iter::<i64>().map(|token| (token - 1).to_string()).collect();
+        let (halt, go_on) = (output.q_halt.into_scalar(), output.q_continue.into_scalar());
+        println!("step {step}: {answer}, q_halt {halt:.2}, q_continue {go_on:.2}");
         if halt > go_on {
             break;
         }

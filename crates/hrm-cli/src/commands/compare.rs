@@ -11,7 +11,7 @@ use hrm_data::{
     reader,
     registry::{Family, Shape},
 };
-use hrm_engine::Engine;
+use hrm_engine::{Engine, Weights};
 use hrm_infer::{InferOptions, Query};
 
 use crate::{backend::BackendArgs, models, terminal::count};
@@ -119,7 +119,7 @@ pub fn run(command: Command) -> Result<()> {
 }
 
 /// The bundled model, if it fits all of the mazes.
-fn bundled(mazes: &[Maze]) -> Option<PathBuf> {
+fn bundled(mazes: &[Maze]) -> Option<Weights> {
     let shape = |maze: &Maze| Shape::Maze(Mazes::new(maze.rows(), maze.cols()));
     let first = mazes.first().map(shape)?;
     mazes.iter().all(|maze| shape(maze) == first).then(|| models::bundled(first))?
@@ -139,7 +139,7 @@ fn classical(method: Method, mazes: &[Maze]) -> Row {
     }
 }
 
-fn model_row(engine: &dyn Engine, file: PathBuf, mazes: &[Maze], max_steps: Option<usize>) -> Result<Row> {
+fn model_row(engine: &dyn Engine, file: Weights, mazes: &[Maze], max_steps: Option<usize>) -> Result<Row> {
     let model = engine.load(&[file], None)?;
     models::warn_not_finite(&*model);
     let options = InferOptions { max_steps, batch: BATCH, ..InferOptions::default() };

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use hrm_data::render::{self, Chart, Picture, Scale, Series, charts};
-use hrm_engine::Engine;
+use hrm_engine::{Engine, Weights};
 use hrm_infer::{
     Axis, Curve, CurveLimits, InferOptions, InferenceReport, Rows, Selection,
     evaluate::{EvalReport, EvalSettings, Evaluation as HeldOut},
@@ -25,7 +25,7 @@ use crate::{
     choice::{Choice, one_of},
     infer::InferArgs,
     models::{self, Header},
-    terminal::count,
+    terminal::{Working, count},
 };
 
 /// Measure a model on held-out puzzles
@@ -37,11 +37,11 @@ use crate::{
 #[command(after_long_help = "\
 Examples:
   hrm eval --checkpoint runs/sudoku-4x4
-  hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4
+  hrm eval --checkpoint runs/sudoku-4x4 --data datasets/sudoku-4x4
   hrm eval --checkpoint runs/arc-1 --vote 1000
-  hrm eval --checkpoint checkpoints/sudoku-9x9 --data test.csv.gz --limit 1000 --json
-  hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4 --split train --tables
-  hrm eval --checkpoint runs/sudoku-4x4 --data data/sudoku-4x4 --steps 1,2,4,8,16,32,64 --halt early
+  hrm eval --checkpoint sudoku-9x9 --data test.csv.gz --limit 1000 --json
+  hrm eval --checkpoint runs/sudoku-4x4 --data datasets/sudoku-4x4 --split train --tables
+  hrm eval --checkpoint runs/sudoku-4x4 --data datasets/sudoku-4x4 --steps 1,2,4,8,16,32,64 --halt early
   hrm eval --checkpoint runs/big --data test.csv.gz --restarts 32 --verify --fallback exact
   hrm eval --checkpoint runs/big --data test.csv.gz --limit 500 --curve=docs/curve --max-steps 64 --vote 16
 
@@ -151,7 +151,10 @@ pub fn run(args: Args) -> Result<()> {
     let Some(file) = files.first() else { bail!("expected a checkpoint") };
     let config = Header::read(file)?.config()?;
     let pictures = args.curve.as_deref().map(|prefix| CurveFiles::new(prefix, args.force)).transpose()?;
-    let puzzles = args.puzzles.load(file, &config, args.infer.vote)?;
+    let puzzles = {
+        let _working = Working::on("reading the puzzles");
+        args.puzzles.load(file.path(), &config, args.infer.vote)?
+    };
     let closer = on_the_way || args.curve.is_some();
     let more = args.infer.scales_beyond_votes() || args.infer.select.is_some();
     if matches!(puzzles, Puzzles::Arc { .. }) && (closer || more) {
@@ -160,7 +163,13 @@ pub fn run(args: Args) -> Result<()> {
              look closer or try more, --vote N (augmentations of each test) and --max-steps apply"
         );
     }
-    let outcome = measure(backend.open(None)?.as_ref(), &files, puzzles, &args)?;
+    let outcome = {
+        let _working = Working::on(match &puzzles {
+            Puzzles::Rows { dataset, .. } => format!("measuring {}", count(dataset.groups(), "puzzle")),
+            Puzzles::Arc { .. } => "measuring ARC tasks".to_owned(),
+        });
+        measure(backend.open(None)?.as_ref(), &files, puzzles, &args)?
+    };
     let mut out = io::stdout().lock();
     let json = match &outcome {
         Outcome::Report(report) => serde_json::to_string_pretty(report),
@@ -183,7 +192,7 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn measure(engine: &dyn Engine, files: &[PathBuf], puzzles: Puzzles, args: &Args) -> Result<Outcome> {
+fn measure(engine: &dyn Engine, files: &[Weights], puzzles: Puzzles, args: &Args) -> Result<Outcome> {
     let shape = match &puzzles {
         Puzzles::Rows { shape, .. } => *shape,
         Puzzles::Arc { .. } => None,
@@ -193,7 +202,7 @@ fn measure(engine: &dyn Engine, files: &[PathBuf], puzzles: Puzzles, args: &Args
     let options = args.infer.options();
     let trained_steps = models.configs()[0].halt_max_steps;
     let steps = options.max_steps.unwrap_or(trained_steps);
-    let checkpoint = files.first().cloned().unwrap_or_default();
+    let checkpoint = files.first().map(|file| file.path().to_owned()).unwrap_or_default();
     let (dataset, shape, ratings) = match puzzles {
         Puzzles::Rows { dataset, shape, ratings } => (dataset, shape, ratings),
         Puzzles::Arc { data, limit } => {

@@ -19,7 +19,11 @@ use hrm_train::{
 };
 
 use super::data::examples;
-use crate::{models, puzzles::families};
+use crate::{
+    models,
+    puzzles::families,
+    terminal::{Working, count},
+};
 
 /// Which puzzles are asked for.
 #[derive(Debug, clap::Args)]
@@ -73,6 +77,9 @@ impl PuzzleArgs {
             Some(data) => {
                 let told = Shape::of(config.seq_len, config.vocab_size, self.task);
                 let puzzles = self.of_path(data, self.task.or(told.map(Shape::family)))?;
+                if self.split.as_deref() != Some("train") {
+                    warn_of_leaks(&puzzles, recipe_of_run(file).as_deref());
+                }
                 (puzzles, data.clone())
             }
             None => {
@@ -159,6 +166,30 @@ impl PuzzleArgs {
 /// The first `limit` puzzles.
 fn first(dataset: &Arc<Dataset>, limit: usize) -> Arc<Dataset> {
     if limit < dataset.groups() { Arc::new(dataset.head(limit)) } else { Arc::clone(dataset) }
+}
+
+/// Warns of puzzles that a run has trained on, or images of them. Nothing is said where the run's data are not here any more.
+fn warn_of_leaks(puzzles: &Puzzles, recipe: Option<&Path>) {
+    let Some(recipe) = recipe else { return };
+    let Puzzles::Rows { dataset, shape: Some(shape), .. } = puzzles else { return };
+    let _working = Working::on("comparing the puzzles with those of the run");
+    let Ok(resolved) = ResolvedRecipe::load(Some(recipe), &[]) else { return };
+    let Ok(data) = data::load(&resolved.recipe.data) else { return };
+    let Some(training) = data.training().filter(|_| data.shape == *shape) else { return };
+    let records = |dataset: &Dataset| -> Vec<Record> {
+        examples::firsts(dataset, *shape).map(|puzzle| puzzle.record).collect()
+    };
+    let (test, train) = (records(dataset), records(training));
+    // Asked the other way round: which test puzzles are known from training.
+    let Ok(leaks) = shape.task().leaks(&test, &train) else { return };
+    for leak in leaks.0.iter().filter(|leak| !leak.pairs.is_empty()) {
+        eprintln!(
+            "warning: {}: {} of {} are among those that the run trained on; it may know them by heart",
+            leak.title,
+            leak.pairs.len(),
+            count(test.len(), "puzzle"),
+        );
+    }
 }
 
 /// The recipe of the run that a checkpoint's file is in.

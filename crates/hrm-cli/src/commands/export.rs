@@ -38,6 +38,6 @@ pub fn run(args: Args) -> Result<()> {
     models::may_write(&args.out, args.force)?;
     backend::Name::light()?.open(None)?.export_original(&from, &args.out)?;
     let size = args.out.metadata().map(|m| m.len()).unwrap_or_default();
-    say!("wrote {} ({}) from {}", args.out.display(), bytes(size), from.display());
+    say!("wrote {} ({}) from {from}", args.out.display(), bytes(size));
     Ok(())
 }

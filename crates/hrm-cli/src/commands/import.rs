@@ -2,18 +2,22 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use hrm_data::download::{self, Options};
 use hrm_model::{
     ModelConfig, summary,
     weights::{self, StateDict},
 };
 use serde_json::{Map, Value};
 
-use crate::{backend, models, terminal::bytes};
+use crate::{
+    backend, models,
+    terminal::{Working, bytes},
+};
 
 /// Import weights of the original PyTorch code of HRM or TRM
 ///
@@ -26,16 +30,21 @@ Examples:
   hrm import checkpoint.pt --config config.json --out models/sudoku
   hrm import step_15600.pt --num-heads 8 --seq-len 81 --h-cycles 2 --l-cycles 2 --halt-max-steps 16 --out models/sudoku
 
---config takes JSON or TOML with the original's key names (H_cycles, num_heads, ...) or ours, at the top level or
+  hrm import hf:sapientinc/HRM-checkpoint-sudoku-extreme --seq-len 81 --out models/published
+
+hf:OWNER/NAME fetches the files `checkpoint` and `all_config.yaml` of a model on the Hugging Face hub (HF_ENDPOINT names another one)
+into the cache folder; the network needs the cargo feature `download`.
+
+--config takes JSON, TOML or YAML with the original's key names (H_cycles, num_heads, ...) or ours, at the top level or
 below `arch`, `model` or `config`. Options win over the file.")]
 pub struct Args {
-    /// Weights to import: .pt, .pth or .safetensors
+    /// Weights to import: .pt, .pth or .safetensors, or hf:OWNER/NAME
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// Where to write: a folder (for model.safetensors in it) or a .safetensors file
     #[arg(long, short, value_name = "DIR|FILE")]
     out: PathBuf,
-    /// The original's configuration, JSON or TOML
+    /// The original's configuration: JSON, TOML or YAML
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Replace the file if it exists
@@ -99,6 +108,13 @@ const IGNORED: [&str; 4] = ["name", "loss", "batch_size", "puzzle_emb_lr"];
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
     let source = args.source.display().to_string();
+    let (weights, config) = match args.source.to_str().and_then(|source| source.strip_prefix("hf:")) {
+        None => (args.source.clone(), args.config.clone()),
+        Some(name) => {
+            let [weights, config] = of_hub(name)?;
+            (weights, args.config.clone().or(Some(config)))
+        }
+    };
     let to = if args.out.extension().is_some_and(|extension| extension == "safetensors") {
         args.out.clone()
     } else {
@@ -107,7 +123,7 @@ pub fn run(args: Args) -> Result<()> {
     if to.exists() && !args.force {
         bail!("{} exists already; choose another --out, or replace it with --force", to.display());
     }
-    let dict = weights::read_normalized(&args.source)?;
+    let dict = weights::read_normalized(&weights)?;
     let bad = weights::not_finite(&dict);
     if let Some(told) = models::told_not_finite(&bad) {
         match args.allow_non_finite {
@@ -116,7 +132,7 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     let found = inferred(&dict).with_context(|| source.clone())?;
-    let config = resolve(found, args.config.as_deref(), &args.values).with_context(|| source.clone())?;
+    let config = resolve(found, config.as_deref(), &args.values).with_context(|| source.clone())?;
     let model =
         backend::Name::light()?.open(None)?.assemble(&config, dict).with_context(|| source.clone())?;
     // Only now: an import that fails leaves no empty folder behind.
@@ -137,6 +153,16 @@ pub fn run(args: Args) -> Result<()> {
     );
     say!("wrote {} ({})", to.display(), bytes(size));
     Ok(())
+}
+
+/// The weights and the configuration of a model on the Hugging Face hub, in the cache folder.
+fn of_hub(name: &str) -> Result<[PathBuf; 2]> {
+    // As the hub's own tools call it.
+    let endpoint = env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".to_owned());
+    let set = download::hub_model(&endpoint, name)?;
+    let _working = Working::on(format!("fetching {}", set.about));
+    let files = download::download(&set, &Options::new(download::cache_dir()?), &mut |_| {})?;
+    files.try_into().map_err(|_| anyhow!("{name}: expected weights and a configuration"))
 }
 
 /// What the tensors tell about the architecture.
@@ -276,9 +302,8 @@ fn read_config(path: &Path) -> Result<Map<String, Value>> {
     let value: Value = match path.extension().and_then(|e| e.to_str()) {
         Some("json") => serde_json::from_str(&text).with_context(|| shown.to_string())?,
         Some("toml") => toml::from_str(&text).with_context(|| shown.to_string())?,
-        _ => bail!(
-            "{shown}: expected a .json or .toml file; pass the values of a YAML file as options instead"
-        ),
+        Some("yaml" | "yml") => serde_yaml_ng::from_str(&text).with_context(|| shown.to_string())?,
+        _ => bail!("{shown}: expected a .json, .toml or .yaml file"),
     };
     let Value::Object(mut root) = value else {
         bail!("{shown}: expected an object of names and values");

@@ -34,7 +34,7 @@ pub enum Command {
 Examples:
   hrm inspect params                                   the paper's 27M model for 9x9 Sudoku
   hrm inspect params --config configs/sudoku-4x4.toml
-  hrm inspect params --checkpoint checkpoints/sudoku-4x4")]
+  hrm inspect params --checkpoint sudoku-4x4")]
     Params {
         /// Recipe whose model to count
         #[arg(long, short, value_name = "FILE", conflicts_with = "checkpoint")]
@@ -151,8 +151,8 @@ fn show_checkpoint(out: &mut impl Write, path: &Path) -> Result<()> {
     let file = models::file(path)?;
     let header = Header::read(&file)?;
     let table = table_of(&header);
-    let folder = file.parent().unwrap_or(Path::new("."));
-    writeln!(out, "model       {} ({})", file.display(), bytes(header.bytes))?;
+    let folder = file.path().parent().unwrap_or(Path::new("."));
+    writeln!(out, "model       {file} ({})", bytes(header.bytes))?;
     let mut dtypes: BTreeMap<&str, usize> = BTreeMap::new();
     for tensor in header.tensors.values() {
         *dtypes.entry(&tensor.dtype).or_default() += 1;

@@ -51,7 +51,7 @@ enum Order {
 /// A run with its recipe, by dotted key.
 struct Run {
     summary: RunSummary,
-    config: BTreeMap<String, String>,
+    config: BTreeMap<String, toml::Value>,
 }
 
 /// Runs the command.
@@ -124,7 +124,7 @@ fn read(path: &Path) -> Result<Run> {
     let mut config = BTreeMap::new();
     for (section, values) in &table {
         for (name, value) in values.as_table().into_iter().flatten() {
-            config.insert(format!("{section}.{name}"), value.to_string());
+            config.insert(format!("{section}.{name}"), value.clone());
         }
     }
     Ok(Run { summary: RunSummary::read(path)?, config })
@@ -182,11 +182,11 @@ fn differences(runs: &[Run]) -> Vec<Difference> {
     for key in keys.into_iter().filter(|key| *key != "train.stop_after") {
         let mut values: Vec<(String, Vec<String>)> = Vec::new();
         for run in runs {
-            let value = run.config.get(key).map_or("(absent)", String::as_str);
+            let value = run.config.get(key).map_or_else(|| "(absent)".to_owned(), toml::Value::to_string);
             let name = shown(&run.summary.path);
-            match values.iter_mut().find(|(known, _)| known == value) {
+            match values.iter_mut().find(|(known, _)| *known == value) {
                 Some((_, names)) => names.push(name),
-                None => values.push((value.to_owned(), vec![name])),
+                None => values.push((value, vec![name])),
             }
         }
         if values.len() > 1 {

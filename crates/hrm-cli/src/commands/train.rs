@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use hrm_data::registry::Family;
 use hrm_infer::evaluate::EvalReport;
 use hrm_model::summary::thousands;
 use hrm_train::{
@@ -23,7 +24,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 use crate::{
     backend::{self, BackendArgs},
-    terminal::bytes,
+    terminal::{Working, bytes, sparkline},
     workers::{self, Role},
 };
 #[cfg(feature = "nccl")]
@@ -81,6 +82,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
             }
             let run_dir = run_folder(folder)?;
             let recipe = trainer::saved_recipe(&run_dir, &args.set)?;
+            if args.set.iter().any(|set| set.trim_start().starts_with("train.max_steps")) {
+                longer(&run_dir, &recipe)?;
+            }
             if let Some(config) = &args.config {
                 note_differences(&recipe, config, &args.set)?;
             }
@@ -95,6 +99,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let role = args.workers.role(backend, args.run_dir.as_deref().or(args.resume.as_deref()))?;
     let stop = Arc::new(AtomicBool::new(false));
     let options = TrainOptions { recipe, run_dir: run_dir.clone(), resume, stop: Arc::clone(&stop) };
+    let task = options.recipe.recipe.data.task;
     let mut watcher = Watcher::new(args.quiet);
     let say_where = |who: &str| {
         if !args.quiet {
@@ -105,6 +110,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Role::Alone { device } => {
             stop_on_ctrl_c(stop)?;
             say_where("");
+            watcher.preparing = (!args.quiet).then(|| Working::on("preparing the data"));
             train(backend, device, options, &mut watcher)
         }
         #[cfg(feature = "mpi")]
@@ -150,7 +156,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Err(error) if watcher.has_started => return Err(error.context(way_on(&run_dir))),
         summary => summary?,
     };
-    report(&summary, &run_dir);
+    report(&summary, &run_dir, task);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -162,6 +168,22 @@ fn train(
     observer: &mut dyn Observer,
 ) -> Result<TrainSummary> {
     Ok(backend.open(device)?.train(options, observer)?)
+}
+
+/// A resumed run cannot be made longer: its learning rate has followed a schedule that ends with its last step.
+fn longer(run_dir: &Path, asked: &ResolvedRecipe) -> Result<()> {
+    let run = run_dir.display();
+    let before = trainer::saved_recipe(run_dir, &[])?.recipe.train.max_steps;
+    let now = asked.recipe.train.max_steps;
+    if now == before {
+        return Ok(());
+    }
+    let more = now.saturating_sub(before).max(1);
+    bail!(
+        "--set train.max_steps={now}: the run was planned for {before} steps, and its learning rate falls towards the last of \
+         them; train on from its weights instead, with a schedule of its own: \
+         hrm train --config {run}/config.toml --set train.init_from={run} --set train.max_steps={more} --run-dir {run}-longer"
+    )
 }
 
 /// The run that a path means: its folder, or one of its checkpoints.
@@ -216,9 +238,17 @@ fn free_run_dir(config: Option<&Path>) -> PathBuf {
     folder(n)
 }
 
-/// The first Ctrl-C (or termination signal) asks for a stop, the second one does not ask.
+/// Whether the first step may have begun.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// The first Ctrl-C (or termination signal) asks for a stop, the second one does not ask. Before there is a step to finish, the first
+/// one ends the program.
 fn stop_on_ctrl_c(stop: Arc<AtomicBool>) -> Result<()> {
     ctrlc::set_handler(move || {
+        if !STARTED.load(Ordering::SeqCst) {
+            eprintln!("\nstopped before the first step");
+            process::exit(130);
+        }
         if stop.swap(true, Ordering::SeqCst) {
             eprintln!("\naborted; the run goes on from its last checkpoint with --resume");
             process::exit(130);
@@ -238,7 +268,7 @@ fn way_on(run_dir: &Path) -> String {
     format!("training stopped; {kept}; once the cause is gone: hrm train --resume {}", run_dir.display())
 }
 
-fn report(summary: &TrainSummary, run_dir: &Path) {
+fn report(summary: &TrainSummary, run_dir: &Path, task: Family) {
     let run = run_dir.display();
     match summary.ending {
         Ending::Finished | Ending::EarlyStopped => {
@@ -256,7 +286,11 @@ fn report(summary: &TrainSummary, run_dir: &Path) {
                     "the best checkpoint, which the run stands for, is that of step {step}: {metric} {value:.4}"
                 );
             }
-            say!("use it: hrm solve --checkpoint {run}");
+            match task {
+                _ if !task.has_rules() => say!("measure it: hrm eval --checkpoint {run}"),
+                _ if task == Family::default() => say!("use it: hrm solve --checkpoint {run}"),
+                _ => say!("use it: hrm solve --task {task} --checkpoint {run} PUZZLE"),
+            }
         }
         Ending::StopAfter | Ending::Interrupted => {
             say!("stopped after step {}; checkpoint {}", summary.step, summary.checkpoint.display());
@@ -284,6 +318,7 @@ struct Watcher {
     quiet: bool,
     has_started: bool,
     bar: Option<ProgressBar>,
+    preparing: Option<Working>,
     total: u64,
     begin: Instant,
     /// Steps done when this process started, and when it last reported a line.
@@ -293,6 +328,8 @@ struct Watcher {
     unshown: Option<String>,
     has_puzzle_embedding: bool,
     halted: Halted,
+    losses: Course,
+    exact: Course,
     /// Step and exact accuracy of the last evaluation, and of the best one.
     evaluated: Option<(u64, f64)>,
     best: Option<(u64, f64)>,
@@ -326,12 +363,41 @@ impl Average {
     }
 }
 
+/// What a number was from the beginning on, in a bounded number of means.
+#[derive(Default)]
+struct Course {
+    means: Vec<f64>,
+    /// Values in each mean.
+    each: usize,
+    /// Sum and number of those that make the next one.
+    next: (f64, usize),
+}
+
+impl Course {
+    const MOST: usize = 512;
+
+    fn add(&mut self, value: f64) {
+        self.each = self.each.max(1);
+        self.next = (self.next.0 + value, self.next.1 + 1);
+        if self.next.1 < self.each {
+            return;
+        }
+        self.means.push(self.next.0 / self.each as f64);
+        self.next = (0.0, 0);
+        if self.means.len() == Self::MOST {
+            self.means = self.means.chunks(2).map(|pair| pair.iter().sum::<f64>() / 2.0).collect();
+            self.each *= 2;
+        }
+    }
+}
+
 impl Watcher {
     fn new(quiet: bool) -> Self {
         Self {
             quiet,
             has_started: false,
             bar: None,
+            preparing: None,
             total: 0,
             begin: Instant::now(),
             first_step: 0,
@@ -339,6 +405,8 @@ impl Watcher {
             unshown: None,
             has_puzzle_embedding: false,
             halted: Halted::default(),
+            losses: Course::default(),
+            exact: Course::default(),
             evaluated: None,
             best: None,
         }
@@ -353,6 +421,7 @@ impl Watcher {
     }
 
     fn end(&mut self) {
+        self.preparing = None;
         if let Some(line) = self.unshown.take() {
             self.say(&line);
         }
@@ -368,42 +437,56 @@ impl Watcher {
         }
     }
 
-    /// What there is to know, in lines that fit a narrow terminal.
-    fn view(&self, step: &StepReport, left: &HumanDuration) -> String {
+    /// What there is to know, in lines of so many columns at most.
+    fn view(&self, step: &StepReport, left: &HumanDuration, columns: usize) -> String {
         let Halted { exact, cells, steps, q_right } = &self.halted;
-        let memory = step.memory.map_or_else(String::new, |m| format!("  memory {}", bytes(m.memory)));
-        let mut view = format!(
-            "loss       {:.4}  cells {:.4}  halting {:.4}  going on {:.4}\n\
-             halted     exact {}  cells {}  steps {}  q right {}\n\
-             rates      {}  {:.0} puzzles/s{memory}\n\
-             time       epoch {:.1}  {left} left",
-            step.loss,
-            step.lm_loss,
-            step.q_halt_loss,
-            step.q_continue_loss,
-            exact.percent(),
-            cells.percent(),
-            steps.number(),
-            q_right.percent(),
-            self.learning_rates(step),
-            step.examples_per_second,
-            step.epoch,
-        );
+        let curve = |course: &Course| sparkline(&course.means, columns.saturating_sub(LABEL).min(64));
+        let mut lines = vec![
+            (
+                "loss",
+                vec![
+                    format!("{:.4}", step.loss),
+                    format!("cells {:.4}", step.lm_loss),
+                    format!("halting {:.4}", step.q_halt_loss),
+                    format!("continuing {:.4}", step.q_continue_loss),
+                ],
+            ),
+            ("", vec![curve(&self.losses)]),
+            (
+                "halted",
+                vec![
+                    format!("exact {}", exact.percent()),
+                    format!("cells {}", cells.percent()),
+                    format!("steps {}", steps.number()),
+                    format!("q_halt right {}", q_right.percent()),
+                ],
+            ),
+            ("", vec![curve(&self.exact)]),
+        ];
+        let mut speed = vec![
+            format!("{:.0} puzzles/s", step.examples_per_second),
+            format!("learning rate {}", self.learning_rates(step)),
+        ];
+        speed.extend(step.memory.map(|m| format!("memory {}", bytes(m.memory))));
+        lines.push(("speed", speed));
+        lines.push(("time", vec![format!("{left} left"), format!("epoch {:.1}", step.epoch)]));
         if let (Some((at, exact)), Some((best_at, best))) = (self.evaluated, self.best) {
-            view.push_str(&format!(
-                "\nheld out   exact {:.2} % at step {at}  best {:.2} % at step {best_at}",
-                exact * 100.0,
-                best * 100.0
+            lines.push((
+                "held out",
+                vec![
+                    format!("exact {:.2} % at step {at}", exact * 100.0),
+                    format!("best {:.2} % at step {best_at}", best * 100.0),
+                ],
             ));
         }
-        view
+        panel(&lines, columns)
     }
 
     fn line(&self, step: &StepReport, left: &HumanDuration) -> String {
         let Halted { exact, steps, q_right, .. } = &self.halted;
         let memory = step.memory.map_or_else(String::new, |m| format!("  {}", bytes(m.memory)));
         format!(
-            "step {}/{}  loss {:.4}  exact {}  steps {}  q right {}  lr {}  {:.0} puzzles/s{memory}  {left} left",
+            "step {}/{}  loss {:.4}  exact {}  steps {}  q_halt right {}  lr {}  {:.0} puzzles/s{memory}  {left} left",
             step.step,
             self.total,
             step.loss,
@@ -416,9 +499,36 @@ impl Watcher {
     }
 }
 
+/// Columns of what stands before a line of the panel.
+const LABEL: usize = 11;
+
+/// Lines of a label and what belongs to it, broken where the columns end.
+fn panel(lines: &[(&str, Vec<String>)], columns: usize) -> String {
+    let mut out: Vec<String> = Vec::new();
+    for (label, parts) in lines {
+        let mut line = format!("{label:<LABEL$}");
+        let mut is_empty = true;
+        for part in parts {
+            if !is_empty && line.chars().count() + 2 + part.chars().count() > columns {
+                out.push(std::mem::replace(&mut line, " ".repeat(LABEL)));
+                is_empty = true;
+            }
+            if !is_empty {
+                line.push_str("  ");
+            }
+            line.push_str(part);
+            is_empty = false;
+        }
+        out.push(line);
+    }
+    out.join("\n")
+}
+
 impl Observer for Watcher {
     fn on_start(&mut self, start: &StartReport) {
         self.has_started = true;
+        self.preparing = None;
+        STARTED.store(true, Ordering::SeqCst);
         (self.total, self.first_step, self.begin) = (start.total_steps, start.first_step, Instant::now());
         self.has_puzzle_embedding = start.model.puzzle_emb_ndim > 0;
         if self.quiet {
@@ -454,13 +564,19 @@ impl Observer for Watcher {
         self.halted.cells.add(step.accuracy);
         self.halted.steps.add(step.mean_steps);
         self.halted.q_right.add(step.q_halt_accuracy);
+        self.losses.add(step.loss);
+        if let Some(exact) = self.halted.exact.0 {
+            self.exact.add(exact);
+        }
         let done = step.step.saturating_sub(self.first_step);
         let left = self.begin.elapsed().as_secs_f64() / done.max(1) as f64
             * self.total.saturating_sub(step.step) as f64;
         let left = HumanDuration(Duration::from_secs_f64(left));
         if let Some(bar) = &self.bar {
             bar.set_position(step.step);
-            bar.set_message(self.view(step, &left));
+            // The bar itself asks for the width each time, the lines below it do so here.
+            let columns = console::Term::stderr().size_checked().map_or(80, |(_, columns)| columns.into());
+            bar.set_message(self.view(step, &left, columns));
             return;
         }
         let line = self.line(step, &left);
@@ -485,8 +601,38 @@ impl Observer for Watcher {
     }
 
     fn on_message(&mut self, message: &str) {
+        self.preparing = None;
         if !self.quiet || message.starts_with("warning") {
             self.say(message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panel_fits_its_columns() {
+        let parts = |n: usize| (0..n).map(|i| format!("part number {i}")).collect::<Vec<_>>();
+        let lines = [("loss", parts(5)), ("", vec!["▁▂▃".to_owned()]), ("halted", parts(2))];
+        for columns in 60..=200 {
+            let text = panel(&lines, columns);
+            assert!(text.lines().all(|line| line.chars().count() <= columns), "{columns}: {text}");
+            assert_eq!(text.matches("part number").count(), 7);
+        }
+        assert_eq!(panel(&lines, 200).lines().count(), 3);
+        assert!(panel(&lines, 60).lines().count() > 3);
+    }
+
+    #[test]
+    fn a_course_stays_small_and_keeps_its_mean() {
+        let mut course = Course::default();
+        for value in 0..100_000 {
+            course.add(f64::from(value));
+        }
+        assert!(course.means.len() < Course::MOST);
+        assert!(course.means.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(course.means[0], (course.each - 1) as f64 / 2.0);
     }
 }

@@ -8,6 +8,7 @@ mod data;
 mod faults;
 mod hostile;
 mod kill;
+mod look;
 mod readme;
 mod runs;
 mod sandbox;

@@ -59,8 +59,13 @@ fn what_the_tensors_do_not_tell_must_be_given() {
     assert_says(&import("--config wide.json"), &["hidden_size = 512, the tensors say 16"]);
     sandbox.write("odd.json", original.replace("H_cycles", "H_cicles"));
     assert_says(&import("--config odd.json"), &["h_cycles"]);
-    sandbox.write("all_config.yaml", "arch:\n");
-    assert_says(&import("--config all_config.yaml"), &[".json or .toml", "options"]);
+    // YAML, as the original writes it beside its checkpoints, is wider than JSON.
+    sandbox.write("original.yaml", original);
+    sandbox.hrm("import a.safetensors --out from-yaml --config original.yaml").ok();
+    sandbox.write("all_config.yaml", "arch: [\n");
+    assert_says(&import("--config all_config.yaml"), &["all_config.yaml", "line"]);
+    sandbox.write("all_config.txt", "arch:\n");
+    assert_says(&import("--config all_config.txt"), &[".json, .toml or .yaml"]);
     assert!(!sandbox.path("new").exists(), "nothing is written");
 }
 

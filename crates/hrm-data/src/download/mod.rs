@@ -143,6 +143,12 @@ pub enum DownloadError {
         /// The names there are.
         known: Vec<String>,
     },
+    /// No name of a model.
+    #[error("expected a model on the Hugging Face hub as OWNER/NAME, got {got:?}")]
+    UnknownModel {
+        /// What was given.
+        got: String,
+    },
     /// Nowhere to put files.
     #[error("no cache folder: set HRM_CACHE to one (XDG_CACHE_HOME and HOME are not set either)")]
     NoCache,
@@ -327,6 +333,30 @@ pub fn data_sets() -> Vec<DataSet> {
             [("corpus", "corpus.json", 160), ("MinimalTasks", "minimal.json", 16)],
         ),
     ]
+}
+
+/// A model of the original code on the Hugging Face hub, `OWNER/NAME`, as a set of two files: its weights and its configuration.
+/// `endpoint` is the address of the hub.
+///
+/// # Errors
+/// [`DownloadError::UnknownModel`] if that is no name of one.
+pub fn hub_model(endpoint: &str, name: &str) -> Result<DataSet, DownloadError> {
+    let is_part = |part: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(is_plain)
+    };
+    if !name.split_once('/').is_some_and(|(owner, name)| is_part(owner) && is_part(name)) {
+        return Err(DownloadError::UnknownModel { got: name.to_owned() });
+    }
+    let remote = |file: &str| Remote {
+        url: format!("{}/{name}/resolve/main/{file}", endpoint.trim_end_matches('/')),
+        file: file.to_owned(),
+        sha256: None,
+        archive: None,
+    };
+    let files = ["checkpoint", "all_config.yaml"].map(remote).to_vec();
+    let folder = format!("hf-{}", name.replace('/', "--"));
+    Ok(DataSet { name: folder, about: format!("{name} on the Hugging Face hub"), files })
 }
 
 /// The data set of a name.

@@ -467,3 +467,30 @@ fn real_archives_have_the_known_content() {
         println!("{name}: {counts:?} tasks");
     }
 }
+
+#[test]
+fn models_come_from_the_hub() {
+    let server = Server::new(|_, request| match request.lines().next() {
+        Some("get /owner/a.model/resolve/main/checkpoint http/1.1") => whole(b"weights"),
+        Some("get /owner/a.model/resolve/main/all_config.yaml http/1.1") => whole(b"arch: {}"),
+        _ => reply("404 Not Found", "", b""),
+    });
+    let cache = tempfile::tempdir().unwrap();
+    let set = hub_model(&format!("{}/", server.url), "owner/a.model").unwrap();
+    let files = download(&set, &options(cache.path()), &mut |_| {}).unwrap();
+    assert_eq!(fs::read(&files[0]).unwrap(), b"weights");
+    assert_eq!(fs::read(&files[1]).unwrap(), b"arch: {}");
+    assert!(files[0].starts_with(cache.path().join("hf-owner--a.model")));
+    // A second time, nothing is fetched.
+    let asked = server.requests().len();
+    assert_eq!(download(&set, &options(cache.path()), &mut |_| {}).unwrap(), files);
+    assert_eq!(server.requests().len(), asked);
+    let absent = hub_model(&server.url, "owner/other").unwrap();
+    assert!(matches!(
+        download(&absent, &options(cache.path()), &mut |_| {}),
+        Err(DownloadError::Status { status: 404, .. })
+    ));
+    for wrong in ["", "name", "/name", "owner/", "owner/a/b", "../name", "owner/..", "owner/a b", "a?b/c"] {
+        assert!(matches!(hub_model(&server.url, wrong), Err(DownloadError::UnknownModel { .. })), "{wrong}");
+    }
+}

@@ -32,6 +32,9 @@ pub struct SamplerConfig {
     /// label, drawn anew each time. For Sudoku, where token 1 is a blank.
     #[serde(default)]
     pub hints: u32,
+    /// Rows in a million in which one blank cell is filled in with a wrong value, beside the hints: what a model sees that guessed wrong.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wrong_hints: u32,
     /// Parts of the dataset that are visited more or less often than once an epoch, in the order of its groups, all of which
     /// they cover. Empty for every group once an epoch.
     #[serde(default)]
@@ -60,6 +63,7 @@ impl SamplerConfig {
             augmentation: Augmentation::None,
             epochs_per_iteration: 1,
             hints: 0,
+            wrong_hints: 0,
             mixture: Vec::new(),
         }
     }
@@ -214,9 +218,10 @@ impl TrainSampler {
         if let Some(why) = config.augmentation.obstacle(dataset.metadata()) {
             return Err(SamplerError::Augmentation { why });
         }
-        if config.hints > 1_000_000 || (config.hints > 0 && !config.augmentation.allows_hints()) {
+        let most = config.hints.max(config.wrong_hints);
+        if most > 1_000_000 || (most > 0 && !config.augmentation.allows_hints()) {
             let augmentation = format!("{:?}", config.augmentation);
-            return Err(SamplerError::Hints { got: config.hints, augmentation });
+            return Err(SamplerError::Hints { got: most, augmentation });
         }
         let covered: usize = config.mixture.iter().map(|part| part.groups).sum();
         let is_whole = covered == dataset.groups() && dataset.sets().len() == 1;
@@ -401,9 +406,11 @@ impl TrainSampler {
                 (set.input(pick.example), set.label(pick.example)),
                 (&mut *input, &mut *label),
             );
-            if config.hints > 0 {
+            if config.hints > 0 || config.wrong_hints > 0 {
                 let (seed, a, b) = coordinate;
-                give_hints(&mut stream(seed, Purpose::Hints, a, b), config.hints, input, label);
+                let rng = &mut stream(seed, Purpose::Hints, a, b);
+                give_hints(rng, config.hints, input, label);
+                give_wrong_hint(rng, config.wrong_hints, &config.augmentation, input, label);
             }
             mask_labels(label, metadata.ignore_label_id);
         });
@@ -412,6 +419,10 @@ impl TrainSampler {
         }
         batch
     }
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The token of a blank cell.
@@ -426,6 +437,38 @@ fn give_hints(rng: &mut ChaCha8Rng, per_million: u32, input: &mut [i32], label: 
     let blanks = (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
     for cell in draw_hints(rng, blanks) {
         input[cell] = label[cell];
+    }
+}
+
+/// With `per_million` in a million: fills in a blank cell with a wrong value, one that no given rules out at first sight. There may be no such
+/// value; so many draws look for one.
+fn give_wrong_hint(
+    rng: &mut ChaCha8Rng,
+    per_million: u32,
+    augmentation: &Augmentation,
+    input: &mut [i32],
+    label: &[i32],
+) {
+    const DRAWS: usize = 16;
+    if per_million == 0 || random::below(rng, 1_000_000) >= per_million {
+        return;
+    }
+    let blanks: Vec<usize> = (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
+    let values = label.iter().max().map_or(0, |&most| (most - BLANK).max(0)) as u32;
+    if blanks.is_empty() || values < 2 {
+        return;
+    }
+    for _ in 0..DRAWS {
+        let cell = blanks[random::below(rng, blanks.len() as u32) as usize];
+        let value = BLANK + 1 + random::below(rng, values) as i32;
+        if value == label[cell] {
+            continue;
+        }
+        input[cell] = value;
+        if augmentation.could_give(input) {
+            return;
+        }
+        input[cell] = BLANK;
     }
 }
 

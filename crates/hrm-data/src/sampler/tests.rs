@@ -345,6 +345,26 @@ fn hints_come_from_the_solution() {
 }
 
 #[test]
+fn wrong_hints_are_wrong_but_break_no_rule() {
+    let dataset = sudoku(6);
+    let augmentation = symmetries(Geometry::S9);
+    let plain = SamplerConfig { augmentation, epochs_per_iteration: 8, ..SamplerConfig::new(16, 9) };
+    let with = boards(&dataset, &SamplerConfig { wrong_hints: 400_000, ..plain.clone() });
+    let mut wrong = 0;
+    for ((puzzle, solution), (as_given, same)) in with.iter().zip(&boards(&dataset, &plain)) {
+        assert_eq!(solution, same);
+        let cells = puzzle.cells().iter().zip(as_given.cells()).zip(solution.cells());
+        let others: Vec<_> = cells.filter(|((now, before), _)| now != before).collect();
+        wrong += others.len();
+        assert!(
+            others.len() <= 1 && others.iter().all(|((now, before), right)| **before == 0 && now != right)
+        );
+        assert!(puzzle.violations().is_empty(), "{puzzle:?}: a given rules it out");
+    }
+    assert!((150..260).contains(&wrong), "{wrong} of {} rows", with.len());
+}
+
+#[test]
 fn mixtures_keep_their_shares() {
     let dataset = singles(10);
     // Six groups once an epoch, three of which two are visited, one that comes four times.

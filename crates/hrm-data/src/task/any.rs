@@ -7,7 +7,9 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use super::{Beliefs, Census, Exact, GenerateOptions, Leaks, Record, Solutions, Split, Task, TokenSymmetry, Worked};
+use super::{
+    Beliefs, Census, Exact, GenerateOptions, Leaks, Record, Solutions, Split, Task, TokenSymmetry, Worked,
+};
 use crate::dataset::Dataset;
 use crate::groups::Groups;
 use crate::names::UnknownName;
@@ -83,8 +85,6 @@ pub trait Tokens: fmt::Debug + fmt::Display + Send + Sync {
     fn groups(&self) -> Option<Groups>;
     /// [`Task::symmetry`].
     fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry;
-    /// [`Task::blank`].
-    fn blank(&self) -> Option<u8>;
     /// [`Task::symmetries`].
     fn symmetries(&self) -> (f64, &'static str);
     /// [`Task::census`].
@@ -200,10 +200,6 @@ impl<T: Task> Tokens for T {
 
     fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {
         Task::symmetry(self, rng)
-    }
-
-    fn blank(&self) -> Option<u8> {
-        Task::blank(self)
     }
 
     fn symmetries(&self) -> (f64, &'static str) {

@@ -54,6 +54,15 @@ impl Augmentation {
         }
     }
 
+    /// Whether givens keep the rules, as far as they are known.
+    pub(crate) fn could_give(&self, input: &[i32]) -> bool {
+        let tokens = || input.iter().map(|&token| token as u8).collect::<Vec<_>>();
+        match self {
+            Self::Task(task) => task.check_givens(&tokens()).is_ok(),
+            _ => true,
+        }
+    }
+
     /// Writes the sample (`seed`, `epoch`, `example`) of an input and its label. All slices have the same length.
     pub(crate) fn apply(
         &self,

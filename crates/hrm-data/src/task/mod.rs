@@ -197,12 +197,6 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
         None
     }
 
-    /// The token of a cell whose value a puzzle leaves open, where each greater token is a value that it might as well give. By default
-    /// puzzles have no such cells: no part of an answer could stand in them.
-    fn blank(&self) -> Option<u8> {
-        None
-    }
-
     /// How many symmetries puzzles have, and what they are, in words.
     fn symmetries(&self) -> (f64, &'static str);
 

@@ -226,8 +226,9 @@ fn rows(
 impl Rows {
     fn new(config: &DataConfig, task: AnyTask, train: Arc<Dataset>, test: Arc<Dataset>) -> Self {
         let augmentation = if config.augment { Augmentation::Task(task) } else { Augmentation::None };
-        let hints = (config.hint_prob * 1e6).round() as u32;
-        Self { train, test, augmentation, hints, mixture: Vec::new() }
+        let [hints, wrong_hints] =
+            [config.hint_prob, config.wrong_hint_prob].map(|share| (share * 1e6).round() as u32);
+        Self { train, test, augmentation, hints, wrong_hints, mixture: Vec::new() }
     }
 }
 

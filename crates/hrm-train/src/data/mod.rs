@@ -48,6 +48,8 @@ struct Rows {
     augmentation: Augmentation,
     /// Rows in a million with hints.
     hints: u32,
+    /// Rows in a million with a wrong hint.
+    wrong_hints: u32,
     /// How often the parts of the training set are visited.
     mixture: Vec<Part>,
 }
@@ -89,6 +91,14 @@ impl TaskData {
     pub const fn held_out(&self) -> Option<&Arc<Dataset>> {
         match &self.source {
             Source::Rows(rows) => Some(&rows.test),
+            Source::Arc { .. } => None,
+        }
+    }
+
+    /// The puzzles that are trained on; `None` for ARC.
+    pub const fn training(&self) -> Option<&Arc<Dataset>> {
+        match &self.source {
+            Source::Rows(rows) => Some(&rows.train),
             Source::Arc { .. } => None,
         }
     }
@@ -152,9 +162,10 @@ impl TaskData {
         let config =
             SamplerConfig { epochs_per_iteration, ..SamplerConfig::new(batch_size, recipe.train.seed) };
         match &self.source {
-            Source::Rows(Rows { augmentation, hints, mixture, .. }) => SamplerConfig {
+            Source::Rows(Rows { augmentation, hints, wrong_hints, mixture, .. }) => SamplerConfig {
                 augmentation: augmentation.clone(),
                 hints: *hints,
+                wrong_hints: *wrong_hints,
                 mixture: mixture.clone(),
                 ..config
             },

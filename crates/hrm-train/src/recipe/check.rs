@@ -199,6 +199,12 @@ impl DataConfig {
                 "0 but for Sudoku".into(),
             ),
             (
+                self.wrong_hint_prob > 0.0 && !sudoku,
+                "data.wrong_hint_prob",
+                self.wrong_hint_prob.to_string(),
+                "0 but for Sudoku".into(),
+            ),
+            (
                 *task == Family::Queens && self.grid_rows != self.grid_cols,
                 "data.grid_cols",
                 self.grid_cols.to_string(),

@@ -94,6 +94,9 @@ hrm_model::settings! {
         /// Sudoku: the share of training rows in which a random number of blanks, drawn uniformly, is filled in from the
         /// solution, anew each time.
         hint_prob: f64 = 0.0 => Range::from(0.0, "a probability from 0 to 1").to(1.0);
+        /// Sudoku: the share of training rows in which a blank is filled in with a wrong value that breaks no rule at first sight. The model
+        /// learns not to halt on what a wrong guess (`hrm solve --guesses`) leads to.
+        wrong_hint_prob: f64 = 0.0 => Range::from(0.0, "a probability from 0 to 1").to(1.0);
         /// Rows of a Sudoku or Killer box.
         box_rows: usize = 3 => SIDE;
         /// Columns of a Sudoku or Killer box.

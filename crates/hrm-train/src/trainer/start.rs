@@ -13,7 +13,7 @@ use hrm_model::{Hrm, InitState, ModelConfig, act::Carry, weights};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Journal, Observer, Progress, TrainError, TrainOptions, Trainer};
+use super::{Journal, Observer, Progress, State, TrainError, TrainOptions, Trainer};
 use crate::{
     checkpoint::{self, CheckpointError, Loaded, TrainState},
     data::{self, Sampler, TaskData},
@@ -295,7 +295,7 @@ impl<B: HrmBackend> Trainer<B> {
     fn assemble(
         recipe: ResolvedRecipe,
         data: &TaskData,
-        state: (Hrm<Autodiff<B>>, VecDeque<Carry<B>>),
+        state: State<B>,
         sampler: Sampler,
         team: &Team<B>,
     ) -> Result<Self, TrainError> {

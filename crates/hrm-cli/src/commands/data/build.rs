@@ -12,7 +12,7 @@ use hrm_data::{
 };
 
 use super::{Folder, OnLeak, at, examples, settle};
-use crate::terminal::count;
+use crate::terminal::{Working, count};
 
 /// Generates puzzles of a shape and says so. `nouns` are what a puzzle is called, and what is promised of all of them.
 pub fn generate(
@@ -24,7 +24,9 @@ pub fn generate(
 ) -> Result<Split<Record>> {
     folder.check()?;
     let start = Instant::now();
+    let working = Working::on(format!("generating {} of {shape}", count(wanted.0 + wanted.1, noun)));
     let made = shape.task().split(options, folder.seed(), wanted).map_err(anyhow::Error::msg)?;
+    drop(working);
     say!(
         "generated {} and {} of {shape} in {:.1} s; {promise}",
         count(made.train.len(), &format!("training {noun}")),

@@ -1,32 +1,40 @@
 //! `hrm solve`: watch a model, or a classical solver, work on puzzles.
 
+mod film;
 mod report;
 
-use std::{io, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    process::{self, ExitCode},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail};
 use hrm_data::{
     registry::{Family, Shape},
     task::{Size, Worked},
 };
-use hrm_engine::{Engine, Models, Name};
-use hrm_infer::{self as infer, Answer, InferOptions, Query};
+use hrm_engine::{Engine, Models, Name, Weights};
+use hrm_infer::{self as infer, Answer, Halting, InferOptions, Query};
 use hrm_model::ModelConfig;
 
+use self::film::Films;
 use self::report::{Json, Reporter, Tally, Text};
 use crate::{
     backend::ComputeArgs,
     infer::InferArgs,
     models::{self, Header},
     puzzles::{Entry, Puzzle, Source, Stream, families},
-    terminal,
+    terminal::{self, Working},
 };
 
 /// Solve puzzles and watch the model think
 ///
 /// Without a puzzle, solves a built-in Sudoku with the model that comes with the program. The model is picked by the
 /// size of the puzzle. Every puzzle is checked first: one that is malformed, has no solution, or has several, is told
-/// so and left out. Answers come as they are ready, in the order of the puzzles. Exit code 0 only if every answer is right.
+/// so and left out. The model thinks on while its answer breaks the rules, up to the last step. Answers come as they are ready,
+/// in the order of the puzzles. Exit code 0 only if every answer is right.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -34,14 +42,18 @@ Examples:
   hrm solve 53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79
   hrm solve --file puzzles.csv                  one line for each puzzle and a summary
   echo 1....3...2....4. | hrm solve - --json
-  hrm solve --checkpoint runs/sudoku-9x9-cpu    the newest checkpoint of a run
+  hrm solve --checkpoint runs/sudoku-9x9-cpu    the best checkpoint of a run
   hrm solve --file hard.csv --max-steps 64 --vote 9
   hrm solve --file hard.csv --restarts 32 --noise 0.3 --verify --fallback exact
   hrm solve --with dlx --trace                  a classical solver, step by step
+  hrm solve --gif thinking.gif                  a picture that moves
   hrm solve --task maze mazes.csv               a shortest path by a model
   hrm solve --task maze --with bfs --file mazes.csv
 
 Puzzles are read as lines, as drawings, and as CSV. What is printed can be read again.
+
+The models that come with the program are in it. The environment variable HRM_CHECKPOINTS names a folder with others to
+use in their place: FOLDER/sudoku-9x9/model.safetensors and so on.
 
 With --json, one object is printed:
   task, backend    what was solved and where
@@ -74,7 +86,7 @@ pub struct Args {
     /// With --with: also print every step
     #[arg(long, requires = "with")]
     trace: bool,
-    /// Model to use: a .safetensors file, a checkpoint folder, or a run folder
+    /// Model to use: a .safetensors file, a checkpoint folder, a run folder, or the name of one in the program
     #[arg(long, short, value_name = "DIR|FILE")]
     checkpoint: Option<PathBuf>,
     #[command(flatten)]
@@ -88,6 +100,15 @@ pub struct Args {
     /// Draw the boards even if there are several puzzles
     #[arg(long, short)]
     verbose: bool,
+    /// Print the boards one beside the other instead of one that moves, also on a terminal
+    #[arg(long)]
+    no_animation: bool,
+    /// Write how the puzzle is solved as an animated GIF
+    #[arg(long, value_name = "FILE")]
+    gif: Option<PathBuf>,
+    /// Write how the puzzle is solved as an animated SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     #[command(flatten)]
     infer: InferArgs,
 }
@@ -123,20 +144,32 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let in_full = !stream.several() || args.verbose;
     let out = io::stdout().lock();
     let backend_name = backend.map(Name::feature);
-    let mut reporter: Box<dyn Reporter> = match args.json {
+    let films = Films { gif: args.gif, svg: args.svg };
+    if let Some(option) = films.option().filter(|_| stream.several()) {
+        bail!("{option}: expected one puzzle, got several; a film is made of one");
+    }
+    let reporter: Box<dyn Reporter> = match args.json {
         true => Box::new(Json::new(out, family, method, backend_name)?),
         false => Box::new(Text {
             out,
             style: terminal::stdout_style(args.plain),
             in_full,
             several: stream.several(),
+            moves: !(stream.several() || args.plain || args.no_animation),
             scales: args.infer.scales(),
+            help: args.infer.what_helps(family),
             backend: backend_name,
             method,
             tally: Tally::default(),
         }),
     };
-    let options = InferOptions { keep_thoughts: args.json || in_full, ..args.infer.options() };
+    let mut reporter = films.around(reporter);
+    // The rules are known: an answer that breaks them is no reason to stop.
+    let halting = match args.infer.options().halting {
+        Halting::Learned => Halting::Unbroken,
+        other => other,
+    };
+    let options = InferOptions { keep_thoughts: args.json || in_full, halting, ..args.infer.options() };
     let done = match (method, backend) {
         (Some(method), _) => by_method(method, args.trace, &mut stream, reporter.as_mut()),
         (None, Some(backend)) => by_models(backend, given, options, &mut stream, reporter.as_mut()),
@@ -174,7 +207,7 @@ fn built_in(family: Family, given: Option<&Given>, any_size: bool) -> Option<Str
 
 /// The checkpoints given on the command line, which work together.
 struct Given {
-    files: Vec<PathBuf>,
+    files: Vec<Weights>,
     /// Tokens of a row and number of token values.
     sizes: (usize, usize),
     /// What puzzles of the family have these sizes, as far as they tell.
@@ -184,20 +217,17 @@ struct Given {
 
 impl Given {
     /// `None` if there are none.
-    fn new(family: Family, files: Vec<PathBuf>) -> Result<Option<Self>> {
+    fn new(family: Family, files: Vec<Weights>) -> Result<Option<Self>> {
         let mut given: Option<Self> = None;
         for file in &files {
-            let config = Header::read(file)?.config().with_context(|| file.display().to_string())?;
+            let config = Header::read(file)?.config().with_context(|| file.to_string())?;
             let sizes = (config.seq_len, config.vocab_size);
             let shape = Shape::of(sizes.0, sizes.1, Some(family));
             let found = Self { files: files.clone(), sizes, shape, configs: vec![config] };
             match &mut given {
                 Some(first) if first.sizes != sizes => {
                     let (found, first) = (found.told(), first.told());
-                    bail!(
-                        "--ensemble: {} is for {found} puzzles, the first checkpoint for {first}",
-                        file.display()
-                    )
+                    bail!("--ensemble: {file} is for {found} puzzles, the first checkpoint for {first}")
                 }
                 Some(given) => given.configs.extend(found.configs),
                 None => given = Some(found),
@@ -213,12 +243,12 @@ impl Given {
     }
 
     /// The files, for puzzles of a shape.
-    fn files(&self, shape: Shape) -> Result<Vec<PathBuf>, String> {
+    fn files(&self, shape: Shape) -> Result<Vec<Weights>, String> {
         if self.configs.iter().all(|config| models::fits(config, shape)) {
             return Ok(self.files.clone());
         }
         let (seq_len, vocab_size) = shape.tokens();
-        let path = self.files.first().map(|file| file.display().to_string()).unwrap_or_default();
+        let path = self.files.first().map(Weights::to_string).unwrap_or_default();
         Err(match self.shape {
             Some(known) => format!("the model {path} is for {known} puzzles, this one is {shape}"),
             None => format!(
@@ -342,7 +372,7 @@ fn by_models(
 /// Which checkpoints work on which puzzles.
 struct Plan {
     given: Option<Given>,
-    shapes: Vec<(Shape, Vec<PathBuf>)>,
+    shapes: Vec<(Shape, Vec<Weights>)>,
 }
 
 impl Plan {
@@ -366,7 +396,7 @@ impl Plan {
         }
     }
 
-    fn files(&self, shape: Shape) -> Option<&[PathBuf]> {
+    fn files(&self, shape: Shape) -> Option<&[Weights]> {
         self.shapes.iter().find(|(known, _)| *known == shape).map(|(_, files)| files.as_slice())
     }
 }
@@ -384,6 +414,7 @@ impl SolveJob<'_> {
     fn run(self, engine: &dyn Engine) -> Result<()> {
         let Self { mut plan, options, mut entries, stream, reporter } = self;
         let mut loaded: Vec<(Shape, Box<dyn Models>, ModelInfo)> = Vec::new();
+        let mut working = Waiting(Some(Working::on("solving")));
         while !entries.is_empty() {
             for shape in entries.iter().filter_map(|entry| Some(entry.puzzle.as_ref().ok()?.shape)) {
                 if loaded.iter().all(|(known, ..)| *known != shape)
@@ -411,8 +442,13 @@ impl SolveJob<'_> {
                 let mut failure = None;
                 models.solve_each(rules.as_ref(), options, &queries, &mut |query, answer| {
                     chunk.answers[places[query]] = Some(answer);
+                    working.answered();
                     if failure.is_none() {
                         failure = chunk.report(&infos, reporter).err();
+                    }
+                    // Nobody reads on: the rest need not be computed.
+                    if failure.as_ref().is_some_and(crate::is_broken_pipe) {
+                        process::exit(0);
                     }
                 })?;
                 failure.map_or(Ok(()), Err)?;
@@ -422,6 +458,17 @@ impl SolveJob<'_> {
             plan.assign(&mut entries);
         }
         Ok(())
+    }
+}
+
+/// A sign of life until the first answer; where answers do not come on the terminal themselves, until the last.
+struct Waiting(Option<Working>);
+
+impl Waiting {
+    fn answered(&mut self) {
+        if io::stdout().is_terminal() {
+            self.0 = None;
+        }
     }
 }
 
@@ -458,7 +505,7 @@ impl Chunk<'_> {
 
 /// What to say about the models of a puzzle.
 struct ModelInfo {
-    files: Vec<PathBuf>,
+    files: Vec<Weights>,
     parameters: usize,
     max_steps: usize,
     /// Whether the `q_continue` of every model means something: TRM does not learn it.
@@ -466,7 +513,7 @@ struct ModelInfo {
 }
 
 impl ModelInfo {
-    fn new(files: &[PathBuf], models: &dyn Models, options: InferOptions) -> Self {
+    fn new(files: &[Weights], models: &dyn Models, options: InferOptions) -> Self {
         let trained = models.configs().iter().map(|config| config.halt_max_steps).max();
         Self {
             files: files.to_vec(),

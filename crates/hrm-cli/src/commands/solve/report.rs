@@ -1,9 +1,10 @@
 //! What `hrm solve` prints: text for people, one JSON object for programs, both as answers come.
 
-use std::{io::Write, path::PathBuf};
+use std::{io::Write, thread, time::Duration};
 
 use anyhow::Result;
 use hrm_data::{registry::Family, render::Style, task::Worked};
+use hrm_engine::Weights;
 use hrm_infer::{Answer, Sources, Thought};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -18,6 +19,10 @@ use crate::{
 
 /// Boards drawn for one puzzle, the puzzle itself not counted.
 const MAX_BOARDS: usize = 5;
+
+/// How long a board stands in an animation at most, and all of them together.
+const STEP: Duration = Duration::from_millis(350);
+const STEPS: Duration = Duration::from_secs(6);
 
 /// How many puzzles went which way.
 #[derive(Debug, Clone, Default)]
@@ -80,7 +85,7 @@ impl Tally {
 /// Who prints.
 pub(super) trait Reporter {
     /// Models that are used from now on.
-    fn uses(&mut self, files: &[PathBuf]);
+    fn uses(&mut self, files: &[Weights]);
     /// An entry without an answer.
     fn rejected(&mut self, entry: &Entry, reason: &str) -> Result<()>;
     /// An entry with one.
@@ -108,15 +113,19 @@ pub(super) struct Text<W> {
     pub style: Style,
     pub in_full: bool,
     pub several: bool,
+    /// Whether the boards may come one after the other in the same place, where that can be done.
+    pub moves: bool,
     /// Whether how an answer came about is worth telling.
     pub scales: bool,
+    /// What may help where the model fails.
+    pub help: String,
     pub backend: Option<&'static str>,
     pub method: Option<&'static str>,
     pub tally: Tally,
 }
 
 impl<W: Write> Reporter for Text<W> {
-    fn uses(&mut self, _: &[PathBuf]) {}
+    fn uses(&mut self, _: &[Weights]) {}
 
     fn rejected(&mut self, entry: &Entry, reason: &str) -> Result<()> {
         self.tally.reject();
@@ -155,7 +164,7 @@ impl<W: Write> Text<W> {
         )?;
         let attempted = solved + wrong;
         match self.method {
-            Some(method) => {
+            Some(method) if attempted > 0 => {
                 writeln!(self.out, "{} in {:.1} ms by {method}", effort(&tally.work), tally.milliseconds)?;
             }
             None if attempted > 0 => {
@@ -170,6 +179,9 @@ impl<W: Write> Text<W> {
                 if self.scales {
                     writeln!(self.out, "solved: {}", tally.sources)?;
                 }
+                if *wrong > 0 && !self.help.is_empty() {
+                    writeln!(self.out, "{}", self.help)?;
+                }
                 if tally.sources.searched > 0 {
                     writeln!(
                         self.out,
@@ -178,7 +190,7 @@ impl<W: Write> Text<W> {
                     )?;
                 }
             }
-            None => {}
+            _ => {}
         }
         if tally.answers > 0 {
             writeln!(
@@ -225,7 +237,10 @@ impl<W: Write> Text<W> {
             By::Models(answer, _) => answer.trace.thoughts.as_slice(),
             By::Method(_) => &[],
         };
-        writeln!(self.out, "{}", side_by_side(&self.panels(puzzle, attempt, thoughts)))?;
+        if !self.animate(puzzle, attempt, thoughts)? {
+            let panels = self.panels(puzzle, attempt, thoughts);
+            writeln!(self.out, "{}", side_by_side(&panels, terminal::width()))?;
+        }
         match attempt.by {
             By::Models(answer, info) => {
                 if let Some(legend) = puzzle.task.legend(self.style) {
@@ -248,6 +263,9 @@ impl<W: Write> Text<W> {
                     .wrong
                     .map_or_else(String::new, |n| format!("; {} differ from the solution", count(n, "cell")));
                 writeln!(self.out, "valid     NO: {fault}{wrong}")?;
+                if !self.several && matches!(attempt.by, By::Models(..)) && !self.help.is_empty() {
+                    writeln!(self.out, "try       {}", self.help)?;
+                }
             }
         }
         match attempt.matches_answer {
@@ -282,7 +300,7 @@ impl<W: Write> Text<W> {
         }
         let backend = self.backend.unwrap_or_default();
         writeln!(self.out, "time      {:.1} ms on {backend}", attempt.milliseconds)?;
-        let files: Vec<String> = info.files.iter().map(|file| models::shown(file)).collect();
+        let files: Vec<String> = info.files.iter().map(models::told).collect();
         writeln!(
             self.out,
             "model     {} ({} parameters)",
@@ -302,26 +320,80 @@ impl<W: Write> Text<W> {
         let mut panels =
             vec![Panel { title, body: task.render(&record.input, None, self.style).unwrap_or_default() }];
         let mut previous = record.input.as_slice();
-        let mut push = |title: String, tokens, previous| {
-            let body = task.frame(&record.input, previous, tokens, self.style).unwrap_or_default();
-            panels.push(Panel { title, body });
-        };
         for index in worth_drawing(thoughts) {
             let tokens = thoughts[index].tokens.as_slice();
             let title = format!("step {}: {} new", index + 1, changed(puzzle, previous, tokens));
-            push(title, tokens, previous);
+            let body = task.frame(&record.input, previous, tokens, self.style).unwrap_or_default();
+            panels.push(Panel { title, body });
             previous = tokens;
         }
-        let title = match attempt.by {
-            By::Models(Answer { search: None, .. }, _) => return panels,
-            By::Models(..) => format!("searched: {} new", changed(puzzle, previous, &attempt.tokens)),
-            By::Method(_) => "solution".to_owned(),
-        };
-        push(title, &attempt.tokens, previous);
+        panels.extend(self.searched(puzzle, attempt, previous));
         panels
     }
 
+    /// Shows step after step in the same place, the puzzle beside it where there is room; `false` if that cannot be done here.
+    fn animate(&mut self, puzzle: &Puzzle, attempt: &Attempt<'_>, thoughts: &[Thought]) -> Result<bool> {
+        let Some((rows, columns)) = terminal::screen().filter(|_| self.moves && thoughts.len() > 1) else {
+            return Ok(false);
+        };
+        let Puzzle { task, record, .. } = puzzle;
+        let start = self.panels(puzzle, attempt, &[]).remove(0);
+        let mut frames = Vec::new();
+        let mut previous = record.input.as_slice();
+        for (index, thought) in thoughts.iter().enumerate() {
+            let sure = 100.0 * thought.halt_probability();
+            let title = format!("step {}: {sure:.0} % sure", index + 1);
+            let body = task.frame(&record.input, previous, &thought.tokens, self.style).unwrap_or_default();
+            frames.push(Panel { title, body });
+            previous = &thought.tokens;
+        }
+        if let Some(found) = self.searched(puzzle, attempt, previous) {
+            frames.push(found);
+        }
+        let panel_width =
+            |panel: &Panel| panel.body.lines().map(terminal::visible_width).max().unwrap_or_default();
+        let widest = frames.iter().map(panel_width).max().unwrap_or_default();
+        let beside = panel_width(&start) + 2 + widest <= columns;
+        let frames: Vec<String> = frames
+            .into_iter()
+            .map(|frame| {
+                let panels = if beside { vec![start.clone(), frame] } else { vec![frame] };
+                side_by_side(&panels, columns)
+            })
+            .collect();
+        let height = frames.iter().map(|frame| frame.lines().count()).max().unwrap_or_default();
+        if widest > columns || height >= rows {
+            return Ok(false);
+        }
+        let pause = STEP.min(STEPS / frames.len() as u32);
+        for (index, frame) in frames.iter().enumerate() {
+            if index > 0 {
+                thread::sleep(pause);
+                // Up to the first line, and nothing below it stays.
+                write!(self.out, "\x1b[{}A\x1b[J", frames[index - 1].lines().count())?;
+            }
+            write!(self.out, "{frame}")?;
+            self.out.flush()?;
+        }
+        writeln!(self.out)?;
+        Ok(true)
+    }
+
+    /// The board of a search.
+    fn searched(&self, puzzle: &Puzzle, attempt: &Attempt<'_>, previous: &[u8]) -> Option<Panel> {
+        let title = match attempt.by {
+            By::Models(Answer { search: None, .. }, _) => return None,
+            By::Models(..) => format!("searched: {} new", changed(puzzle, previous, &attempt.tokens)),
+            By::Method(_) => "solution".to_owned(),
+        };
+        let input = &puzzle.record.input;
+        let body = puzzle.task.frame(input, previous, &attempt.tokens, self.style).unwrap_or_default();
+        Some(Panel { title, body })
+    }
+
     fn table(&mut self, puzzle: &Puzzle, answer: &Answer, learns_continue: bool) -> Result<()> {
+        // A narrow terminal has no room for it.
+        let learns_continue = learns_continue && terminal::width() >= 60;
         let q_continue = if learns_continue { "   q_continue" } else { "" };
         writeln!(self.out, "step   changed   wrong   q_halt{q_continue}")?;
         let mut previous = puzzle.record.input.as_slice();
@@ -371,7 +443,7 @@ fn worth_drawing(steps: &[Thought]) -> Vec<usize> {
 /// One object, whose list of puzzles is written as they come.
 pub(super) struct Json<W> {
     out: W,
-    models: Vec<PathBuf>,
+    models: Vec<Weights>,
     method: Option<&'static str>,
     tally: Tally,
 }
@@ -449,7 +521,7 @@ fn units(work: &[(&'static str, u64)]) -> Map<String, Value> {
 }
 
 impl<W: Write> Reporter for Json<W> {
-    fn uses(&mut self, files: &[PathBuf]) {
+    fn uses(&mut self, files: &[Weights]) {
         self.models
             .extend(files.iter().filter(|file| !self.models.contains(file)).cloned().collect::<Vec<_>>());
     }
@@ -503,7 +575,7 @@ impl<W: Write> Reporter for Json<W> {
         }
         let text = |value: &Value| serde_json::to_string_pretty(value).map(|text| text.replace('\n', "\n  "));
         self.models.sort();
-        let models: Vec<_> = self.models.iter().map(|path| path.to_string_lossy()).collect();
+        let models: Vec<_> = self.models.iter().map(|file| file.path().to_string_lossy()).collect();
         let models = text(&json!(models))?;
         writeln!(self.out, "\n  ],\n  \"models\": {models},\n  \"summary\": {}\n}}", text(&summary)?)?;
         self.out.flush()?;

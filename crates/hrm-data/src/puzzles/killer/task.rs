@@ -274,10 +274,6 @@ impl Task for KillerTask {
         Some(json!({ "kind": "killer_symmetry", "geometry": self.geometry }))
     }
 
-    fn blank(&self) -> Option<u8> {
-        Some(1)
-    }
-
     fn symmetries(&self) -> (f64, &'static str) {
         (Killer::symmetries(self.geometry).len() as f64, "turned and mirrored")
     }

@@ -92,14 +92,14 @@ pub fn picture<T: Copy + Into<i64>>(maze: &Maze, answer: &[T]) -> Picture {
             picture.text(centre(cell), Anchor::Middle, 0.62 * CELL, true, WHITE, letter);
         }
     }
-    // Only steps onto a path cell are joined: a start beside the goal is no path.
+    // Every step of the path, from the start and to the goal too; a start beside the goal is no path.
     let path = |cell: usize| marked[cell] && maze.tokens()[cell] == 2;
     for cell in (0..marked.len()).filter(|&cell| marked[cell]) {
         for next in
             [(cell + 1 < marked.len() && (cell + 1) % cols != 0).then_some(cell + 1), Some(cell + cols)]
         {
             let Some(next) = next.filter(|&next| next < marked.len() && marked[next]) else { continue };
-            if path(cell) && path(next) {
+            if path(cell) || path(next) {
                 picture.line(&[centre(cell), centre(next)], 2.4, (150, 95, 0));
             }
         }
@@ -130,7 +130,7 @@ mod tests {
         let count = |picture: &Picture, text: &str| picture.svg().matches(text).count();
         let label = maze.label().unwrap();
         let drawn = picture(&maze, &label);
-        assert_eq!((count(&drawn, "#f5be28"), count(&drawn, "<polyline")), (3, 2));
+        assert_eq!((count(&drawn, "#f5be28"), count(&drawn, "<polyline")), (3, 4));
         assert_eq!((count(&drawn, ">S<"), count(&drawn, ">G<"), count(&drawn, ">!<")), (1, 1, 0));
         let faulty = picture(&maze, &[3u8, 5, 9, 2, 2]);
         assert_eq!((count(&faulty, ">!<"), count(&faulty, "#f5be28")), (2, 1));

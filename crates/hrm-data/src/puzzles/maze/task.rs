@@ -393,7 +393,10 @@ mod tests {
     #[test]
     fn groups_are_the_neighbours_inside() {
         let kinds = Mazes::new(2, 3).groups().unwrap().kinds;
-        assert_eq!(kinds.iter().map(|kind| kind.name).collect::<Vec<_>>(), ["below", "left", "right", "above"]);
+        assert_eq!(
+            kinds.iter().map(|kind| kind.name).collect::<Vec<_>>(),
+            ["below", "left", "right", "above"]
+        );
         assert!(kinds.iter().all(|kind| kind.own && kind.groups.len() == 6));
         let neighbours = |cell: usize| kinds.iter().map(|kind| kind.groups[cell].clone()).collect::<Vec<_>>();
         assert_eq!(neighbours(0), [vec![3], vec![], vec![1], vec![]]);

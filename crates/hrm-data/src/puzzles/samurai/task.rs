@@ -175,10 +175,6 @@ impl Task for SamuraiTask {
         Some(json!({ "kind": "samurai_symmetry" }))
     }
 
-    fn blank(&self) -> Option<u8> {
-        Some(1)
-    }
-
     fn symmetries(&self) -> (f64, &'static str) {
         let factorial = |n: usize| (1..=n).map(|i| i as f64).product::<f64>();
         (

@@ -14,7 +14,7 @@ use crate::groups::Groups;
 use crate::names::UnknownName;
 use crate::render::{Picture, Style};
 use crate::task::{
-    Census, Beliefs, Exact, GenerateOptions, Leak, Leaks, MAX_NODES, Record, Size, Solutions, Split, Task,
+    Beliefs, Census, Exact, GenerateOptions, Leak, Leaks, MAX_NODES, Record, Size, Solutions, Split, Task,
     TokenSymmetry, Worked,
 };
 
@@ -184,10 +184,6 @@ impl Task for Sudoku {
         symmetry.apply_tokens(label, label_out);
     }
 
-    fn blank(&self) -> Option<u8> {
-        Some(1)
-    }
-
     fn symmetries(&self) -> (f64, &'static str) {
         let factorial = |n: usize| (1..=n).map(|i| i as f64).product::<f64>();
         let (bands, stacks) = (self.geometry.bands(), self.geometry.stacks());
@@ -207,7 +203,11 @@ impl Task for Sudoku {
             Geometry::S9 => (6_670_903_752_021_072_936_960.0, 5_472_730_538.0),
             _ => return None,
         };
-        Some(Census { solutions, classes, source: "OEIS A107739, A109741; 9x9: Felgenhauer, Jarvis, Russell 2006" })
+        Some(Census {
+            solutions,
+            classes,
+            source: "OEIS A107739, A109741; 9x9: Felgenhauer, Jarvis, Russell 2006",
+        })
     }
 
     fn parse(&self, text: &str) -> Result<Board, SudokuError> {

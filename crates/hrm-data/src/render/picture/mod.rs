@@ -1,18 +1,24 @@
-//! Pictures of puzzles and of curves: rectangles, lines and short texts, written as SVG or as PNG.
+//! Pictures of puzzles and of curves: rectangles, lines and short texts, written as SVG or as PNG; and films of them, as
+//! animated GIF or animated SVG.
 //!
-//! A picture has a size in *units*; SVG keeps them, PNG has a number of pixels for each. Later shapes cover earlier ones.
+//! A picture has a size in *units*; SVG keeps them, pixels have a number for each. Later shapes cover earlier ones.
 
 mod boards;
 mod chart;
+mod film;
 mod glyphs;
 mod raster;
 mod svg;
 
+use std::io::Cursor;
+
+use image::ImageFormat;
 use thiserror::Error;
 
 pub use boards::Mark;
 pub(crate) use boards::{CELL, MARGIN, THIN, cell, corner};
 pub use chart::{Axis, Chart, Scale, Series, Trace, charts};
+pub use film::Film;
 
 /// Red, green and blue.
 pub type Colour = (u8, u8, u8);
@@ -60,7 +66,7 @@ pub(crate) enum Anchor {
     End,
 }
 
-/// Why there is no PNG.
+/// Why there are no pixels.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PictureError {
@@ -77,7 +83,7 @@ pub enum PictureError {
         height: u64,
     },
     /// The encoder refused.
-    #[error("the PNG cannot be written: {0}")]
+    #[error("the picture cannot be written: {0}")]
     Encode(String),
 }
 
@@ -102,7 +108,22 @@ impl Picture {
     /// # Errors
     /// [`PictureError`] if that makes no pixel, or more than 100 million.
     pub fn png(&self, scale: f32) -> Result<Vec<u8>, PictureError> {
-        raster::write(self, scale)
+        let mut bytes = Cursor::new(Vec::new());
+        let pixels = raster::draw(self, scale)?;
+        pixels
+            .write_to(&mut bytes, ImageFormat::Png)
+            .map_err(|error| PictureError::Encode(error.to_string()))?;
+        Ok(bytes.into_inner())
+    }
+
+    /// The picture with a line of text under it, at both ends.
+    pub fn captioned(mut self, left: &str, right: &str) -> Self {
+        let (width, margin) = (self.width, 14.0);
+        let at = self.height + 4.0;
+        self.height += 22.0;
+        self.text((margin, at), Anchor::Start, 9.0, false, INK, left);
+        self.text((width - margin, at), Anchor::End, 9.0, false, INK, right);
+        self
     }
 
     /// A text as a picture, one character beside the other as on a terminal.
@@ -151,11 +172,9 @@ mod tests {
 
     /// The pixels of a PNG, as (width, height, RGB).
     pub(super) fn pixels(bytes: &[u8]) -> (u32, u32, Vec<u8>) {
-        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
-        let mut out = vec![0; reader.output_buffer_size().unwrap()];
-        let info = reader.next_frame(&mut out).unwrap();
-        assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Rgb, png::BitDepth::Eight));
-        (info.width, info.height, out)
+        let image = image::load_from_memory_with_format(bytes, ImageFormat::Png).unwrap();
+        assert_eq!(image.color(), image::ColorType::Rgb8);
+        (image.width(), image.height(), image.into_bytes())
     }
 
     #[test]
