@@ -112,7 +112,7 @@ fn resume_run<B: HrmBackend>(
         ResolvedRecipe::saved(&config, &state.recipe, &[]).map(|_| ()).map_err(|e| format!("recipe: {e}"))
     };
     let mut metrics = None;
-    let loaded = checkpoint::load_newest::<Autodiff<B>, SamplerState>(&folder, device, sound, warn)?;
+    let loaded = checkpoint::load_newest::<B, SamplerState>(&folder, device, sound, warn)?;
     let mut trainer = match loaded {
         Some(loaded) => {
             // The file may have been edited since.
@@ -265,7 +265,7 @@ impl<B: HrmBackend> Trainer<B> {
     fn from_checkpoint(
         recipe: ResolvedRecipe,
         data: &TaskData,
-        loaded: Loaded<Autodiff<B>, SamplerState>,
+        loaded: Loaded<B, SamplerState>,
         team: &Team<B>,
     ) -> Result<Self, TrainError> {
         let Loaded { model, moments, ema, carry, state } = loaded;
