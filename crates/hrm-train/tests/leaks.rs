@@ -7,8 +7,8 @@ use std::{
 
 use hrm_data::{dataset::Dataset, reader, registry::Shape, task::Record};
 use hrm_train::{
-    config::{DataSource, ResolvedRecipe},
     data,
+    recipe::{DataSource, ResolvedRecipe},
 };
 
 fn root() -> PathBuf {

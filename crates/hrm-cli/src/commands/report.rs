@@ -12,8 +12,8 @@ use hrm_data::{reader::Puzzle, registry::Shape, render::Picture};
 use hrm_infer::{InferOptions, Query};
 use hrm_model::summary::thousands;
 use hrm_train::{
-    config::ResolvedRecipe,
     data,
+    recipe::ResolvedRecipe,
     run::{
         curves::{self, CurveOptions},
         environment::Session,

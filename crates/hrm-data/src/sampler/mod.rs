@@ -453,8 +453,7 @@ fn give_wrong_hint(
     if per_million == 0 || random::below(rng, 1_000_000) >= per_million {
         return;
     }
-    let blanks: Vec<usize> =
-        (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
+    let blanks: Vec<usize> = (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
     let values = label.iter().max().map_or(0, |&most| (most - BLANK).max(0)) as u32;
     if blanks.is_empty() || values < 2 {
         return;

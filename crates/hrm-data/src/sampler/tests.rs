@@ -356,7 +356,9 @@ fn wrong_hints_are_wrong_but_break_no_rule() {
         let cells = puzzle.cells().iter().zip(as_given.cells()).zip(solution.cells());
         let others: Vec<_> = cells.filter(|((now, before), _)| now != before).collect();
         wrong += others.len();
-        assert!(others.len() <= 1 && others.iter().all(|((now, before), right)| **before == 0 && now != right));
+        assert!(
+            others.len() <= 1 && others.iter().all(|((now, before), right)| **before == 0 && now != right)
+        );
         assert!(puzzle.violations().is_empty(), "{puzzle:?}: a given rules it out");
     }
     assert!((150..260).contains(&wrong), "{wrong} of {} rows", with.len());

@@ -30,8 +30,7 @@ impl<B: HrmBackend> Trainer<B> {
         let batch = batch.slice(self.team.rows(batch.rows));
         let batch = chains::spread(to_device(&batch, &device), chains);
         let min_steps = self.exploration(&device).map(|steps| chains::spread_steps(steps, chains));
-        let (model, mut carries) =
-            self.state.take().expect("only a step takes the state, and gives it back");
+        let (model, mut carries) = self.state.take().expect("only a step takes the state, and gives it back");
         let carry = carries.pop_front().expect("each batch has a carry");
         let carry = match &self.noise {
             None => carry,
