@@ -109,6 +109,12 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
         Step::run("clippy", Cmd::cargo("clippy --workspace --all-targets -- -D warnings")),
         Step::run("docs", Cmd::cargo("doc --no-deps --workspace").env("RUSTDOCFLAGS", "-D warnings")),
     ];
+    if has_cargo_deny() {
+        steps.push(Step::run(
+            "licences and sources of dependencies",
+            Cmd::cargo("deny check bans licenses sources"),
+        ));
+    }
     for backend in CHECKED_BACKENDS {
         steps.push(Step {
             name: format!("no downloads in the tree of {backend}"),
@@ -177,7 +183,7 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
             let cmd = Cmd::cargo(&format!(
                 "test {GENERIC} {features} {tests} -- cuda:: --nocapture --test-threads 1"
             ));
-            let script = root().join("scripts/cuda-without-gpu/run.sh");
+            let script = root().join("tools/cuda-without-gpu/run.sh");
             let runner = format!("{} --compute", script.display());
             let cmd = cmd
                 .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner)
@@ -191,21 +197,36 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
 /// What is too slow for every change: fuzzing, every fault of a disk, and what is known of the dependencies.
 fn thorough() -> Vec<Step> {
     let fuzz = Cmd::cargo("test -p hrm-data -p hrm-model -p hrm-train --test fuzz -- --nocapture");
+    let power = Cmd::cargo("test -p hrm-cli --test cli power -- --nocapture");
     let faults = Cmd::cargo("test -p hrm-train --test faults -- --nocapture");
     let mut steps = vec![
         Step::run("every reader, a minute of damaged bytes each", fuzz.env("HRM_FUZZ_SECONDS", "60")),
         Step::run("every change to a file fails in turn", faults.env("HRM_FAULTS", "all")),
         Step::run("a program elsewhere", Cmd::cargo("test -p xtask --test downstream -- --ignored")),
         Step::run("what is given away", Cmd::cargo("xtask dist --profile dev --no-wheel")),
+        Step::run("the power goes 25 times", power.env("HRM_POWER_LOSSES", "25")),
     ];
-    match Cmd::cargo("deny --version").output() {
-        Ok(_) => steps.push(Step::run("dependencies", Cmd::cargo("deny check"))),
-        Err(_) => println!(
-            "SKIPPED: cargo-deny is not installed, so licences, sources and advisories of the dependencies are not checked; \
-             `cargo install cargo-deny --locked` and run again"
-        ),
+    if has_cargo_deny() {
+        match Cmd::cargo("deny fetch db").output() {
+            Ok(_) => {
+                steps.push(Step::run("known faults of dependencies", Cmd::cargo("deny check advisories")))
+            }
+            Err(_) => println!("SKIPPED: the database of advisories (RustSec) cannot be fetched here"),
+        }
     }
     steps
+}
+
+/// Whether cargo-deny is there; says what is not checked if it is not.
+fn has_cargo_deny() -> bool {
+    let found = Cmd::cargo("deny --version").output().is_ok();
+    if !found {
+        println!(
+            "SKIPPED: cargo-deny is not installed, so licences, sources and advisories of the dependencies are not checked; \
+             `cargo install cargo-deny --locked` and run again"
+        );
+    }
+    found
 }
 
 /// The manifest of Mesa's software driver, after installing it if need be.

@@ -7,13 +7,15 @@ use std::{env, error::Error, fmt::Write, fs, time::Instant};
 
 use burn::tensor::{Int, Tensor, TensorData};
 use hrm_benches::B;
+use hrm_data::render::{self, Axis, Chart, Scale, Trace, charts};
 use hrm_model::{Hrm, ModelConfig, act::Carry};
-use plotters::{coord::combinators::BindKeyPoints, prelude::*};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 #[global_allocator]
 static ALLOCATOR: hrm_backend::TensorAllocator = hrm_backend::TensorAllocator::new();
+
+const GREY: (u8, u8, u8) = (150, 150, 150);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -124,64 +126,33 @@ fn measure(config: &ModelConfig, batch: usize) -> Result<f64> {
     Ok(seconds[seconds.len() / 2])
 }
 
-/// Where the axis of time has marks, in milliseconds.
-const ONE_TWO_FIVE: [f64; 16] =
-    [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
-
-/// The sizes that an axis names: not all, where their numbers would overlap.
-fn marks(sizes: impl Iterator<Item = f64>) -> Vec<f64> {
-    sizes.fold(Vec::new(), |mut kept, size| {
-        if kept.last().is_none_or(|last| size >= last * 1.3) {
-            kept.push(size);
-        }
-        kept
-    })
-}
-
 fn draw(path: &str, measured: &[(&Series, Vec<Point>)]) -> Result<()> {
-    let root = SVGBackend::new(path, (1000, 760)).into_drawing_area();
-    root.fill(&WHITE)?;
-    for (area, (series, points)) in root.split_evenly((2, 2)).iter().zip(measured) {
-        let last = points.last().ok_or("no points")?;
-        let sizes = points[0].size as f64 * 0.9..last.size as f64 * 1.1;
-        let low = points.iter().map(|p| p.seconds * 1e3).fold(f64::MAX, f64::min) * 0.5;
-        let high = points.iter().map(|p| p.seconds * 1e3).fold(0.0, f64::max) * 2.0;
-        let times: Vec<f64> = ONE_TWO_FIVE.into_iter().filter(|time| (low..high).contains(time)).collect();
-        let mut chart = ChartBuilder::on(area)
-            .caption(format!("{} ({})", series.name, series.fixed), ("sans-serif", 17))
-            .margin(12)
-            .x_label_area_size(38)
-            .y_label_area_size(62)
-            .build_cartesian_2d(
-                sizes.log_scale().with_key_points(marks(points.iter().map(|p| p.size as f64))),
-                (low..high).log_scale().with_key_points(times),
-            )?;
-        let whole = |value: &f64| format!("{value:.0}");
-        chart
-            .configure_mesh()
-            .x_desc(series.name)
-            .y_desc("ms a segment")
-            .light_line_style(WHITE)
-            .x_label_formatter(&whole)
-            .y_label_formatter(&whole)
-            .draw()?;
-        // What the products alone take at the best rate of the series.
-        let rate = points.iter().map(|p| p.gflop / p.seconds).fold(0.0, f64::max);
-        let ideal = points.iter().map(|p| (p.size as f64, p.gflop / rate * 1e3));
-        let grey = RGBColor(150, 150, 150);
-        chart
-            .draw_series(LineSeries::new(ideal, grey.stroke_width(1)))?
-            .label(format!("products at {rate:.0} GFLOP/s"))
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], grey));
-        let line = points.iter().map(|p| (p.size as f64, p.seconds * 1e3));
-        let blue = RGBColor(31, 119, 180);
-        chart
-            .draw_series(LineSeries::new(line, blue.stroke_width(2)).point_size(3))?
-            .label("measured")
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], blue));
-        chart.configure_series_labels().position(SeriesLabelPosition::UpperLeft).draw()?;
-    }
-    root.present()?;
+    let axis = |label: &str| Axis { label: label.to_owned(), scale: Scale::Log, ..Axis::default() };
+    let curve =
+        |name: &str, colour, trace, points| render::Series { name: name.to_owned(), colour, trace, points };
+    let panels: Vec<Chart> = measured
+        .iter()
+        .map(|(series, points)| {
+            let rate = points.iter().map(|p| p.gflop / p.seconds).fold(0.0, f64::max);
+            let times =
+                |time: &dyn Fn(&Point) -> f64| points.iter().map(|p| (p.size as f64, time(p))).collect();
+            Chart {
+                title: format!("ms a segment: {}, at most {rate:.0} GFLOP/s", series.fixed),
+                x: axis(series.name),
+                y: axis(""),
+                series: vec![
+                    curve(
+                        "products alone, at the best rate",
+                        GREY,
+                        Trace::Line,
+                        times(&|p| p.gflop / rate * 1e3),
+                    ),
+                    curve("measured", render::Series::COLOURS[0], Trace::Marked, times(&|p| p.seconds * 1e3)),
+                ],
+            }
+        })
+        .collect();
+    fs::write(path, charts("", &panels, 2).svg())?;
     println!("{path}");
     Ok(())
 }

@@ -48,7 +48,7 @@ pub(super) fn index<B: Backend>(slots: &[usize], device: &B::Device) -> Tensor<B
 /// - `tokens`: `[batch, seq_len]`; `row`: `[seq_len]`
 pub(super) fn with_row<B: Backend>(tokens: Tensor<B, 2, Int>, at: usize, row: &[u8]) -> Tensor<B, 2, Int> {
     let row: Vec<i32> = row.iter().map(|&token| i32::from(token)).collect();
-    let row = TensorData::new(row, [1, tokens.dims()[1]]).convert::<B::IntElem>();
-    let row = Tensor::from_data(row, &tokens.device());
-    tokens.slice_assign([at..at + 1], row)
+    let cells = tokens.dims()[1];
+    let row = Tensor::from_data(TensorData::new(row, [1, cells]).convert::<B::IntElem>(), &tokens.device());
+    tokens.slice_assign([at..at + 1, 0..cells], row)
 }

@@ -222,9 +222,31 @@ impl GemmSimd for Portable {
     }
 }
 
+/// Operators on vectors, each by an expression.
+macro_rules! operators {
+    ($($name:ident($($x:ident),+) = $call:expr;)+) => {$(
+        #[inline(always)]
+        fn $name(self, $($x: Self::V),+) -> Self::V {
+            $call
+        }
+    )+};
+}
+
 impl Simd for Portable {
     type V = [f32; 8];
     const N: usize = 8;
+
+    operators! {
+        add(a, b) = map2(a, b, |a, b| a + b);
+        sub(a, b) = map2(a, b, |a, b| a - b);
+        mul(a, b) = map2(a, b, |a, b| a * b);
+        div(a, b) = map2(a, b, |a, b| a / b);
+        max(a, b) = map2(a, b, |a, b| if a > b { a } else { b });
+        min(a, b) = map2(a, b, |a, b| if a < b { a } else { b });
+        sqrt(a) = a.map(f32::sqrt);
+        abs(a) = a.map(f32::abs);
+        copysign(a, b) = map2(a, b, f32::copysign);
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -267,22 +289,6 @@ impl Simd for Portable {
     #[inline(always)]
     fn prefetch(self, _: *const f32) {}
     #[inline(always)]
-    fn add(self, a: Self::V, b: Self::V) -> Self::V {
-        map2(a, b, |a, b| a + b)
-    }
-    #[inline(always)]
-    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
-        map2(a, b, |a, b| a - b)
-    }
-    #[inline(always)]
-    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
-        map2(a, b, |a, b| a * b)
-    }
-    #[inline(always)]
-    fn div(self, a: Self::V, b: Self::V) -> Self::V {
-        map2(a, b, |a, b| a / b)
-    }
-    #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         let mut out = [0.0; 8];
         for i in 0..8 {
@@ -297,26 +303,6 @@ impl Simd for Portable {
             out[i] = mul_add(-a[i], b[i], c[i]);
         }
         out
-    }
-    #[inline(always)]
-    fn max(self, a: Self::V, b: Self::V) -> Self::V {
-        map2(a, b, |a, b| if a > b { a } else { b })
-    }
-    #[inline(always)]
-    fn min(self, a: Self::V, b: Self::V) -> Self::V {
-        map2(a, b, |a, b| if a < b { a } else { b })
-    }
-    #[inline(always)]
-    fn sqrt(self, a: Self::V) -> Self::V {
-        a.map(f32::sqrt)
-    }
-    #[inline(always)]
-    fn abs(self, a: Self::V) -> Self::V {
-        a.map(f32::abs)
-    }
-    #[inline(always)]
-    fn copysign(self, a: Self::V, b: Self::V) -> Self::V {
-        map2(a, b, f32::copysign)
     }
     #[inline(always)]
     fn round(self, a: Self::V) -> Self::V {
@@ -542,6 +528,16 @@ mod x86 {
         };
     }
 
+    /// Operators on vectors, each by an expression of intrinsics.
+    macro_rules! operators {
+        ($V:ty: $($name:ident($($x:ident),+) = $call:expr;)+) => {$(
+            #[inline(always)]
+            fn $name(self, $($x: $V),+) -> $V {
+                intrinsic!($call)
+            }
+        )+};
+    }
+
     #[inline(always)]
     fn mask16(n: usize) -> __mmask16 {
         ((1u32 << n) - 1) as __mmask16
@@ -550,6 +546,28 @@ mod x86 {
     impl Simd for Avx512 {
         type V = __m512;
         const N: usize = 16;
+
+        operators! { __m512:
+            add(a, b) = _mm512_add_ps(a, b);
+            sub(a, b) = _mm512_sub_ps(a, b);
+            mul(a, b) = _mm512_mul_ps(a, b);
+            div(a, b) = _mm512_div_ps(a, b);
+            fma(a, b, c) = _mm512_fmadd_ps(a, b, c);
+            fnma(a, b, c) = _mm512_fnmadd_ps(a, b, c);
+            max(a, b) = _mm512_max_ps(a, b);
+            min(a, b) = _mm512_min_ps(a, b);
+            sqrt(a) = _mm512_sqrt_ps(a);
+            abs(a) = _mm512_abs_ps(a);
+            // Ternary logic: bit from `b` where the mask (sign bit) is set, else from `a`.
+            copysign(a, b) = _mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xCA>(
+                _mm512_set1_epi32(i32::MIN),
+                _mm512_castps_si512(b),
+                _mm512_castps_si512(a),
+            ));
+            round(a) = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+            ldexp(a, n) = _mm512_scalef_ps(a, n);
+            gt(a, b, x, y) = _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), y, x);
+        }
 
         #[inline(always)]
         fn splat(self, x: f32) -> __m512 {
@@ -583,67 +601,6 @@ mod x86 {
         #[inline(always)]
         fn prefetch(self, p: *const f32) {
             intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
-        }
-        #[inline(always)]
-        fn add(self, a: __m512, b: __m512) -> __m512 {
-            intrinsic!(_mm512_add_ps(a, b))
-        }
-        #[inline(always)]
-        fn sub(self, a: __m512, b: __m512) -> __m512 {
-            intrinsic!(_mm512_sub_ps(a, b))
-        }
-        #[inline(always)]
-        fn mul(self, a: __m512, b: __m512) -> __m512 {
-            intrinsic!(_mm512_mul_ps(a, b))
-        }
-        #[inline(always)]
-        fn div(self, a: __m512, b: __m512) -> __m512 {
-            intrinsic!(_mm512_div_ps(a, b))
-        }
-        #[inline(always)]
-        fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-            intrinsic!(_mm512_fmadd_ps(a, b, c))
-        }
-        #[inline(always)]
-        fn fnma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-            intrinsic!(_mm512_fnmadd_ps(a, b, c))
-        }
-        #[inline(always)]
-        fn max(self, a: __m512, b: __m512) -> __m512 {
-            intrinsic!(_mm512_max_ps(a, b))
-        }
-        #[inline(always)]
-        fn min(self, a: __m512, b: __m512) -> __m512 {
-            intrinsic!(_mm512_min_ps(a, b))
-        }
-        #[inline(always)]
-        fn sqrt(self, a: __m512) -> __m512 {
-            intrinsic!(_mm512_sqrt_ps(a))
-        }
-        #[inline(always)]
-        fn abs(self, a: __m512) -> __m512 {
-            intrinsic!(_mm512_abs_ps(a))
-        }
-        #[inline(always)]
-        fn copysign(self, a: __m512, b: __m512) -> __m512 {
-            // Ternary logic: bit from `b` where the mask (sign bit) is set, else from `a`.
-            intrinsic!(_mm512_castsi512_ps(_mm512_ternarylogic_epi32::<0xCA>(
-                _mm512_set1_epi32(i32::MIN),
-                _mm512_castps_si512(b),
-                _mm512_castps_si512(a),
-            )))
-        }
-        #[inline(always)]
-        fn round(self, a: __m512) -> __m512 {
-            intrinsic!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
-        }
-        #[inline(always)]
-        fn ldexp(self, a: __m512, n: __m512) -> __m512 {
-            intrinsic!(_mm512_scalef_ps(a, n))
-        }
-        #[inline(always)]
-        fn gt(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
-            intrinsic!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), y, x))
         }
         #[inline(always)]
         fn sum(self, a: __m512) -> f32 {
@@ -731,6 +688,35 @@ mod x86 {
         type V = __m256;
         const N: usize = 8;
 
+        operators! { __m256:
+            add(a, b) = _mm256_add_ps(a, b);
+            sub(a, b) = _mm256_sub_ps(a, b);
+            mul(a, b) = _mm256_mul_ps(a, b);
+            div(a, b) = _mm256_div_ps(a, b);
+            fma(a, b, c) = _mm256_fmadd_ps(a, b, c);
+            fnma(a, b, c) = _mm256_fnmadd_ps(a, b, c);
+            max(a, b) = _mm256_max_ps(a, b);
+            min(a, b) = _mm256_min_ps(a, b);
+            sqrt(a) = _mm256_sqrt_ps(a);
+            abs(a) = _mm256_andnot_ps(_mm256_set1_ps(-0.0), a);
+            copysign(a, b) = _mm256_or_ps(
+                _mm256_andnot_ps(_mm256_set1_ps(-0.0), a),
+                _mm256_and_ps(_mm256_set1_ps(-0.0), b),
+            );
+            round(a) = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+            // In two halves, because 2^n alone may leave the range of f32 where the product does not.
+            ldexp(a, n) = {
+                let n = _mm256_cvtps_epi32(n);
+                let half = _mm256_srai_epi32::<1>(n);
+                let rest = _mm256_sub_epi32(n, half);
+                let bias = _mm256_set1_epi32(127);
+                let p = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias)));
+                let q = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(rest, bias)));
+                _mm256_mul_ps(_mm256_mul_ps(a, p), q)
+            };
+            gt(a, b, x, y) = _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b));
+        }
+
         #[inline(always)]
         fn splat(self, x: f32) -> __m256 {
             intrinsic!(_mm256_set1_ps(x))
@@ -762,74 +748,6 @@ mod x86 {
         #[inline(always)]
         fn prefetch(self, p: *const f32) {
             intrinsic!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
-        }
-        #[inline(always)]
-        fn add(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_add_ps(a, b))
-        }
-        #[inline(always)]
-        fn sub(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_sub_ps(a, b))
-        }
-        #[inline(always)]
-        fn mul(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_mul_ps(a, b))
-        }
-        #[inline(always)]
-        fn div(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_div_ps(a, b))
-        }
-        #[inline(always)]
-        fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-            intrinsic!(_mm256_fmadd_ps(a, b, c))
-        }
-        #[inline(always)]
-        fn fnma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
-            intrinsic!(_mm256_fnmadd_ps(a, b, c))
-        }
-        #[inline(always)]
-        fn max(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_max_ps(a, b))
-        }
-        #[inline(always)]
-        fn min(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_min_ps(a, b))
-        }
-        #[inline(always)]
-        fn sqrt(self, a: __m256) -> __m256 {
-            intrinsic!(_mm256_sqrt_ps(a))
-        }
-        #[inline(always)]
-        fn abs(self, a: __m256) -> __m256 {
-            intrinsic!(_mm256_andnot_ps(_mm256_set1_ps(-0.0), a))
-        }
-        #[inline(always)]
-        fn copysign(self, a: __m256, b: __m256) -> __m256 {
-            intrinsic!(_mm256_or_ps(
-                _mm256_andnot_ps(_mm256_set1_ps(-0.0), a),
-                _mm256_and_ps(_mm256_set1_ps(-0.0), b),
-            ))
-        }
-        #[inline(always)]
-        fn round(self, a: __m256) -> __m256 {
-            intrinsic!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
-        }
-        #[inline(always)]
-        fn ldexp(self, a: __m256, n: __m256) -> __m256 {
-            // In two halves, because 2^n alone may leave the range of f32 where the product does not.
-            intrinsic!({
-                let n = _mm256_cvtps_epi32(n);
-                let half = _mm256_srai_epi32::<1>(n);
-                let rest = _mm256_sub_epi32(n, half);
-                let bias = _mm256_set1_epi32(127);
-                let p = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(half, bias)));
-                let q = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(rest, bias)));
-                _mm256_mul_ps(_mm256_mul_ps(a, p), q)
-            })
-        }
-        #[inline(always)]
-        fn gt(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
-            intrinsic!(_mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)))
         }
         #[inline(always)]
         fn sum(self, a: __m256) -> f32 {

@@ -18,8 +18,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::{Bool, DType, Int, Tensor, TensorData, backend::Backend};
-use hrm_backend::{HrmAutodiffBackend, HrmBackend};
+use burn::{
+    backend::Autodiff,
+    tensor::{Bool, DType, Int, Tensor, TensorData, backend::Backend},
+};
+use hrm_backend::HrmBackend;
 use hrm_data::checksum;
 use hrm_model::{
     ForwardDtype, Hrm, ModelConfig, State,
@@ -138,19 +141,19 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
 
 /// What a checkpoint is made of.
 #[derive(Debug)]
-pub struct Snapshot<'a, A: HrmAutodiffBackend, S> {
+pub struct Snapshot<'a, B: HrmBackend, S> {
     /// Steps done.
     pub step: u64,
     /// The run's recipe as TOML.
     pub recipe: &'a str,
     /// The model.
-    pub model: &'a Hrm<A>,
+    pub model: &'a Hrm<Autodiff<B>>,
     /// The optimizer with its moments.
-    pub optimizer: &'a Optimizer<A::InnerBackend>,
+    pub optimizer: &'a Optimizer<B>,
     /// The averaged weights, if the run keeps them.
-    pub ema: Option<&'a Ema<A::InnerBackend>>,
+    pub ema: Option<&'a Ema<B>>,
     /// The carry, if it is to be kept.
-    pub carry: Option<&'a Carry<A::InnerBackend>>,
+    pub carry: Option<&'a Carry<B>>,
     /// Where the sampler stands.
     pub sampler: S,
     /// What the run has learned about itself.
@@ -197,9 +200,9 @@ struct Pointer {
 ///
 /// # Errors
 /// If something cannot be written; nothing that was there before is lost then.
-pub fn save<A: HrmAutodiffBackend, S: Serialize>(
+pub fn save<B: HrmBackend, S: Serialize>(
     folder: &Path,
-    snapshot: Snapshot<'_, A, S>,
+    snapshot: Snapshot<'_, B, S>,
     retention: Retention,
 ) -> Result<PathBuf, CheckpointError> {
     let step = snapshot.step;
@@ -232,9 +235,9 @@ pub fn save<A: HrmAutodiffBackend, S: Serialize>(
 }
 
 /// Writes every file of a checkpoint and flushes it to disk.
-fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
+fn write_parts<B: HrmBackend, S: Serialize>(
     partial: &Path,
-    snapshot: Snapshot<'_, A, S>,
+    snapshot: Snapshot<'_, B, S>,
 ) -> Result<(), CheckpointError> {
     let Snapshot { step, recipe, model, optimizer, ema, carry, sampler, progress, metrics, moments } =
         snapshot;
@@ -251,7 +254,7 @@ fn write_parts<A: HrmAutodiffBackend, S: Serialize>(
         write(EMA, &ema.apply(model.inner()).encode(&partial.join(EMA), ForwardDtype::F32)?)?;
     }
     let mut dict = carry.map_or_else(StateDict::new, carry_dict);
-    let saved = |tensor: &Tensor<A::InnerBackend, 1>| tensor.to_data().convert_dtype(moments.into());
+    let saved = |tensor: &Tensor<B, 1>| tensor.to_data().convert_dtype(moments.into());
     for (name, moments) in &optimizer.moments {
         dict.insert(format!("adam.m.{name}"), saved(&moments.m));
         if let Some(v) = &moments.v {
@@ -435,15 +438,15 @@ fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
 
 /// A run's state as a checkpoint holds it.
 #[derive(Debug)]
-pub struct Loaded<A: HrmAutodiffBackend, S> {
+pub struct Loaded<B: HrmBackend, S> {
     /// The model.
-    pub model: Hrm<A>,
+    pub model: Hrm<Autodiff<B>>,
     /// What the optimizer remembers, by parameter.
-    pub moments: BTreeMap<String, Moments<A::InnerBackend>>,
+    pub moments: BTreeMap<String, Moments<B>>,
     /// The averaged weights by parameter, if the run keeps them.
-    pub ema: Option<BTreeMap<String, Tensor<A::InnerBackend, 1>>>,
+    pub ema: Option<BTreeMap<String, Tensor<B, 1>>>,
     /// The carry, if it was kept.
-    pub carry: Option<Carry<A::InnerBackend>>,
+    pub carry: Option<Carry<B>>,
     /// Step, sampler, recipe.
     pub state: TrainState<S>,
 }
@@ -454,15 +457,15 @@ pub struct Loaded<A: HrmAutodiffBackend, S> {
 /// # Errors
 /// If every checkpoint is damaged, or the newest undamaged one cannot be read for another reason (permissions, a
 /// newer version): going further back would lose steps that are there.
-pub fn load_newest<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
+pub fn load_newest<B: HrmBackend, S: for<'de> Deserialize<'de>>(
     folder: &Path,
-    device: &A::Device,
+    device: &B::Device,
     sound: impl Fn(&TrainState<S>) -> Result<(), String>,
     mut warn: impl FnMut(&str),
-) -> Result<Option<Loaded<A, S>>, CheckpointError> {
+) -> Result<Option<Loaded<B, S>>, CheckpointError> {
     let all = list(folder)?;
     for (_, path) in all.iter().rev() {
-        let loaded = load(path, device).and_then(|loaded: Loaded<A, S>| match sound(&loaded.state) {
+        let loaded = load(path, device).and_then(|loaded: Loaded<B, S>| match sound(&loaded.state) {
             Ok(()) => Ok(loaded),
             Err(reason) => {
                 Err(CheckpointError::Damaged { path: path.clone(), reason: format!("{STATE}: {reason}") })
@@ -528,13 +531,13 @@ fn read_verified<S: for<'de> Deserialize<'de>>(path: &Path) -> Result<TrainState
 ///
 /// # Errors
 /// [`CheckpointError::Damaged`] if a file is truncated or altered, [`CheckpointError::Io`] if it is missing.
-pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
+pub fn load<B: HrmBackend, S: for<'de> Deserialize<'de>>(
     path: &Path,
-    device: &A::Device,
-) -> Result<Loaded<A, S>, CheckpointError> {
+    device: &B::Device,
+) -> Result<Loaded<B, S>, CheckpointError> {
     let damaged = |reason: String| CheckpointError::Damaged { path: path.to_owned(), reason };
     let state: TrainState<S> = read_verified(path)?;
-    let weights = |name: &str| match Hrm::<A>::load(&path.join(name), device) {
+    let weights = |name: &str| match Hrm::<Autodiff<B>>::load(&path.join(name), device) {
         Err(error @ WeightsError::Mismatch { .. }) => Err(damaged(format!("{name}: {error}"))),
         loaded => Ok(loaded?),
     };
@@ -546,7 +549,7 @@ pub fn load<A: HrmAutodiffBackend, S: for<'de> Deserialize<'de>>(
             if averaged.config() != model.config() {
                 return Err(damaged(format!("{EMA} and {MODEL} are of different models")));
             }
-            Some(trained_weights::<A>(&averaged))
+            Some(trained_weights(&averaged))
         }
         false => None,
     };

@@ -159,7 +159,7 @@ fn boards(page: &mut Page, args: &Args) -> Result<()> {
     let recipe = ResolvedRecipe::load(Some(&args.run.join("config.toml")), &[])?;
     let held_out = {
         let _working = Working::on("preparing the held-out puzzles");
-        data::load(&recipe.recipe.data)
+        data::load(&recipe.data)
     };
     let data = match held_out {
         Ok(data) => data,

@@ -33,12 +33,12 @@ pub fn curve(run: &Path) -> Vec<Value> {
         .collect()
 }
 
-fn lines(run: &Path) -> usize {
+pub fn lines(run: &Path) -> usize {
     fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
 }
 
 /// Names in the folder of checkpoints.
-fn checkpoints(run: &Path) -> Vec<String> {
+pub fn checkpoints(run: &Path) -> Vec<String> {
     let entries = fs::read_dir(run.join("checkpoints")).expect("checkpoints");
     entries.map(|entry| entry.expect("entry").file_name().into_string().expect("text")).collect()
 }
@@ -124,6 +124,6 @@ fn killed_training_resumes_to_the_same_losses() {
 }
 
 /// The step of a checkpoint's name.
-fn step_of(name: &str) -> Option<usize> {
+pub fn step_of(name: &str) -> Option<usize> {
     name.strip_prefix("step-")?.parse().ok()
 }

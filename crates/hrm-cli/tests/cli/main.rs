@@ -9,6 +9,7 @@ mod faults;
 mod hostile;
 mod kill;
 mod look;
+mod power;
 mod readme;
 mod runs;
 mod sandbox;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use burn::{backend::Autodiff, module::Param, tensor::Tensor};
-use hrm_backend::{HrmAutodiffBackend, HrmBackend};
+use hrm_backend::HrmBackend;
 use hrm_model::{
     Hrm,
     named::{NamedMapper, NamedVisitor, map_named, visit_named},
@@ -50,23 +50,21 @@ impl<B: HrmBackend> Ema<B> {
 }
 
 /// The weights that the dense optimizer trains, by name and flattened.
-pub fn trained_weights<A: HrmAutodiffBackend>(
-    model: &Hrm<A>,
-) -> BTreeMap<String, Tensor<A::InnerBackend, 1>> {
+pub fn trained_weights<B: HrmBackend>(model: &Hrm<Autodiff<B>>) -> BTreeMap<String, Tensor<B, 1>> {
     weights(model, |is_trained| is_trained)
 }
 
 /// The float tensors of a model that `wanted` picks by whether they are trained, by name and flattened.
-pub(crate) fn weights<A: HrmAutodiffBackend>(
-    model: &Hrm<A>,
+pub(crate) fn weights<B: HrmBackend>(
+    model: &Hrm<Autodiff<B>>,
     wanted: fn(bool) -> bool,
-) -> BTreeMap<String, Tensor<A::InnerBackend, 1>> {
+) -> BTreeMap<String, Tensor<B, 1>> {
     struct Collector<B: HrmBackend> {
         wanted: fn(bool) -> bool,
         found: BTreeMap<String, Tensor<B, 1>>,
     }
-    impl<A: HrmAutodiffBackend> NamedVisitor<A> for Collector<A::InnerBackend> {
-        fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<A, D>>) {
+    impl<B: HrmBackend> NamedVisitor<Autodiff<B>> for Collector<B> {
+        fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<Autodiff<B>, D>>) {
             let tensor = param.val();
             if (self.wanted)(tensor.is_require_grad()) {
                 let count = tensor.shape().num_elements();
@@ -75,7 +73,7 @@ pub(crate) fn weights<A: HrmAutodiffBackend>(
         }
     }
     let mut collector = Collector { wanted, found: BTreeMap::new() };
-    visit_named::<A, _>(model, &mut collector);
+    visit_named(model, &mut collector);
     collector.found
 }
 

@@ -470,5 +470,16 @@ mod tests {
         let never = told("", &["train.early_stop_patience=3", "eval.interval=0"]);
         assert!(never.contains("eval.interval"), "{never}");
         assert!(told("[train\n", &[]).contains("recipe.toml"));
+        let nested = told("", &["train.groups=[{params=\"*\", lr=\"fast\"}]"]);
+        assert!(nested.contains("train.groups = ") && nested.contains("expected "), "{nested}");
+        assert!(told("", &["eval.steps=[4, 0]"]).contains("eval.steps = 0: expected at least 1"));
+    }
+
+    #[test]
+    fn keys_of_older_runs() {
+        let old = load("[data]\nmin_rating = 0\n[model]\nmlp_t = true\n", &[]).unwrap();
+        assert_eq!(old.model.mixer, hrm_model::Mixer::Mlp);
+        let gone = load("[data]\nmin_rating = 3\n", &[]).unwrap_err().to_string();
+        assert!(gone.contains("data.min_rating = 3") && gone.contains("this key is gone"), "{gone}");
     }
 }

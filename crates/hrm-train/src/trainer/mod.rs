@@ -223,12 +223,14 @@ pub fn train_in_team<B: HrmBackend>(
     result
 }
 
-/// The state of a run.
+/// The model, and the carries of the batches, the next one's first.
+type State<B> = (Hrm<Autodiff<B>>, VecDeque<Carry<B>>);
+
+/// A run.
 struct Trainer<B: HrmBackend> {
     recipe: ResolvedRecipe,
-    /// Model and carries, one of each batch, the next one's first; a step takes them out, so that the optimizer may update in place what
-    /// nobody else holds.
-    state: Option<(Hrm<Autodiff<B>>, VecDeque<Carry<B>>)>,
+    /// A step takes it out, so that the optimizer may update in place what nobody else holds.
+    state: Option<State<B>>,
     optimizer: Optimizer<B>,
     sign_sgd: SignSgd,
     ema: Option<Ema<B>>,
@@ -253,7 +255,7 @@ struct Trainer<B: HrmBackend> {
 }
 
 impl<B: HrmBackend> Trainer<B> {
-    fn state(&self) -> &(Hrm<Autodiff<B>>, VecDeque<Carry<B>>) {
+    fn state(&self) -> &State<B> {
         self.state.as_ref().expect("only a step takes the state, and gives it back")
     }
 

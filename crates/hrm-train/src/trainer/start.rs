@@ -13,7 +13,7 @@ use hrm_model::{Hrm, InitState, ModelConfig, act::Carry, weights};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Journal, Observer, Progress, TrainError, TrainOptions, Trainer};
+use super::{Journal, Observer, Progress, State, TrainError, TrainOptions, Trainer};
 use crate::{
     checkpoint::{self, CheckpointError, Loaded, TrainState},
     data::{self, Sampler, TaskData},
@@ -112,7 +112,7 @@ fn resume_run<B: HrmBackend>(
         ResolvedRecipe::saved(&config, &state.recipe, &[]).map(|_| ()).map_err(|e| format!("recipe: {e}"))
     };
     let mut metrics = None;
-    let loaded = checkpoint::load_newest::<Autodiff<B>, SamplerState>(&folder, device, sound, warn)?;
+    let loaded = checkpoint::load_newest::<B, SamplerState>(&folder, device, sound, warn)?;
     let mut trainer = match loaded {
         Some(loaded) => {
             // The file may have been edited since.
@@ -265,7 +265,7 @@ impl<B: HrmBackend> Trainer<B> {
     fn from_checkpoint(
         recipe: ResolvedRecipe,
         data: &TaskData,
-        loaded: Loaded<Autodiff<B>, SamplerState>,
+        loaded: Loaded<B, SamplerState>,
         team: &Team<B>,
     ) -> Result<Self, TrainError> {
         let Loaded { model, moments, ema, carry, state } = loaded;
@@ -295,7 +295,7 @@ impl<B: HrmBackend> Trainer<B> {
     fn assemble(
         recipe: ResolvedRecipe,
         data: &TaskData,
-        state: (Hrm<Autodiff<B>>, VecDeque<Carry<B>>),
+        state: State<B>,
         sampler: Sampler,
         team: &Team<B>,
     ) -> Result<Self, TrainError> {

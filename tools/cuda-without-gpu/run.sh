@@ -1,26 +1,5 @@
 #!/bin/sh
-# Runs a program "on CUDA" on a machine without a GPU: kernels are compiled by NVRTC, but not run, so results are noise.
-#
-#   cargo build -p hrm-cli --features cuda
-#   scripts/cuda-without-gpu/run.sh target/debug/hrm warmup --backend cuda --config configs/sudoku-extreme-1k.toml
-#
-# To find kernels that do not compile; to measure the host's part of a step; and to compile in advance for a machine whose GPU time
-# is short: what is compiled lies in target/kernels-*, which can be carried there (a cubecl.toml names it, see docs/backends.md).
-#
-# With --compute, kernels do run: in the place of NVRTC, g++ compiles them for the CPU (nvrtc.cpp), so that tests test them. Only the
-# order of sums in products and the last bits of fast functions are not a GPU's.
-#
-#   scripts/cuda-without-gpu/run.sh --compute target/debug/deps/ops-HASH cuda:: --test-threads 1
-#
-# The device has no TMA then, and kernels with inline PTX (mma instructions) do not compile: products on tensor cores take the kernel
-# that HRM_MATMUL_KERNEL names, by default simple-cyclic-cmma. The program starts in a folder of its own, so that kernels of both
-# kinds do not mix: name files by full paths. HRM_FAKE_CUDA_BACKWARDS=1 runs the threads of a block in the other order, which shows
-# where a barrier is missing.
-#
-# In both modes HRM_FAKE_CUDA_LOG=FILE collects a line for each kernel and each product of cuBLASLt (cublaslt.cpp), with its stream.
-#
-# Needs a C++ compiler and, without --compute, Python with pip, and unzip: it fetches NVIDIA's NVRTC and headers (about 130 MB) into
-# target/ once.
+# Runs a program "on CUDA" on a machine without a GPU; README.md beside this file says how and what for.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=${CARGO_TARGET_DIR:-$here/../../target}/cuda-without-gpu
