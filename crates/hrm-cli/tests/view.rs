@@ -6,9 +6,15 @@ use std::{env, fs, path::Path, process::Command};
 
 use hrm_backend::Cpu;
 use hrm_model::{ForwardDtype, Hrm, ModelConfig};
-use hrm_testing::chromium::Browser;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde_json::{Value, json};
+
+/// The driver that the web demo is tested by.
+#[path = "../../hrm-web/tests/browser/chromium.rs"]
+#[allow(dead_code, reason = "each test program uses a part")]
+mod chromium;
+
+use chromium::Browser;
 
 const NAME: &str = "</script><script>document.title='bad'</script><b>";
 

@@ -1,8 +1,7 @@
-//! Test support: parity fixtures of the original, the tests over every compiled backend of [`hrm_backend::testing`], and a browser.
+//! Test support: parity fixtures of the original, and the tests over every compiled backend of [`hrm_backend::testing`].
 
 #![forbid(unsafe_code)]
 
-pub mod chromium;
 pub mod fuzz;
 pub mod parity;
 
