@@ -365,13 +365,13 @@ mod tests {
     }
 
     fn model<B: HrmBackend>(identifiers: usize) -> Hrm<B> {
-        let config = ModelConfig::trm(12, 9)
+        let mut config = ModelConfig::trm(12, 9)
             .with_hidden_size(16)
             .with_num_heads(2)
             .with_layers(0, 1)
             .with_cycles(1, 1)
             .with_puzzle_emb_ndim(16);
-        let config = ModelConfig { num_puzzle_identifiers: identifiers, halt_max_steps: 2, ..config };
+        (config.num_puzzle_identifiers, config.halt_max_steps) = (identifiers, 2);
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         config.init::<B>(&mut rng, &Default::default()).unwrap()
     }
