@@ -336,7 +336,6 @@ mod tests {
     use rand::SeedableRng;
 
     use super::*;
-    use hrm_model::Architecture;
 
     for_each_backend!(
         known_tasks_keep_their_rows_and_new_ones_get_the_mean,
@@ -366,14 +365,13 @@ mod tests {
     }
 
     fn model<B: HrmBackend>(identifiers: usize) -> Hrm<B> {
-        let config = ModelConfig::trm(12, 9)
+        let mut config = ModelConfig::trm(12, 9)
             .with_hidden_size(16)
             .with_num_heads(2)
             .with_layers(0, 1)
             .with_cycles(1, 1)
             .with_puzzle_emb_ndim(16);
-        let architecture = Architecture { halt_max_steps: 2, ..config.architecture };
-        let config = ModelConfig { architecture, num_puzzle_identifiers: identifiers, ..config };
+        (config.num_puzzle_identifiers, config.halt_max_steps) = (identifiers, 2);
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         config.init::<B>(&mut rng, &Default::default()).unwrap()
     }
