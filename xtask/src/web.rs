@@ -224,10 +224,7 @@ fn test(page: &Path) -> Result<()> {
 pub fn can_be_tested() -> Result<()> {
     let apt = |args: &str| Cmd::new("apt-get").args(args.split_whitespace()).run();
     if !has_target() {
-        Cmd::new("apt-get")
-            .args(["--version"])
-            .output()
-            .context("no target for wasm, and no apt-get for Debian's compiler")?;
+        debian_toolchain().with_context(|| format!("no target {TARGET} (rustup target add {TARGET})"))?;
     }
     if find_chromium().is_none() {
         println!("installing chromium");

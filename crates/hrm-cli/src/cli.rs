@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, builder::Styles, builder::styling::AnsiColor};
 
 use crate::commands::{
-    compare, completions, config, data, eval, export, import, inspect, man, plot, report, runs, solve, train,
-    warmup,
+    arc, compare, completions, config, data, eval, export, import, inspect, man, plot, report, runs, solve,
+    train, view, warmup,
 };
 use crate::terminal::Colour;
 
@@ -49,6 +49,10 @@ pub enum Command {
     Eval(eval::Args),
     Runs(runs::Args),
     Plot(plot::Args),
+    View(Box<view::Args>),
+    /// ARC: answer tasks, write submissions and score them
+    #[command(subcommand)]
+    Arc(arc::Command),
     Report(report::Args),
     /// Compare a model with classical solvers
     #[command(subcommand)]
@@ -77,7 +81,9 @@ impl Command {
             Self::Warmup(args) => warmup::run(args).map(|()| ExitCode::SUCCESS),
             Self::Eval(args) => eval::run(args).map(|()| ExitCode::SUCCESS),
             Self::Runs(args) => runs::run(args).map(|()| ExitCode::SUCCESS),
+            Self::View(args) => view::run(&args).map(|()| ExitCode::SUCCESS),
             Self::Plot(args) => plot::run(args).map(|()| ExitCode::SUCCESS),
+            Self::Arc(command) => arc::run(command).map(|()| ExitCode::SUCCESS),
             Self::Report(args) => report::run(args).map(|()| ExitCode::SUCCESS),
             Self::Compare(command) => compare::run(command).map(|()| ExitCode::SUCCESS),
             Self::Data(command) => data::run(command).map(|()| ExitCode::SUCCESS),

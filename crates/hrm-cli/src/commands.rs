@@ -1,5 +1,6 @@
 //! One module for each subcommand: its arguments and what it does.
 
+pub mod arc;
 pub mod compare;
 pub mod completions;
 pub mod config;
@@ -16,4 +17,5 @@ pub mod report;
 pub mod runs;
 pub mod solve;
 pub mod train;
+pub mod view;
 pub mod warmup;

@@ -16,9 +16,10 @@ use std::rc::Rc;
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use hrm_data::registry::Shape;
+use hrm_data::{puzzles::arc::ArcData, registry::Shape};
 use hrm_infer::{
     Answer, Curve, CurveLimits, InferError, InferOptions, InferenceReport, Puzzles, Query, Rows,
     evaluate::{Course, EvalReport, EvalSettings, Evaluation},
@@ -30,6 +31,7 @@ use hrm_model::{
 #[cfg(feature = "mpi")]
 use hrm_train::distributed::mpi::Mpi;
 use hrm_train::{
+    adapt::{AdaptError, AdaptOptions, AdaptReport},
     checkpoint::CheckpointError,
     recipe::ResolvedRecipe,
     trainer::{Observer, TrainError, TrainOptions, TrainSummary},
@@ -142,6 +144,17 @@ pub trait Models: fmt::Debug {
         limits: CurveLimits,
         rows: &Rows,
     ) -> Result<Curve, InferError>;
+
+    /// The first model with rows of its own for ARC tasks, trained on their demonstrations; see [`hrm_train::adapt`].
+    ///
+    /// # Errors
+    /// If tasks and model do not fit together.
+    fn adapt(
+        &self,
+        data: &Arc<ArcData>,
+        rows: &[Option<u32>],
+        options: AdaptOptions,
+    ) -> Result<(Box<dyn Models>, AdaptReport), AdaptError>;
 
     /// Writes the first model in fp32.
     ///

@@ -3,9 +3,10 @@
 use std::path::Path;
 #[cfg(feature = "mpi")]
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hrm_backend::HrmBackend;
-use hrm_data::registry::Shape;
+use hrm_data::{puzzles::arc::ArcData, registry::Shape};
 use hrm_infer::{
     Answer, Curve, CurveLimits, InferError, InferOptions, InferenceReport, Puzzles, Query, Rows, Solver,
     curve,
@@ -19,6 +20,7 @@ use hrm_model::{
 #[cfg(feature = "mpi")]
 use hrm_train::distributed::{Team, mpi::Mpi};
 use hrm_train::{
+    adapt::{AdaptError, AdaptOptions, AdaptReport, adapt},
     checkpoint::{self, CheckpointError},
     recipe::ResolvedRecipe,
     trainer::{self, Observer, TrainError, TrainOptions, TrainSummary},
@@ -167,6 +169,16 @@ impl<B: HrmBackend> Models for Loaded<B> {
         rows: &Rows,
     ) -> Result<Curve, InferError> {
         curve(&self.all(), puzzles, options, limits, rows)
+    }
+
+    fn adapt(
+        &self,
+        data: &Arc<ArcData>,
+        rows: &[Option<u32>],
+        options: AdaptOptions,
+    ) -> Result<(Box<dyn Models>, AdaptReport), AdaptError> {
+        let (model, report) = adapt(&self.0[0], data, rows, options)?;
+        Ok((Box::new(Loaded(vec![model])), report))
     }
 
     fn save(&self, path: &Path) -> Result<(), WeightsError> {

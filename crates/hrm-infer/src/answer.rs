@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct Thought {
     /// The most likely token of each cell.
     pub tokens: Vec<u8>,
+    /// The probability that the model gives each of them; only of the puzzle itself, and with
+    /// [`InferOptions::keep_certainty`](crate::InferOptions::keep_certainty).
+    pub certainty: Vec<f32>,
     /// Value of halting, as a logit.
     pub q_halt: f32,
     /// Value of going on, as a logit.

@@ -89,7 +89,7 @@ mod tests {
     use crate::Thought;
 
     fn outcome(attempt: usize, answer: u8, q_halt: f32, steps: usize, halted: bool) -> Outcome {
-        let thoughts = vec![Thought { tokens: vec![answer], q_halt, q_continue: 0.0 }];
+        let thoughts = vec![Thought { tokens: vec![answer], certainty: Vec::new(), q_halt, q_continue: 0.0 }];
         Outcome { attempt, trace: Trace { thoughts, steps, halted } }
     }
 

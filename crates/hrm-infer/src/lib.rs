@@ -99,6 +99,8 @@ pub struct InferOptions {
     pub batch: usize,
     /// Keep what every segment of the chosen attempt made of the puzzle, not only the last one.
     pub keep_thoughts: bool,
+    /// Keep how certain the model is of each cell.
+    pub keep_certainty: bool,
     /// Keep all attempts, not only the chosen one.
     pub keep_attempts: bool,
 }
@@ -119,6 +121,7 @@ impl Default for InferOptions {
             fallback: false,
             batch: 64,
             keep_thoughts: false,
+            keep_certainty: false,
             keep_attempts: false,
         }
     }

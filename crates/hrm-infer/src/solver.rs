@@ -320,17 +320,19 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let start = Instant::now();
         let carry = self.disturb(lane, carry);
         let (carry, output) = solver.models[lane].segment(carry);
-        let (tokens, q_halt, q_continue) = read(&output);
+        let Read { tokens, q_halt, q_continue, certainty } = read(&output, solver.options.keep_certainty);
         let running = self.lanes[lane].slots.iter().filter(|slot| !slot.over).count();
         let share = start.elapsed() / running.max(1) as u32;
         self.lanes[lane].carry = Some(carry);
 
         // First what all attempts gave, then which of them are over: that depends on the others.
         let mut noted = Vec::new();
-        let rows = tokens.chunks_exact(solver.models[lane].config().seq_len);
+        let cells = solver.models[lane].config().seq_len;
+        let rows = tokens.chunks_exact(cells);
         for (slot, ((tokens, q_halt), q_continue)) in rows.zip(q_halt).zip(q_continue).enumerate() {
             if !self.lanes[lane].slots[slot].over {
-                noted.push((slot, self.note(lane, slot, tokens, [q_halt, q_continue], share)));
+                let certainty = certainty.chunks_exact(cells).nth(slot).unwrap_or_default();
+                noted.push((slot, self.note(lane, slot, (tokens, certainty), [q_halt, q_continue], share)));
             }
         }
         let mut ended = Vec::new();
@@ -401,7 +403,14 @@ impl<B: HrmBackend> Work<'_, '_, B> {
     }
 
     /// Notes a segment's answer; whether it keeps the rules.
-    fn note(&mut self, lane: usize, slot: usize, tokens: &[u8], q: [f32; 2], share: Duration) -> bool {
+    fn note(
+        &mut self,
+        lane: usize,
+        slot: usize,
+        (tokens, certainty): (&[u8], &[f32]),
+        q: [f32; 2],
+        share: Duration,
+    ) -> bool {
         let solver = self.solver;
         let slot = &mut self.lanes[lane].slots[slot];
         let query = &self.queries[slot.puzzle];
@@ -421,7 +430,9 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         if !solver.options.keep_thoughts {
             slot.trace.thoughts.clear();
         }
-        slot.trace.thoughts.push(Thought { tokens, q_halt, q_continue });
+        // Of the puzzle itself: symmetries move tokens, and cells with them.
+        let certainty = if view == 0 { certainty.to_vec() } else { Vec::new() };
+        slot.trace.thoughts.push(Thought { tokens, certainty, q_halt, q_continue });
         slot.trace.steps += 1;
         slot.trace.halted = halts && !(stays && keeps_rules == Some(false));
         if let Some(live) = self.live.get_mut(&slot.puzzle) {
@@ -571,14 +582,32 @@ impl<B: HrmBackend> Work<'_, '_, B> {
     }
 }
 
-/// Tokens, `q_halt` and `q_continue` of all rows, in one message of the device. Tokens are below the vocabulary size, which the
-/// dataset format bounds by 256.
-fn read<B: Backend>(output: &SegmentOutput<B>) -> (Vec<u8>, Vec<f32>, Vec<f32>) {
+/// What a segment made of all rows.
+struct Read {
+    /// `[rows, seq_len]`, flat.
+    tokens: Vec<u8>,
+    /// `[rows]`
+    q_halt: Vec<f32>,
+    /// `[rows]`
+    q_continue: Vec<f32>,
+    /// The probability of each token, `[rows, seq_len]`, flat; empty unless asked for.
+    certainty: Vec<f32>,
+}
+
+/// Everything in one message of the device. Tokens are below the vocabulary size, which the dataset format bounds by 256.
+fn read<B: Backend>(output: &SegmentOutput<B>, certainty: bool) -> Read {
     let tokens = output.predictions();
     let [rows, cells] = tokens.dims();
     let tokens = tokens.float().cast(DType::F32).reshape([rows * cells]);
-    let values = Tensor::cat(vec![tokens, output.q_halt.clone(), output.q_continue.clone()], 0).into_data();
+    let mut parts = vec![tokens, output.q_halt.clone(), output.q_continue.clone()];
+    if certainty {
+        let chances = activation::softmax(output.logits.clone().cast(DType::F32), 2);
+        parts.push(chances.max_dim(2).reshape([rows * cells]));
+    }
+    let values = Tensor::cat(parts, 0).into_data();
     let mut values = values.iter::<f32>();
     let tokens = values.by_ref().take(rows * cells).map(|token| token as u8).collect();
-    (tokens, values.by_ref().take(rows).collect(), values.collect())
+    let mut next = || values.by_ref().take(rows).collect();
+    let (q_halt, q_continue) = (next(), next());
+    Read { tokens, q_halt, q_continue, certainty: values.collect() }
 }

@@ -112,7 +112,8 @@ fn an_answer_that_breaks_the_rules_is_no_reason_to_stop<B: HrmBackend>() {
 fn an_attempt_does_not_depend_on_its_batch<B: HrmBackend>() {
     let queries: Vec<Query> = (0..12).map(query).collect();
     let model = model_that_halts_at_different_steps::<B>(&queries);
-    let options = InferOptions { max_steps: Some(12), keep_thoughts: true, ..Default::default() };
+    let options =
+        InferOptions { max_steps: Some(12), keep_thoughts: true, keep_certainty: true, ..Default::default() };
     let together = solve(&model, &Unknown, options, &queries);
     let steps: Vec<usize> = together.iter().map(|answer| answer.trace.steps).collect();
     assert!(
@@ -125,6 +126,10 @@ fn an_attempt_does_not_depend_on_its_batch<B: HrmBackend>() {
             assert_eq!(one.trace.steps, other.trace.steps);
             for (a, b) in one.trace.thoughts.iter().zip(&other.trace.thoughts) {
                 assert_eq!(a.tokens, b.tokens);
+                assert_eq!(a.certainty.len(), a.tokens.len());
+                for (a, b) in a.certainty.iter().zip(&b.certainty) {
+                    assert!((a - b).abs() < 1e-4 && *a > 0.0 && *a <= 1.0, "{a} {b}");
+                }
                 assert!((a.q_halt - b.q_halt).abs() < 1e-4, "{} {}", a.q_halt, b.q_halt);
             }
         }

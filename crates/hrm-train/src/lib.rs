@@ -4,6 +4,7 @@
 
 #![cfg_attr(not(feature = "mpi"), forbid(unsafe_code))]
 
+pub mod adapt;
 pub mod checkpoint;
 pub mod data;
 #[doc(hidden)]

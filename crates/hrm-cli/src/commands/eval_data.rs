@@ -106,6 +106,11 @@ impl PuzzleArgs {
         Ok(puzzles)
     }
 
+    /// Whether a number of puzzles is asked for.
+    pub const fn has_limit(&self) -> bool {
+        self.limit.is_some()
+    }
+
     fn limit(&self) -> usize {
         self.limit.map_or(usize::MAX, |n| n as usize)
     }

@@ -1,15 +1,24 @@
 //! `hrm export`: weights under the original's names.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use hrm_engine::Weights;
+use hrm_model::ModelConfig;
+use serde_json::{Map, Value};
 
-use crate::{backend, models, terminal::bytes};
+use super::arc::IDENTIFIERS;
+use crate::{
+    backend,
+    models::{self, Header},
+    terminal::bytes,
+};
 
 /// Write a model's weights for the original PyTorch code
 ///
-/// The file holds fp32 tensors under the original's keys (model.inner.*). Importing it again gives the same model,
-/// bit for bit.
+/// The file holds fp32 tensors under the original's keys (model.inner.*). Beside it, FILE.json (`hrm.json` for
+/// `hrm.safetensors`) holds the configuration with the original's names, and the names of the puzzle identifiers are kept, if
+/// they are known. Importing it again needs no options and gives the same model, bit for bit.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example:
@@ -35,9 +44,86 @@ pub fn run(args: Args) -> Result<()> {
         bail!("--out {}: expected a name ending in .safetensors", args.out.display());
     }
     let from = models::file(&args.checkpoint)?;
-    models::may_write(&args.out, args.force)?;
+    let config = args.out.with_extension("json");
+    let names = match &from {
+        Weights::File(path) => path.with_file_name(IDENTIFIERS),
+        Weights::Bundled(..) => PathBuf::new(),
+    };
+    let names_out = args.out.with_file_name(IDENTIFIERS);
+    // In its own folder the file with the names is there already.
+    let has_names = names.is_file() && names.canonicalize().ok() != names_out.canonicalize().ok();
+    for file in [Some(&args.out), Some(&config), has_names.then_some(&names_out)].into_iter().flatten() {
+        models::may_write(file, args.force)?;
+    }
+    let text = serde_json::to_string_pretty(&original_config(&Header::read(&from)?.config()?)?);
     backend::Name::light()?.open(None)?.export_original(&from, &args.out)?;
     let size = args.out.metadata().map(|m| m.len()).unwrap_or_default();
     say!("wrote {} ({}) from {from}", args.out.display(), bytes(size));
+    let text = text.context("cannot write JSON")?;
+    fs::write(&config, text + "\n").with_context(|| format!("cannot write {}", config.display()))?;
+    say!("wrote {}", config.display());
+    if has_names {
+        fs::copy(&names, &names_out).with_context(|| format!("cannot write {}", names_out.display()))?;
+        say!("wrote {}", names_out.display());
+    }
     Ok(())
 }
+
+/// A configuration as the original's: its names, the architecture below `arch`. What the original does not know is told only
+/// where it is not as usual.
+fn original_config(config: &ModelConfig) -> Result<Value> {
+    let fields = |config: &ModelConfig| match serde_json::to_value(config).context("configuration")? {
+        Value::Object(fields) => Ok(fields),
+        _ => bail!("expected a configuration of names and values"),
+    };
+    let usual = fields(&ModelConfig::new(config.vocab_size, config.seq_len))?;
+    let (mut root, mut arch) = (Map::new(), Map::new());
+    for (key, value) in fields(config)? {
+        let name = match key.as_str() {
+            "vocab_size" | "seq_len" | "num_puzzle_identifiers" => {
+                root.insert(key, value);
+                continue;
+            }
+            "mixer" if value == "mlp" => {
+                arch.insert("mlp_t".to_owned(), Value::Bool(true));
+                continue;
+            }
+            // As the program that reads it likes.
+            "forward_dtype" if value == "auto" => continue,
+            "forward_dtype" => {
+                let name = if value == "bf16" { "bfloat16" } else { "float32" };
+                arch.insert(key, name.into());
+                continue;
+            }
+            "h_cycles" | "l_cycles" | "h_layers" | "l_layers" => {
+                format!("{}{}", key[..1].to_uppercase(), &key[1..])
+            }
+            "no_act_continue" => "no_ACT_continue".to_owned(),
+            _ => key.clone(),
+        };
+        let known = ORIGINAL.contains(&key.as_str());
+        if known || usual.get(&key) != Some(&value) {
+            arch.insert(name, value);
+        }
+    }
+    root.insert("arch".to_owned(), Value::Object(arch));
+    Ok(Value::Object(root))
+}
+
+/// What the original's configurations say.
+const ORIGINAL: [&str; 14] = [
+    "h_cycles",
+    "l_cycles",
+    "h_layers",
+    "l_layers",
+    "hidden_size",
+    "num_heads",
+    "expansion",
+    "puzzle_emb_ndim",
+    "puzzle_emb_len",
+    "pos_encodings",
+    "halt_max_steps",
+    "halt_exploration_prob",
+    "rope_theta",
+    "rms_norm_eps",
+];

@@ -14,6 +14,7 @@ use hrm_model::{
 };
 use serde_json::{Map, Value};
 
+use super::arc::IDENTIFIERS;
 use crate::{
     backend, models,
     terminal::{Working, bytes},
@@ -21,24 +22,31 @@ use crate::{
 
 /// Import weights of the original PyTorch code of HRM or TRM
 ///
-/// Reads .pt, .pth and .safetensors files, with or without the prefixes of torch.compile and of the loss head, in
-/// fp32 or bf16. Sizes are read off the tensors; what no tensor tells (heads, cycles, the sequence length with rotary
-/// positions) comes from --config or from the options.
+/// Reads a folder as the original leaves it (its newest step_N and all_config.yaml), or .pt, .pth and .safetensors files, with
+/// or without the prefixes of torch.compile and of the loss head, in fp32 or bf16. Sizes are read off the tensors; what no
+/// tensor tells (heads, cycles, the sequence length with rotary positions) comes from all_config.yaml, from --config or from
+/// the options.
+///
+/// The names of the puzzle identifiers (identifiers.json of the original's data set) are kept with the model: rows of its
+/// puzzle embedding are found by name then, whatever tasks are asked and in which order.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
+  hrm import checkpoints/Arc-aug-1000/HRM --identifiers data/arc-aug-1000/identifiers.json --out models/arc
   hrm import checkpoint.pt --config config.json --out models/sudoku
   hrm import step_15600.pt --num-heads 8 --seq-len 81 --h-cycles 2 --l-cycles 2 --halt-max-steps 16 --out models/sudoku
 
-  hrm import hf:sapientinc/HRM-checkpoint-sudoku-extreme --seq-len 81 --out models/published
+  hrm import hf:sapientinc/HRM-checkpoint-sudoku-extreme --out models/published
 
 hf:OWNER/NAME fetches the files `checkpoint` and `all_config.yaml` of a model on the Hugging Face hub (HF_ENDPOINT names another one)
 into the cache folder; the network needs the cargo feature `download`.
 
 --config takes JSON, TOML or YAML with the original's key names (H_cycles, num_heads, ...) or ours, at the top level or
-below `arch`, `model` or `config`. Options win over the file.")]
+below `arch`, `model` or `config`. Options win over the file. Without it, the file that `hrm export` wrote beside SRC
+(SRC.json) or all_config.yaml in SRC's folder is taken. If it does not say how many tokens a puzzle has, the name of the data
+set does: arc and maze-30x30 have 900, sudoku has 81.")]
 pub struct Args {
-    /// Weights to import: .pt, .pth or .safetensors, or hf:OWNER/NAME
+    /// Weights to import: a folder of the original, a .pt, .pth or .safetensors file, or hf:OWNER/NAME
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// Where to write: a folder (for model.safetensors in it) or a .safetensors file
@@ -47,6 +55,9 @@ pub struct Args {
     /// The original's configuration: JSON, TOML or YAML
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Names of the rows of the puzzle embedding [default: identifiers.json beside the weights, if it is there]
+    #[arg(long, value_name = "FILE")]
+    identifiers: Option<PathBuf>,
     /// Replace the file if it exists
     #[arg(long)]
     force: bool,
@@ -108,13 +119,6 @@ const IGNORED: [&str; 4] = ["name", "loss", "batch_size", "puzzle_emb_lr"];
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
     let source = args.source.display().to_string();
-    let (weights, config) = match args.source.to_str().and_then(|source| source.strip_prefix("hf:")) {
-        None => (args.source.clone(), args.config.clone()),
-        Some(name) => {
-            let [weights, config] = of_hub(name)?;
-            (weights, args.config.clone().or(Some(config)))
-        }
-    };
     let to = if args.out.extension().is_some_and(|extension| extension == "safetensors") {
         args.out.clone()
     } else {
@@ -123,7 +127,8 @@ pub fn run(args: Args) -> Result<()> {
     if to.exists() && !args.force {
         bail!("{} exists already; choose another --out, or replace it with --force", to.display());
     }
-    let dict = weights::read_normalized(&weights)?;
+    let files = Files::find(&args)?;
+    let dict = weights::read_normalized(&files.weights)?;
     let bad = weights::not_finite(&dict);
     if let Some(told) = models::told_not_finite(&bad) {
         match args.allow_non_finite {
@@ -132,7 +137,8 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     let found = inferred(&dict).with_context(|| source.clone())?;
-    let config = resolve(found, config.as_deref(), &args.values).with_context(|| source.clone())?;
+    let config = resolve(found, files.config.as_deref(), &args.values).with_context(|| source.clone())?;
+    let names = files.identifiers.as_deref().map(|path| read_names(path, &config)).transpose()?;
     let model =
         backend::Name::light()?.open(None)?.assemble(&config, dict).with_context(|| source.clone())?;
     // Only now: an import that fails leaves no empty folder behind.
@@ -152,7 +158,100 @@ pub fn run(args: Args) -> Result<()> {
         config.vocab_size
     );
     say!("wrote {} ({})", to.display(), bytes(size));
+    if let Some(names) = names {
+        let to = to.with_file_name(IDENTIFIERS);
+        models::may_write(&to, args.force)?;
+        let text = serde_json::to_string(&names).context("cannot write JSON")?;
+        fs::write(&to, text + "\n").with_context(|| format!("cannot write {}", to.display()))?;
+        say!("wrote {}: the names of {} rows", to.display(), summary::thousands(names.len()));
+    } else if config.puzzle_emb_ndim > 0 && config.num_puzzle_identifiers > 1 {
+        say!(
+            "the names of the {} rows of the puzzle embedding are not known: with --identifiers they stay with the model",
+            summary::thousands(config.num_puzzle_identifiers)
+        );
+    }
     Ok(())
+}
+
+/// What an import reads.
+struct Files {
+    weights: PathBuf,
+    config: Option<PathBuf>,
+    identifiers: Option<PathBuf>,
+}
+
+impl Files {
+    fn find(args: &Args) -> Result<Self> {
+        let (weights, fetched) = match args.source.to_str().and_then(|source| source.strip_prefix("hf:")) {
+            Some(name) => {
+                let [weights, config] = of_hub(name)?;
+                (weights, Some(config))
+            }
+            None if args.source.is_dir() => (newest_step(&args.source)?, None),
+            None => (args.source.clone(), None),
+        };
+        let beside = |name: &str| Some(weights.with_file_name(name)).filter(|path| path.is_file());
+        let exported = || Some(weights.with_extension("json")).filter(|path| path.is_file());
+        let config = args.config.clone().or(fetched).or_else(exported).or_else(|| beside(ALL_CONFIG));
+        let identifiers = args.identifiers.clone().or_else(|| beside(IDENTIFIERS));
+        Ok(Self { weights, config, identifiers })
+    }
+}
+
+/// The configuration in a folder of the original.
+const ALL_CONFIG: &str = "all_config.yaml";
+
+/// The newest weights in a folder of the original: `step_N` with the largest N, else the only file of weights.
+fn newest_step(folder: &Path) -> Result<PathBuf> {
+    let shown = folder.display();
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {shown}"))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.retain(|path| path.is_file());
+    let step = |path: &PathBuf| path.file_stem()?.to_str()?.strip_prefix("step_")?.parse::<u64>().ok();
+    if let Some(newest) = files.iter().filter(|path| step(path).is_some()).max_by_key(|path| step(path)) {
+        return Ok(newest.clone());
+    }
+    let is_weights = |path: &PathBuf| {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        ending.is_some_and(|ending| ["pt", "pth", "safetensors"].contains(&ending))
+            || path.file_name().is_some_and(|name| name == "checkpoint")
+    };
+    files.retain(is_weights);
+    match files.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => {
+            bail!("{shown}: expected weights in it (step_N, checkpoint, .pt, .pth or .safetensors), got none")
+        }
+        several => {
+            bail!("{shown}: expected one file of weights, got {}; name the one to import", several.len())
+        }
+    }
+}
+
+/// The names of all rows of the puzzle embedding.
+fn read_names(path: &Path, config: &ModelConfig) -> Result<Vec<String>> {
+    let shown = path.display();
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    let names: Vec<String> =
+        serde_json::from_str(&text).with_context(|| format!("{shown}: expected a list of names"))?;
+    if names.len() != config.num_puzzle_identifiers {
+        bail!(
+            "{shown}: expected the names of the {} rows of the puzzle embedding, got {}; it belongs to another data set",
+            config.num_puzzle_identifiers,
+            names.len()
+        );
+    }
+    Ok(names)
+}
+
+/// Tokens of a puzzle, by the name of the original's data set.
+fn tokens_of(data: &str) -> Option<u64> {
+    let name = data.trim_end_matches('/').rsplit('/').next()?.to_lowercase();
+    match () {
+        () if name.contains("arc") || name.contains("maze-30x30") => Some(900),
+        () if name.contains("sudoku") => Some(81),
+        () => None,
+    }
 }
 
 /// The weights and the configuration of a model on the Hugging Face hub, in the cache folder.
@@ -308,6 +407,9 @@ fn read_config(path: &Path) -> Result<Map<String, Value>> {
     let Value::Object(mut root) = value else {
         bail!("{shown}: expected an object of names and values");
     };
+    // HRM names one data set, TRM a list of them.
+    let data = root.get("data_path").or_else(|| root.get("data_paths")?.get(0));
+    let tokens = data.and_then(Value::as_str).and_then(tokens_of);
     for section in ["arch", "model", "config"] {
         if let Some(Value::Object(inner)) = root.remove(section) {
             // What the data determine stands beside the architecture.
@@ -329,6 +431,9 @@ fn read_config(path: &Path) -> Result<Map<String, Value>> {
     }
     // Hydra's `puzzle_emb_ndim: ${.hidden_size}` is no number; the tensors tell it.
     config.retain(|_, value| !value.as_str().is_some_and(|text| text.starts_with("${")));
+    if let Some(tokens) = tokens {
+        config.entry("seq_len").or_insert(tokens.into());
+    }
     Ok(config)
 }
 

@@ -11,13 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use hrm_data::registry::Family;
 use hrm_infer::evaluate::EvalReport;
 use hrm_model::summary::thousands;
 use hrm_train::{
     checkpoint::{self, Best},
-    recipe::ResolvedRecipe,
+    recipe::{DataConfig, ResolvedRecipe},
     trainer::{self, Ending, EvalRow, Observer, StartReport, StepReport, TrainOptions, TrainSummary},
 };
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
@@ -99,7 +99,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let role = args.workers.role(backend, args.run_dir.as_deref().or(args.resume.as_deref()))?;
     let stop = Arc::new(AtomicBool::new(false));
     let options = TrainOptions { recipe, run_dir: run_dir.clone(), resume, stop: Arc::clone(&stop) };
-    let task = options.recipe.recipe.data.task;
+    let data = options.recipe.recipe.data.clone();
     let mut watcher = Watcher::new(args.quiet);
     let say_where = |who: &str| {
         if !args.quiet {
@@ -154,9 +154,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     watcher.end();
     let summary = match summary {
         Err(error) if watcher.has_started => return Err(error.context(way_on(&run_dir))),
-        summary => summary?,
+        Err(error) => return Err(with_advice(error, &data)),
+        Ok(summary) => summary,
     };
-    report(&summary, &run_dir, task);
+    report(&summary, &run_dir, data.task);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -184,6 +185,19 @@ fn longer(run_dir: &Path, asked: &ResolvedRecipe) -> Result<()> {
          them; train on from its weights instead, with a schedule of its own: \
          hrm train --config {run}/config.toml --set train.init_from={run} --set train.max_steps={more} --run-dir {run}-longer"
     )
+}
+
+/// An error, with where data come from if some are not there.
+fn with_advice(error: anyhow::Error, data: &DataConfig) -> anyhow::Error {
+    let named = [&data.path, &data.test_path].into_iter().chain(&data.extra_paths);
+    match named.into_iter().find(|path| !path.is_empty() && !Path::new(path).exists()) {
+        None => error,
+        Some(path) => anyhow!(
+            "{}; {path} is not here: `hrm data download` fetches published sets, datasets/README.md says what goes where, and --set \
+             data.path=... names another place",
+            crate::message(&error)
+        ),
+    }
 }
 
 /// The run that a path means: its folder, or one of its checkpoints.

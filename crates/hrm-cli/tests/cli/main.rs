@@ -1,6 +1,7 @@
 //! The `hrm` program from outside: every test has a folder of its own and starts the program as a user would.
 #![cfg(feature = "flex")]
 
+mod arc;
 mod bundled;
 mod classical;
 mod config;

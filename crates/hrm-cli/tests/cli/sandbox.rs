@@ -72,6 +72,12 @@ impl Sandbox {
         self.save(name, architecture.on(side + 2, side * side, 1, hrm_infer::structure(shape)))
     }
 
+    /// A model with random weights for ARC on a canvas, with so many rows of the puzzle embedding.
+    pub fn arc_model(&self, name: &str, canvas: usize, identifiers: usize) -> PathBuf {
+        let config = ModelConfig::new(12, canvas * canvas).with_num_heads(2).with_puzzle_emb_ndim(16);
+        self.save(name, ModelConfig { num_puzzle_identifiers: identifiers, ..config })
+    }
+
     fn save(&self, name: &str, config: ModelConfig) -> PathBuf {
         let mut config = config.with_hidden_size(16).with_layers(1, 1).with_cycles(1, 1);
         config.halt_max_steps = 3;

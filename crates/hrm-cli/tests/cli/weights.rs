@@ -40,6 +40,8 @@ fn what_the_tensors_do_not_tell_must_be_given() {
     let sandbox = Sandbox::new();
     sandbox.model("model.safetensors", 4);
     sandbox.hrm("export model.safetensors --out a.safetensors").ok();
+    // The configuration that it wrote would tell everything.
+    fs::remove_file(sandbox.path("a.json")).expect("a configuration");
     let import = |args: &str| sandbox.hrm(&format!("import a.safetensors --out new {args}")).error();
     assert_says(&import(""), &["--seq-len", "--num-heads", "--h-cycles", "--l-cycles", "--halt-max-steps"]);
     let text = import("--seq-len 16 --h-cycles 1 --l-cycles 1 --halt-max-steps 3");
@@ -67,6 +69,62 @@ fn what_the_tensors_do_not_tell_must_be_given() {
     sandbox.write("all_config.txt", "arch:\n");
     assert_says(&import("--config all_config.txt"), &[".json, .toml or .yaml"]);
     assert!(!sandbox.path("new").exists(), "nothing is written");
+}
+
+/// What the original leaves behind: weights without an ending, its configuration, the names of the data set.
+const ALL_CONFIG: &str = "\
+arch:
+  H_cycles: 1
+  H_layers: 1
+  L_cycles: 1
+  L_layers: 1
+  expansion: 4
+  halt_exploration_prob: 0.1
+  halt_max_steps: 3
+  hidden_size: 16
+  loss:
+    loss_type: stablemax_cross_entropy
+    name: losses@ACTLossHead
+  name: hrm.hrm_act_v1@HierarchicalReasoningModel_ACTV1
+  num_heads: 2
+  pos_encodings: rope
+  puzzle_emb_ndim: 16
+beta1: 0.9
+checkpoint_path: checkpoints/Arc-aug-1000 ACT-torch/HierarchicalReasoningModel_ACTV1 x
+data_path: data/arc-aug-1000
+eval_save_outputs: []
+global_batch_size: 768
+lr: 0.0001
+project_name: null
+";
+
+#[test]
+fn a_folder_of_the_original_needs_no_options() {
+    let sandbox = Sandbox::new();
+    sandbox.arc_model("model.safetensors", 30, 3);
+    sandbox.hrm("export model.safetensors --out a.safetensors").ok();
+    sandbox.write("run/all_config.yaml", ALL_CONFIG);
+    sandbox.write("run/step_90", "older, and damaged");
+    fs::rename(sandbox.path("a.safetensors"), sandbox.path("run/step_1000.safetensors")).expect("moved");
+    fs::remove_file(sandbox.path("a.json")).expect("a configuration");
+    let text = sandbox.hrm("import run --out bare").ok();
+    assert_says(&text, &["900 tokens of 12", "3 rows", "--identifiers"]);
+    sandbox.write("run/identifiers.json", r#"["<blank>", "a", "a_t1_0123456789"]"#);
+    assert_says(&sandbox.hrm("import run --out kept").ok(), &["the names of 3 rows"]);
+    assert_eq!(sandbox.read("bare/model.safetensors"), sandbox.read("kept/model.safetensors"));
+    sandbox.write("other.json", r#"["<blank>"]"#);
+    let error = sandbox.hrm("import run --identifiers other.json --out no").error();
+    assert_says(&error, &["other.json", "the 3 rows of the puzzle embedding, got 1"]);
+    assert!(!sandbox.path("no").exists());
+    sandbox.write("empty/all_config.yaml", ALL_CONFIG);
+    assert_says(&sandbox.hrm("import empty --out no").error(), &["empty: expected weights in it"]);
+
+    // Out and in again, without options: the same bytes, and the names too.
+    sandbox.hrm("export kept --out out/b.safetensors").ok();
+    sandbox.hrm("import out/b.safetensors --out again").ok();
+    for file in ["model.safetensors", "identifiers.json"] {
+        assert_eq!(sandbox.read(&format!("again/{file}")), sandbox.read(&format!("kept/{file}")), "{file}");
+    }
 }
 
 #[test]
@@ -174,8 +232,12 @@ fn trm_survives_import_and_export() {
             config.init(&mut ChaCha8Rng::seed_from_u64(1), &Default::default()).expect("a valid config");
         model.save(&sandbox.path("model.safetensors"), ForwardDtype::F32).expect("saves");
         sandbox.hrm(&format!("export model.safetensors --out {name}.safetensors")).ok();
+        let written = sandbox.path(&format!("{name}.json"));
         let flags = "--seq-len 16 --num-heads 2 --h-cycles 3 --l-cycles 6 --halt-max-steps 3";
         let import = format!("import {name}.safetensors --out {name} {flags}");
+        // The configuration that was written tells everything; without it the options must.
+        sandbox.hrm(&format!("import {name}.safetensors --out bare-{name}")).ok();
+        fs::remove_file(written).expect("a configuration");
         assert_says(&sandbox.hrm(&import).error(), &["--puzzle-emb-len"]);
         let text = sandbox.hrm(&format!("{import} --puzzle-emb-len 16")).ok();
         assert_says(&text, &["hidden 16", "0 + 2 layers", "3 x 6 cycles"]);

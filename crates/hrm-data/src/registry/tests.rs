@@ -177,7 +177,7 @@ fn puzzles_are_measured() {
     let mut canvas = [0u8; crate::puzzles::arc::SEQ_LEN];
     let grid = crate::grid::Grid::new(1, 3, vec![1, 1, 0]).unwrap();
     crate::puzzles::arc::encode(&grid, (2, 3), &mut canvas);
-    let arc = Shape::Arc(crate::puzzles::arc::Arc).task();
+    let arc = Shape::Arc(crate::puzzles::arc::Arc::default()).task();
     assert_eq!(
         arc.measures(&canvas, &[]),
         Ok(vec![("cells of the input", 3.0), ("colours of the input", 2.0)])

@@ -424,6 +424,8 @@ fn load_arc(config: &DataConfig, warnings: &mut Vec<String>) -> Result<Source, D
         seed: config.seed,
         augmentations: config.augmentations,
         train_on_evaluation_demonstrations: config.evaluation_demonstrations,
+        // As many columns: `shape` has checked it.
+        canvas: config.grid_rows,
     };
     let data = ArcData::new(training, evaluation, options)?;
     Ok(Source::Arc { data: Arc::new(data), votes: (config.votes > 0).then_some(config.votes) })

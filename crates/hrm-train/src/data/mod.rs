@@ -95,6 +95,14 @@ impl TaskData {
         }
     }
 
+    /// The tasks of ARC; `None` for any other.
+    pub const fn arc(&self) -> Option<&Arc<ArcData>> {
+        match &self.source {
+            Source::Rows(_) => None,
+            Source::Arc { data, .. } => Some(data),
+        }
+    }
+
     /// The puzzles that are trained on; `None` for ARC.
     pub const fn training(&self) -> Option<&Arc<Dataset>> {
         match &self.source {

@@ -101,9 +101,9 @@ hrm_model::settings! {
         box_rows: usize = 3 => SIDE;
         /// Columns of a Sudoku or Killer box.
         box_cols: usize = 3 => SIDE;
-        /// Rows of a maze, or of the queens' board.
+        /// Rows of a maze, of the queens' board, or of the canvas of ARC: at most 30, no grid may be larger.
         grid_rows: usize = 30 => SIDE;
-        /// Columns of a maze, or of the queens' board.
+        /// Columns of a maze, of the queens' board, or of the canvas of ARC, which has as many as rows.
         grid_cols: usize = 30 => SIDE;
         /// Puzzles to train on; 0 for all of the file.
         train_examples: usize = 1000 => EXAMPLES;

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, path::Path, sync::atomic::AtomicBool, time::Ins
 
 use burn::{backend::Autodiff, tensor::Tensor};
 use hrm_backend::{HrmBackend, MatmulPrecision};
-use hrm_data::sampler::SamplerState;
+use hrm_data::{dataset::save_identifiers, sampler::SamplerState};
 use hrm_infer::{
     evaluate::{Alone, EvalSettings, Workers, evaluate},
     noise::Noise,
@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Journal, Observer, Progress, State, TrainError, TrainOptions, Trainer};
 use crate::{
     checkpoint::{self, CheckpointError, Loaded, TrainState},
-    data::{self, Sampler, TaskData},
+    data::{self, DataError, Sampler, TaskData},
     distributed::Team,
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
     recipe::{ConfigError, Recipe, ResolvedRecipe},
@@ -42,6 +42,12 @@ pub(super) fn start<'a, B: HrmBackend>(
         };
         (run, trainer)
     };
+    if let Some(arc) = data.arc().filter(|_| team.leads() && !run_dir.join("identifiers.json").exists()) {
+        // Rows of the puzzle embedding are found by these names, wherever the tasks are later.
+        let names: Vec<String> =
+            (0..arc.identifiers() as u32).map(|identifier| arc.name(identifier)).collect();
+        save_identifiers(&run_dir, &names).map_err(DataError::from)?;
+    }
     let mut journal = Journal { run, observer };
     for warning in data.warnings.iter().filter(|_| team.leads()) {
         journal.say(&format!("warning: {warning}"))?;

@@ -376,16 +376,16 @@ fn in_browser(browser: &mut Browser, puzzle: &Puzzle, limit: usize) -> Steps {
 }
 
 /// The page computes with the portable kernels. `HRM_KERNELS_ISA=portable`, which `cargo xtask web --test` sets, makes the native side
-/// do the same. The kernels of a processor round otherwise, which a recurrence makes larger where it is undecided: then logits
-/// are compared by their size.
+/// do the same: logits within 1e-4. AVX2 and AVX-512 round otherwise, which a recurrence makes larger: then steps and answers are
+/// the same, but the logits of one puzzle in seven differ by more, up to 1e-3.
 #[test]
 #[ignore = "needs the built page and Chromium: cargo xtask web --test"]
 fn answers_are_the_native_ones() {
     let portable = std::env::var("HRM_KERNELS_ISA").is_ok_and(|name| name == "portable");
-    let allowed = |logit: f32| if portable { 1e-4 } else { 1e-4 * logit.abs().max(1.0) };
+    let allowed = if portable { 1e-4 } else { 5e-3 };
     let (mut browser, _server) = open();
     let checkpoints = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../checkpoints");
-    let (mut puzzles, mut steps, mut worst) = (0, 0, 0f32);
+    let (mut puzzles, mut steps, mut worst, mut apart) = (0, 0, 0f32, 0);
     let kinds = [
         (Family::Sudoku, 9, 110, 16),
         (Family::Sudoku, 6, 30, 16),
@@ -400,21 +400,27 @@ fn answers_are_the_native_ones() {
             let puzzle = generate(family, (side, side), seed).unwrap();
             let (here, there) = (native(&model, &puzzle, limit), in_browser(&mut browser, &puzzle, limit));
             assert_eq!(here.len(), there.len(), "{puzzle:?}: as many steps");
+            let mut difference = 0f32;
             for (step, (here, there)) in here.iter().zip(&there).enumerate() {
                 let step = step + 1;
                 assert_eq!(here.0, there.0, "{puzzle:?}: step {step}");
                 assert_eq!(here.1.len(), there.1.len());
                 for (&a, &b) in here.1.iter().zip(&there.1) {
-                    assert!((a - b).abs() <= allowed(a), "{puzzle:?}: step {step}: logits {a} and {b}");
-                    worst = worst.max((a - b).abs());
+                    assert!((a - b).abs() <= allowed, "{puzzle:?}: step {step}: logits {a} and {b}");
+                    difference = difference.max((a - b).abs());
                 }
             }
+            worst = worst.max(difference);
+            apart += usize::from(difference > 1e-4);
             steps += here.len();
             puzzles += 1;
         }
     }
     let kernels = if portable { "portable kernels" } else { "this machine's kernels" };
-    println!("{puzzles} puzzles, {steps} steps, {kernels}: logits differ by {worst:e} at most");
+    println!(
+        "{puzzles} puzzles, {steps} steps, {kernels}: logits differ by {worst:e} at most, \
+         by more than 1e-4 on {apart} puzzles"
+    );
     assert!(puzzles >= 200);
 }
 

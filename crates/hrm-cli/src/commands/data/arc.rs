@@ -23,6 +23,7 @@ use crate::terminal::count;
 #[command(after_long_help = "\
 Examples:
   hrm data arc --train arc1-training.json.gz --train conceptarc.json.gz --eval arc1-evaluation.json.gz
+  hrm data arc --eval arc1-training.json.gz --largest 6 --out data/arc-small
   hrm data arc --rule hrm --source ARC-AGI/data --source ConceptARC/corpus --out data/arc-1
   hrm data arc --rule trm --source kaggle/combined/arc-agi --subsets training2,evaluation2,concept \\
       --test-set evaluation2 --on-leak drop --out data/arc-2
@@ -66,6 +67,9 @@ pub struct Args {
         action = clap::ArgAction::Set
     )]
     train_on_eval_demonstrations: bool,
+    /// Leave out tasks with a grid of more rows or columns than N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=30))]
+    largest: Option<u32>,
     /// If training tasks hold the pairs, or have the name, of evaluation tasks
     #[arg(long, value_parser = one_of(&ON_LEAK), value_name = "WHAT", default_value = "refuse")]
     on_leak: OnLeak,
@@ -97,9 +101,17 @@ pub fn run(args: &Args) -> Result<()> {
         args.output.check(out)?;
     }
     let start = Instant::now();
-    let (Sets { mut training, evaluation, repeated }, names) = args.read()?;
+    let (Sets { mut training, mut evaluation, repeated }, names) = args.read()?;
     if repeated > 0 {
         say!("{} given twice and taken once", count(repeated, "task"));
+    }
+    if let Some(largest) = args.largest {
+        let fits = |task: &ArcTask| task.grids().all(|grid| grid.rows().max(grid.cols()) <= largest as usize);
+        for (name, tasks) in [("training", &mut training), ("evaluation", &mut evaluation)] {
+            let before = tasks.len();
+            tasks.retain(fits);
+            say!("{name:<12} left out {} with larger grids", count(before - tasks.len(), "task"));
+        }
     }
     let found = arc::leaks(&training, &evaluation);
     args.settle(&mut training, &found)?;
@@ -109,6 +121,7 @@ pub fn run(args: &Args) -> Result<()> {
         seed: args.output.seed,
         augmentations: args.augmentations,
         train_on_evaluation_demonstrations: args.train_on_eval_demonstrations,
+        ..ArcOptions::default()
     };
     let data = ArcData::new(training, evaluation, options)?;
     say!(

@@ -180,7 +180,7 @@ impl Args {
         type Numbers = fn(&arc::ArcTask) -> Vec<usize>;
         let tasks = arc::load(&self.path)?;
         writeln!(out, "  {}", count(tasks.len(), "task"))?;
-        let (symmetries, what) = Shape::Arc(arc::Arc).task().symmetries();
+        let (symmetries, what) = Shape::Arc(arc::Arc::default()).task().symmetries();
         writeln!(out, "  symmetries: {} ({what})", thousands(symmetries as usize))?;
         let numbers: [(&str, Numbers); 4] = [
             ("demonstrations", |task| vec![task.train.len()]),

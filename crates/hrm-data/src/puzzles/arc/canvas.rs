@@ -1,11 +1,12 @@
-//! Grids on the 30 x 30 canvas of a model: colours become tokens 2 to 11, a line of end tokens stands right and below.
+//! Grids on the square canvas of a model, 30 x 30 in the original: colours become tokens 2 to 11, a line of end tokens stands
+//! right and below. A row of tokens tells its canvas by its length.
 
 use crate::grid::Grid;
 
-/// Rows and columns of the canvas.
+/// Rows and columns of the original's canvas, and of the largest grids.
 pub const CANVAS: usize = 30;
 
-/// Tokens of an example.
+/// Tokens of an example on the original's canvas.
 pub const SEQ_LEN: usize = CANVAS * CANVAS;
 
 /// Number of tokens: padding 0, end 1, colours 2 to 11.
@@ -14,11 +15,18 @@ pub const VOCAB_SIZE: usize = 12;
 const END: u8 = 1;
 const FIRST_COLOUR: u8 = 2;
 
-/// Writes a grid of colours onto the canvas with its corner at `offset` = (row, column). `out` is `[900]`; what does not fit
-/// the canvas is cut off.
+/// The rows and columns of the canvas with this many tokens; `None` if there is none.
+pub const fn side_of(tokens: usize) -> Option<usize> {
+    let side = tokens.isqrt();
+    if side > 0 && side <= CANVAS && side * side == tokens { Some(side) } else { None }
+}
+
+/// Writes a grid of colours onto a canvas with its corner at `offset` = (row, column). `out` is `[canvas * canvas]`; what does
+/// not fit the canvas is cut off.
 pub fn encode<T: From<u8>>(grid: &Grid, offset: (usize, usize), out: &mut [T]) {
     let (bottom, right) = (offset.0.saturating_add(grid.rows()), offset.1.saturating_add(grid.cols()));
-    for (row, line) in out.chunks_exact_mut(CANVAS).enumerate() {
+    let canvas = side_of(out.len()).unwrap_or(CANVAS);
+    for (row, line) in out.chunks_exact_mut(canvas).enumerate() {
         for (col, slot) in line.iter_mut().enumerate() {
             let inside = (offset.0..bottom).contains(&row) && (offset.1..right).contains(&col);
             let token = if inside {
@@ -36,18 +44,16 @@ pub fn encode<T: From<u8>>(grid: &Grid, offset: (usize, usize), out: &mut [T]) {
 }
 
 /// The reference's reading of a canvas: the largest rectangle from the first cell that holds colours only, as colours. Of
-/// rectangles of the same area the one with the fewest rows. Empty if the first cell is no colour, or `tokens` is not `[900]`.
+/// rectangles of the same area the one with the fewest rows. Empty if the first cell is no colour, or `tokens` is no canvas.
 pub fn crop<T: Copy + Into<i64>>(tokens: &[T]) -> Grid {
-    if tokens.len() != SEQ_LEN {
-        return Grid::default();
-    }
+    let Some(canvas) = side_of(tokens.len()) else { return Grid::default() };
     let colour = |row: usize, col: usize| {
-        let token: i64 = tokens[row * CANVAS + col].into();
+        let token: i64 = tokens[row * canvas + col].into();
         (2..=11).contains(&token).then(|| token as u8 - FIRST_COLOUR)
     };
-    let mut width = CANVAS;
+    let mut width = canvas;
     let (mut rows, mut cols) = (0, 0);
-    for row in 0..CANVAS {
+    for row in 0..canvas {
         width = (0..width).find(|&col| colour(row, col).is_none()).unwrap_or(width);
         if (row + 1) * width > rows * cols {
             (rows, cols) = (row + 1, width);
@@ -60,18 +66,16 @@ pub fn crop<T: Copy + Into<i64>>(tokens: &[T]) -> Grid {
 /// The grid of an encoded example wherever it stands on the canvas, and its offset; `None` if there is no colour. For
 /// display: predictions are read with [`crop`].
 pub fn decode<T: Copy + Into<i64>>(tokens: &[T]) -> Option<(Grid, (usize, usize))> {
-    if tokens.len() != SEQ_LEN {
-        return None;
-    }
+    let canvas = side_of(tokens.len())?;
     let colour = |row: usize, col: usize| {
-        let token: i64 = tokens[row * CANVAS + col].into();
-        (row < CANVAS && col < CANVAS && (2..=11).contains(&token)).then(|| token as u8 - FIRST_COLOUR)
+        let token: i64 = tokens[row * canvas + col].into();
+        (row < canvas && col < canvas && (2..=11).contains(&token)).then(|| token as u8 - FIRST_COLOUR)
     };
-    let first = (0..SEQ_LEN).find(|&i| colour(i / CANVAS, i % CANVAS).is_some())?;
-    let (top, left) = (first / CANVAS, first % CANVAS);
-    let cols = (left..CANVAS).take_while(|&col| colour(top, col).is_some()).count();
+    let first = (0..tokens.len()).find(|&i| colour(i / canvas, i % canvas).is_some())?;
+    let (top, left) = (first / canvas, first % canvas);
+    let cols = (left..canvas).take_while(|&col| colour(top, col).is_some()).count();
     let full = |row: usize| (left..left + cols).all(|col| colour(row, col).is_some());
-    let rows = (top..CANVAS).take_while(|&row| full(row)).count();
+    let rows = (top..canvas).take_while(|&row| full(row)).count();
     let cell = |row: usize| (left..left + cols).map(move |col| colour(row, col).unwrap_or(0));
     let cells = (top..top + rows).flat_map(cell).collect();
     Some((Grid::new(rows, cols, cells).ok()?, (top, left)))
@@ -120,7 +124,8 @@ mod tests {
             assert_eq!([cropped.rows(), cropped.cols()], shape[..], "{}", case["name"]);
             assert_eq!(cropped.cells(), flat::<u8>(&case["out"]), "{}", case["name"]);
         }
-        assert!(crop(&[2u8; 4]).is_empty());
+        assert!(crop(&[2u8; 5]).is_empty());
+        assert_eq!(crop(&[2u8; 4]).rows(), 2);
     }
 
     proptest! {

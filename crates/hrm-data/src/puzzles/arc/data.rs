@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use super::augment::{Names, Transform};
-use super::canvas::{CANVAS, SEQ_LEN, VOCAB_SIZE, encode};
+use super::canvas::{CANVAS, VOCAB_SIZE, encode, side_of};
 use super::sets::save;
 use super::task::{ArcTask, Pair};
 use crate::dataset::{DatasetError, Metadata, Overwrite, folder, npy, save_identifiers};
@@ -29,11 +29,13 @@ pub struct ArcOptions {
     /// Whether the demonstrations of the evaluation tasks are trained on, as HRM and TRM do. Without it their identifiers are
     /// never trained.
     pub train_on_evaluation_demonstrations: bool,
+    /// Rows and columns of the canvas, at most [`CANVAS`]: no grid may be larger.
+    pub canvas: usize,
 }
 
 impl Default for ArcOptions {
     fn default() -> Self {
-        Self { seed: 0, augmentations: 1000, train_on_evaluation_demonstrations: true }
+        Self { seed: 0, augmentations: 1000, train_on_evaluation_demonstrations: true, canvas: CANVAS }
     }
 }
 
@@ -59,6 +61,20 @@ pub enum BuildError {
         tasks: usize,
         /// Augmentations of each.
         augmentations: usize,
+    },
+    /// A grid that does not fit the canvas.
+    #[error(
+        "task {id}: expected grids of at most {canvas}x{canvas}, the model's canvas, got one of {rows}x{cols}"
+    )]
+    TooLarge {
+        /// The task.
+        id: String,
+        /// Rows and columns of the canvas.
+        canvas: usize,
+        /// Rows of the grid.
+        rows: usize,
+        /// Columns of the grid.
+        cols: usize,
     },
     /// A dataset that cannot be written.
     #[error(transparent)]
@@ -102,11 +118,51 @@ impl ArcData {
         if let Some(twice) = tasks.iter().find(|task| !names.insert(task.id.as_str())) {
             return Err(BuildError::Duplicate { id: twice.id.clone() });
         }
+        let canvas = options.canvas;
+        for task in &tasks {
+            if let Some(grid) = task.grids().find(|grid| grid.rows().max(grid.cols()) > canvas) {
+                let (id, rows, cols) = (task.id.clone(), grid.rows(), grid.cols());
+                return Err(BuildError::TooLarge { id, canvas, rows, cols });
+            }
+        }
         let puzzles = tasks.len().checked_mul(options.augmentations.saturating_add(1));
         if puzzles.is_none_or(|n| n >= i32::MAX as usize) {
             return Err(BuildError::TooMany { tasks: tasks.len(), augmentations: options.augmentations });
         }
         let lists: Vec<Vec<u64>> = tasks.par_iter().map(|task| draw_transforms(task, options)).collect();
+        Ok(Self::of_lists(tasks, first_evaluation, options, lists))
+    }
+
+    /// Evaluation tasks with the transforms that each is to have, the identity first; a task without any gets drawn ones.
+    ///
+    /// # Errors
+    /// As [`ArcData::new`].
+    pub fn with_transforms(
+        evaluation: Vec<ArcTask>,
+        transforms: &[Vec<Transform>],
+        options: ArcOptions,
+    ) -> Result<Self, BuildError> {
+        let drawn = Self::new(Vec::new(), evaluation, options)?;
+        let list = |task: usize| match transforms.get(task) {
+            Some(given) if !given.is_empty() => given.iter().map(Transform::pack).collect(),
+            _ => drawn.transforms[drawn.starts[task] as usize..drawn.starts[task + 1] as usize].to_vec(),
+        };
+        let lists = (0..drawn.tasks.len()).map(list).collect();
+        Ok(Self::of_lists(drawn.tasks, 0, options, lists))
+    }
+
+    /// The same transforms and identifiers with other pairs of the tasks, which are all for evaluation.
+    #[must_use]
+    pub fn with_pairs(&self, tasks: Vec<ArcTask>) -> Self {
+        Self { tasks, first_evaluation: 0, ..self.clone() }
+    }
+
+    fn of_lists(
+        tasks: Vec<ArcTask>,
+        first_evaluation: usize,
+        options: ArcOptions,
+        lists: Vec<Vec<u64>>,
+    ) -> Self {
         let mut starts = vec![0];
         let mut transforms = Vec::new();
         for list in lists {
@@ -114,7 +170,12 @@ impl ArcData {
             starts.push(transforms.len() as u32);
         }
         transforms.shrink_to_fit();
-        Ok(Self { tasks, first_evaluation, options, starts, transforms })
+        Self { tasks, first_evaluation, options, starts, transforms }
+    }
+
+    /// Tokens of an example.
+    pub const fn seq_len(&self) -> usize {
+        self.options.canvas * self.options.canvas
     }
 
     /// All tasks, those for training first.
@@ -202,7 +263,7 @@ impl ArcData {
             ignore_label_id: Some(0),
             blank_identifier_id: 0,
             vocab_size: VOCAB_SIZE,
-            seq_len: SEQ_LEN,
+            seq_len: self.seq_len(),
             num_puzzle_identifiers: self.identifiers(),
             total_groups: groups,
             mean_puzzle_examples: if puzzles == 0 { 0.0 } else { examples as f64 / puzzles as f64 },
@@ -261,7 +322,7 @@ impl ArcData {
         for (side, input) in [("inputs", true), ("labels", false)] {
             let path = dir.join(format!("all__{side}.npy"));
             let rows = |out: &mut dyn Write| -> io::Result<()> {
-                let (mut left, mut right) = (vec![0u8; SEQ_LEN], vec![0u8; SEQ_LEN]);
+                let (mut left, mut right) = (vec![0u8; self.seq_len()], vec![0u8; self.seq_len()]);
                 for &task in &groups {
                     let pairs = pairs(task);
                     for identifier in self.identifiers_of(task) {
@@ -280,7 +341,7 @@ impl ArcData {
                 }
                 Ok(())
             };
-            npy::write_u8_with(&path, &[examples, SEQ_LEN], rows).map_err(DatasetError::from)?;
+            npy::write_u8_with(&path, &[examples, self.seq_len()], rows).map_err(DatasetError::from)?;
         }
         let array = |name: &str, data: &[u32]| npy::write_i32(&dir.join(format!("all__{name}.npy")), data);
         array("puzzle_identifiers", &identifiers).map_err(DatasetError::from)?;
@@ -297,7 +358,7 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), BuildErr
 }
 
 /// Writes the image of a pair: in the first corner, or translated by a random amount that keeps both grids on the canvas. A
-/// withheld output is all padding. Slices are `[900]`.
+/// withheld output is all padding. Slices are `[canvas * canvas]`.
 pub(super) fn write_pair<T: From<u8>>(
     pair: &Pair,
     transform: &Transform,
@@ -308,7 +369,8 @@ pub(super) fn write_pair<T: From<u8>>(
     let image = transform.apply(&pair.input);
     let output = pair.output.as_ref().map(|output| transform.apply(output)).unwrap_or_default();
     let offset = translate.map_or((0, 0), |rng| {
-        let room = |side: usize| CANVAS.saturating_sub(side) as u32 + 1;
+        let canvas = side_of(input.len()).unwrap_or(CANVAS);
+        let room = |side: usize| canvas.saturating_sub(side) as u32 + 1;
         let row = random::below(rng, room(image.rows().max(output.rows()))) as usize;
         (row, random::below(rng, room(image.cols().max(output.cols()))) as usize)
     });

@@ -5,22 +5,51 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{ArcTask, Pair, SEQ_LEN, VOCAB_SIZE, decode, draw, encode};
+use super::{ArcTask, CANVAS, Pair, VOCAB_SIZE, decode, draw, encode, side_of};
 use crate::grid::Grid;
 use crate::render::{Picture, Style};
 use crate::task::{GenerateOptions, Size, Solutions, Task};
 
-/// ARC.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Arc;
+/// ARC on a canvas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arc {
+    canvas: usize,
+}
+
+impl Default for Arc {
+    fn default() -> Self {
+        Self { canvas: CANVAS }
+    }
+}
+
+impl Arc {
+    /// Rows and columns of the canvas.
+    pub const fn canvas(&self) -> usize {
+        self.canvas
+    }
+
+    fn place(&self, grid: &Grid) -> Vec<u8> {
+        let mut canvas = vec![0u8; self.canvas * self.canvas];
+        encode(grid, (0, 0), &mut canvas);
+        canvas
+    }
+}
 
 /// Why there is no such pair.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CanvasError {
     /// Tokens without a grid.
-    #[error("expected {SEQ_LEN} tokens with a grid of colours and its borders, got none")]
+    #[error("expected tokens with a grid of colours and its borders, got none")]
     NoGrid,
+    /// A canvas of another form.
+    #[error("expected a canvas of as many rows as columns, at most {CANVAS}, got {rows}x{cols}")]
+    Canvas {
+        /// Rows.
+        rows: usize,
+        /// Columns.
+        cols: usize,
+    },
     /// A text.
     #[error("an ARC task is no single puzzle; it is read from JSON")]
     Text,
@@ -45,12 +74,6 @@ fn alone(input: &Grid, answer: Option<&[u8]>) -> ArcTask {
     ArcTask { id: "example".to_owned(), train: vec![pair], test: Vec::new() }
 }
 
-fn place(grid: &Grid) -> Vec<u8> {
-    let mut canvas = vec![0u8; SEQ_LEN];
-    encode(grid, (0, 0), &mut canvas);
-    canvas
-}
-
 impl Task for Arc {
     type Puzzle = Grid;
     type Solution = Grid;
@@ -60,12 +83,15 @@ impl Task for Arc {
     const ABOUT: &'static str = "the Abstraction and Reasoning Corpus";
     const RULES: bool = false;
 
-    fn of_size(_: Size) -> Result<Self, CanvasError> {
-        Ok(Self)
+    fn of_size(Size { rows, cols, .. }: Size) -> Result<Self, CanvasError> {
+        match rows == cols && (1..=CANVAS).contains(&rows) {
+            true => Ok(Self { canvas: rows }),
+            false => Err(CanvasError::Canvas { rows, cols }),
+        }
     }
 
     fn of_tokens(seq_len: usize, vocab_size: usize) -> Option<Self> {
-        ((seq_len, vocab_size) == (SEQ_LEN, VOCAB_SIZE)).then_some(Self)
+        side_of(seq_len).filter(|_| vocab_size == VOCAB_SIZE).map(|canvas| Self { canvas })
     }
 
     fn of_text(_: &str) -> Result<Self, CanvasError> {
@@ -73,7 +99,7 @@ impl Task for Arc {
     }
 
     fn seq_len(&self) -> usize {
-        SEQ_LEN
+        self.canvas * self.canvas
     }
 
     fn vocab_size(&self) -> usize {
@@ -85,11 +111,11 @@ impl Task for Arc {
     }
 
     fn encode(&self, puzzle: &Grid) -> Vec<u8> {
-        place(puzzle)
+        self.place(puzzle)
     }
 
     fn encode_solution(&self, _: &Grid, solution: &Grid) -> Vec<u8> {
-        place(solution)
+        self.place(solution)
     }
 
     fn decode(&self, input: &[u8]) -> Result<Grid, CanvasError> {

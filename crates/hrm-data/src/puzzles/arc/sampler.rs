@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::canvas::SEQ_LEN;
 use super::data::{ArcData, write_pair};
 use crate::dataset::{Batch, EvalBatch, mask_labels};
 use crate::random::{self, Purpose, stream};
@@ -171,15 +170,16 @@ impl ArcSampler {
             }
             self.state.position = next;
             self.state.batches += 1;
+            let seq_len = self.data.seq_len();
             let mut batch = Batch {
                 rows: batch_size,
-                seq_len: SEQ_LEN,
-                inputs: vec![0; batch_size * SEQ_LEN],
-                labels: vec![0; batch_size * SEQ_LEN],
+                seq_len,
+                inputs: vec![0; batch_size * seq_len],
+                labels: vec![0; batch_size * seq_len],
                 puzzle_identifiers: picks.iter().map(|pick| pick.puzzle as i32 + 1).collect(),
             };
             let rows =
-                batch.inputs.par_chunks_exact_mut(SEQ_LEN).zip(batch.labels.par_chunks_exact_mut(SEQ_LEN));
+                batch.inputs.par_chunks_exact_mut(seq_len).zip(batch.labels.par_chunks_exact_mut(seq_len));
             rows.zip(&picks).with_min_len(8).for_each(|((input, label), pick)| {
                 let Some((task, transform)) = self.data.puzzle(pick.puzzle as u32 + 1) else { return };
                 let mut pairs = self.data.training_pairs(task);
@@ -281,15 +281,16 @@ impl Iterator for ArcEvalBatches {
         if rows.is_empty() {
             return None;
         }
+        let seq_len = self.data.seq_len();
         let mut batch = Batch {
             rows: self.batch_size,
-            seq_len: SEQ_LEN,
-            inputs: vec![0; self.batch_size * SEQ_LEN],
-            labels: vec![crate::dataset::IGNORE_LABEL; self.batch_size * SEQ_LEN],
+            seq_len,
+            inputs: vec![0; self.batch_size * seq_len],
+            labels: vec![crate::dataset::IGNORE_LABEL; self.batch_size * seq_len],
             puzzle_identifiers: vec![0; self.batch_size],
         };
         for (row, &(task, identifier, test)) in rows.iter().enumerate() {
-            let tokens = row * SEQ_LEN..(row + 1) * SEQ_LEN;
+            let tokens = row * seq_len..(row + 1) * seq_len;
             let Some((_, transform)) = self.data.puzzle(identifier) else { continue };
             let pair = &self.data.evaluation_pairs(task)[test];
             let label = &mut batch.labels[tokens.clone()];

@@ -259,7 +259,7 @@ pub fn load_kaggle(challenges: &Path, solutions: &Path) -> Result<Vec<ArcTask>, 
     Ok(tasks)
 }
 
-fn read_json(path: &Path) -> Result<Value, ArcError> {
+pub(super) fn read_json(path: &Path) -> Result<Value, ArcError> {
     let io = |source| ArcError::Io { path: path.to_owned(), source };
     let mut reader = BufReader::new(File::open(path).map_err(io)?);
     let start = reader.fill_buf().map_err(io)?;
@@ -297,7 +297,7 @@ fn tasks_of(path: &Path, json: &Value) -> Result<Vec<ArcTask>, ArcError> {
 }
 
 /// A value in a few words.
-fn describe(value: &Value) -> String {
+pub(super) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
         Value::Array(items) => format!("a list of {}", items.len()),
@@ -315,7 +315,7 @@ fn describe(value: &Value) -> String {
     }
 }
 
-fn grid(value: &Value, field: &'static str, pair: usize, side: Side) -> Result<Grid, TaskError> {
+pub(super) fn grid(value: &Value, field: &'static str, pair: usize, side: Side) -> Result<Grid, TaskError> {
     let rows = value
         .as_array()
         .filter(|rows| (1..=CANVAS).contains(&rows.len()))
@@ -398,6 +398,11 @@ impl ArcTask {
     /// Demonstrations and tests, in this order.
     pub fn pairs(&self) -> impl Iterator<Item = &Pair> {
         self.train.iter().chain(&self.test)
+    }
+
+    /// All grids that are there.
+    pub fn grids(&self) -> impl Iterator<Item = &Grid> {
+        self.pairs().flat_map(|pair| std::iter::once(&pair.input).chain(&pair.output))
     }
 
     /// The pairs in a canonical order: equal for two tasks exactly if they hold the same pairs, whatever their roles.
