@@ -336,6 +336,7 @@ mod tests {
     use rand::SeedableRng;
 
     use super::*;
+    use hrm_model::Architecture;
 
     for_each_backend!(
         known_tasks_keep_their_rows_and_new_ones_get_the_mean,
@@ -371,7 +372,8 @@ mod tests {
             .with_layers(0, 1)
             .with_cycles(1, 1)
             .with_puzzle_emb_ndim(16);
-        let config = ModelConfig { num_puzzle_identifiers: identifiers, halt_max_steps: 2, ..config };
+        let architecture = Architecture { halt_max_steps: 2, ..config.architecture };
+        let config = ModelConfig { architecture, num_puzzle_identifiers: identifiers, ..config };
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
         config.init::<B>(&mut rng, &Default::default()).unwrap()
     }
