@@ -32,9 +32,9 @@ fn named(name: &str) -> Option<Weights> {
     }
 }
 
-/// The bundled model for puzzles of a shape.
+/// The bundled model for puzzles of a shape: one of that size, else one that is named by the family alone, for every size.
 pub fn bundled(shape: Shape) -> Option<Weights> {
-    named(&shape.folder())
+    named(&shape.folder()).or_else(|| named(shape.family().name()))
 }
 
 /// The names of all bundled models.

@@ -376,13 +376,13 @@ fn in_browser(browser: &mut Browser, puzzle: &Puzzle, limit: usize) -> Steps {
 }
 
 /// The page computes with the portable kernels. `HRM_KERNELS_ISA=portable`, which `cargo xtask web --test` sets, makes the native side
-/// do the same: logits within 1e-4. The kernels of a processor round otherwise, which a recurrence makes larger where it is
-/// undecided: then steps and answers are the same, but logits of few puzzles differ by more.
+/// do the same: logits within 1e-4. AVX2 and AVX-512 round otherwise, which a recurrence makes larger: then steps and answers are
+/// the same, but the logits of one puzzle in seven differ by more, up to 1e-3.
 #[test]
 #[ignore = "needs the built page and Chromium: cargo xtask web --test"]
 fn answers_are_the_native_ones() {
     let portable = std::env::var("HRM_KERNELS_ISA").is_ok_and(|name| name == "portable");
-    let allowed = if portable { 1e-4 } else { 1e-3 };
+    let allowed = if portable { 1e-4 } else { 5e-3 };
     let (mut browser, _server) = open();
     let checkpoints = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../checkpoints");
     let (mut puzzles, mut steps, mut worst, mut apart) = (0, 0, 0f32, 0);

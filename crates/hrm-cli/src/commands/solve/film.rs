@@ -26,6 +26,9 @@ const STEP: f32 = 0.6;
 /// Seconds of the answer.
 const LAST: f32 = 3.0;
 
+/// Pixels that a GIF is wide at least, if twice its size is.
+const WIDTH: f32 = 400.0;
+
 /// Where films go.
 #[derive(Debug)]
 pub(super) struct Films {
@@ -67,7 +70,9 @@ impl Reporter for Filmed<'_> {
         self.reporter.solved(entry, puzzle, attempt)?;
         let film = film(puzzle, attempt).map_err(anyhow::Error::msg)?;
         if let Some(file) = &self.films.gif {
-            write(file, &film.gif(1.0)?)?;
+            // Small boards are drawn larger.
+            let scale = (WIDTH / film.size().0).clamp(1.0, 2.0);
+            write(file, &film.gif(scale)?)?;
         }
         if let Some(file) = &self.films.svg {
             write(file, film.svg().as_bytes())?;

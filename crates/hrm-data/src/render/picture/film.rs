@@ -20,6 +20,13 @@ impl Film {
         self.frames.push((picture, seconds));
     }
 
+    /// Width and height, in units.
+    pub fn size(&self) -> (f32, f32) {
+        self.frames.iter().fold((0.0f32, 0.0f32), |(width, height), (picture, _)| {
+            (width.max(picture.width), height.max(picture.height))
+        })
+    }
+
     /// The film as an animated GIF, `scale` pixels for each unit.
     ///
     /// # Errors
@@ -44,9 +51,6 @@ impl Film {
 
     /// The film as a document of its own, SVG with SMIL. What several pictures share stands in it once.
     pub fn svg(&self) -> String {
-        let size = self.frames.iter().fold((0.0f32, 0.0f32), |(width, height), (picture, _)| {
-            (width.max(picture.width), height.max(picture.height))
-        });
         let total: f32 = self.frames.iter().map(|(_, seconds)| seconds).sum();
         let mut ends = Vec::new();
         let mut end = 0.0;
@@ -54,7 +58,7 @@ impl Film {
             end += seconds / total;
             ends.push(end);
         }
-        let mut out = svg::head(size);
+        let mut out = svg::head(self.size());
         let mut rest = self.layers().into_iter().peekable();
         while let Some((shape, seen)) = rest.next() {
             let always = seen.iter().all(|seen| *seen);
