@@ -128,7 +128,9 @@ const BATCHES: usize = 4;
 pub fn run(args: Args) -> Result<ExitCode> {
     let family = args.task;
     if !family.has_rules() {
-        bail!("--task {family}: it is judged by a vote, not puzzle by puzzle; `hrm arc solve TASK.json` answers it");
+        bail!(
+            "--task {family}: it is judged by a vote, not puzzle by puzzle; `hrm arc solve TASK.json` answers it"
+        );
     }
     let (method, given) = match &args.with {
         Some(method) => (Some(known(family, method)?), None),
