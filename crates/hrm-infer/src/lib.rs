@@ -175,7 +175,7 @@ pub enum InferError {
     #[error("guesses are for one checkpoint on the puzzle itself; leave out votes, restarts and ensembles")]
     GuessesOnly,
     /// Guesses in puzzles where none could be given.
-    #[error("no value of {0} can be guessed: parts of their answers cannot be given")]
+    #[error("guesses fill in blank cells, and {0} puzzles have none")]
     NoGuesses(String),
     /// Checkpoints of an ensemble for different puzzles.
     #[error(

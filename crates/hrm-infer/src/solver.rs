@@ -363,7 +363,9 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let Solver { options, .. } = self.solver;
         let lane = &mut self.lanes[lane];
         let Slot { puzzle, attempt, ref mut trace, ref mut claim, .. } = lane.slots[slot];
-        if options.guesses == 0 || options.verify || attempt == 0 {
+        // Where the rules are known to be kept, nothing is left to prove.
+        let checked = options.verify || options.halting == Halting::Unbroken;
+        if options.guesses == 0 || checked || attempt == 0 {
             return false;
         }
         match claim {

@@ -223,15 +223,17 @@ mod on_a_terminal {
         (String::from_utf8_lossy(&said).into_owned(), code)
     }
 
-    /// Columns of the longest line, escape sequences not counted.
+    /// A line without its escape sequences.
+    fn visible(line: &str) -> String {
+        let mut parts = line.trim_end_matches('\r').split('\x1b');
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        parts.for_each(|part| text.extend(part.chars().skip_while(|c| !c.is_ascii_alphabetic()).skip(1)));
+        text
+    }
+
+    /// Columns of the longest line.
     fn widest(text: &str) -> usize {
-        let columns = |line: &str| {
-            let mut parts = line.split('\x1b');
-            let first = parts.next().unwrap_or_default().chars().count();
-            let after = |part: &str| part.chars().skip_while(|c| !c.is_ascii_alphabetic()).skip(1).count();
-            first + parts.map(after).sum::<usize>()
-        };
-        text.lines().map(|line| columns(line.trim_end_matches('\r'))).max().unwrap_or_default()
+        text.lines().map(|line| visible(line).chars().count()).max().unwrap_or_default()
     }
 
     #[test]
@@ -272,10 +274,19 @@ mod on_a_terminal {
             let (panel, _) = text.split_once("finished after").expect("the end");
             let panel = panel.split_once("steps of").expect("the start").1;
             assert!(panel.contains('▁') && panel.contains("continuing"), "{panel}");
-            // What is said in between is broken by the terminal.
-            for line in panel.split(['\n', '\r']).filter(|line| !line.contains("held-out")) {
-                assert!(widest(line) <= columns.into(), "{columns}: {line}");
+            // Lines are filled up to the last column, where the next one begins: none is broken, so each has its label in front.
+            let drawn: Vec<char> = panel
+                .split(['\n', '\r'])
+                .map(visible)
+                .find(|drawn| drawn.contains("halted ") && !drawn.contains("held-out"))
+                .expect("a panel")
+                .chars()
+                .collect();
+            let lines: Vec<String> = drawn.chunks(columns.into()).map(|line| line.iter().collect()).collect();
+            for label in ["step ", "loss ", "halted ", "speed ", "time "] {
+                assert!(lines.iter().any(|line| line.starts_with(label)), "{columns}: {label}: {lines:#?}");
             }
+            assert!(lines.len() >= 7, "{columns}: {lines:#?}");
         }
     }
 }

@@ -57,6 +57,21 @@ fn a_wrong_answer_is_told_and_fails() {
 }
 
 #[test]
+fn what_the_model_does_not_see_it_guesses() {
+    let hard = ".....9..4.6.3.......918..3.4......969.7..12........1.5..1..4...8......6.3..5..4.9";
+    let sandbox = Sandbox::new();
+    let alone = sandbox.hrm(&format!("solve {hard} --max-steps 4 --plain"));
+    assert_eq!(alone.code, 1, "{}", alone.stdout);
+    assert_says(&alone.stdout, &["--guesses 32"]);
+    let guessed = sandbox.hrm(&format!("solve {hard} --max-steps 4 --guesses 64 --plain")).ok();
+    assert_says(&guessed, &["valid     yes", "of at most 4, halted by itself", "guessed: "]);
+    let mazes = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/maze-10x10/test.csv.gz");
+    let error = sandbox.hrm(&format!("solve --task maze {mazes} --guesses 4")).error_after_output();
+    assert!(error.contains("guesses fill in blank cells, and maze puzzles have none"), "{error}");
+    assert_eq!(sandbox.hrm(&format!("solve {hard} --guesses 4 --vote 2")).code, 2);
+}
+
+#[test]
 fn what_the_model_cannot_is_searched() {
     let sandbox = Sandbox::new();
     for name in ["a", "b"] {

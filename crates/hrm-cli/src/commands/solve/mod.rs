@@ -62,8 +62,9 @@ With --json, one object is printed:
                    (null if unknown), matches_answer (if the file states one), milliseconds, error (why there is no
                    solution, else null). By a model also: halted, steps, q_halt and q_continue (probabilities, one a
                    step), source (neural: the first attempt; voted: a vote, another view or checkpoint; restarted: an
-                   attempt with noise; searched: the classical solver), attempts, segments (steps of all attempts), votes
-                   (attempts that agree), guesses and guesses_without_model (of the search, else null). By a classical
+                   attempt with noise; guessed: one that took guessed values as given; searched: the classical solver),
+                   attempts, segments (steps of all attempts), votes (attempts that agree), guesses and
+                   guesses_without_model (of the search, else null). By a classical
                    solver also its work (guesses and nodes, or steps), and of mazes result and moves
   models           which were used, one for each size
   summary          puzzles, solved, wrong, rejected; by a model also sources (of the solved ones), segments, guesses,
@@ -127,7 +128,9 @@ const BATCHES: usize = 4;
 pub fn run(args: Args) -> Result<ExitCode> {
     let family = args.task;
     if !family.has_rules() {
-        bail!("--task {family}: it is judged by a vote, not puzzle by puzzle; `hrm arc solve TASK.json` answers it");
+        bail!(
+            "--task {family}: it is judged by a vote, not puzzle by puzzle; `hrm arc solve TASK.json` answers it"
+        );
     }
     let (method, given) = match &args.with {
         Some(method) => (Some(known(family, method)?), None),
