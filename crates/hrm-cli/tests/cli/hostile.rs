@@ -121,7 +121,7 @@ fn names_of_tensors_that_lie() {
     let with = |name: &str, shape: &[usize]| {
         sandbox.hrm("export model.safetensors --out odd.safetensors --force").ok();
         // What the tensors say is asked here, not what is written beside them.
-        std::fs::remove_file(sandbox.path("odd.safetensors.json")).unwrap();
+        std::fs::remove_file(sandbox.path("odd.json")).unwrap();
         edit(&sandbox.path("odd.safetensors"), |dict, _| {
             dict.insert(name.to_owned(), hrm_model::burn::tensor::TensorData::zeros::<f32, _>(shape));
         });

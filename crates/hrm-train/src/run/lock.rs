@@ -4,7 +4,8 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
-    time::SystemTime,
+    thread,
+    time::{Duration, SystemTime},
 };
 
 use super::{RunError, environment, io_at, timestamp};
@@ -34,20 +35,31 @@ impl RunLock {
             .truncate(false)
             .open(&path)
             .map_err(io_at(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = (&mut file).take(200).read_to_string(&mut holder);
-                let holder = match holder.trim() {
-                    "" => "another process".to_owned(),
-                    holder => holder.to_owned(),
-                };
-                return Err(RunError::Locked { path: run.to_owned(), holder });
+        // A process that was just being started when the holder let go has the lock for a moment more, without a name in it.
+        let mut waits = 0..20;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let mut holder = String::new();
+                    let _ = file.rewind().and_then(|()| (&mut file).take(200).read_to_string(&mut holder));
+                    match holder.trim() {
+                        "" if waits.next().is_some() => thread::sleep(Duration::from_millis(10)),
+                        "" => {
+                            return Err(RunError::Locked {
+                                path: run.to_owned(),
+                                holder: "another process".to_owned(),
+                            });
+                        }
+                        holder => {
+                            return Err(RunError::Locked { path: run.to_owned(), holder: holder.to_owned() });
+                        }
+                    }
+                }
+                // Some network file systems have no locks: better no guard than no training.
+                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => break,
+                Err(TryLockError::Error(error)) => return Err(io_at(&path)(error)),
             }
-            // Some network file systems have no locks: better no guard than no training.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(io_at(&path)(error)),
         }
         // For people; a full disk is no reason to stop here.
         let holder = format!(
