@@ -363,8 +363,8 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let Solver { options, .. } = self.solver;
         let lane = &mut self.lanes[lane];
         let Slot { puzzle, attempt, ref mut trace, ref mut claim, .. } = lane.slots[slot];
-        // Where the rules are known to be kept, nothing is left to prove.
-        let checked = options.verify || options.halting == Halting::Unbroken;
+        // Where the rules are known to be kept, nothing is left to prove; where all steps are run, the last one judges.
+        let checked = options.verify || options.halting != Halting::Learned;
         if options.guesses == 0 || checked || attempt == 0 {
             return false;
         }

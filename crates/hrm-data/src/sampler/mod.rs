@@ -428,14 +428,18 @@ fn is_zero(count: &u32) -> bool {
 /// The token of a blank cell.
 const BLANK: i32 = 1;
 
+/// The cells that the puzzle leaves open and the solution fills.
+fn blanks(input: &[i32], label: &[i32]) -> Vec<usize> {
+    (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect()
+}
+
 /// With `per_million` in a million: fills in a number of blank cells, uniform from 1 to all but one. What is known of a cell
 /// is its label, so the hints are right and a unique solution stays the only one.
 fn give_hints(rng: &mut ChaCha8Rng, per_million: u32, input: &mut [i32], label: &[i32]) {
     if random::below(rng, 1_000_000) >= per_million {
         return;
     }
-    let blanks = (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
-    for cell in draw_hints(rng, blanks) {
+    for cell in draw_hints(rng, blanks(input, label)) {
         input[cell] = label[cell];
     }
 }
@@ -453,7 +457,7 @@ fn give_wrong_hint(
     if per_million == 0 || random::below(rng, 1_000_000) >= per_million {
         return;
     }
-    let blanks: Vec<usize> = (0..input.len()).filter(|&i| input[i] == BLANK && label[i] > BLANK).collect();
+    let blanks = blanks(input, label);
     let values = label.iter().max().map_or(0, |&most| (most - BLANK).max(0)) as u32;
     if blanks.is_empty() || values < 2 {
         return;

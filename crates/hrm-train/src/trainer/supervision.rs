@@ -78,7 +78,8 @@ impl<B: HrmBackend> Trainer<B> {
             let inner = self.model().inner();
             let carry = match self.evidence.take() {
                 Some(Evidence { carry, batch }) => carry.admit(&inner, batch),
-                None => self.state().1[0].clone(),
+                // The one that the step ran on is among them.
+                None => Carry::cat(self.state().1.iter().cloned().collect()),
             };
             self.why = explain(inner.first_non_finite(&carry), &done.signs);
             let path = self.save_to(&journal.run.diagnostics(), journal)?;
