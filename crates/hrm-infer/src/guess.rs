@@ -1,8 +1,9 @@
 //! Trial and error: where a model does not halt, a value that it finds likely is taken as given, and it thinks again.
 //!
 //! Hypotheses are sets of such values. The one that the model finds most likely is tried first; when it does not halt on it either, the
-//! hypothesis is parted by the values of the cell that it is least sure of. Only the model's beliefs and its own halting steer the search:
-//! it knows no rules. Every hypothesis that a part could still be right of is tried at some time, so a value that was wrong is taken back.
+//! hypothesis is parted by the values of the cell that it is least sure of. A model that learned to tell contradictions (`model.conflict`)
+//! ends an attempt where it sees one, and what follows from it is less likely. Only the model's beliefs, its own halting and its own doubts
+//! steer the search: it knows no rules. Every hypothesis that a part could still be right of is tried at some time, so a value that was wrong is taken back.
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
@@ -16,7 +17,7 @@ const LEAST: f32 = 0.02;
 
 #[derive(Debug)]
 struct Hypothesis {
-    /// Logarithm of the product of the values' weights when they were guessed.
+    /// Logarithm of the product of the values' weights when they were guessed, and of the chances that the models saw no contradiction.
     score: f32,
     /// How many were thought of before.
     number: usize,
@@ -59,10 +60,18 @@ impl Guesses {
         &self.current.1
     }
 
-    /// Parts the running attempt's hypothesis by the values of a cell and goes on to the likeliest hypothesis of all; `false` if there is
-    /// none left. `blanks` are the cells whose value the puzzle leaves open, values the tokens above `blank`.
-    pub fn go_on(&mut self, beliefs: &Beliefs, blanks: impl Iterator<Item = usize>, blank: u8) -> bool {
+    /// Parts the running attempt's hypothesis, right with the chance `chance`, by the values of a cell and goes on to the likeliest
+    /// hypothesis of all; `false` if there is none left. `blanks` are the cells whose value the puzzle leaves open, values the tokens above
+    /// `blank`.
+    pub fn go_on(
+        &mut self,
+        chance: f32,
+        beliefs: &Beliefs,
+        blanks: impl Iterator<Item = usize>,
+        blank: u8,
+    ) -> bool {
         let (score, guesses) = std::mem::take(&mut self.current);
+        let score = score + chance.max(f32::MIN_POSITIVE).ln();
         let open = blanks.filter(|cell| guesses.iter().all(|(guessed, _)| guessed != cell));
         // The cell whose second value is the likeliest.
         let values = open.map(|cell| (cell, ranked(beliefs, cell, blank)));
@@ -109,7 +118,7 @@ mod tests {
         let mut guesses = Guesses::default();
         assert!(guesses.current().is_empty(), "the first attempt is at the puzzle itself");
         let mut next = |first, second| {
-            guesses.go_on(&beliefs(first, second), 0..2, 1).then(|| guesses.current().to_vec())
+            guesses.go_on(1.0, &beliefs(first, second), 0..2, 1).then(|| guesses.current().to_vec())
         };
         // The second cell is the less sure one; its third value is as good as impossible.
         assert_eq!(next([0.9, 0.1, 0.0], [0.599, 0.4, 0.001]).unwrap(), [(1, 2)]);
@@ -124,5 +133,16 @@ mod tests {
             assert!(rest == [(1, 3), (0, 3)] || rest == [(1, 3), (0, 4)], "{rest:?}");
         }
         assert_eq!(next([1.0, 0.0, 0.0], [1.0, 0.0, 0.0]), None);
+    }
+
+    #[test]
+    fn what_is_doubted_waits() {
+        let mut guesses = Guesses::default();
+        let sure = [1.0, 0.0, 0.0];
+        assert!(guesses.go_on(1.0, &beliefs([0.9, 0.1, 0.0], sure), 0..2, 1));
+        assert_eq!(guesses.current(), [(0, 2)]);
+        // A contradiction is as good as certain there, so the other value comes before all that follows from this one.
+        assert!(guesses.go_on(0.01, &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
+        assert_eq!(guesses.current(), [(0, 3)]);
     }
 }

@@ -340,9 +340,11 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             if !solved && self.proves(lane, slot) {
                 continue;
             }
-            let Slot { puzzle, ref trace, ref claim, ref mut over, .. } = self.lanes[lane].slots[slot];
+            let doubts = self.doubt(lane, slot) > 0.5;
+            let Slot { puzzle, attempt, ref trace, ref claim, ref mut over } = self.lanes[lane].slots[slot];
             let quickest = self.live.get(&puzzle).and_then(|live| live.quickest);
-            let halts = trace.halted && solver.options.halting != Halting::AtLastStep;
+            let early = solver.options.halting != Halting::AtLastStep;
+            let halts = early && (trace.halted || attempt > 0 && doubts);
             if solved || halts || claim.is_some() || trace.steps >= solver.max_steps(lane) {
                 *over = true;
                 ended.push((slot, solved));
@@ -384,6 +386,13 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             }
             None => false,
         }
+    }
+
+    /// The chance that a model with a sense of contradiction sees one in an attempt with guesses.
+    fn doubt(&self, lane: usize, slot: usize) -> f32 {
+        let knows = self.solver.options.guesses > 0 && self.solver.models[lane].config().conflict;
+        let last = self.lanes[lane].slots[slot].trace.thoughts.last().filter(|_| knows);
+        last.map_or(0.0, Thought::continue_probability)
     }
 
     /// Adds the noise of restarts.
@@ -478,6 +487,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
 
     /// Files an attempt that ended, and finishes its puzzle or starts the next attempt.
     fn end(&mut self, lane: usize, slot: usize, solved: bool, beliefs: Option<Beliefs>) {
+        let chance = 1.0 - self.doubt(lane, slot);
         let slot = &mut self.lanes[lane].slots[slot];
         let (puzzle, attempt) = (slot.puzzle, slot.attempt);
         let trace =
@@ -493,7 +503,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         if let (Some(beliefs), Some(blank)) = (&beliefs, puzzles.blank().filter(|_| options.guesses > 0)) {
             let tokens = &self.queries[puzzle].tokens;
             let blanks = (0..tokens.len()).filter(|&cell| tokens[cell] == blank);
-            another &= live.guesses.go_on(beliefs, blanks, blank);
+            another &= live.guesses.go_on(chance, beliefs, blanks, blank);
         }
         if let Some(beliefs) = beliefs {
             match &mut live.beliefs {
