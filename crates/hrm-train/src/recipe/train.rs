@@ -23,7 +23,8 @@ hrm_model::settings! {
         /// Seed of the weights, the sampler, augmentation and exploration.
         seed: u64 = 0;
         /// Weights to start from instead of random ones: a run, a checkpoint, or a file of the original's; empty for none. The
-        /// averaged weights are taken where there are any. Optimizers and schedule start afresh.
+        /// averaged weights are taken where there are any. Those of a narrower model that mixes by groups are widened without
+        /// changing what it computes. Optimizers and schedule start afresh.
         init_from: String = String::new();
         /// Sequences per step.
         global_batch_size: usize = 384 => BATCH;
