@@ -69,10 +69,16 @@ impl Recipe {
                 "false for mazes and ARC, where a cell may stay as it was given without being known".into(),
             ),
             (
-                model.conflict && data.wrong_hint_prob == 0.0,
+                model.conflict && data.wrong_hint_prob == 0.0 && train.commit_prob == 0.0,
                 "model.conflict",
                 "true".into(),
-                "false, or data.wrong_hint_prob above 0: contradictions are learned from wrong hints".into(),
+                "false, or data.wrong_hint_prob or train.commit_prob above 0: contradictions are learned from wrong values".into(),
+            ),
+            (
+                train.commit_prob > 0.0 && (!model.conflict || train.chains > 1),
+                "train.commit_prob",
+                train.commit_prob.to_string(),
+                "0, or model.conflict = true and train.chains = 1".into(),
             ),
             (
                 train.lr_schedule == Decay::Linear && !decays,
