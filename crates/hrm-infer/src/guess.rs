@@ -23,7 +23,7 @@ struct Hypothesis<S> {
     number: usize,
     guesses: Vec<Guess>,
     /// Where the attempt that it is a part of ended.
-    from: Arc<S>,
+    from: Option<Arc<S>>,
 }
 
 /// The likeliest is the greatest, then the oldest.
@@ -80,12 +80,12 @@ impl<S> Guesses<S> {
     pub fn go_on(
         &mut self,
         chance: f32,
-        state: S,
+        state: Option<S>,
         beliefs: &Beliefs,
         blanks: impl Iterator<Item = usize>,
         blank: u8,
     ) -> bool {
-        let from = Arc::new(state);
+        let from = state.map(Arc::new);
         let (score, guesses) = std::mem::take(&mut self.current);
         let score = score + chance.max(f32::MIN_POSITIVE).ln();
         let open = blanks.filter(|cell| guesses.iter().all(|(guessed, _)| guessed != cell));
@@ -99,13 +99,13 @@ impl<S> Guesses<S> {
             for (_, &(value, weight)) in ranked.iter().enumerate().filter(worth) {
                 let guesses = [guesses.as_slice(), &[(cell, value)]].concat();
                 let score = score + weight.max(f32::MIN_POSITIVE).ln();
-                self.waiting.push(Hypothesis { score, number: self.made, guesses, from: Arc::clone(&from) });
+                self.waiting.push(Hypothesis { score, number: self.made, guesses, from: from.clone() });
                 self.made += 1;
             }
         }
         let Some(next) = self.waiting.pop() else { return false };
         self.current = (next.score, next.guesses);
-        self.from = Some(next.from);
+        self.from = next.from;
         true
     }
 }
@@ -135,7 +135,9 @@ mod tests {
         let mut guesses = Guesses::default();
         assert!(guesses.current().is_empty(), "the first attempt is at the puzzle itself");
         let mut next = |first, second| {
-            guesses.go_on(1.0, (), &beliefs(first, second), 0..2, 1).then(|| guesses.current().to_vec())
+            guesses
+                .go_on(1.0, None::<()>, &beliefs(first, second), 0..2, 1)
+                .then(|| guesses.current().to_vec())
         };
         // The second cell is the less sure one; its third value is as good as impossible.
         assert_eq!(next([0.9, 0.1, 0.0], [0.599, 0.4, 0.001]).unwrap(), [(1, 2)]);
@@ -156,10 +158,10 @@ mod tests {
     fn what_is_doubted_waits() {
         let mut guesses = Guesses::default();
         let sure = [1.0, 0.0, 0.0];
-        assert!(guesses.go_on(1.0, (), &beliefs([0.9, 0.1, 0.0], sure), 0..2, 1));
+        assert!(guesses.go_on(1.0, None::<()>, &beliefs([0.9, 0.1, 0.0], sure), 0..2, 1));
         assert_eq!(guesses.current(), [(0, 2)]);
         // A contradiction is as good as certain there, so the other value comes before all that follows from this one.
-        assert!(guesses.go_on(0.01, (), &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
+        assert!(guesses.go_on(0.01, None::<()>, &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
         assert_eq!(guesses.current(), [(0, 3)]);
     }
 }

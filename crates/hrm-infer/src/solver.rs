@@ -536,11 +536,10 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             let tokens = &self.queries[puzzle].tokens;
             let blanks = (0..tokens.len()).filter(|&cell| tokens[cell] == blank);
             // A copy: a view would keep the whole batch.
-            let state = self.lanes[lane].carry.clone();
+            let state = self.lanes[lane].carry.clone().filter(|_| chance > 0.5);
             let state = state
                 .map(|carry| carry.select(batch::index(&[at], &self.solver.models[lane].device())).state);
-            another = another
-                && state.is_some_and(|state| live.guesses.go_on(chance, state, beliefs, blanks, blank));
+            another &= live.guesses.go_on(chance, state, beliefs, blanks, blank);
         }
         if let Some(beliefs) = beliefs {
             match &mut live.beliefs {

@@ -70,9 +70,15 @@ impl Recipe {
                 "false for mazes and ARC, where a cell may stay as it was given without being known".into(),
             ),
             (
-                model.conflict && data.wrong_hint_prob == 0.0,
+                model.conflict && data.wrong_hint_prob == 0.0 && train.commit_prob == 0.0,
                 "model.conflict",
-                "false, or data.wrong_hint_prob above 0: contradictions are learned from wrong hints".into(),
+                "false, or data.wrong_hint_prob or train.commit_prob above 0: contradictions are learned from wrong values"
+                    .into(),
+            ),
+            (
+                train.commit_prob > 0.0 && (!model.conflict || train.chains > 1),
+                "train.commit_prob",
+                "0, or model.conflict = true and train.chains = 1".into(),
             ),
             (
                 train.lr_schedule == Decay::Linear && !decays,
