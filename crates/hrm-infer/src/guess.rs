@@ -22,7 +22,8 @@ struct Hypothesis<S> {
     /// How many were thought of before.
     number: usize,
     guesses: Vec<Guess>,
-    /// Where the attempt that it is a part of ended.
+    /// The attempt that it is a part of, and where that ended.
+    parent: usize,
     from: Option<Arc<S>>,
 }
 
@@ -55,11 +56,19 @@ pub(super) struct Guesses<S> {
     current: (f32, Vec<Guess>),
     from: Option<Arc<S>>,
     made: usize,
+    /// For each attempt but the first, the one whose hypothesis it is a part of.
+    parents: Vec<usize>,
 }
 
 impl<S> Default for Guesses<S> {
     fn default() -> Self {
-        Self { waiting: BinaryHeap::new(), current: Default::default(), from: None, made: 0 }
+        Self {
+            waiting: BinaryHeap::new(),
+            current: Default::default(),
+            from: None,
+            made: 0,
+            parents: Vec::new(),
+        }
     }
 }
 
@@ -67,6 +76,15 @@ impl<S> Guesses<S> {
     /// The values that the running attempt takes as given.
     pub fn current(&self) -> &[Guess] {
         &self.current.1
+    }
+
+    /// The attempts that led to one, the first of all first, itself last.
+    pub fn path(&self, attempt: usize) -> Vec<usize> {
+        let before =
+            |&attempt: &usize| attempt.checked_sub(1).and_then(|place| self.parents.get(place).copied());
+        let mut path: Vec<usize> = std::iter::successors(Some(attempt), before).collect();
+        path.reverse();
+        path
     }
 
     /// The state that the running attempt started from; `None` for a fresh one.
@@ -86,6 +104,7 @@ impl<S> Guesses<S> {
         blank: u8,
     ) -> bool {
         let from = state.map(Arc::new);
+        let parent = self.parents.len();
         let (score, guesses) = std::mem::take(&mut self.current);
         let score = score + chance.max(f32::MIN_POSITIVE).ln();
         let open = blanks.filter(|cell| guesses.iter().all(|(guessed, _)| guessed != cell));
@@ -99,13 +118,20 @@ impl<S> Guesses<S> {
             for (_, &(value, weight)) in ranked.iter().enumerate().filter(worth) {
                 let guesses = [guesses.as_slice(), &[(cell, value)]].concat();
                 let score = score + weight.max(f32::MIN_POSITIVE).ln();
-                self.waiting.push(Hypothesis { score, number: self.made, guesses, from: from.clone() });
+                self.waiting.push(Hypothesis {
+                    score,
+                    number: self.made,
+                    guesses,
+                    parent,
+                    from: from.clone(),
+                });
                 self.made += 1;
             }
         }
         let Some(next) = self.waiting.pop() else { return false };
         self.current = (next.score, next.guesses);
         self.from = next.from;
+        self.parents.push(next.parent);
         true
     }
 }
@@ -163,5 +189,8 @@ mod tests {
         // A contradiction is as good as certain there, so the other value comes before all that follows from this one.
         assert!(guesses.go_on(0.01, None::<()>, &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
         assert_eq!(guesses.current(), [(0, 3)]);
+        assert!(guesses.go_on(0.5, None::<()>, &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
+        assert_eq!(guesses.current(), [(0, 3), (1, 2)]);
+        assert_eq!([guesses.path(0), guesses.path(2), guesses.path(3)], [vec![0], vec![0, 2], vec![0, 2, 3]]);
     }
 }

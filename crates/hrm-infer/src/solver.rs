@@ -601,7 +601,13 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             tokens: outcome.trace.answer().to_vec(),
             source,
             verified: options.verify.then_some(solved.is_some()),
-            trace: outcome.trace.clone(),
+            trace: match source {
+                Source::Guessed => {
+                    let path = live.guesses.path(outcome.attempt);
+                    Trace::joined(path.into_iter().filter_map(of_attempt).map(|outcome| &outcome.trace))
+                }
+                _ => outcome.trace.clone(),
+            },
             attempts: live.started,
             votes,
             segments: live.segments,
