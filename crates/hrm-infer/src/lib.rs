@@ -11,6 +11,8 @@
 //!
 //! [`evaluate`] measures a model on puzzles with known answers, as the original does.
 
+#![forbid(unsafe_code)]
+
 mod answer;
 mod attempts;
 mod batch;

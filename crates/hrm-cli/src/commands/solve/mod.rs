@@ -4,6 +4,7 @@ mod film;
 mod report;
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal},
     path::PathBuf,
     process::{self, ExitCode},
@@ -73,7 +74,7 @@ milliseconds is a puzzle's share of the time that its batch took.")]
 pub struct Args {
     /// A puzzle, row by row, `.` or 0 for a blank, or a file of puzzles; `-` reads them from standard input
     #[arg(value_name = "PUZZLE")]
-    puzzle: Option<String>,
+    puzzle: Option<OsString>,
     /// Puzzles in a file: one a line, drawn with empty lines between, or CSV with the columns
     /// source,question,answer,rating (also gzipped)
     #[arg(long, short, value_name = "FILE", conflicts_with = "puzzle")]
