@@ -63,6 +63,18 @@ impl Recipe {
                 format!("a divisor of train.global_batch_size ({batch}): parts of one size"),
             ),
             (
+                train.blanks_only && matches!(data.task, Family::Maze | Family::Arc),
+                "train.blanks_only",
+                "true".into(),
+                "false for mazes and ARC, where a cell may stay as it was given without being known".into(),
+            ),
+            (
+                model.conflict && data.wrong_hint_prob == 0.0,
+                "model.conflict",
+                "true".into(),
+                "false, or data.wrong_hint_prob above 0: contradictions are learned from wrong hints".into(),
+            ),
+            (
                 train.lr_schedule == Decay::Linear && !decays,
                 "train.lr_min_ratio",
                 train.lr_min_ratio.to_string(),

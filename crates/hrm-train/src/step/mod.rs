@@ -23,7 +23,7 @@ use hrm_model::{
     Cycles, Hrm, SegmentOutput,
     act::{self, Carry, PuzzleBatch},
     diagnose::finite,
-    loss::{self, Correctness, LossKind, LossSettings, Metrics},
+    loss::{self, Correctness, IGNORE_LABEL, LossKind, LossSettings, Metrics},
 };
 
 use crate::{
@@ -190,7 +190,7 @@ pub struct Forward<B: HrmBackend> {
     pub loss: Tensor<Autodiff<B>, 1>,
     /// Logits and Q values of the segment.
     pub output: SegmentOutput<Autodiff<B>>,
-    /// What `q_continue` is trained towards, `[batch]`; `None` for a model without a value of going on.
+    /// What `q_continue` is trained towards, `[batch]`; `None` for a model without a value of going on or of conflict.
     pub q_continue_target: Option<Tensor<B, 1>>,
     /// The rows of the puzzle embedding that the batch uses, `[batch, puzzle_emb_ndim]`.
     puzzle_rows: Option<Tensor<Autodiff<B>, 2>>,
@@ -226,14 +226,25 @@ pub fn forward<B: HrmBackend>(
     let config = model.config();
     let (q_halt, q_continue) = (output.q_halt.clone().inner(), output.q_continue.clone().inner());
     let (halted, last) = act::halt(config, steps.clone(), q_halt, q_continue, min_steps);
-    let q_continue_target = (!config.no_act_continue).then(|| {
-        let (_, next) = inner.forward(state.clone(), embeddings.inner());
-        act::q_continue_target(&next, last)
-    });
+    let contradicted = config.contradicted(carry.batch.inputs.clone(), labels.clone());
+    let q_continue_target = match &contradicted {
+        Some(contradicted) => Some(contradicted.clone().float()),
+        None => (!config.no_act_continue).then(|| {
+            let (_, next) = inner.forward(state.clone(), embeddings.inner());
+            act::q_continue_target(&next, last)
+        }),
+    };
 
-    let correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
+    let mut correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
+    let mut asked = settings.loss.labels(carry.batch.inputs.clone(), labels);
+    if let Some(rows) = contradicted {
+        // Nothing can be learned from an answer that the givens exclude, but that they do.
+        asked =
+            asked.clone().mask_fill(rows.clone().unsqueeze_dim::<2>(1).expand(asked.shape()), IGNORE_LABEL);
+        correctness = correctness.without(Tensor::from_inner(rows));
+    }
+    let asked = Tensor::from_inner(asked);
     let target = q_continue_target.clone().map(Tensor::from_inner);
-    let asked = Tensor::from_inner(settings.loss.labels(carry.batch.inputs.clone(), labels));
     let act_loss = loss::act_loss(settings.loss, &output, asked, &correctness, target);
     let chains::Judged { act_loss, state, halted, counted } =
         chains::judge(settings.chains, act_loss, state, halted);
