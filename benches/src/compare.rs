@@ -92,7 +92,7 @@ impl Worker {
     /// # Errors
     /// If it ends before, or takes too long.
     pub fn ready(&mut self) -> Result<()> {
-        let before = gpu_bytes();
+        let before = self.bytes();
         let ready = self.line()?;
         self.grow(before);
         self.name = ready["ready"].as_str().unwrap_or("?").to_owned();
@@ -131,7 +131,7 @@ impl Worker {
     /// # Errors
     /// As [`answer`](Self::answer).
     pub fn measure(&mut self, workload: &str) -> Result<Measurement> {
-        let before = gpu_bytes();
+        let before = self.bytes();
         self.ask(workload)?;
         let answer = self.answer()?;
         self.grow(before);
@@ -157,8 +157,14 @@ impl Worker {
         }
     }
 
+    /// What is in use on the GPU, if that is this worker's memory: asking takes a while.
+    fn bytes(&self) -> Option<u64> {
+        matches!(self.memory, Memory::Gpu(_)).then(gpu_bytes).flatten()
+    }
+
     fn grow(&mut self, before: Option<u64>) {
-        if let (Memory::Gpu(bytes), Some(before), Some(now)) = (&mut self.memory, before, gpu_bytes()) {
+        let now = self.bytes();
+        if let (Memory::Gpu(bytes), Some(before), Some(now)) = (&mut self.memory, before, now) {
             *bytes += now.saturating_sub(before);
         }
     }

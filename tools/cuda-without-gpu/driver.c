@@ -57,8 +57,6 @@ result cuEventCreate(void **event, unsigned flags) { *event = malloc(1); return 
 result cuEventDestroy_v2(void *event) { free(event); return SUCCESS; }
 result cuEventRecord(void *event, void *stream) { return SUCCESS; }
 result cuEventSynchronize(void *event) { return SUCCESS; }
-result cuProfilerStart(void) { return SUCCESS; }
-result cuProfilerStop(void) { return SUCCESS; }
 result cuEventElapsedTime_v2(float *ms, void *start, void *end) { *ms = 1; return SUCCESS; }
 
 /* What is read before it is written shall show: all bits set are NaN. Only the first part of large pages, to leave the rest unused. */

@@ -269,36 +269,23 @@ fn mend(machine: &mut dyn Machine, failing: &[Tests], limit: Duration) -> (Off, 
             break;
         }
         let outcomes = machine.test(&left, *attempt, share);
+        let parts = SWITCHES.iter().zip(attempt).filter(|(_, off)| **off).map(|(switch, _)| switch.what);
+        let parts = parts.collect::<Vec<_>>().join(" and ");
         let mut still = Vec::new();
         for (tests, outcome) in left.iter().zip(outcomes) {
-            let names: Vec<String> = SWITCHES
-                .iter()
-                .zip(attempt)
-                .filter(|(_, off)| **off)
-                .map(|(s, _)| s.what.to_owned())
-                .collect();
-            let healed = |test: &String| outcome.passed.contains(test);
-            let whole =
-                outcome.unfinished.is_none() && outcome.failed.is_empty() && !outcome.passed.is_empty();
-            let good: Vec<String> = match tests.only.is_empty() {
-                true if whole => vec!["all tests".to_owned()],
-                true => Vec::new(),
-                false => tests.only.iter().filter(|test| healed(test)).cloned().collect(),
+            let again = self::failing(tests, &outcome);
+            let good = match (&again, tests.only.as_slice()) {
+                (None, []) => vec!["all tests".to_owned()],
+                (None, only) => only.to_vec(),
+                (Some(again), only) => {
+                    only.iter().filter(|test| !again.only.contains(test)).cloned().collect()
+                }
             };
             if !good.is_empty() {
                 off = std::array::from_fn(|i| off[i] || attempt[i]);
-                mended.push((format!("{}: {}", tests.group, good.join(", ")), names.join(" and ")));
+                mended.push((format!("{}: {}", tests.group, good.join(", ")), parts.clone()));
             }
-            match tests.only.is_empty() {
-                true if whole => {}
-                true => still.push(tests.clone()),
-                false => {
-                    let only: Vec<String> = tests.only.iter().filter(|test| !healed(test)).cloned().collect();
-                    if !only.is_empty() {
-                        still.push(Tests { only, ..tests.clone() });
-                    }
-                }
-            }
+            still.extend(again);
         }
         left = still;
     }

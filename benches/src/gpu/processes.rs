@@ -221,7 +221,7 @@ impl Processes {
         command.current_dir(&self.work);
         let errors = fs::File::create(self.work.join("pytorch.log")).context("cannot write a log")?;
         command.stderr(errors);
-        let mut worker = Worker::start(command, Memory::Gpu(0), Duration::ZERO)?;
+        let mut worker = Worker::start(command, Memory::Host(0), Duration::ZERO)?;
         for workload in self.plan.workloads {
             worker.ask(workload)?;
             worker.ask(workload)?;
@@ -252,12 +252,12 @@ impl Processes {
         }
     }
 
-    /// Our worker, warm, and the checksum of each workload's first run.
-    fn ours(&self, off: Off, workloads: &[&str], limit: Duration) -> Result<(Worker, Vec<f64>)> {
+    /// Our worker, warm; the checksum of each workload's first run; and what it needs on the GPU.
+    fn ours(&self, off: Off, workloads: &[&str], limit: Duration) -> Result<(Worker, Vec<f64>, Option<u64>)> {
         let mut command = self.part(off, &["worker", &self.weights(), "--bf16"]);
         command.stderr(fs::File::create(self.work.join("worker.log")).context("cannot write a log")?);
         let before = compare::gpu_bytes();
-        let mut worker = Worker::start(command, Memory::Gpu(0), limit)?;
+        let mut worker = Worker::start(command, Memory::Host(0), limit)?;
         worker.ready()?;
         let mut checksums = Vec::new();
         for workload in workloads {
@@ -265,8 +265,7 @@ impl Processes {
             worker.measure(workload)?;
         }
         let grown = before.zip(compare::gpu_bytes()).map(|(before, now)| now.saturating_sub(before));
-        worker.memory = Memory::Gpu(grown.unwrap_or(0));
-        Ok((worker, checksums))
+        Ok((worker, checksums, grown))
     }
 
     fn measure(&mut self, off: Off, limit: Duration) -> Result<Speed> {
@@ -274,82 +273,71 @@ impl Processes {
         let end = Instant::now() + limit;
         let left = || end.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
         let mut speed = Speed::default();
-        let mut workers = Vec::new();
-        let mut theirs = None;
-        // Half of the time at most is waited for PyTorch.
+        let (ours, checksums, bytes) = self.ours(off, self.plan.workloads, left())?;
+        speed.names.push(ours.name.clone());
+        speed.memory.push(bytes);
+        let mut workers = vec![ours];
+        // First what decides how long a training can be; meanwhile PyTorch may still compile.
+        let training = (self.training.recipe.display().to_string(), self.training.sets.clone());
+        self.step_seconds = self.recipe_step(off, &training, left(), &mut speed);
         if let Some(mut worker) = self.pytorch.take() {
-            match warm(&mut worker, self.plan.workloads, limit / 2) {
-                Ok(checksums) => {
-                    let bytes = self.bytes_before.zip(compare::gpu_bytes());
-                    theirs = Some((worker, checksums, bytes.map(|(before, now)| now.saturating_sub(before))));
+            match warm(&mut worker, self.plan.workloads, left().mul_f64(0.6)) {
+                Ok(its) => {
+                    let others = self.bytes_before.zip(bytes).map(|(before, ours)| before + ours);
+                    let now = compare::gpu_bytes();
+                    speed.memory.push(others.zip(now).map(|(others, now)| now.saturating_sub(others)));
+                    speed.names.push(worker.name.clone());
+                    workers.push(worker);
+                    for ((workload, ours), its) in self.plan.workloads.iter().zip(&checksums).zip(its) {
+                        let same = compare::same(&workers, workload, &[*ours, its], true);
+                        speed.notes.extend(same.err().map(|error| format!("{error:#}")));
+                    }
                 }
                 Err(error) => speed.notes.push(format!("PyTorch: {error:#}")),
             }
         }
-        let (ours, checksums) = self.ours(off, self.plan.workloads, left())?;
-        speed.names.push(ours.name.clone());
-        speed.memory.push(match ours.memory {
-            Memory::Gpu(bytes) if bytes > 0 => Some(bytes),
-            _ => None,
-        });
-        workers.push(ours);
-        if let Some((worker, its, bytes)) = theirs {
-            speed.names.push(worker.name.clone());
-            speed.memory.push(bytes);
-            workers.push(worker);
-            for ((workload, ours), its) in self.plan.workloads.iter().zip(&checksums).zip(its) {
-                if let Err(error) = compare::same(&workers, workload, &[*ours, its], true) {
-                    speed.notes.push(format!("{error:#}"));
-                }
+        for (index, workload) in self.plan.workloads.iter().enumerate() {
+            workers.iter_mut().for_each(|worker| worker.be_patient(left() + Duration::from_secs(5)));
+            if index == 0 || !over() {
+                speed.rows.push(compare::rounds_of(&mut workers, workload, self.plan.rounds, &over)?);
             }
-        }
-        for worker in &mut workers {
-            worker.be_patient(left() + Duration::from_secs(5));
-        }
-        // The first workload gets all its rounds; then the recipe that is trained decides how long its run can be.
-        let mut workloads = self.plan.workloads.iter();
-        if let Some(first) = workloads.next() {
-            speed.rows.push(compare::rounds_of(&mut workers, first, self.plan.rounds, &over)?);
-        }
-        let training = (self.training.recipe.display().to_string(), self.training.sets.clone());
-        let listed = self.plan.recipes.iter().map(|(recipe, sets)| {
-            ((*recipe).to_owned(), sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>())
-        });
-        let mut recipes: Vec<_> = listed.filter(|recipe| *recipe != training).collect();
-        recipes.insert(0, training);
-        for (index, (recipe, sets)) in recipes.iter().enumerate() {
-            if index == 1 {
-                for workload in workloads.by_ref() {
-                    if !over() {
-                        speed.rows.push(compare::rounds_of(&mut workers, workload, self.plan.rounds, &over)?);
-                    }
-                }
+            if index == 0 {
                 self.fallbacks(off, &over, left(), &mut speed);
             }
-            if over() {
-                let rest: Vec<&str> = recipes[index..].iter().map(|(recipe, _)| recipe.as_str()).collect();
-                self.log.line("speed", &format!("no time for {}", rest.join(", ")));
-                break;
-            }
-            let done = self.run(&format!("warm-up {recipe}"), self.warm_up(off, recipe, sets), left());
-            match (last_json(&done.lines), done.trouble) {
-                (Some(Value::Array(steps)), None) if steps.len() > 2 => {
-                    // The first ones compile, the last number is an evaluation.
-                    let steps: Vec<f64> = steps.iter().filter_map(Value::as_f64).collect();
-                    let seconds = compare::median(steps[steps.len() / 2..steps.len() - 1].to_vec());
-                    speed.recipes.push((recipe.clone(), seconds));
-                    if index == 0 {
-                        self.step_seconds = Some(seconds);
-                    }
-                }
-                (_, trouble) => {
-                    let why = trouble.unwrap_or_else(|| "said nothing".to_owned());
-                    let last = done.errors.last().map_or("", String::as_str);
-                    speed.notes.push(format!("the step of {recipe} ({why}: {last})"));
-                }
+        }
+        for (recipe, sets) in self.plan.recipes {
+            let recipe = ((*recipe).to_owned(), sets.iter().map(|set| (*set).to_owned()).collect());
+            match (recipe == training, over()) {
+                (true, _) => {}
+                (false, true) => self.log.line("speed", &format!("no time for {}", recipe.0)),
+                (false, false) => _ = self.recipe_step(off, &recipe, left(), &mut speed),
             }
         }
         Ok(speed)
+    }
+
+    /// Seconds of a step of a recipe.
+    fn recipe_step(
+        &self,
+        off: Off,
+        (recipe, sets): &(String, Vec<String>),
+        limit: Duration,
+        speed: &mut Speed,
+    ) -> Option<f64> {
+        let done = self.run(&format!("warm-up {recipe}"), self.warm_up(off, recipe, sets), limit);
+        let steps = last_json(&done.lines).filter(|_| done.trouble.is_none());
+        let steps: Vec<f64> =
+            steps.iter().flat_map(Value::as_array).flatten().filter_map(Value::as_f64).collect();
+        if steps.len() < 3 {
+            let why = done.trouble.unwrap_or_else(|| "said nothing".to_owned());
+            let last = done.errors.last().map_or("", String::as_str);
+            speed.notes.push(format!("the step of {recipe} ({why}: {last})"));
+            return None;
+        }
+        // The first ones compile, the last number is an evaluation.
+        let seconds = compare::median(steps[steps.len() / 2..steps.len() - 1].to_vec());
+        speed.recipes.push((recipe.clone(), seconds));
+        Some(seconds)
     }
 
     /// The first workload with each part switched off that is not.
@@ -362,7 +350,7 @@ impl Processes {
             let without = std::array::from_fn(|i| off[i] || i == index);
             let seconds = self
                 .ours(without, &[first], limit)
-                .and_then(|(worker, _)| compare::rounds_of(&mut [worker], first, 3, over));
+                .and_then(|(worker, ..)| compare::rounds_of(&mut [worker], first, 3, over));
             match seconds {
                 Ok(row) => speed.fallbacks.push((switch.what.to_owned(), row.medians[0])),
                 Err(error) => speed.notes.push(format!("without {}: {error:#}", switch.what)),
@@ -397,7 +385,8 @@ impl Processes {
             Profiler::Nsys(program) => {
                 let mut command = Command::new(program);
                 command.args(["profile", "--trace", "cuda", "--sample", "none", "--cpuctxsw", "none"]);
-                command.args(["--capture-range", "cudaProfilerApi", "--force-overwrite", "true"]);
+                command.args(["--capture-range", "cudaProfilerApi", "--capture-range-end", "stop"]);
+                command.args(["--force-overwrite", "true"]);
                 command.args(["--output", &report_name]).arg(&self.program);
                 command
             }
@@ -418,7 +407,9 @@ impl Processes {
         };
         command.args(part);
         self.set_up(&mut command, off);
-        if *profiler == Profiler::Cubecl {
+        if *profiler != Profiler::Cubecl {
+            command.arg("--mark");
+        } else {
             command.env("CUBECL_DEBUG_LOG", &report).env("CUBECL_DEBUG_OPTION", "profile");
         }
         let done = self.run("profile", command, limit);

@@ -42,7 +42,13 @@ pub enum Part {
     },
     /// Run a workload for a profiler.
     #[command(hide = true)]
-    Profile { weights: PathBuf, workload: String },
+    Profile {
+        weights: PathBuf,
+        workload: String,
+        /// Tell NVIDIA's profilers where the last step begins and ends.
+        #[arg(long)]
+        mark: bool,
+    },
     /// Take some steps of a recipe, and tell how long each took.
     #[command(hide = true)]
     WarmUp {
@@ -88,7 +94,12 @@ impl Part {
             Self::Gate { m, k, n } => gate(m, k, n)?,
             Self::Tests { backend, file, only } => return run_tests(&backend, &file, &only),
             Self::Worker { weights, bf16 } => worker::serve(&weights, bf16).map_err(|e| anyhow!("{e}"))?,
-            Self::Profile { weights, workload } => {
+            Self::Profile { weights, workload, mark: marks } => {
+                let mark = |begins| {
+                    if marks {
+                        mark(begins)
+                    }
+                };
                 let seconds = worker::profile(&weights, &workload, mark).map_err(|e| anyhow!("{e}"))?;
                 println!("{seconds}");
             }
@@ -114,11 +125,11 @@ impl Part {
 
 /// Tells a profiler where what it measures begins and ends.
 fn mark(begins: bool) {
-    let result = match begins {
-        true => cudarc::driver::profiler_start(),
-        false => cudarc::driver::profiler_stop(),
-    };
-    if let Err(error) = result {
+    use cudarc::driver::{CudaContext, profiler_start, profiler_stop};
+
+    // CubeCL's context is that of another thread.
+    let context = CudaContext::new(0);
+    if let Err(error) = context.and_then(|_| if begins { profiler_start() } else { profiler_stop() }) {
         eprintln!("a profiler cannot be told: {error}");
     }
 }
