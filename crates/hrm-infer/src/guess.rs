@@ -135,7 +135,9 @@ mod tests {
         let mut guesses = Guesses::default();
         assert!(guesses.current().is_empty(), "the first attempt is at the puzzle itself");
         let mut next = |first, second| {
-            guesses.go_on(1.0, None::<()>, &beliefs(first, second), 0..2, 1).then(|| guesses.current().to_vec())
+            guesses
+                .go_on(1.0, None::<()>, &beliefs(first, second), 0..2, 1)
+                .then(|| guesses.current().to_vec())
         };
         // The second cell is the less sure one; its third value is as good as impossible.
         assert_eq!(next([0.9, 0.1, 0.0], [0.599, 0.4, 0.001]).unwrap(), [(1, 2)]);

@@ -207,6 +207,10 @@ struct Slot {
     claim: Option<(Vec<u8>, usize)>,
 }
 
+/// The chance of a contradiction at which an attempt with guesses ends. At less it thinks on: half of what is guessed is wrong, so a
+/// model that learned from guesses says so before it knows anything.
+const SURE: f32 = 0.9;
+
 /// Segments for which an answer found with guesses must stand without them.
 const PROOF: usize = 2;
 
@@ -371,7 +375,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             if !solved && self.proves(lane, slot) {
                 continue;
             }
-            let doubts = self.doubt(lane, slot) > 0.5;
+            let doubts = self.doubt(lane, slot) > SURE;
             let Slot { puzzle, attempt, ref trace, ref claim, ref mut over } = self.lanes[lane].slots[slot];
             let quickest = self.live.get(&puzzle).and_then(|live| live.quickest);
             let early = solver.options.halting != Halting::AtLastStep;

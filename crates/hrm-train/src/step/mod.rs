@@ -2,10 +2,12 @@
 //!
 //! [`Step::run`] is the step. Its halves are [`forward`], which reads like the paper's pseudocode, and [`Step::apply`], which
 //! changes the weights. What a recipe may add is one file each: the batch in parts (`accumulate`), several chains for each
-//! puzzle (`chains`), noise in the state (`noise`), longer thoughts now and then (`exploration`), a [`curriculum`] of depths.
+//! puzzle (`chains`), noise in the state (`noise`), longer thoughts now and then (`exploration`), trial and error (`commit`), a
+//! [`curriculum`] of depths.
 
 mod accumulate;
 pub(crate) mod chains;
+mod commit;
 pub mod curriculum;
 pub(crate) mod exploration;
 mod gradients;
@@ -31,6 +33,7 @@ use crate::{
     optim::{Optimizer, SignSgd},
 };
 
+pub use commit::Commitment;
 pub use gradients::{Gradients, StepGradients};
 pub(crate) use guard::advice;
 pub use guard::{Guard, Skipped};
@@ -51,6 +54,8 @@ pub struct StepSettings {
     pub accumulate: usize,
     /// Chains for each puzzle, side by side in the carry, of which the best is trained; 1 for no chains.
     pub chains: usize,
+    /// What a puzzle that ends unsolved in this step goes on with; `None` if it makes room for another one.
+    pub commitment: Option<Commitment>,
     /// How deep the segments of this step are; `None` for as deep as the model is.
     pub cycles: Option<Cycles>,
     /// Largest global gradient norm; `None` for no clipping.
@@ -69,6 +74,7 @@ impl StepSettings {
             global_batch,
             accumulate: 1,
             chains: 1,
+            commitment: None,
             cycles: None,
             grad_clip: None,
             lr,
@@ -237,7 +243,7 @@ pub fn forward<B: HrmBackend>(
 
     let mut correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
     let mut asked = settings.loss.labels(carry.batch.inputs.clone(), labels);
-    if let Some(rows) = contradicted {
+    if let Some(rows) = contradicted.clone() {
         // Nothing can be learned from an answer that the givens exclude, but that they do.
         asked =
             asked.clone().mask_fill(rows.clone().unsqueeze_dim::<2>(1).expand(asked.shape()), IGNORE_LABEL);
@@ -250,7 +256,8 @@ pub fn forward<B: HrmBackend>(
         chains::judge(settings.chains, act_loss, state, halted);
     let total = act_loss.total(Tensor::from_inner(steps.clone()));
     // Such a sequence would not recover: its slot takes a new puzzle.
-    let halted = halted.bool_or(finite(act_loss.lm.clone().inner()).bool_not());
+    let sound = finite(act_loss.lm.clone().inner());
+    let halted = halted.bool_or(sound.clone().bool_not());
     let metrics = Metrics::tensor(
         &act_loss,
         &correctness,
@@ -258,12 +265,18 @@ pub fn forward<B: HrmBackend>(
         Tensor::from_inner(counted),
         Tensor::from_inner(steps.clone()),
     );
+    let mut carry = Carry { state, steps, halted, batch: carry.batch };
+    if let (Some(commitment), Some(contradicted)) = (settings.commitment, contradicted) {
+        let solved = correctness.exact.clone().inner();
+        let unsolved = carry.halted.clone().bool_and(solved.bool_or(contradicted).bool_not()).bool_and(sound);
+        carry = commitment.go_on(config, carry, output.logits.clone().inner(), unsolved);
+    }
     Forward {
         loss: total / settings.global_batch as f64,
         output,
         q_continue_target,
         puzzle_rows,
-        carry: Carry { state, steps, halted, batch: carry.batch },
+        carry,
         metrics: metrics.inner(),
     }
 }
