@@ -160,7 +160,7 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
             Cmd::cargo("test --package hrm-cli --features mpi --bin hrm --test workers"),
         ));
     }
-    // What `gpu-check` builds, so that a machine with a GPU finds nothing to mend first.
+    // Whoever turns fusion on finds nothing to mend first.
     steps.push(Step::run(
         "check cuda with fusion: tests and benches",
         Cmd::cargo(&format!("check {GENERIC} -p hrm-benches --features cuda,fusion --tests --bins")),
@@ -186,9 +186,19 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
             let script = root().join("tools/cuda-without-gpu/run.sh");
             let runner = format!("{} --compute", script.display());
             let cmd = cmd
-                .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner)
+                .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner.clone())
                 .env("HRM_MATMUL_KERNEL", "cublas");
             steps.push(Step::run("CUDA's kernels, computed by the CPU", with_fixtures(cmd)));
+            // All that `gpu-check` does on a GPU, a little of each.
+            let results = target_dir().join("gpu-check/dry").display().to_string();
+            let cmd = Cmd::cargo(
+                "run -p hrm-benches --bin gpu-check --features vulkan,cuda,hrm-backend/ndarray --",
+            );
+            let cmd = cmd
+                .args(["--plan", "dry", "--seconds", "1800", "--out", &results])
+                .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner)
+                .env("HRM_MATMUL_KERNEL", "cublas");
+            steps.push(Step::run("the check of a GPU, without one", cmd));
         }
     }
     steps
