@@ -14,7 +14,7 @@ pub struct Thought {
     pub certainty: Vec<f32>,
     /// Value of halting, as a logit.
     pub q_halt: f32,
-    /// Value of going on, as a logit.
+    /// Value of going on, or of a model with `conflict` that the givens contradict each other, as a logit.
     pub q_continue: f32,
 }
 
@@ -24,7 +24,7 @@ impl Thought {
         sigmoid(self.q_halt)
     }
 
-    /// The model's estimate of the chance that it gets there by going on, from 0 to 1.
+    /// The model's estimate of the chance that it gets there by going on, or with `conflict` that nothing does, from 0 to 1.
     pub fn continue_probability(&self) -> f32 {
         sigmoid(self.q_continue)
     }
@@ -47,6 +47,15 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Attempts one after the other, as one.
+    pub(crate) fn joined<'a>(traces: impl Iterator<Item = &'a Self>) -> Self {
+        traces.fold(Self { thoughts: Vec::new(), steps: 0, halted: false }, |joined, trace| Self {
+            thoughts: [joined.thoughts.as_slice(), &trace.thoughts].concat(),
+            steps: joined.steps + trace.steps,
+            halted: trace.halted,
+        })
+    }
+
     /// The final prediction.
     pub fn answer(&self) -> &[u8] {
         self.thoughts.last().map_or(&[], |last| &last.tokens)

@@ -11,4 +11,4 @@ mod task;
 pub use board::{Maze, MazeError, PathError, SYMBOLS};
 pub use generator::{GeneratorError, HardMazes, Kind, UniqueMazes};
 pub use split::SplitFailure;
-pub use task::{MazeTaskError, Mazes, decode_tokens};
+pub use task::{Mazes, decode_tokens};
