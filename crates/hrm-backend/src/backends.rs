@@ -85,10 +85,9 @@ macro_rules! cube_backend {
                 if entries > plain::PRODUCT_ENTRIES {
                     return plain::primitives::embedding_backward::<Self>(dy, tokens, entries);
                 }
-                let width = dy.shape()[1];
                 let one_hot = cube::one_hot(tokens, plain::padded_entries(entries), dy.dtype);
                 let sums = Self::linear_backward_weight(one_hot, dy, DType::F32);
-                Self::float_slice(sums, &[(0..entries).into(), (0..width).into()])
+                cube::first_rows(sums, entries)
             }
 
             #[cfg(not(feature = "fusion"))]

@@ -592,6 +592,13 @@ pub(crate) fn transpose<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     y.tensor
 }
 
+/// The first rows of a dense matrix, as they lie.
+pub(crate) fn first_rows<R: CubeRuntime>(mut matrix: CubeTensor<R>, count: usize) -> CubeTensor<R> {
+    let width = matrix.shape()[1];
+    *matrix.meta.shape_mut() = Shape::new([count, width]);
+    matrix
+}
+
 #[cube(launch_unchecked)]
 fn one_hot_kernel<I: Int, F: Float>(
     tokens: &Array<I>,
