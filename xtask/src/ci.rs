@@ -179,7 +179,8 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
             .env("VK_ICD_FILENAMES", driver.display().to_string());
         steps.push(Step::run("backend tests on ndarray and Vulkan", with_fixtures(cmd)));
         if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-            let tests = "--test functions --test ops --test components --test parity --no-fail-fast";
+            let tests =
+                "--test functions --test ops --test library --test components --test parity --no-fail-fast";
             let cmd = Cmd::cargo(&format!(
                 "test {GENERIC} {features} {tests} -- cuda:: --nocapture --test-threads 1"
             ));
