@@ -10,9 +10,8 @@
 
 /// Every model, its name and the bytes of its `model.safetensors`. A name is that of the task and the size of its puzzles, or of the
 /// task alone: for every size.
-pub const ALL: [(&str, &[u8]); 5] = [
+pub const ALL: [(&str, &[u8]); 4] = [
     ("maze", include_bytes!("maze/model.safetensors")),
-    ("maze-10x10", include_bytes!("maze-10x10/model.safetensors")),
     ("sudoku-4x4", include_bytes!("sudoku-4x4/model.safetensors")),
     ("sudoku-6x6", include_bytes!("sudoku-6x6/model.safetensors")),
     ("sudoku-9x9", include_bytes!("sudoku-9x9/model.safetensors")),

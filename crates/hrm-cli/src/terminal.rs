@@ -244,6 +244,11 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// `12.50 %`
+pub fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
 /// `1 puzzle`, `3 puzzles`
 pub fn count(n: usize, noun: &str) -> String {
     match n {

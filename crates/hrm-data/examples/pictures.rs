@@ -81,10 +81,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         if let Some(task) = tasks.get(2).map(withheld) {
             save(&folder, &format!("arc-{}-withheld", task.id), &arc::draw::task_picture(&task))?;
-            if let Some((pair, other)) = task.train.first().zip(task.train.last()) {
-                let picture = arc::draw::pair_picture(pair, other.output.as_ref());
-                save(&folder, "arc-prediction", &picture)?;
-            }
         }
     }
     Ok(())

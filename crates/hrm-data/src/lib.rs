@@ -16,15 +16,15 @@
 //! - [`download`]: data sets from their public homes (over the network with the feature `download`).
 //!
 //! ```
-//! use hrm_data::puzzles::sudoku::{Board, Geometry, Solver, Sudoku, Verdict};
+//! use hrm_data::puzzles::sudoku::{Board, Geometry, Solver, Sudoku};
 //! use hrm_data::sampler::{SamplerConfig, TrainSampler};
-//! use hrm_data::task::{AnyTask, Augmentation, GenerateOptions};
+//! use hrm_data::task::{AnyTask, Augmentation, GenerateOptions, Solutions};
 //! use std::sync::Arc;
 //!
 //! // Solve a puzzle exactly.
 //! let puzzle: Board = "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79".parse()?;
 //! puzzle.validate()?;
-//! assert!(matches!(Solver::new().classify(&puzzle), Verdict::Unique(solution) if solution.is_solution_of(&puzzle)));
+//! assert!(matches!(Solver::new().classify(&puzzle), Solutions::Unique(solution) if solution.is_solution_of(&puzzle)));
 //!
 //! // Generate 4x4 puzzles, held-out ones not equivalent to any for training, and draw augmented batches.
 //! let task = AnyTask::new(Sudoku { geometry: Geometry::S4 });
@@ -43,7 +43,7 @@ pub mod dataset;
 pub mod download;
 pub mod grid;
 pub mod groups;
-mod names;
+pub mod names;
 pub mod puzzles;
 pub mod random;
 pub mod reader;

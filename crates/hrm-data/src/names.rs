@@ -21,13 +21,48 @@ fn listed(names: &[&str]) -> String {
 }
 
 /// The one of `all` that has the name.
-pub(crate) fn find<T: Copy>(
-    all: &[T],
-    name: impl Fn(T) -> &'static str,
-    wanted: &str,
-) -> Result<T, UnknownName> {
+///
+/// # Errors
+/// If none has it.
+pub fn find<T: Copy>(all: &[T], name: impl Fn(T) -> &'static str, wanted: &str) -> Result<T, UnknownName> {
     all.iter().copied().find(|&one| name(one) == wanted).ok_or_else(|| UnknownName {
         known: all.iter().map(|&one| name(one)).collect(),
         got: wanted.to_owned(),
     })
+}
+
+/// An enum of things with names: all of them in order (`ALL`), the name of each (`name`, and as it is displayed), and the one
+/// that has a name (`FromStr`).
+#[macro_export]
+macro_rules! named {
+    ($(#[$about:meta])* pub enum $Enum:ident { $($(#[$doc:meta])* $Variant:ident = $name:literal),+ $(,)? }) => {
+        $(#[$about])*
+        pub enum $Enum {
+            $($(#[$doc])* $Variant),+
+        }
+
+        impl $Enum {
+            /// All of them, in order.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$Variant),+];
+
+            /// The name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$Variant => $name),+ }
+            }
+        }
+
+        impl ::std::fmt::Display for $Enum {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl ::std::str::FromStr for $Enum {
+            type Err = $crate::names::UnknownName;
+
+            fn from_str(name: &str) -> ::std::result::Result<Self, Self::Err> {
+                $crate::names::find(&Self::ALL, Self::name, name)
+            }
+        }
+    };
 }

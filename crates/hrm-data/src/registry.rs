@@ -100,7 +100,7 @@ macro_rules! families {
             /// If the family has no puzzles of that size.
             pub fn of_size(family: Family, size: Size) -> Result<Self, String> {
                 match family {
-                    $(Family::$family => <$task>::of_size(size).map(Self::$family).map_err(|e| e.to_string())),+
+                    $(Family::$family => <$task>::of_size(size).map(Self::$family)),+
                 }
             }
 
@@ -120,7 +120,7 @@ macro_rules! families {
             /// If the text is no puzzle of the family. What is wrong with a puzzle of a known shape is told by the task.
             pub fn of_text(family: Family, text: &str) -> Result<Self, String> {
                 match family {
-                    $(Family::$family => <$task>::of_text(text).map(Self::$family).map_err(|e| e.to_string())),+
+                    $(Family::$family => <$task>::of_text(text).map(Self::$family)),+
                 }
             }
         }

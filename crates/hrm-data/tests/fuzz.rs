@@ -389,7 +389,7 @@ fn killer_text_and_tokens() {
         if let Ok(puzzle) = String::from_utf8_lossy(bytes).parse::<killer::Killer>() {
             assert_eq!(puzzle.to_line().parse().as_ref(), Ok(&puzzle));
             let search = puzzle.search(2, 20);
-            assert!(search.first.is_none_or(|board| puzzle.is_solution(&board)));
+            assert!(search.first.is_none_or(|board| puzzle.faults(&board).is_empty()));
         }
     });
     for puzzle in [made, small] {

@@ -14,7 +14,7 @@ pub struct Thought {
     pub certainty: Vec<f32>,
     /// Value of halting, as a logit.
     pub q_halt: f32,
-    /// Value of going on, as a logit.
+    /// Value of going on, or of a model with `conflict` that the givens contradict each other, as a logit.
     pub q_continue: f32,
 }
 
@@ -24,7 +24,7 @@ impl Thought {
         sigmoid(self.q_halt)
     }
 
-    /// The model's estimate of the chance that it gets there by going on, from 0 to 1.
+    /// The model's estimate of the chance that it gets there by going on, or with `conflict` that nothing does, from 0 to 1.
     pub fn continue_probability(&self) -> f32 {
         sigmoid(self.q_continue)
     }

@@ -1,10 +1,11 @@
 //! Trial and error: where a model does not halt, a value that it finds likely is taken as given, and it thinks again.
 //!
 //! Hypotheses are sets of such values. The one that the model finds most likely is tried first; when it does not halt on it either, the
-//! hypothesis is parted by the values of the cell that it is least sure of. Only the model's beliefs and its own halting steer the search:
-//! it knows no rules. Every hypothesis that a part could still be right of is tried at some time, so a value that was wrong is taken back.
+//! hypothesis is parted by the values of the cell that it is least sure of. A model that learned to tell contradictions (`model.conflict`)
+//! ends an attempt where it sees one, and what follows from it is less likely. Only the model's beliefs, its own halting and its own doubts
+//! steer the search: it knows no rules. Every hypothesis that a part could still be right of is tried at some time, so a value that was wrong is taken back.
 
-use std::{cmp::Ordering, collections::BinaryHeap};
+use std::{cmp::Ordering, collections::BinaryHeap, sync::Arc};
 
 use hrm_data::task::Beliefs;
 
@@ -15,54 +16,78 @@ pub(super) type Guess = (usize, u8);
 const LEAST: f32 = 0.02;
 
 #[derive(Debug)]
-struct Hypothesis {
-    /// Logarithm of the product of the values' weights when they were guessed.
+struct Hypothesis<S> {
+    /// Logarithm of the product of the values' weights when they were guessed, and of the chances that the models saw no contradiction.
     score: f32,
     /// How many were thought of before.
     number: usize,
     guesses: Vec<Guess>,
+    /// Where the attempt that it is a part of ended.
+    from: Option<Arc<S>>,
 }
 
 /// The likeliest is the greatest, then the oldest.
-impl Ord for Hypothesis {
+impl<S> Ord for Hypothesis<S> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.score.total_cmp(&other.score).then_with(|| other.number.cmp(&self.number))
     }
 }
 
-impl PartialOrd for Hypothesis {
+impl<S> PartialOrd for Hypothesis<S> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Hypothesis {
+impl<S> PartialEq for Hypothesis<S> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Hypothesis {}
+impl<S> Eq for Hypothesis<S> {}
 
-/// The hypotheses about a puzzle.
-#[derive(Debug, Default)]
-pub(super) struct Guesses {
-    waiting: BinaryHeap<Hypothesis>,
+/// The hypotheses about a puzzle; `S` is a model's state.
+#[derive(Debug)]
+pub(super) struct Guesses<S> {
+    waiting: BinaryHeap<Hypothesis<S>>,
     /// That of the attempt that is running, with its score.
     current: (f32, Vec<Guess>),
+    from: Option<Arc<S>>,
     made: usize,
 }
 
-impl Guesses {
+impl<S> Default for Guesses<S> {
+    fn default() -> Self {
+        Self { waiting: BinaryHeap::new(), current: Default::default(), from: None, made: 0 }
+    }
+}
+
+impl<S> Guesses<S> {
     /// The values that the running attempt takes as given.
     pub fn current(&self) -> &[Guess] {
         &self.current.1
     }
 
-    /// Parts the running attempt's hypothesis by the values of a cell and goes on to the likeliest hypothesis of all; `false` if there is
-    /// none left. `blanks` are the cells whose value the puzzle leaves open, values the tokens above `blank`.
-    pub fn go_on(&mut self, beliefs: &Beliefs, blanks: impl Iterator<Item = usize>, blank: u8) -> bool {
+    /// The state that the running attempt started from; `None` for a fresh one.
+    pub fn from(&self) -> Option<&S> {
+        self.from.as_deref()
+    }
+
+    /// Parts the running attempt's hypothesis, right with the chance `chance`, by the values of a cell and goes on to the likeliest
+    /// hypothesis of all; `false` if there is none left. `state` is where the attempt ended: what follows from it goes on there. `blanks` are the cells whose value the puzzle leaves open, values the tokens above
+    /// `blank`.
+    pub fn go_on(
+        &mut self,
+        chance: f32,
+        state: Option<S>,
+        beliefs: &Beliefs,
+        blanks: impl Iterator<Item = usize>,
+        blank: u8,
+    ) -> bool {
+        let from = state.map(Arc::new);
         let (score, guesses) = std::mem::take(&mut self.current);
+        let score = score + chance.max(f32::MIN_POSITIVE).ln();
         let open = blanks.filter(|cell| guesses.iter().all(|(guessed, _)| guessed != cell));
         // The cell whose second value is the likeliest.
         let values = open.map(|cell| (cell, ranked(beliefs, cell, blank)));
@@ -74,12 +99,13 @@ impl Guesses {
             for (_, &(value, weight)) in ranked.iter().enumerate().filter(worth) {
                 let guesses = [guesses.as_slice(), &[(cell, value)]].concat();
                 let score = score + weight.max(f32::MIN_POSITIVE).ln();
-                self.waiting.push(Hypothesis { score, number: self.made, guesses });
+                self.waiting.push(Hypothesis { score, number: self.made, guesses, from: from.clone() });
                 self.made += 1;
             }
         }
         let Some(next) = self.waiting.pop() else { return false };
         self.current = (next.score, next.guesses);
+        self.from = next.from;
         true
     }
 }
@@ -109,7 +135,9 @@ mod tests {
         let mut guesses = Guesses::default();
         assert!(guesses.current().is_empty(), "the first attempt is at the puzzle itself");
         let mut next = |first, second| {
-            guesses.go_on(&beliefs(first, second), 0..2, 1).then(|| guesses.current().to_vec())
+            guesses
+                .go_on(1.0, None::<()>, &beliefs(first, second), 0..2, 1)
+                .then(|| guesses.current().to_vec())
         };
         // The second cell is the less sure one; its third value is as good as impossible.
         assert_eq!(next([0.9, 0.1, 0.0], [0.599, 0.4, 0.001]).unwrap(), [(1, 2)]);
@@ -124,5 +152,16 @@ mod tests {
             assert!(rest == [(1, 3), (0, 3)] || rest == [(1, 3), (0, 4)], "{rest:?}");
         }
         assert_eq!(next([1.0, 0.0, 0.0], [1.0, 0.0, 0.0]), None);
+    }
+
+    #[test]
+    fn what_is_doubted_waits() {
+        let mut guesses = Guesses::default();
+        let sure = [1.0, 0.0, 0.0];
+        assert!(guesses.go_on(1.0, None::<()>, &beliefs([0.9, 0.1, 0.0], sure), 0..2, 1));
+        assert_eq!(guesses.current(), [(0, 2)]);
+        // A contradiction is as good as certain there, so the other value comes before all that follows from this one.
+        assert!(guesses.go_on(0.01, None::<()>, &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
+        assert_eq!(guesses.current(), [(0, 3)]);
     }
 }

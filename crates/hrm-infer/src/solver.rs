@@ -8,7 +8,7 @@ use std::{
 use burn::tensor::{DType, Tensor, activation, backend::Backend};
 use hrm_backend::HrmBackend;
 use hrm_data::task::Beliefs;
-use hrm_model::{Hrm, InitState, SegmentOutput, act::Carry};
+use hrm_model::{Hrm, InitState, SegmentOutput, State, act::Carry};
 
 use crate::{
     Answer, Exactly, Halting, InferError, InferOptions, NoiseAt, Puzzles, Query, Selection, Source, Thought,
@@ -207,12 +207,15 @@ struct Slot {
     claim: Option<(Vec<u8>, usize)>,
 }
 
+/// The chance of a contradiction at which an attempt with guesses ends. At less it thinks on: half of what is guessed is wrong, so a
+/// model that learned from guesses says so before it knows anything.
+const SURE: f32 = 0.9;
+
 /// Segments for which an answer found with guesses must stand without them.
 const PROOF: usize = 2;
 
 /// A puzzle with attempts that are not over.
-#[derive(Default)]
-struct Live {
+struct Live<B: Backend> {
     started: usize,
     outcomes: Vec<Outcome>,
     /// Attempts that will give no outcome, because others were quicker.
@@ -220,9 +223,24 @@ struct Live {
     /// Fewest steps after which an attempt halted.
     quickest: Option<usize>,
     beliefs: Option<Beliefs>,
-    guesses: Guesses,
+    guesses: Guesses<State<B>>,
     segments: usize,
     time: Duration,
+}
+
+impl<B: Backend> Default for Live<B> {
+    fn default() -> Self {
+        Self {
+            started: 0,
+            outcomes: Vec::new(),
+            given_up: 0,
+            quickest: None,
+            beliefs: None,
+            guesses: Guesses::default(),
+            segments: 0,
+            time: Duration::ZERO,
+        }
+    }
 }
 
 struct Work<'s, 'a, B: Backend> {
@@ -231,7 +249,7 @@ struct Work<'s, 'a, B: Backend> {
     lanes: Vec<Lane<B>>,
     /// Puzzles from the first on that were given their attempts.
     admitted: usize,
-    live: BTreeMap<usize, Live>,
+    live: BTreeMap<usize, Live<B>>,
     finished: Vec<(usize, Answer)>,
 }
 
@@ -262,14 +280,14 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             })
             .collect();
         let noise = self.solver.noises[lane].as_ref();
+        let fresh = (!queries.is_empty()).then(|| self.go_on(&starting, batch::fresh(model, &queries)));
         let lane = &mut self.lanes[lane];
         let old = lane.carry.take().filter(|_| !kept.is_empty());
         let old = old.map(|carry| match holes {
             0 => carry,
             _ => carry.select(batch::index(&kept, &model.device())),
         });
-        let new = (!queries.is_empty()).then(|| {
-            let carry = batch::fresh(model, &queries);
+        let new = fresh.map(|carry| {
             let Some(noise) = noise else { return carry };
             let key = |&(_, attempt): &(usize, usize)| self.solver.plan[attempt].key(0);
             let keys: Vec<Key> = starting.iter().map(key).collect();
@@ -287,6 +305,23 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             trace: Trace { thoughts: Vec::new(), steps: 0, halted: false },
             claim: None,
         }));
+    }
+
+    /// A fresh carry, but that hypotheses go on where the attempts that they are parts of ended.
+    fn go_on(&self, starting: &[(usize, usize)], mut carry: Carry<B>) -> Carry<B> {
+        let from = |&(puzzle, _): &(usize, usize)| self.live.get(&puzzle)?.guesses.from();
+        if starting.iter().any(|start| from(start).is_some()) {
+            let fresh = |row| carry.rows(row, 1).state;
+            let states: Vec<State<B>> = starting
+                .iter()
+                .enumerate()
+                .map(|(row, start)| from(start).cloned().unwrap_or_else(|| fresh(row)))
+                .collect();
+            let cat =
+                |of: fn(&State<B>) -> &Tensor<B, 3>| Tensor::cat(states.iter().map(of).cloned().collect(), 0);
+            carry.state = State { z_h: cat(|state| &state.z_h), z_l: cat(|state| &state.z_l) };
+        }
+        carry
     }
 
     fn next_ready(&mut self, lane: usize) -> Option<(usize, usize)> {
@@ -340,9 +375,11 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             if !solved && self.proves(lane, slot) {
                 continue;
             }
-            let Slot { puzzle, ref trace, ref claim, ref mut over, .. } = self.lanes[lane].slots[slot];
+            let doubts = self.doubt(lane, slot) > SURE;
+            let Slot { puzzle, attempt, ref trace, ref claim, ref mut over } = self.lanes[lane].slots[slot];
             let quickest = self.live.get(&puzzle).and_then(|live| live.quickest);
-            let halts = trace.halted && solver.options.halting != Halting::AtLastStep;
+            let early = solver.options.halting != Halting::AtLastStep;
+            let halts = early && (trace.halted || attempt > 0 && doubts);
             if solved || halts || claim.is_some() || trace.steps >= solver.max_steps(lane) {
                 *over = true;
                 ended.push((slot, solved));
@@ -384,6 +421,13 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             }
             None => false,
         }
+    }
+
+    /// The chance that a model with a sense of contradiction sees one in an attempt with guesses.
+    fn doubt(&self, lane: usize, slot: usize) -> f32 {
+        let knows = self.solver.options.guesses > 0 && self.solver.models[lane].config().conflict;
+        let last = self.lanes[lane].slots[slot].trace.thoughts.last().filter(|_| knows);
+        last.map_or(0.0, Thought::continue_probability)
     }
 
     /// Adds the noise of restarts.
@@ -478,7 +522,9 @@ impl<B: HrmBackend> Work<'_, '_, B> {
 
     /// Files an attempt that ended, and finishes its puzzle or starts the next attempt.
     fn end(&mut self, lane: usize, slot: usize, solved: bool, beliefs: Option<Beliefs>) {
-        let slot = &mut self.lanes[lane].slots[slot];
+        let chance = 1.0 - self.doubt(lane, slot);
+        let at = slot;
+        let slot = &mut self.lanes[lane].slots[at];
         let (puzzle, attempt) = (slot.puzzle, slot.attempt);
         let trace =
             std::mem::replace(&mut slot.trace, Trace { thoughts: Vec::new(), steps: 0, halted: false });
@@ -493,7 +539,11 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         if let (Some(beliefs), Some(blank)) = (&beliefs, puzzles.blank().filter(|_| options.guesses > 0)) {
             let tokens = &self.queries[puzzle].tokens;
             let blanks = (0..tokens.len()).filter(|&cell| tokens[cell] == blank);
-            another &= live.guesses.go_on(beliefs, blanks, blank);
+            // A copy: a view would keep the whole batch.
+            let state = self.lanes[lane].carry.clone().filter(|_| chance > 0.5);
+            let state = state
+                .map(|carry| carry.select(batch::index(&[at], &self.solver.models[lane].device())).state);
+            another &= live.guesses.go_on(chance, state, beliefs, blanks, blank);
         }
         if let Some(beliefs) = beliefs {
             match &mut live.beliefs {

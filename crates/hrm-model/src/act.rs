@@ -158,7 +158,7 @@ fn cat<B: Backend, T, const D: usize, K: BasicOps<B>>(
 }
 
 /// Which sequences stop after a training segment: at the last step, or where halting is worth more than going
-/// on (than 0 with `no_act_continue`), but (exploration) not before a sequence's minimum number of steps.
+/// on (than 0 with `no_act_continue`, and with `conflict` also where the givens contradict each other), but (exploration) not before a sequence's minimum number of steps.
 ///
 /// # Shapes
 /// - `steps` (this segment counted), `q_halt`, `q_continue`, `min_steps`: `[batch]`
@@ -175,6 +175,7 @@ pub fn halt<B: Backend>(
         return (last.clone(), last);
     }
     let wants = match config.no_act_continue {
+        true if config.conflict => q_halt.max_pair(q_continue).greater_elem(0.0),
         true => q_halt.greater_elem(0.0),
         false => q_halt.greater(q_continue),
     };

@@ -3,14 +3,14 @@
 use std::ops::{Deref, DerefMut};
 
 use burn::tensor::{
-    DType,
+    Bool, DType, Int, Tensor,
     backend::{Backend, DTypeUsage},
 };
 use hrm_backend::HrmBackend;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Hrm, ModelError, Structure, init::Initializer, settings::Range};
+use crate::{Hrm, ModelError, Structure, init::Initializer, loss::IGNORE_LABEL, settings::Range};
 
 /// How a token's place in the sequence reaches the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,6 +236,9 @@ crate::settings! {
         /// No value of going on: a sequence halts where `q_halt > 0`, and training needs no second forward pass.
         #[serde(alias = "no_ACT_continue")]
         no_act_continue: bool = false;
+        /// The second halting value says that the givens contradict each other, for trial and error: a lattice without a value of
+        /// going on learns it from wrong givens (`data.wrong_hint_prob`).
+        conflict: bool = false;
         /// Float type of activations: `f32`, `bf16`, or `auto` for `bf16` where the backend's matrix units have it and `f32`
         /// elsewhere. Weights are fp32 in any case.
         forward_dtype: ForwardChoice = ForwardChoice::Auto;
@@ -341,6 +344,10 @@ impl Architecture {
         }
         if self.tokens == Tokens::Lattice && self.mixer != Mixer::Groups {
             return error("tokens", "lattice".to_owned(), "cells, or model.mixer = \"groups\"");
+        }
+        if self.conflict && (self.tokens != Tokens::Lattice || !self.no_act_continue) {
+            let expected = "false, or model.tokens = \"lattice\" and model.no_act_continue = true";
+            return error("conflict", "true".to_owned(), expected);
         }
         if self.mixer == Mixer::Groups {
             if self.group_width == 0 {
@@ -553,6 +560,23 @@ impl ModelConfig {
     /// Whether the Q values say that a sequence should halt.
     pub fn halts(&self, q_halt: f32, q_continue: f32) -> bool {
         q_halt > if self.no_act_continue { 0.0 } else { q_continue }
+    }
+
+    /// Which rows have a given that is not the answer's value, so that no answer fits their givens; `None` for a model that does not learn
+    /// to tell them.
+    ///
+    /// # Shapes
+    /// - `inputs`, `labels`: `[batch, seq_len]`; output: `[batch]`
+    pub fn contradicted<B: Backend>(
+        &self,
+        inputs: Tensor<B, 2, Int>,
+        labels: Tensor<B, 2, Int>,
+    ) -> Option<Tensor<B, 1, Bool>> {
+        let structure = self.structure.as_ref().filter(|_| self.conflict)?;
+        let asked = labels.clone().not_equal_elem(IGNORE_LABEL);
+        let given = inputs.clone().greater_equal_elem(structure.first_value as i64);
+        let wrong = given.bool_and(asked).bool_and(inputs.not_equal(labels));
+        Some(wrong.int().sum_dim(1).squeeze_dim::<1>(1).greater_elem(0))
     }
 
     /// Checks every value.

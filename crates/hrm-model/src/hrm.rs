@@ -81,7 +81,7 @@ pub struct SegmentOutput<B: Backend> {
     pub logits: Tensor<B, 3>,
     /// Value of halting now (a logit), `[batch]`, fp32.
     pub q_halt: Tensor<B, 1>,
-    /// Value of going on (a logit), `[batch]`, fp32.
+    /// Value of going on, or with `conflict` that the givens contradict each other (a logit), `[batch]`, fp32.
     pub q_continue: Tensor<B, 1>,
 }
 

@@ -44,6 +44,7 @@ mod shapes;
 mod structure;
 pub mod summary;
 pub mod weights;
+mod widen;
 
 /// The Burn that this crate is built on, so that a dependent crate uses the same one.
 pub use burn;

@@ -174,6 +174,13 @@ impl<B: Backend> Correctness<B> {
             asked: asked.greater_elem(0),
         }
     }
+
+    /// Without some rows, for which no answer is right: they are not counted.
+    #[must_use]
+    pub fn without(self, rows: Tensor<B, 1, Bool>) -> Self {
+        let others = rows.bool_not();
+        Self { exact: self.exact.bool_and(others.clone()), asked: self.asked.bool_and(others), ..self }
+    }
 }
 
 /// The parts of a segment's loss, of each sequence, in fp32.

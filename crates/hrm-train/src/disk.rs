@@ -9,17 +9,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use faults::Operation;
+use faults::Change;
 
 /// Makes a folder in a folder that is there.
 pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
-    faults::before(Operation::CreateFolder(path))?;
+    faults::before(|| Change::CreateFolder(path.to_owned()))?;
     fs::create_dir(path)
 }
 
 /// Writes a file and flushes it to disk.
 pub(crate) fn write_flushed(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    faults::before(Operation::Create(path))?;
+    faults::before(|| Change::Create(path.to_owned()))?;
     let mut file = File::create(path)?;
     write(&mut file, path, bytes)?;
     flush(&file, path)
@@ -40,20 +40,20 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Gives a file or folder another name.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    faults::before(Operation::Rename(from, to))?;
+    faults::before(|| Change::Rename(from.to_owned(), to.to_owned()))?;
     fs::rename(from, to)
 }
 
 /// Removes a folder and what is in it.
 pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
-    faults::before(Operation::Remove(path))?;
+    faults::before(|| Change::Remove(path.to_owned()))?;
     fs::remove_dir_all(path)
 }
 
 /// Cuts a file short and flushes it.
 pub(crate) fn truncate(path: &Path, length: u64) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
-    faults::before(Operation::Truncate(path, length))?;
+    faults::before(|| Change::Truncate(path.to_owned(), length))?;
     file.set_len(length)?;
     flush(&file, path)
 }
@@ -61,12 +61,12 @@ pub(crate) fn truncate(path: &Path, length: u64) -> io::Result<()> {
 /// Flushes a folder's entries to disk. Only Unix opens folders.
 pub(crate) fn flush_folder(folder: &Path) -> io::Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    faults::before(Operation::FlushFolder(folder))?;
+    faults::before(|| Change::FlushFolder(folder.to_owned()))?;
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 fn write(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Err(error) = faults::before(Operation::Write(path, bytes)) {
+    if let Err(error) = faults::before(|| Change::Write(path.to_owned(), bytes.to_owned())) {
         // A short write: half of it is there.
         let _ = file.write_all(&bytes[..bytes.len() / 2]);
         return Err(error);
@@ -75,7 +75,7 @@ fn write(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn flush(file: &File, path: &Path) -> io::Result<()> {
-    faults::before(Operation::Flush(path))?;
+    faults::before(|| Change::Flush(path.to_owned()))?;
     file.sync_all()
 }
 
@@ -90,7 +90,7 @@ impl Log {
     /// Opens a file to append to.
     pub fn open(path: &Path) -> io::Result<Self> {
         if !path.exists() {
-            faults::before(Operation::Create(path))?;
+            faults::before(|| Change::Create(path.to_owned()))?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         Ok(Self { file, path: path.to_owned() })

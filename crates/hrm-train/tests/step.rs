@@ -6,8 +6,9 @@ use burn::{
 };
 use hrm_backend::HrmBackend;
 use hrm_model::{
-    Cycles, Hrm, ModelConfig, SegmentOutput,
-    act::PuzzleBatch,
+    Cycles, GroupKind, Hrm, Mixer, ModelConfig, PositionEncoding, RecurrenceKind, SegmentOutput, Structure,
+    Tokens,
+    act::{self, PuzzleBatch},
     loss::{self, Correctness, IGNORE_LABEL, LossKind, LossSettings, Metrics},
 };
 use hrm_testing::{
@@ -17,7 +18,7 @@ use hrm_testing::{
 use hrm_train::{
     distributed::Team,
     optim::{AdamConfig, Optimizer, SignSgd},
-    step::{self, Done, Gradients, Step, StepSettings},
+    step::{self, Commitment, Done, Gradients, Step, StepSettings},
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -27,6 +28,8 @@ for_each_backend!(
     parts_add_up_to_the_batch,
     clipping_bounds_the_norm,
     cycles_of_a_step_are_those_of_a_shallower_model,
+    contradictions_are_learned_and_teach_no_cell,
+    what_ends_unsolved_goes_on_with_a_value,
 );
 
 const ROWS: usize = 8;
@@ -253,4 +256,141 @@ fn cycles_of_a_step_are_those_of_a_shallower_model<B: HrmBackend>() {
         assert_eq!(logits(full.clone(), Some(Cycles { h_cycles: 1, l_cycles: 2 })), shallow);
         assert_ne!(logits(full, None), shallow);
     }
+}
+
+/// A lattice of 16 cells and the values 2 to 5, that learns to tell contradictions.
+fn doubting() -> ModelConfig {
+    let rows = (0..4).map(|row| (4 * row..4 * row + 4).collect()).collect();
+    let groups = vec![GroupKind { name: "row".into(), groups: rows, own: false }];
+    let config = tiny().with_layers(0, 1).with_puzzle_emb_ndim(0);
+    config.with(|config| {
+        config.structure = Some(Structure { first_value: 2, after_values: 0, groups });
+        (config.tokens, config.mixer, config.recurrence) =
+            (Tokens::Lattice, Mixer::Groups, RecurrenceKind::Trm);
+        config.pos_encodings = PositionEncoding::None;
+        (config.no_act_continue, config.conflict) = (true, true);
+    })
+}
+
+/// Every third cell is given; row 2 has a wrong given, row 5 a label that is not asked for where something is given.
+fn half_given<B: HrmBackend>() -> PuzzleBatch<B> {
+    let device = B::Device::default();
+    let ints =
+        |values: Vec<i32>| Tensor::<B, 2, Int>::from_data(TensorData::new(values, [ROWS, SEQ]), &device);
+    let label = |cell: usize| 2 + (cell % 4) as i32;
+    let mut inputs: Vec<i32> =
+        (0..ROWS * SEQ).map(|cell| if cell % 3 == 0 { label(cell) } else { 1 }).collect();
+    let mut labels: Vec<i32> = (0..ROWS * SEQ).map(label).collect();
+    inputs[2 * SEQ + 4] = 2 + (label(2 * SEQ + 4) - 1) % 4;
+    (inputs[5 * SEQ], labels[5 * SEQ]) = (3, IGNORE_LABEL as i32);
+    PuzzleBatch {
+        inputs: ints(inputs),
+        labels: ints(labels),
+        puzzle_identifiers: Tensor::zeros([ROWS], &device),
+    }
+}
+
+fn contradictions_are_learned_and_teach_no_cell<B: HrmBackend>() {
+    let model = model::<B>(doubting());
+    let batch = half_given::<B>();
+
+    let wrong = model.config().contradicted(batch.inputs.clone(), batch.labels.clone());
+    let mut expected = vec![0.0; ROWS];
+    expected[2] = 1.0;
+    assert_eq!(tensor_values(wrong.expect("the model has a sense of it").float()), expected);
+    let without = doubting().with(|config| config.conflict = false);
+    assert!(without.contradicted(batch.inputs.clone(), batch.labels.clone()).is_none());
+
+    let settings = StepSettings::new(LossKind::Softmax, ROWS, 1e-3);
+    let run = |model: &Hrm<Autodiff<B>>, batch: PuzzleBatch<B>| {
+        let forward = step::forward(model, model.inner().empty_carry(ROWS), batch, None, &settings);
+        let metrics = Metrics::from_values(&tensor_values(forward.metrics.clone()));
+        (forward.q_continue_target.clone().map(tensor_values), metrics, forward.backward(model).grads.model)
+    };
+    let (target, metrics, grads) = run(&model, batch.clone());
+    assert_eq!(target, Some(expected));
+    // Both halting values start at -5: only the one contradiction is a surprise.
+    let surprise = (1.0 + 5.0_f64.exp()).ln();
+    close("conflict loss", metrics.q_continue_loss, surprise + 7.0 * (1.0 + (-5.0_f64).exp()).ln(), 1e-4);
+    let bias = tensor_values(grads.0["q_head.bias"].clone());
+    assert!(bias[1] < 0.0, "one contradiction among eight is more than was foreseen: {bias:?}");
+
+    // The row with the contradiction teaches no cell: whatever its labels, the other gradients are the same.
+    let other = batch.labels.clone().slice_fill([2..3, 5..SEQ], 2);
+    let (_, _, same) = run(&model, PuzzleBatch { labels: other, ..batch });
+    for (name, grad) in &grads.0 {
+        assert_eq!(tensor_values(grad.clone()), tensor_values(same.0[name].clone()), "{name}");
+    }
+
+    let device = B::Device::default();
+    let q = |values: [f32; 3]| Tensor::<B, 1>::from_floats(values, &device);
+    let steps = Tensor::<B, 1, Int>::from_ints([1, 1, 1], &device);
+    let halts = |config: &ModelConfig| {
+        let (halted, _) = act::halt(config, steps.clone(), q([-1.0, 1.0, -1.0]), q([-1.0, -1.0, 1.0]), None);
+        tensor_values(halted.float())
+    };
+    assert_eq!(halts(&doubting()), [0.0, 1.0, 1.0]);
+    assert_eq!(halts(&without), [0.0, 1.0, 0.0]);
+}
+
+fn what_ends_unsolved_goes_on_with_a_value<B: HrmBackend>() {
+    let model = model::<B>(doubting().with(|config| config.halt_max_steps = 1));
+    let batch = half_given::<B>();
+    let whole = |tensor: Tensor<B, 2, Int>| hrm_testing::parity::values(&tensor.into_data());
+    let (inputs, labels) = (whole(batch.inputs.clone()), whole(batch.labels.clone()));
+    let run = |commitment: Option<Commitment>| {
+        let settings = StepSettings { commitment, ..StepSettings::new(LossKind::Softmax, ROWS, 1e-3) };
+        step::forward(&model, model.inner().empty_carry(ROWS), batch.clone(), None, &settings)
+    };
+    let plain = run(None);
+    assert_eq!(tensor_values(plain.carry.halted.clone().float()), [1.0; ROWS]);
+    let logits = tensor_values(plain.output.logits.clone());
+    for commitment in [Commitment::Right, Commitment::Wrong] {
+        let done = run(Some(commitment));
+        assert_eq!(
+            tensor_values(done.metrics),
+            tensor_values(plain.metrics.clone()),
+            "the step itself is the same"
+        );
+        let halted = tensor_values(done.carry.halted.clone().float());
+        assert_eq!(halted, [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0], "all but the contradicted row go on");
+        let steps: Vec<f64> = hrm_testing::parity::values(&done.carry.steps.clone().into_data());
+        assert_eq!(steps, halted, "from step 0");
+        assert_eq!(tensor_values(done.carry.state.z_h), tensor_values(plain.carry.state.z_h.clone()));
+        let after = whole(done.carry.batch.inputs);
+        for row in 0..ROWS {
+            let weights = |cell: usize| {
+                let of = &logits[cell * VOCAB..][2..VOCAB];
+                let sum: f64 = of.iter().map(|x| x.exp()).sum();
+                of.iter().map(|x| x.exp() / sum).collect::<Vec<_>>()
+            };
+            let second = |cell: usize| {
+                let mut weights = weights(cell);
+                weights.sort_by(f64::total_cmp);
+                weights[weights.len() - 2]
+            };
+            let cells = row * SEQ..(row + 1) * SEQ;
+            let changed: Vec<usize> = cells.clone().filter(|&cell| after[cell] != inputs[cell]).collect();
+            assert_eq!(changed.len(), usize::from(row != 2), "{commitment:?}, row {row}");
+            for cell in changed {
+                assert!(inputs[cell] < 2.0, "it was open");
+                let most = cells.clone().filter(|&cell| inputs[cell] < 2.0).map(second).fold(0.0, f64::max);
+                assert!(second(cell) > most - 1e-5, "the least sure one: {} of {most}", second(cell));
+                let is_right = after[cell] == labels[cell];
+                assert_eq!(is_right, commitment == Commitment::Right);
+                let wrong =
+                    weights(cell).into_iter().zip(2..).filter(|(_, token)| f64::from(*token) != labels[cell]);
+                let likeliest = wrong.map(|(weight, _)| weight).fold(0.0, f64::max);
+                let weight = weights(cell)[after[cell] as usize - 2];
+                assert!(
+                    is_right || weight > likeliest - 1e-5,
+                    "the likeliest wrong one: {weight} of {likeliest}"
+                );
+            }
+        }
+    }
+    let draws: Vec<_> = (0..400).map(|step| Commitment::of_step(0.5, 7, step)).collect();
+    let count = |what| draws.iter().filter(|draw| **draw == what).count();
+    assert!((160..240).contains(&count(None)) && (70..130).contains(&count(Some(Commitment::Wrong))));
+    assert_eq!(Commitment::of_step(0.0, 7, 3), None);
 }

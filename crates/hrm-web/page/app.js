@@ -176,7 +176,7 @@ function show(puzzle) {
 /** A kind of puzzle that the page does not offer, but that was pasted. */
 function another({ family, rows, cols }) {
   const card = family === "maze"
-    ? `Mazes of ${rows}×${cols}: there is no model for them, only for 10×10. The classical solvers answer them.`
+    ? `Mazes of ${rows}×${cols}: the model knows no places, so it takes mazes of every size. It was trained on 15×15 and 30×30.`
     : `${rows}×${cols}: the model of 9×9 on a board of a size that it has never seen. It can try, and most likely fails. The classical solvers answer it.`;
   return { id: "", family, examples: [], unseen: true, card };
 }

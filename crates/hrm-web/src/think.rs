@@ -10,23 +10,17 @@ use serde::Serialize;
 use crate::Puzzle;
 
 /// The models that come with the page, by the folders of `checkpoints/`.
-pub const BUNDLED: [&str; 4] = ["sudoku-9x9", "sudoku-4x4", "sudoku-6x6", "maze-10x10"];
+pub const BUNDLED: [&str; 4] = ["sudoku-9x9", "sudoku-4x4", "sudoku-6x6", "maze"];
 
-/// Which of the [`BUNDLED`] models works on a puzzle: that of its size, for other Sudokus the lattice of candidates of 9x9, whose
-/// weights belong to no place.
+/// Which of the [`BUNDLED`] models works on a puzzle: that of its size, otherwise one whose weights belong to no place: that of all
+/// mazes, for Sudokus the lattice of candidates of 9x9.
 ///
 /// # Errors
-/// If there is none.
+/// If the puzzle is none.
 pub fn model_name(puzzle: &Puzzle) -> Result<&'static str, String> {
     let folder = puzzle.shape()?.folder();
-    match (BUNDLED.into_iter().find(|name| **name == *folder), folder.starts_with("sudoku-")) {
-        (Some(name), _) => Ok(name),
-        (None, true) => Ok(BUNDLED[0]),
-        (None, false) => Err(format!(
-            "no model for {}x{} mazes: the one that comes with the page was trained on 10x10",
-            puzzle.rows, puzzle.cols
-        )),
-    }
+    let of_size = BUNDLED.into_iter().find(|name| **name == *folder);
+    Ok(of_size.unwrap_or(if folder.starts_with("maze") { "maze" } else { BUNDLED[0] }))
 }
 
 /// A model from the bytes of a checkpoint.

@@ -33,7 +33,7 @@ pub enum Command {
 #[command(after_long_help = "\
 Examples:
   hrm compare maze --file maze-30x30-hard-test.csv.gz --limit 100
-  hrm compare maze --file mazes.csv --checkpoint runs/maze-10x10")]
+  hrm compare maze --file mazes.csv --checkpoint maze")]
 pub struct MazeArgs {
     /// Mazes: CSV with the columns source,question,answer,rating, also gzipped
     #[arg(long, short, value_name = "CSV")]

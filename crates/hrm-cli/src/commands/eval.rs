@@ -25,7 +25,7 @@ use crate::{
     choice::{Choice, one_of},
     infer::InferArgs,
     models::{self, Header},
-    terminal::{Working, count},
+    terminal::{Working, count, percent},
 };
 
 /// Measure a model on held-out puzzles
@@ -247,10 +247,6 @@ fn measure(engine: &dyn Engine, files: &[Weights], puzzles: Puzzles, args: &Args
         _ => None,
     };
     Ok(Outcome::Report(Box::new(Report { checkpoint, fixed, tables, halting, time_saved, inference })))
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.2} %", 100.0 * share)
 }
 
 fn print(out: &mut impl Write, report: &Report, all: bool) -> io::Result<()> {

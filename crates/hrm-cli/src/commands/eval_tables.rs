@@ -6,6 +6,8 @@ use hrm_data::{dataset::Dataset, registry::Shape};
 use hrm_infer::evaluate::{self, Course, GroupRow, HaltingTable, StepRow};
 use serde::Serialize;
 
+use crate::terminal::percent;
+
 /// What the courses of the puzzles tell.
 #[derive(Debug, Serialize)]
 pub struct Tables {
@@ -40,7 +42,6 @@ impl Tables {
 
     /// Writes those that were asked for: accuracy by steps always, the others with `all`.
     pub fn print(&self, out: &mut impl Write, all: bool) -> io::Result<()> {
-        let percent = |share: f64| format!("{:.2} %", 100.0 * share);
         if !self.by_steps.is_empty() {
             writeln!(out, "\nsteps      exact   halted by then")?;
             for StepRow { steps, exact_accuracy, halted } in &self.by_steps {

@@ -14,7 +14,7 @@ use hrm_model::{
 };
 use serde_json::{Map, Value};
 
-use super::arc::IDENTIFIERS;
+use super::arc::{IDENTIFIERS, read_names};
 use crate::{
     backend, models,
     terminal::{Working, bytes},
@@ -138,7 +138,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let found = inferred(&dict).with_context(|| source.clone())?;
     let config = resolve(found, files.config.as_deref(), &args.values).with_context(|| source.clone())?;
-    let names = files.identifiers.as_deref().map(|path| read_names(path, &config)).transpose()?;
+    let names = files.identifiers.as_deref().map(|path| names_of_rows(path, &config)).transpose()?;
     let model =
         backend::Name::light()?.open(None)?.assemble(&config, dict).with_context(|| source.clone())?;
     // Only now: an import that fails leaves no empty folder behind.
@@ -229,14 +229,12 @@ fn newest_step(folder: &Path) -> Result<PathBuf> {
 }
 
 /// The names of all rows of the puzzle embedding.
-fn read_names(path: &Path, config: &ModelConfig) -> Result<Vec<String>> {
-    let shown = path.display();
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-    let names: Vec<String> =
-        serde_json::from_str(&text).with_context(|| format!("{shown}: expected a list of names"))?;
+fn names_of_rows(path: &Path, config: &ModelConfig) -> Result<Vec<String>> {
+    let names = read_names(path)?;
     if names.len() != config.num_puzzle_identifiers {
         bail!(
-            "{shown}: expected the names of the {} rows of the puzzle embedding, got {}; it belongs to another data set",
+            "{}: expected the names of the {} rows of the puzzle embedding, got {}; it belongs to another data set",
+            path.display(),
             config.num_puzzle_identifiers,
             names.len()
         );

@@ -25,7 +25,7 @@ use super::data::examples;
 use crate::{
     backend::BackendArgs,
     models::{self, shown},
-    terminal::{Working, bytes, count},
+    terminal::{Working, bytes, count, percent},
 };
 
 /// Boards of each kind on the page.
@@ -94,10 +94,6 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 type Facts = Vec<(&'static str, String)>;
-
-fn percent(share: f64) -> String {
-    format!("{:.2} %", 100.0 * share)
-}
 
 /// The run in a few numbers.
 fn facts(summary: &RunSummary, history: &History) -> Facts {

@@ -12,7 +12,10 @@ use hrm_train::run::history::RunSummary;
 use serde_json::{Value, json};
 use toml::Table;
 
-use crate::{models::shown, terminal::bytes};
+use crate::{
+    models::shown,
+    terminal::{bytes, percent},
+};
 
 /// How deep below the given folder runs are looked for.
 const DEPTH: usize = 3;
@@ -134,7 +137,6 @@ fn cells(run: &Run) -> Vec<String> {
     let RunSummary { path, step, loss, best, last, examples_per_second, peak_memory, sessions, .. } =
         &run.summary;
     let dash = || "-".to_owned();
-    let percent = |share: f64| format!("{:.2} %", share * 100.0);
     let total = sessions.last().map_or(0, |session| session.total_steps);
     // 2026-11-24T15:02:00Z
     let started = sessions.first().map(|session| session.started.chars().take(16).collect::<String>());

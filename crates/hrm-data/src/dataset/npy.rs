@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::bounded::Unpacked;
@@ -67,41 +68,21 @@ pub enum NpyError {
     },
 }
 
-/// Element types that are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    U8,
-    I8,
-    U16,
-    I16,
-    U32,
-    I32,
-    I64,
-    U64,
+/// An element type that is read.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    size: usize,
+    signed: bool,
 }
 
 impl Kind {
     fn from_descr(descr: &str) -> Option<Self> {
-        Some(match descr {
-            "|u1" | "<u1" | "u1" => Self::U8,
-            "|i1" | "<i1" | "i1" => Self::I8,
-            "<u2" => Self::U16,
-            "<i2" => Self::I16,
-            "<u4" => Self::U32,
-            "<i4" => Self::I32,
-            "<i8" => Self::I64,
-            "<u8" => Self::U64,
-            _ => return None,
-        })
-    }
-
-    const fn size(self) -> usize {
-        match self {
-            Self::U8 | Self::I8 => 1,
-            Self::U16 | Self::I16 => 2,
-            Self::U32 | Self::I32 => 4,
-            Self::I64 | Self::U64 => 8,
-        }
+        let name = descr.strip_prefix(['<', '|']).unwrap_or(descr);
+        let signed = name.starts_with('i');
+        let size =
+            name.strip_prefix(['u', 'i']).filter(|size| ["1", "2", "4", "8"].contains(size))?.parse().ok()?;
+        // Elements of several bytes say in which order these are.
+        (size == 1 || descr.starts_with('<')).then_some(Self { size, signed })
     }
 }
 
@@ -137,24 +118,19 @@ impl IntArray {
         let path = name.to_owned();
         let io = |source| NpyError::Io { path: name.to_owned(), source };
         let wrong = |expected, got: String| NpyError::Header { path: name.to_owned(), expected, got };
-        let mut start = [0u8; 8];
-        let length = read_up_to(&mut reader, &mut start).map_err(io)?;
-        if length < 8 || start[..6] != *b"\x93NUMPY" {
+        let mut start = Vec::new();
+        reader.by_ref().take(8).read_to_end(&mut start).map_err(io)?;
+        if start.len() < 8 || !start.starts_with(b"\x93NUMPY") {
             return Err(wrong("an npy file (starting with \\x93NUMPY)", "something else".to_owned()));
         }
-        let header_length = match start[6] {
-            1 => {
-                let mut bytes = [0u8; 2];
-                reader.read_exact(&mut bytes).map_err(io)?;
-                usize::from(u16::from_le_bytes(bytes))
-            }
-            2 | 3 => {
-                let mut bytes = [0u8; 4];
-                reader.read_exact(&mut bytes).map_err(io)?;
-                u32::from_le_bytes(bytes) as usize
-            }
+        let width = match start[6] {
+            1 => 2,
+            2 | 3 => 4,
             version => return Err(wrong("npy format 1, 2 or 3", format!("format {version}"))),
         };
+        let mut length = [0u8; 4];
+        reader.read_exact(&mut length[..width]).map_err(io)?;
+        let header_length = u32::from_le_bytes(length) as usize;
         if header_length > MAX_HEADER {
             return Err(wrong("a header of at most 10,000 bytes", format!("{header_length} bytes")));
         }
@@ -180,7 +156,7 @@ impl IntArray {
         }
         let expected = shape
             .iter()
-            .try_fold(kind.size() as u64, |product, &n| product.checked_mul(n as u64))
+            .try_fold(kind.size as u64, |product, &n| product.checked_mul(n as u64))
             .filter(|&bytes| bytes < u64::MAX);
         let Some(expected) = expected else {
             return Err(wrong("a size that can be addressed", format!("shape {shape:?}")));
@@ -189,7 +165,7 @@ impl IntArray {
         reader.take(expected + 1).read_to_end(&mut bytes).map_err(io)?;
         let got = bytes.len() as u64;
         if got != expected {
-            return Err(NpyError::Truncated { path, shape, item: kind.size(), expected, got });
+            return Err(NpyError::Truncated { path, shape, item: kind.size, expected, got });
         }
         Ok(Self { path, kind, shape, bytes })
     }
@@ -204,7 +180,7 @@ impl IntArray {
     /// # Errors
     /// [`NpyError::Range`] with the first element that is outside.
     pub fn into_u8(self, max: u8) -> Result<Vec<u8>, NpyError> {
-        if self.kind == Kind::U8 {
+        if self.kind.size == 1 && !self.kind.signed {
             return match self.bytes.iter().position(|&v| v > max) {
                 None => Ok(self.bytes),
                 Some(index) => Err(self.out_of_range(0, i64::from(max), i64::from(self.bytes[index]), index)),
@@ -222,8 +198,8 @@ impl IntArray {
     }
 
     fn convert<T>(&self, min: i64, max: i64, cast: impl Fn(i64) -> T) -> Result<Vec<T>, NpyError> {
-        let mut out = Vec::with_capacity(self.bytes.len() / self.kind.size());
-        for (index, item) in self.bytes.chunks_exact(self.kind.size()).enumerate() {
+        let mut out = Vec::with_capacity(self.bytes.len() / self.kind.size);
+        for (index, item) in self.bytes.chunks_exact(self.kind.size).enumerate() {
             let value = self.element(item);
             if value < min || value > max {
                 return Err(self.out_of_range(min, max, value, index));
@@ -237,14 +213,11 @@ impl IntArray {
         let mut wide = [0u8; 8];
         wide[..item.len()].copy_from_slice(item);
         let value = u64::from_le_bytes(wide);
-        match self.kind {
-            Kind::U8 | Kind::U16 | Kind::U32 => value as i64,
-            Kind::U64 => i64::try_from(value).unwrap_or(i64::MAX),
-            Kind::I8 => i64::from(value as i8),
-            Kind::I16 => i64::from(value as i16),
-            Kind::I32 => i64::from(value as i32),
-            Kind::I64 => value as i64,
+        if !self.kind.signed {
+            return i64::try_from(value).unwrap_or(i64::MAX);
         }
+        let unused = 64 - 8 * item.len();
+        (value << unused) as i64 >> unused
     }
 
     fn out_of_range(&self, min: i64, max: i64, got: i64, index: usize) -> NpyError {
@@ -252,20 +225,9 @@ impl IntArray {
     }
 }
 
-fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut length = 0;
-    while length < buffer.len() {
-        match reader.read(&mut buffer[length..]) {
-            Ok(0) => break,
-            Ok(n) => length += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(length)
-}
-
-/// The three entries of a header, a Python dictionary literal.
+/// The fields of a header, which is a literal of Python: with other quotes, brackets and truths it is JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Fields {
     descr: String,
     fortran_order: bool,
@@ -274,49 +236,19 @@ struct Fields {
 
 impl Fields {
     fn parse(header: &str) -> Option<Self> {
-        let mut rest = header.trim().strip_prefix('{')?.strip_suffix('}')?.trim();
-        let (mut descr, mut fortran_order, mut shape) = (None, None, None);
-        while !rest.is_empty() {
-            let (key, after) = quoted(rest)?;
-            rest = after.trim_start().strip_prefix(':')?.trim_start();
-            match key {
-                "descr" => {
-                    let (text, after) = quoted(rest)?;
-                    descr = Some(text.to_owned());
-                    rest = after;
-                }
-                "fortran_order" => {
-                    let (value, after) = if let Some(after) = rest.strip_prefix("True") {
-                        (true, after)
-                    } else {
-                        (false, rest.strip_prefix("False")?)
-                    };
-                    fortran_order = Some(value);
-                    rest = after;
-                }
-                "shape" => {
-                    let (inside, after) = rest.strip_prefix('(')?.split_once(')')?;
-                    let axes = inside.split(',').map(str::trim).filter(|a| !a.is_empty());
-                    shape = Some(axes.map(|a| a.parse().ok()).collect::<Option<Vec<usize>>>()?);
-                    rest = after;
-                }
-                _ => return None,
-            }
-            rest = rest.trim_start();
-            rest = match rest.strip_prefix(',') {
-                Some(after) => after.trim_start(),
-                None if rest.is_empty() => rest,
-                None => return None,
-            };
-        }
-        Some(Self { descr: descr?, fortran_order: fortran_order?, shape: shape? })
+        let text: String = header.chars().filter(|c| !c.is_whitespace()).collect();
+        let pairs = [
+            ("'", "\""),
+            ("(", "["),
+            (")", "]"),
+            ("True", "true"),
+            ("False", "false"),
+            (",]", "]"),
+            (",}", "}"),
+        ];
+        let json = pairs.iter().fold(text, |text, (python, json)| text.replace(python, json));
+        serde_json::from_str(&json).ok()
     }
-}
-
-/// A quoted string at the start of `text`, and what follows it.
-fn quoted(text: &str) -> Option<(&str, &str)> {
-    let quote = text.chars().next().filter(|&q| q == '\'' || q == '"')?;
-    text[1..].split_once(quote)
 }
 
 /// Writes bytes as an array of `|u1` with the given shape.

@@ -7,51 +7,9 @@
 
 use rand_chacha::ChaCha8Rng;
 
+pub use crate::puzzles::sudoku::Search;
 use crate::puzzles::sudoku::{Stop, Work};
 use crate::random;
-use crate::task::Solutions;
-
-/// The result of a search for solutions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Search<S> {
-    /// Solutions found, at most the limit asked for.
-    pub solutions: u64,
-    /// The first solution found.
-    pub first: Option<S>,
-    /// The second solution found.
-    pub second: Option<S>,
-    /// Why the search ended.
-    pub stop: Stop,
-    /// What it took.
-    pub work: Work,
-}
-
-impl<S> Search<S> {
-    /// Whether there is exactly one solution; `None` if the search ended before that was known.
-    pub const fn is_unique(&self) -> Option<bool> {
-        match (self.solutions, self.stop) {
-            (2.., _) => Some(false),
-            (count, Stop::Exhausted) => Some(count == 1),
-            _ => None,
-        }
-    }
-
-    pub(super) fn map<T>(self, image: impl Fn(S) -> T) -> Search<T> {
-        let Self { solutions, first, second, stop, work } = self;
-        Search { solutions, first: first.map(&image), second: second.map(&image), stop, work }
-    }
-}
-
-impl<S> From<Search<S>> for Solutions<S> {
-    fn from(search: Search<S>) -> Self {
-        match (search.is_unique(), search.first, search.second) {
-            (Some(true), Some(only), _) => Self::Unique(only),
-            (Some(false), Some(one), Some(other)) => Self::Several(one, other),
-            (Some(false), None, _) => Self::None,
-            _ => Self::Unknown,
-        }
-    }
-}
 
 /// A set of digits: bit `d - 1` for digit `d`, at most nine.
 pub(super) type Digits = u16;

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::dataset::Dataset;
 use crate::groups::Groups;
-use crate::names::UnknownName;
 use crate::render::{Picture, Style};
 
 /// A [`Task`] whose puzzles are known by their input tokens alone.
@@ -123,7 +122,7 @@ tokens! {
     fn copy(task, number: usize, rng: &mut ChaCha8Rng) -> TokenSymmetry = Task::copy(task, number, rng);
     /// [`Task::parse`], as tokens. Fails if the text is no puzzle.
     fn parse(task, text: &str) -> Result<Vec<u8>, String> = {
-        let input = task.encode(&Task::parse(task, text).map_err(told)?);
+        let input = task.encode(&Task::parse(task, text)?);
         match input.len() == Task::seq_len(task) {
             true => Ok(input),
             false => {
@@ -134,51 +133,51 @@ tokens! {
     };
     /// [`Task::check_givens`]. Fails with what is wrong with them.
     fn check_givens(task, input: &[u8]) -> Result<(), String>
-        = Task::check_givens(task, &puzzle(task, input)?);
+        = Task::check_givens(task, &task.decode(input)?);
     /// [`Task::parse_answer`]. Fails if the text is no right answer.
     fn parse_answer(task, input: &[u8], text: &str) -> Result<Vec<u8>, String>
-        = Task::parse_answer(task, &puzzle(task, input)?, text);
+        = Task::parse_answer(task, &task.decode(input)?, text);
     /// [`Task::line`].
-    fn line(task, input: &[u8]) -> Result<String, String> = Ok(Task::line(task, &puzzle(task, input)?));
+    fn line(task, input: &[u8]) -> Result<String, String> = Ok(Task::line(task, &task.decode(input)?));
     /// [`Task::answer_line`].
     fn answer_line(task, input: &[u8], answer: &[u8]) -> Result<String, String>
-        = Ok(Task::answer_line(task, &puzzle(task, input)?, answer));
+        = Ok(Task::answer_line(task, &task.decode(input)?, answer));
     /// [`Task::table_text`].
     fn table_text(task, input: &[u8], answer: Option<&[u8]>) -> Result<String, String>
-        = Ok(Task::table_text(task, &puzzle(task, input)?, answer));
+        = Ok(Task::table_text(task, &task.decode(input)?, answer));
     /// [`Task::class`].
-    fn class(task, input: &[u8]) -> Result<Vec<u8>, String> = Ok(Task::class(task, &puzzle(task, input)?));
+    fn class(task, input: &[u8]) -> Result<Vec<u8>, String> = Ok(Task::class(task, &task.decode(input)?));
     /// [`Task::canonical_line`].
     fn canonical_line(task, input: &[u8]) -> Result<String, String>
-        = Task::canonical_line(task, &puzzle(task, input)?);
+        = Task::canonical_line(task, &task.decode(input)?);
     /// [`Task::leaks`].
     fn leaks(task, train: &[Record], test: &[Record]) -> Result<Leaks, String>
         = Task::leaks(task, train, test);
     /// [`Task::solutions`], as label tokens.
     fn solutions(task, input: &[u8]) -> Result<Solutions<Vec<u8>>, String> = {
-        let puzzle = puzzle(task, input)?;
+        let puzzle = task.decode(input)?;
         Ok(Task::solutions(task, &puzzle).map(|solution| task.encode_solution(&puzzle, &solution)))
     };
     /// [`Task::proper`]. Fails with what is wrong with the puzzle.
     fn proper(task, input: &[u8]) -> Result<Option<Vec<u8>>, String> = {
-        let puzzle = puzzle(task, input)?;
+        let puzzle = task.decode(input)?;
         let solution = Task::proper(task, &puzzle)?;
         Ok(solution.map(|solution| task.encode_solution(&puzzle, &solution)))
     };
     /// [`Task::search`].
     fn search(task, input: &[u8], beliefs: Option<&Beliefs>, max_nodes: u64) -> Result<Option<Exact>, String>
-        = Ok(Task::search(task, &puzzle(task, input)?, beliefs, max_nodes));
+        = Ok(Task::search(task, &task.decode(input)?, beliefs, max_nodes));
     /// [`Task::methods`].
     fn methods(task) -> Vec<&'static str> = T::methods();
     /// [`Task::work`]. Also fails if there is no such method.
     fn work(task, input: &[u8], method: &str, trace: bool) -> Result<Worked, String>
-        = Task::work(task, &puzzle(task, input)?, method, trace).map_err(|error: UnknownName| error.to_string());
+        = Task::work(task, &task.decode(input)?, method, trace);
     /// [`Task::verify`]. Also fails with what is wrong with the answer.
     fn verify(task, input: &[u8], answer: &[u8]) -> Result<(), String>
-        = Task::verify(task, &puzzle(task, input)?, answer).map_err(told);
+        = Task::verify(task, &task.decode(input)?, answer);
     /// [`Task::praise`].
     fn praise(task, input: &[u8], answer: &[u8]) -> Result<String, String>
-        = Ok(Task::praise(task, &puzzle(task, input)?, answer));
+        = Ok(Task::praise(task, &task.decode(input)?, answer));
     /// [`Task::split`], from a seed and the numbers of puzzles for training and for testing. Fails if there are not so many.
     fn split(task, options: &GenerateOptions, seed: u64, wanted: (usize, usize)) -> Result<Split<Record>, String>
         = Task::split(task, options, seed, wanted);
@@ -186,31 +185,23 @@ tokens! {
     fn example(task) -> Option<String> = Task::example(task);
     /// [`Task::measures`].
     fn measures(task, input: &[u8], label: &[u8]) -> Result<Vec<(&'static str, f64)>, String>
-        = Ok(Task::measures(task, &puzzle(task, input)?, label));
+        = Ok(Task::measures(task, &task.decode(input)?, label));
     /// [`Task::difficulty`].
     fn difficulty(task, puzzles: &[Record]) -> Option<String> = Task::difficulty(task, puzzles);
     /// [`Task::givens`].
-    fn givens(task, input: &[u8]) -> Option<usize> = Task::givens(task, &puzzle(task, input).ok()?);
+    fn givens(task, input: &[u8]) -> Option<usize> = Task::givens(task, &task.decode(input).ok()?);
     /// [`Task::render`].
     fn render(task, input: &[u8], answer: Option<&[u8]>, style: Style) -> Result<String, String>
-        = Ok(Task::render(task, &puzzle(task, input)?, answer, style));
+        = Ok(Task::render(task, &task.decode(input)?, answer, style));
     /// [`Task::frame`].
     fn frame(task, input: &[u8], previous: &[u8], answer: &[u8], style: Style) -> Result<String, String>
-        = Ok(Task::frame(task, &puzzle(task, input)?, previous, answer, style));
+        = Ok(Task::frame(task, &task.decode(input)?, previous, answer, style));
     /// [`Task::legend`].
     fn legend(task, style: Style) -> Option<&'static str> = T::legend(style);
     /// [`Task::picture`].
     fn picture(task, input: &[u8], answer: Option<&[u8]>, label: Option<&[u8]>) -> Result<Picture, String>
-        = Ok(Task::picture(task, &puzzle(task, input)?, answer, label));
+        = Ok(Task::picture(task, &task.decode(input)?, answer, label));
     /// [`Task::graph`].
     fn graph(task, board: &[u8]) -> Result<Option<String>, String>
-        = Ok(Task::graph(task, &puzzle(task, board)?));
-}
-
-fn told(error: impl std::error::Error) -> String {
-    error.to_string()
-}
-
-fn puzzle<T: Task>(task: &T, input: &[u8]) -> Result<T::Puzzle, String> {
-    task.decode(input).map_err(told)
+        = Ok(Task::graph(task, &task.decode(board)?));
 }

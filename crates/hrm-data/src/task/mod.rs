@@ -50,11 +50,15 @@ pub use symmetry::{SymmetryError, TokenSymmetry};
 
 use crate::dataset::{Dataset, widen};
 use crate::groups::Groups;
-use crate::names::UnknownName;
 use crate::render::{Picture, Style};
 
 /// Search states after which an exact search gives up: only large and very open boards take more.
 pub(crate) const MAX_NODES: u64 = 300_000;
+
+/// What an error says: nobody above a task tells its errors apart.
+pub(crate) fn told(error: impl fmt::Display) -> String {
+    error.to_string()
+}
 
 /// How many solutions the puzzles of a task have in all.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,8 +78,6 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
     type Puzzle: Send;
     /// What is known of its solution.
     type Solution: Send;
-    /// Why a size or a text is none, tokens are no puzzle, or an answer is wrong.
-    type Error: std::error::Error;
 
     /// The name of the family, as recipes and the command line write it.
     const NAME: &'static str;
@@ -114,7 +116,7 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
     ///
     /// # Errors
     /// If there are none.
-    fn of_size(size: Size) -> Result<Self, Self::Error>;
+    fn of_size(size: Size) -> Result<Self, String>;
 
     /// The task whose rows have these sizes, as far as they tell.
     fn of_tokens(seq_len: usize, vocab_size: usize) -> Option<Self>;
@@ -123,7 +125,7 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
     ///
     /// # Errors
     /// If the text is no puzzle of the family.
-    fn of_text(text: &str) -> Result<Self, Self::Error>;
+    fn of_text(text: &str) -> Result<Self, String>;
 
     /// The task as the rows of a dataset need it, whose sizes fit. By default as it is.
     ///
@@ -153,7 +155,7 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
     ///
     /// # Errors
     /// If they are no puzzle.
-    fn decode(&self, input: &[u8]) -> Result<Self::Puzzle, Self::Error>;
+    fn decode(&self, input: &[u8]) -> Result<Self::Puzzle, String>;
 
     /// A random symmetry: puzzles go to puzzles, their right answers to right answers. By default there is none.
     fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {
@@ -209,7 +211,7 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
     ///
     /// # Errors
     /// What is wrong with the text.
-    fn parse(&self, text: &str) -> Result<Self::Puzzle, Self::Error>;
+    fn parse(&self, text: &str) -> Result<Self::Puzzle, String>;
 
     /// Whether the givens keep the rules, for puzzles from files: whether there is a solution is not asked.
     ///
@@ -225,8 +227,8 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
     /// # Errors
     /// What is wrong with it.
     fn parse_answer(&self, puzzle: &Self::Puzzle, text: &str) -> Result<Vec<u8>, String> {
-        let answer = self.encode(&self.parse(text).map_err(|error| error.to_string())?);
-        self.verify(puzzle, &answer).map_err(|error| error.to_string())?;
+        let answer = self.encode(&self.parse(text)?);
+        self.verify(puzzle, &answer)?;
         Ok(answer)
     }
 
@@ -276,16 +278,14 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
     /// # Errors
     /// If a record is no puzzle of the task.
     fn leaks(&self, train: &[Record], test: &[Record]) -> Result<Leaks, String> {
-        Leaks::by_class(train, test, |record| {
-            Ok(self.class(&self.decode(&record.input).map_err(|error| error.to_string())?))
-        })
+        Leaks::by_class(train, test, |record| Ok(self.class(&self.decode(&record.input)?)))
     }
 
     /// Whether an answer solves the puzzle; any right answer, not only the label.
     ///
     /// # Errors
     /// What is wrong with it.
-    fn verify(&self, puzzle: &Self::Puzzle, answer: &[u8]) -> Result<(), Self::Error>;
+    fn verify(&self, puzzle: &Self::Puzzle, answer: &[u8]) -> Result<(), String>;
 
     /// What is right about a right answer, in words.
     fn praise(&self, puzzle: &Self::Puzzle, answer: &[u8]) -> String {
@@ -317,7 +317,7 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
     ///
     /// # Errors
     /// [`UnknownName`] if there is no such method.
-    fn work(&self, puzzle: &Self::Puzzle, method: &str, trace: bool) -> Result<Worked, UnknownName> {
+    fn work(&self, puzzle: &Self::Puzzle, method: &str, trace: bool) -> Result<Worked, String> {
         let _ = (method, trace);
         let Some(Exact { answer, guesses, nodes }) = self.search(puzzle, None, MAX_NODES) else {
             return Ok(Worked::failed("the puzzle is too open to be solved exactly"));
@@ -355,7 +355,7 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
         self.generate(options, seed, 0)?;
         let make = |index| self.generate(options, seed, index).ok();
         let class = |made: &Option<(Self::Puzzle, Self::Solution)>| made.as_ref().map(|(p, _)| self.class(p));
-        let made = split(make, class, train, test).map_err(|error| error.to_string())?;
+        let made = split(make, class, train, test).map_err(told)?;
         let records = |made: Vec<Option<(Self::Puzzle, Self::Solution)>>| {
             made.iter().flatten().map(|(puzzle, solution)| Record::of(self, puzzle, Some(solution))).collect()
         };

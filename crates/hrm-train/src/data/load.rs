@@ -17,7 +17,7 @@ use hrm_data::{
 use thiserror::Error;
 
 use super::{Rows, Source, TaskData};
-use crate::recipe::{DataConfig, DataSource, MazeKind, OnLeak};
+use crate::recipe::{DataConfig, DataSource, OnLeak};
 
 /// What can go wrong with a recipe's data.
 #[derive(Debug, Error)]
@@ -185,13 +185,8 @@ const KEYS: &str = "data.task, data.box_rows and data.box_cols, data.grid_rows a
 
 /// What to make, of what a recipe says.
 fn options(config: &DataConfig) -> GenerateOptions {
-    let kind = match config.maze_kind {
-        MazeKind::Hard => "hard",
-        MazeKind::Unique => "unique",
-        MazeKind::Mixed => "mixed",
-    };
     GenerateOptions {
-        kind: (config.task == Family::Maze).then(|| kind.to_owned()),
+        kind: (config.task == Family::Maze).then(|| config.maze_kind.to_string()),
         givens: (config.max_clues > 0).then_some((config.min_clues, config.max_clues)),
         min_path: Some(config.min_path),
         max_path: Some(config.max_path),

@@ -2,27 +2,14 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-/// A change to a file or folder that is about to be made.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Operation<'a> {
-    CreateFolder(&'a Path),
-    Create(&'a Path),
-    Write(&'a Path, &'a [u8]),
-    Truncate(&'a Path, u64),
-    Flush(&'a Path),
-    FlushFolder(&'a Path),
-    Rename(&'a Path, &'a Path),
-    Remove(&'a Path),
-}
-
-/// A recorded change.
+/// A change to a file or folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A folder was made.
@@ -84,7 +71,7 @@ pub fn end() -> (u64, Vec<Change>) {
 }
 
 /// Stands before every change.
-pub(super) fn before(operation: Operation<'_>) -> io::Result<()> {
+pub(super) fn before(change: impl FnOnce() -> Change) -> io::Result<()> {
     if !ARMED.load(Ordering::Relaxed) {
         return Ok(());
     }
@@ -97,16 +84,7 @@ pub(super) fn before(operation: Operation<'_>) -> io::Result<()> {
         _ => {}
     }
     if let Some(record) = &mut plan.record {
-        record.push(match operation {
-            Operation::CreateFolder(path) => Change::CreateFolder(path.to_owned()),
-            Operation::Create(path) => Change::Create(path.to_owned()),
-            Operation::Write(path, bytes) => Change::Write(path.to_owned(), bytes.to_owned()),
-            Operation::Truncate(path, length) => Change::Truncate(path.to_owned(), length),
-            Operation::Flush(path) => Change::Flush(path.to_owned()),
-            Operation::FlushFolder(path) => Change::FlushFolder(path.to_owned()),
-            Operation::Rename(from, to) => Change::Rename(from.to_owned(), to.to_owned()),
-            Operation::Remove(path) => Change::Remove(path.to_owned()),
-        });
+        record.push(change());
     }
     Ok(())
 }

@@ -4,35 +4,26 @@ use hrm_data::registry::Family;
 use hrm_model::settings::Range;
 use serde::{Deserialize, Serialize};
 
-/// Where puzzles come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum DataSource {
-    /// Made on the spot from the seed: all tasks but ARC.
-    Generate,
-    /// Sudoku and mazes: CSV of `source,question,answer,rating`, plain or gzipped.
-    Csv,
-    /// Killer, Samurai, queens: text, one puzzle a line.
-    Text,
-    /// ARC: a folder of JSON files, or one JSON file of tasks by name, plain or gzipped.
-    Json,
-    /// A folder in the reference's format.
-    Dataset,
+hrm_data::named! {
+    /// Where puzzles come from.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+    #[serde(rename_all = "lowercase")]
+    pub enum DataSource {
+        /// Made on the spot from the seed: all tasks but ARC.
+        Generate = "generate",
+        /// Sudoku and mazes: CSV of `source,question,answer,rating`, plain or gzipped.
+        Csv = "csv",
+        /// Killer, Samurai, queens: text, one puzzle a line.
+        Text = "text",
+        /// ARC: a folder of JSON files, or one JSON file of tasks by name, plain or gzipped.
+        Json = "json",
+        /// A folder in the reference's format.
+        Dataset = "dataset",
+    }
 }
 
 impl DataSource {
-    /// As recipes write it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Generate => "generate",
-            Self::Csv => "csv",
-            Self::Text => "text",
-            Self::Json => "json",
-            Self::Dataset => "dataset",
-        }
-    }
-
     /// What a task can be read from.
     pub const fn of(task: Family) -> &'static [Self] {
         match task {
@@ -43,17 +34,19 @@ impl DataSource {
     }
 }
 
-/// How mazes are generated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum MazeKind {
-    /// As Maze-Hard: independent walls, ends at least `min_path` moves apart.
-    Hard,
-    /// As Maze-Unique: corridors with exactly one path, of `min_path` to `max_path` moves.
-    Unique,
-    /// Half of each.
-    Mixed,
+hrm_data::named! {
+    /// How mazes are generated.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+    #[serde(rename_all = "lowercase")]
+    pub enum MazeKind {
+        /// As Maze-Hard: independent walls, ends at least `min_path` moves apart.
+        Hard = "hard",
+        /// As Maze-Unique: corridors with exactly one path, of `min_path` to `max_path` moves.
+        Unique = "unique",
+        /// Half of each.
+        Mixed = "mixed",
+    }
 }
 
 /// What to do about test puzzles that training puzzles give away.

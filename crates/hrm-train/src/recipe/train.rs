@@ -23,7 +23,8 @@ hrm_model::settings! {
         /// Seed of the weights, the sampler, augmentation and exploration.
         seed: u64 = 0;
         /// Weights to start from instead of random ones: a run, a checkpoint, or a file of the original's; empty for none. The
-        /// averaged weights are taken where there are any. Optimizers and schedule start afresh.
+        /// averaged weights are taken where there are any. Those of a narrower model that mixes by groups are widened without
+        /// changing what it computes. Optimizers and schedule start afresh.
         init_from: String = String::new();
         /// Sequences per step.
         global_batch_size: usize = 384 => BATCH;
@@ -89,6 +90,10 @@ hrm_model::settings! {
         /// Chains from different initial states for each puzzle, of which the one with the lowest loss is trained (winner takes
         /// all, SiC); 1 for none of that.
         chains: usize = 1 => Range::count(1, 64);
+        /// The share of steps in which a puzzle that ends unsolved does not make room for another one, but goes on with a value for the cell
+        /// that the model is least sure of: as often the right one as a wrong one that it finds likely. That is what `hrm solve --guesses`
+        /// does; needs `model.conflict`.
+        commit_prob: f64 = 0.0 => Range::from(0.0, "a probability from 0 to 1").to(1.0);
         /// Largest global gradient norm; 0 for no clipping.
         grad_clip: f64 = 0.0 => Range::from(0.0, "a norm above 0, or 0 for no clipping");
         /// Rate of the moving average of the weights that evaluation uses, for example 0.999; 0 for none.

@@ -2,10 +2,12 @@
 //!
 //! [`Step::run`] is the step. Its halves are [`forward`], which reads like the paper's pseudocode, and [`Step::apply`], which
 //! changes the weights. What a recipe may add is one file each: the batch in parts (`accumulate`), several chains for each
-//! puzzle (`chains`), noise in the state (`noise`), longer thoughts now and then (`exploration`), a [`curriculum`] of depths.
+//! puzzle (`chains`), noise in the state (`noise`), longer thoughts now and then (`exploration`), trial and error (`commit`), a
+//! [`curriculum`] of depths.
 
 mod accumulate;
 pub(crate) mod chains;
+mod commit;
 pub mod curriculum;
 pub(crate) mod exploration;
 mod gradients;
@@ -23,7 +25,7 @@ use hrm_model::{
     Cycles, Hrm, SegmentOutput,
     act::{self, Carry, PuzzleBatch},
     diagnose::finite,
-    loss::{self, Correctness, LossKind, LossSettings, Metrics},
+    loss::{self, Correctness, IGNORE_LABEL, LossKind, LossSettings, Metrics},
 };
 
 use crate::{
@@ -31,6 +33,7 @@ use crate::{
     optim::{Optimizer, SignSgd},
 };
 
+pub use commit::Commitment;
 pub use gradients::{Gradients, StepGradients};
 pub(crate) use guard::advice;
 pub use guard::{Guard, Skipped};
@@ -51,6 +54,8 @@ pub struct StepSettings {
     pub accumulate: usize,
     /// Chains for each puzzle, side by side in the carry, of which the best is trained; 1 for no chains.
     pub chains: usize,
+    /// What a puzzle that ends unsolved in this step goes on with; `None` if it makes room for another one.
+    pub commitment: Option<Commitment>,
     /// How deep the segments of this step are; `None` for as deep as the model is.
     pub cycles: Option<Cycles>,
     /// Largest global gradient norm; `None` for no clipping.
@@ -69,6 +74,7 @@ impl StepSettings {
             global_batch,
             accumulate: 1,
             chains: 1,
+            commitment: None,
             cycles: None,
             grad_clip: None,
             lr,
@@ -190,7 +196,7 @@ pub struct Forward<B: HrmBackend> {
     pub loss: Tensor<Autodiff<B>, 1>,
     /// Logits and Q values of the segment.
     pub output: SegmentOutput<Autodiff<B>>,
-    /// What `q_continue` is trained towards, `[batch]`; `None` for a model without a value of going on.
+    /// What `q_continue` is trained towards, `[batch]`; `None` for a model without a value of going on or of conflict.
     pub q_continue_target: Option<Tensor<B, 1>>,
     /// The rows of the puzzle embedding that the batch uses, `[batch, puzzle_emb_ndim]`.
     puzzle_rows: Option<Tensor<Autodiff<B>, 2>>,
@@ -226,20 +232,32 @@ pub fn forward<B: HrmBackend>(
     let config = model.config();
     let (q_halt, q_continue) = (output.q_halt.clone().inner(), output.q_continue.clone().inner());
     let (halted, last) = act::halt(config, steps.clone(), q_halt, q_continue, min_steps);
-    let q_continue_target = (!config.no_act_continue).then(|| {
-        let (_, next) = inner.forward(state.clone(), embeddings.inner());
-        act::q_continue_target(&next, last)
-    });
+    let contradicted = config.contradicted(carry.batch.inputs.clone(), labels.clone());
+    let q_continue_target = match &contradicted {
+        Some(contradicted) => Some(contradicted.clone().float()),
+        None => (!config.no_act_continue).then(|| {
+            let (_, next) = inner.forward(state.clone(), embeddings.inner());
+            act::q_continue_target(&next, last)
+        }),
+    };
 
-    let correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
+    let mut correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
+    let mut asked = settings.loss.labels(carry.batch.inputs.clone(), labels);
+    if let Some(rows) = contradicted.clone() {
+        // Nothing can be learned from an answer that the givens exclude, but that they do.
+        asked =
+            asked.clone().mask_fill(rows.clone().unsqueeze_dim::<2>(1).expand(asked.shape()), IGNORE_LABEL);
+        correctness = correctness.without(Tensor::from_inner(rows));
+    }
+    let asked = Tensor::from_inner(asked);
     let target = q_continue_target.clone().map(Tensor::from_inner);
-    let asked = Tensor::from_inner(settings.loss.labels(carry.batch.inputs.clone(), labels));
     let act_loss = loss::act_loss(settings.loss, &output, asked, &correctness, target);
     let chains::Judged { act_loss, state, halted, counted } =
         chains::judge(settings.chains, act_loss, state, halted);
     let total = act_loss.total(Tensor::from_inner(steps.clone()));
     // Such a sequence would not recover: its slot takes a new puzzle.
-    let halted = halted.bool_or(finite(act_loss.lm.clone().inner()).bool_not());
+    let sound = finite(act_loss.lm.clone().inner());
+    let halted = halted.bool_or(sound.clone().bool_not());
     let metrics = Metrics::tensor(
         &act_loss,
         &correctness,
@@ -247,12 +265,18 @@ pub fn forward<B: HrmBackend>(
         Tensor::from_inner(counted),
         Tensor::from_inner(steps.clone()),
     );
+    let mut carry = Carry { state, steps, halted, batch: carry.batch };
+    if let (Some(commitment), Some(contradicted)) = (settings.commitment, contradicted) {
+        let solved = correctness.exact.clone().inner();
+        let unsolved = carry.halted.clone().bool_and(solved.bool_or(contradicted).bool_not()).bool_and(sound);
+        carry = commitment.go_on(config, carry, output.logits.clone().inner(), unsolved);
+    }
     Forward {
         loss: total / settings.global_batch as f64,
         output,
         q_continue_target,
         puzzle_rows,
-        carry: Carry { state, steps, halted, batch: carry.batch },
+        carry,
         metrics: metrics.inner(),
     }
 }

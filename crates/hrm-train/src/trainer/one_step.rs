@@ -13,7 +13,7 @@ use hrm_infer::{evaluate::Workers, noise::Key, to_device};
 use super::{TrainError, Trainer, pending::PendingStep, supervision::Evidence};
 use crate::{
     recipe::{Recipe, ResolvedRecipe},
-    step::{Done, Guard, Step, StepSettings, chains, curriculum, exploration, noise},
+    step::{Commitment, Done, Guard, Step, StepSettings, chains, curriculum, exploration, noise},
 };
 
 impl<B: HrmBackend> Trainer<B> {
@@ -92,6 +92,7 @@ impl<B: HrmBackend> Trainer<B> {
             global_batch: train.global_batch_size,
             accumulate: train.accumulate,
             chains: train.chains,
+            commitment: Commitment::of_step(train.commit_prob, train.seed, self.step),
             cycles: curriculum::cycles(&train.curriculum, self.step, self.schedule.total_steps),
             grad_clip: (train.grad_clip > 0.0).then_some(train.grad_clip),
             lr: self.schedule.rate(train.lr, self.step),

@@ -5,39 +5,29 @@ use serde::{Deserialize, Serialize};
 
 use hrm_infer::evaluate::EvalReport;
 
-/// What makes an evaluation better than another: `eval.best_metric`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum BestMetric {
-    /// More sequences right in every cell.
-    ExactAccuracy,
-    /// More right cells.
-    TokenAccuracy,
-    /// A lower cross-entropy.
-    LmLoss,
-    /// Mazes: more shortest paths, canonical or not.
-    AnyOptimal,
-    /// Puzzles with rules: more answers that keep them.
-    Valid,
-    /// ARC: more tasks solved by one of two answers, by HRM's rule.
-    #[serde(rename = "pass_2")]
-    Pass2,
+hrm_data::named! {
+    /// What makes an evaluation better than another: `eval.best_metric`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+    #[serde(rename_all = "snake_case")]
+    pub enum BestMetric {
+        /// More sequences right in every cell.
+        ExactAccuracy = "exact_accuracy",
+        /// More right cells.
+        TokenAccuracy = "token_accuracy",
+        /// A lower cross-entropy.
+        LmLoss = "lm_loss",
+        /// Mazes: more shortest paths, canonical or not.
+        AnyOptimal = "any_optimal",
+        /// Puzzles with rules: more answers that keep them.
+        Valid = "valid",
+        /// ARC: more tasks solved by one of two answers, by HRM's rule.
+        #[serde(rename = "pass_2")]
+        Pass2 = "pass_2",
+    }
 }
 
 impl BestMetric {
-    /// As in recipes and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ExactAccuracy => "exact_accuracy",
-            Self::TokenAccuracy => "token_accuracy",
-            Self::LmLoss => "lm_loss",
-            Self::AnyOptimal => "any_optimal",
-            Self::Valid => "valid",
-            Self::Pass2 => "pass_2",
-        }
-    }
-
     /// Its value in an evaluation; not a number where the task has no such score, which recipes are checked for.
     pub fn of(self, report: &EvalReport) -> f64 {
         match self {

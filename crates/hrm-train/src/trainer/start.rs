@@ -228,6 +228,7 @@ fn start_from<B: HrmBackend>(model: Hrm<Autodiff<B>>, origin: &Path) -> Result<H
     let file = checkpoint::model_file(origin).map_err(told)?;
     checkpoint::verify_weights(&file).map_err(told)?;
     let dict = weights::read_normalized(&file).map_err(|e| told(e.into()))?;
+    let dict = model.widened(dict);
     model.load_state_dict(dict).map_err(|e| told(e.into()))
 }
 

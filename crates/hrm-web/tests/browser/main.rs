@@ -248,13 +248,12 @@ fn says_what_it_cannot_do() {
     browser.wait("document.getElementById('classic-result').textContent === 'right'");
     assert_eq!(browser.text("#net-result"), "wrong");
     picture(&mut browser, "desktop-16x16");
-    // A size of maze without a model.
+    // A size of maze that the page does not offer.
     load_text(&mut browser, "S..\n.#.\n..G\n");
     browser.wait("hrm.state.puzzle.rows === 3 && hrm.state.checked");
-    browser.click("#think");
-    browser.wait("!document.getElementById('problem').hidden");
-    assert!(browser.text("#problem").contains("no model for 3x3 mazes"), "{}", browser.text("#problem"));
-    assert!(browser.text("#card").contains("there is no model for them"), "{}", browser.text("#card"));
+    assert!(browser.text("#card").contains("mazes of every size"), "{}", browser.text("#card"));
+    think(&mut browser);
+    assert!(browser.text("#status").contains("Solved"), "{}", browser.text("#status"));
     assert_eq!(browser.errors, Vec::<String>::new());
 }
 

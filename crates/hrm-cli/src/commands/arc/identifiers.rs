@@ -47,10 +47,7 @@ impl Identifiers {
     }
 
     fn read(path: &Path, rows: usize) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let names: Vec<String> = serde_json::from_str(&text)
-            .with_context(|| format!("{}: expected a list of names", path.display()))?;
-        Self::of_names(names.into_iter(), path, rows)
+        Self::of_names(read_names(path)?.into_iter(), path, rows)
     }
 
     fn of_names(names: impl ExactSizeIterator<Item = String>, from: &Path, rows: usize) -> Result<Self> {
@@ -74,6 +71,15 @@ impl Identifiers {
         let rows = self.0.get(&task.id).map_or(&[][..], Vec::as_slice);
         &rows[..rows.len().min(count)]
     }
+}
+
+/// The names in a file.
+///
+/// # Errors
+/// If it cannot be read or holds something else.
+pub fn read_names(path: &Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{}: expected a list of names", path.display()))
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ mod tests {
 
     fn grid(value: &serde_json::Value) -> Grid {
         let rows: Vec<Vec<u8>> = value.as_array().unwrap().iter().map(flat).collect();
-        Grid::from_rows(&rows).unwrap()
+        Grid::new(rows.len(), rows[0].len(), rows.concat()).unwrap()
     }
 
     #[test]

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn grid(rows: &[&[u8]]) -> Grid {
-        Grid::from_rows(rows).unwrap()
+        Grid::new(rows.len(), rows[0].len(), rows.concat()).unwrap()
     }
 
     fn task(pairs: &[(Grid, Grid)], test: Grid) -> ArcTask {
@@ -101,7 +101,7 @@ mod tests {
         // Mirrored, 1 becomes 5; the third demonstration fits nothing.
         let mirrored = |g: &Grid| {
             let rows: Vec<Vec<u8>> = g.iter_rows().map(|row| row.iter().rev().copied().collect()).collect();
-            Grid::from_rows(&rows).unwrap().map(|c| if c == 1 { 5 } else { c })
+            grid(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>()).map(|c| if c == 1 { 5 } else { c })
         };
         let odd = (grid(&[&[1]]), grid(&[&[1, 1, 1]]));
         let test = grid(&[&[1, 7, 0]]);

@@ -78,7 +78,7 @@ pub fn decode<T: Copy + Into<i64>>(tokens: &[T]) -> Option<(Grid, (usize, usize)
     let rows = (top..canvas).take_while(|&row| full(row)).count();
     let cell = |row: usize| (left..left + cols).map(move |col| colour(row, col).unwrap_or(0));
     let cells = (top..top + rows).flat_map(cell).collect();
-    Some((Grid::new(rows, cols, cells).ok()?, (top, left)))
+    Some((Grid::new(rows, cols, cells)?, (top, left)))
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
 
     pub(crate) fn grid(value: &serde_json::Value) -> Grid {
         let rows: Vec<Vec<u8>> = value.as_array().unwrap().iter().map(flat).collect();
-        Grid::from_rows(&rows).unwrap()
+        Grid::new(rows.len(), rows[0].len(), rows.concat()).unwrap()
     }
 
     #[test]

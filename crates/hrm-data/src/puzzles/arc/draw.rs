@@ -15,9 +15,6 @@ const LINE: Colour = (85, 85, 85);
 /// A token that is no colour.
 const UNKNOWN: Colour = (255, 255, 255);
 
-/// A pair with its title and a prediction.
-type Row<'a> = (String, &'a Pair, Option<&'a Grid>);
-
 /// The official colours of 0 to 9: black, blue, red, green, yellow, grey, magenta, orange, light blue, maroon.
 pub const PALETTE: [(u8, u8, u8); 10] = [
     (0x00, 0x00, 0x00),
@@ -91,69 +88,39 @@ fn line(cells: &[u8], style: Style) -> String {
     out
 }
 
-/// Draws a pair, input beside output; `prediction` is drawn in a third place if there is one, with cells that differ from the
-/// output marked. A withheld output is `?`.
-pub fn pair_picture(pair: &Pair, prediction: Option<&Grid>) -> Picture {
-    pairs(&[(String::new(), pair, prediction)])
-}
-
 /// Draws a task: each pair on its own line, input beside output; a withheld output is `?`.
 pub fn task_picture(task: &ArcTask) -> Picture {
     let named = |name: &'static str, pairs: &'_ [Pair]| {
         (1..=pairs.len()).map(move |i| format!("{name} {i}")).collect::<Vec<_>>()
     };
     let titles = named("demonstration", &task.train).into_iter().chain(named("test", &task.test));
-    let all: Vec<_> = titles.zip(task.pairs()).map(|(title, pair)| (title, pair, None)).collect();
-    pairs(&all)
-}
-
-/// Pairs below each other, each with its title.
-fn pairs(all: &[Row<'_>]) -> Picture {
+    let all: Vec<(String, &Pair)> = titles.zip(task.pairs()).collect();
     let units = |cells: usize| cells as f32 * CELL;
     let width_of = |grid: Option<&Grid>| units(grid.map_or(2, Grid::cols).max(1));
     let height_of = |grid: Option<&Grid>| units(grid.map_or(2, Grid::rows).max(1));
-    let widest = |of: &dyn Fn(&Row<'_>) -> f32| all.iter().map(of).fold(0.0, f32::max);
-    let first = widest(&|(_, pair, _)| width_of(Some(&pair.input)));
-    let second = widest(&|(_, pair, _)| width_of(pair.output.as_ref()));
-    let third = widest(&|(_, _, prediction)| prediction.map_or(0.0, |grid| GAP + width_of(Some(grid))));
-    let height = |(title, pair, prediction): &Row<'_>| {
-        let grids = height_of(Some(&pair.input)).max(height_of(pair.output.as_ref()));
-        let grids = grids.max(prediction.map_or(0.0, |grid| height_of(Some(grid))));
-        grids + if title.is_empty() { 0.0 } else { TITLE }
-    };
+    let widest = |of: &dyn Fn(&Pair) -> f32| all.iter().map(|(_, pair)| of(pair)).fold(0.0, f32::max);
+    let first = widest(&|pair| width_of(Some(&pair.input)));
+    let second = widest(&|pair| width_of(pair.output.as_ref()));
+    let height = |pair: &Pair| height_of(Some(&pair.input)).max(height_of(pair.output.as_ref())) + TITLE;
     let between = 18.0;
-    let total = all.iter().map(height).sum::<f32>() + between * all.len().saturating_sub(1) as f32;
-    let width = (first + GAP + second + third).max(120.0);
+    let total = task.pairs().map(height).sum::<f32>() + between * all.len().saturating_sub(1) as f32;
+    let width = (first + GAP + second).max(120.0);
     let mut picture = Picture::new(2.0f32.mul_add(MARGIN, width), 2.0f32.mul_add(MARGIN, total));
     let mut top = MARGIN;
-    for row in all {
-        let (title, pair, prediction) = row;
-        let below = top + height(row);
-        if !title.is_empty() {
-            picture.text((MARGIN, top + TITLE / 2.0 - 3.0), Anchor::Start, 9.0, false, INK, title);
-            top += TITLE;
-        }
-        let middle = f32::midpoint(top, below);
-        let place = |picture: &mut Picture, grid: &Grid, left: f32| {
-            let corner = (left, middle - units(grid.rows()) / 2.0);
-            draw_grid(picture, grid, corner);
-            corner
+    for (title, pair) in &all {
+        let below = top + height(pair);
+        picture.text((MARGIN, top + TITLE / 2.0 - 3.0), Anchor::Start, 9.0, false, INK, title);
+        let middle = f32::midpoint(top + TITLE, below);
+        let mut place = |grid: &Grid, left: f32| {
+            draw_grid(&mut picture, grid, (left, middle - units(grid.rows()) / 2.0));
         };
-        place(&mut picture, &pair.input, MARGIN + (first - width_of(Some(&pair.input))) / 2.0);
-        arrow(&mut picture, (MARGIN + first + GAP / 2.0, middle));
+        place(&pair.input, MARGIN + (first - width_of(Some(&pair.input))) / 2.0);
         let left = MARGIN + first + GAP + (second - width_of(pair.output.as_ref())) / 2.0;
         match &pair.output {
-            Some(output) => {
-                place(&mut picture, output, left);
-            }
+            Some(output) => place(output, left),
             None => picture.text((left + CELL, middle), Anchor::Middle, 18.0, true, INK, '?'),
         }
-        if let Some(grid) = prediction {
-            let corner = place(&mut picture, grid, MARGIN + first + GAP + second + GAP);
-            if let Some(output) = &pair.output {
-                mark_faults(&mut picture, grid, output, corner);
-            }
-        }
+        arrow(&mut picture, (MARGIN + first + GAP / 2.0, middle));
         top = below + between;
     }
     picture
@@ -183,25 +150,6 @@ fn arrow(picture: &mut Picture, (x, y): (f32, f32)) {
     picture.line(&[(x + 5.0, y - 6.0), (x + 12.0, y), (x + 5.0, y + 6.0)], 2.4, INK);
 }
 
-/// Crosses through cells that differ from the output; a prediction of another shape is crossed out as a whole.
-fn mark_faults(picture: &mut Picture, grid: &Grid, output: &Grid, (left, top): (f32, f32)) {
-    let mut cross = |(x, y): (f32, f32), (width, height): (f32, f32), pen: f32| {
-        for (pen, colour) in [(pen + 2.0, (0, 0, 0)), (pen, (255, 255, 255))] {
-            picture.line(&[(x, y), (x + width, y + height)], pen, colour);
-            picture.line(&[(x + width, y), (x, y + height)], pen, colour);
-        }
-    };
-    if (grid.rows(), grid.cols()) != (output.rows(), output.cols()) {
-        cross((left, top), (grid.cols() as f32 * CELL, grid.rows() as f32 * CELL), 3.0);
-        return;
-    }
-    for (index, _) in grid.cells().iter().zip(output.cells()).enumerate().filter(|(_, (a, b))| a != b) {
-        let (row, col) = (index / grid.cols(), index % grid.cols());
-        let corner = ((col as f32).mul_add(CELL, left + 4.0), (row as f32).mul_add(CELL, top + 4.0));
-        cross(corner, (CELL - 8.0, CELL - 8.0), 1.6);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,8 +175,9 @@ mod tests {
     #[test]
     fn every_cell_has_its_official_colour() {
         let input = Grid::new(2, 5, (0..10).collect()).unwrap();
+        let task = |pair: Pair| ArcTask { id: "t".to_owned(), train: vec![pair], test: Vec::new() };
         let pair = Pair { input: input.clone(), output: None };
-        let svg = pair_picture(&pair, None).svg();
+        let svg = task_picture(&task(pair.clone())).svg();
         for colour in [
             "#000000", "#0074d9", "#ff4136", "#2ecc40", "#ffdc00", "#aaaaaa", "#f012be", "#ff851b",
             "#7fdbff", "#870c25",
@@ -236,14 +185,9 @@ mod tests {
             assert_eq!(svg.matches(&format!("fill=\"{colour}\"")).count(), 1, "{colour}");
         }
         assert!(svg.contains(">?<"));
-        let solved = Pair { input: input.clone(), output: Some(input.clone()) };
-        let plain = pair_picture(&solved, Some(&input)).svg();
-        let mut wrong = input;
-        wrong.set(1, 1, 0).unwrap();
-        let crossed = pair_picture(&solved, Some(&wrong)).svg();
-        assert_eq!(crossed.matches("<polyline").count(), plain.matches("<polyline").count() + 4);
-        let other = pair_picture(&solved, Some(&Grid::new(1, 1, vec![200]).unwrap()));
-        assert!(other.png(1.0).is_ok());
+        let solved = Pair { input: input.clone(), output: Some(input) };
+        let other = Pair { input: Grid::new(1, 1, vec![200]).unwrap(), output: None };
+        assert!(task_picture(&task(other)).png(1.0).is_ok());
         let task = ArcTask { id: "t".to_owned(), train: vec![solved], test: vec![pair] };
         let svg = task_picture(&task).svg();
         assert!(svg.contains(">demonstration 1<") && svg.contains(">test 1<"));

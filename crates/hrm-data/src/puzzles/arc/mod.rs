@@ -17,7 +17,7 @@ pub use augment::{NameError, Names, Transform, parse_name};
 pub use baseline::Baseline;
 pub use canvas::{CANVAS, SEQ_LEN, VOCAB_SIZE, crop, decode, encode, side_of};
 pub use data::{ArcData, ArcOptions, BuildError, Leak, leaks};
-pub use puzzle::{Arc, CanvasError};
+pub use puzzle::Arc;
 pub use sampler::{ArcEvalBatches, ArcSampler};
 pub use sets::{Sets, SplitRule, load_sets, save};
 pub use submission::{ATTEMPTS, Check, Score, Solutions, Submission, SubmissionError, TaskRow};

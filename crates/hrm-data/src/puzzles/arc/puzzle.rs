@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use thiserror::Error;
-
 use super::{ArcTask, CANVAS, Pair, VOCAB_SIZE, decode, draw, encode, side_of};
 use crate::grid::Grid;
 use crate::render::{Picture, Style};
@@ -35,29 +33,6 @@ impl Arc {
     }
 }
 
-/// Why there is no such pair.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum CanvasError {
-    /// Tokens without a grid.
-    #[error("expected tokens with a grid of colours and its borders, got none")]
-    NoGrid,
-    /// A canvas of another form.
-    #[error("expected a canvas of as many rows as columns, at most {CANVAS}, got {rows}x{cols}")]
-    Canvas {
-        /// Rows.
-        rows: usize,
-        /// Columns.
-        cols: usize,
-    },
-    /// A text.
-    #[error("an ARC task is no single puzzle; it is read from JSON")]
-    Text,
-    /// An answer to be judged by itself.
-    #[error("answers to ARC are judged by a vote, not one by one")]
-    Vote,
-}
-
 impl fmt::Display for Arc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ARC")
@@ -77,16 +52,17 @@ fn alone(input: &Grid, answer: Option<&[u8]>) -> ArcTask {
 impl Task for Arc {
     type Puzzle = Grid;
     type Solution = Grid;
-    type Error = CanvasError;
 
     const NAME: &'static str = "arc";
     const ABOUT: &'static str = "the Abstraction and Reasoning Corpus";
     const RULES: bool = false;
 
-    fn of_size(Size { rows, cols, .. }: Size) -> Result<Self, CanvasError> {
+    fn of_size(Size { rows, cols, .. }: Size) -> Result<Self, String> {
         match rows == cols && (1..=CANVAS).contains(&rows) {
             true => Ok(Self { canvas: rows }),
-            false => Err(CanvasError::Canvas { rows, cols }),
+            false => Err(format!(
+                "expected a canvas of as many rows as columns, at most {CANVAS}, got {rows}x{cols}"
+            )),
         }
     }
 
@@ -97,8 +73,8 @@ impl Task for Arc {
         Some(Self { canvas })
     }
 
-    fn of_text(_: &str) -> Result<Self, CanvasError> {
-        Err(CanvasError::Text)
+    fn of_text(_: &str) -> Result<Self, String> {
+        Err("an ARC task is no single puzzle; it is read from JSON".to_owned())
     }
 
     fn seq_len(&self) -> usize {
@@ -121,8 +97,9 @@ impl Task for Arc {
         self.place(solution)
     }
 
-    fn decode(&self, input: &[u8]) -> Result<Grid, CanvasError> {
-        grid(input).ok_or(CanvasError::NoGrid)
+    fn decode(&self, input: &[u8]) -> Result<Grid, String> {
+        grid(input)
+            .ok_or_else(|| "expected tokens with a grid of colours and its borders, got none".to_owned())
     }
 
     fn symmetries(&self) -> (f64, &'static str) {
@@ -130,8 +107,8 @@ impl Task for Arc {
         (8.0 * orders, "turned and mirrored, colours but black exchanged; then translated")
     }
 
-    fn parse(&self, _: &str) -> Result<Grid, CanvasError> {
-        Err(CanvasError::Text)
+    fn parse(&self, _: &str) -> Result<Grid, String> {
+        Err("an ARC task is no single puzzle; it is read from JSON".to_owned())
     }
 
     fn line(&self, puzzle: &Grid) -> String {
@@ -146,8 +123,8 @@ impl Task for Arc {
         Solutions::Unknown
     }
 
-    fn verify(&self, _: &Grid, _: &[u8]) -> Result<(), CanvasError> {
-        Err(CanvasError::Vote)
+    fn verify(&self, _: &Grid, _: &[u8]) -> Result<(), String> {
+        Err("answers to ARC are judged by a vote, not one by one".to_owned())
     }
 
     fn generate(&self, _: &GenerateOptions, _: u64, _: u64) -> Result<(Grid, Grid), String> {

@@ -348,7 +348,7 @@ pub(super) fn grid(value: &Value, field: &'static str, pair: usize, side: Side) 
         }
     }
     let got = describe(value);
-    Grid::new(rows.len(), cols, cells).map_err(|_| TaskError::Rows { field, pair, side, got })
+    Grid::new(rows.len(), cols, cells).ok_or(TaskError::Rows { field, pair, side, got })
 }
 
 impl ArcTask {

@@ -23,7 +23,7 @@ use std::fmt;
 use thiserror::Error;
 
 pub use generator::{Generated, Generator, generate_split};
-pub use task::{KillerTask, KillerTaskError};
+pub use task::KillerTask;
 
 use super::engine::{Engine, Order, Search, Sum};
 use crate::puzzles::sudoku::{Board, Geometry, Unit};
@@ -91,68 +91,9 @@ pub enum KillerError {
         /// Sums.
         got: usize,
     },
-    /// A cell in no cage or in two.
-    #[error("row {row}, column {column}: expected one cage, got {got}")]
-    Partition {
-        /// Row.
-        row: usize,
-        /// Column.
-        column: usize,
-        /// Cages that have this cell.
-        got: usize,
-    },
-    /// A cell outside of the board.
-    #[error("cage {cage}: expected cells below {cells}, got {got}")]
-    NoSuchCell {
-        /// The cage.
-        cage: usize,
-        /// Cells of the board.
-        cells: usize,
-        /// The cell.
-        got: usize,
-    },
-    /// A cage in several parts.
-    #[error("cage {cage}: expected cells that are connected, got {parts} parts")]
-    Disconnected {
-        /// The cage.
-        cage: usize,
-        /// Parts.
-        parts: usize,
-    },
-    /// A cage of more cells than there are digits.
-    #[error("cage {cage} (at row {row}, column {column}): expected at most {side} cells, got {got}")]
-    TooLarge {
-        /// The cage.
-        cage: usize,
-        /// Row of its first cell.
-        row: usize,
-        /// Column of its first cell.
-        column: usize,
-        /// Digits.
-        side: usize,
-        /// Cells.
-        got: usize,
-    },
-    /// A sum that no different digits have.
-    #[error(
-        "cage {cage} (at row {row}, column {column}): {cells} different digits have a sum of {least} to {most}, got {got}"
-    )]
-    Impossible {
-        /// The cage.
-        cage: usize,
-        /// Row of its first cell.
-        row: usize,
-        /// Column of its first cell.
-        column: usize,
-        /// Cells of the cage.
-        cells: usize,
-        /// Smallest sum.
-        least: u32,
-        /// Largest sum.
-        most: u32,
-        /// The sum given.
-        got: u32,
-    },
+    /// Cages that do not divide the board, or that no digits fill.
+    #[error("{0}")]
+    Cages(String),
 }
 
 impl Killer {
@@ -171,32 +112,38 @@ impl Killer {
         }
         cages.retain(|cage| !cage.cells.is_empty());
         cages.sort();
+        let fail = |why: String| Err(KillerError::Cages(why));
         let mut seen = vec![0; cells];
         for (index, cage) in cages.iter().enumerate() {
             for &cell in &cage.cells {
-                let fail = KillerError::NoSuchCell { cage: index + 1, cells, got: cell };
-                *seen.get_mut(cell).ok_or(fail)? += 1;
+                match seen.get_mut(cell) {
+                    Some(seen) => *seen += 1,
+                    None => {
+                        return fail(format!("cage {}: expected cells below {cells}, got {cell}", index + 1));
+                    }
+                }
             }
         }
         if let Some(cell) = seen.iter().position(|&n| n != 1) {
             let (row, column) = (cell / side + 1, cell % side + 1);
-            return Err(KillerError::Partition { row, column, got: seen[cell] });
+            return fail(format!("row {row}, column {column}: expected one cage, got {}", seen[cell]));
         }
         let mut cage_of = vec![0; cells];
         for (index, Cage { cells, sum }) in cages.iter().enumerate() {
-            let (cage, row, column) = (index + 1, cells[0] / side + 1, cells[0] % side + 1);
-            if cells.len() > side {
-                return Err(KillerError::TooLarge { cage, row, column, side, got: cells.len() });
+            let (cage, n) = (index + 1, cells.len());
+            let at = format!("at row {}, column {}", cells[0] / side + 1, cells[0] % side + 1);
+            if n > side {
+                return fail(format!("cage {cage} ({at}): expected at most {side} cells, got {n}"));
             }
             let parts = regions(side, cells, |_, _| true).len();
             if parts > 1 {
-                return Err(KillerError::Disconnected { cage, parts });
+                return fail(format!("cage {cage}: expected cells that are connected, got {parts} parts"));
             }
-            let n = cells.len() as u32;
-            let (least, most) = (n * (n + 1) / 2, n * (2 * side as u32 + 1 - n) / 2);
-            if !(least..=most).contains(sum) {
-                let (cells, got) = (cells.len(), *sum);
-                return Err(KillerError::Impossible { cage, row, column, cells, least, most, got });
+            let (least, most) = (n * (n + 1) / 2, n * (2 * side + 1 - n) / 2);
+            if !(least..=most).contains(&(*sum as usize)) {
+                return fail(format!(
+                    "cage {cage} ({at}): {n} different digits have a sum of {least} to {most}, got {sum}"
+                ));
             }
             for &cell in cells {
                 cage_of[cell] = index as u8;
@@ -248,11 +195,6 @@ impl Killer {
         faults
     }
 
-    /// Whether a board keeps the rules and every cage its sum.
-    pub fn is_solution(&self, board: &Board) -> bool {
-        self.faults(board).is_empty()
-    }
-
     /// Searches exactly, until `limit` solutions are found, `max_nodes` states were propagated (`u64::MAX` for as long as it
     /// takes), or there are no more solutions.
     pub fn search(&self, limit: u64, max_nodes: u64) -> Search<Board> {
@@ -275,16 +217,6 @@ impl Killer {
         self.engine()
             .search(&blank, None, (limit, max_nodes), order)
             .map(|cells| Board::from_trusted(self.geometry, cells))
-    }
-
-    /// Any solution, or `None` if there is none.
-    pub fn solve(&self) -> Option<Board> {
-        self.search(1, u64::MAX).first
-    }
-
-    /// The number of solutions, counted up to `limit`.
-    pub fn count_solutions(&self, limit: u64) -> u64 {
-        self.search(limit, u64::MAX).solutions
     }
 
     /// The rules of the board, the cages, and what follows for their overlaps with rows, columns and boxes.

@@ -16,73 +16,22 @@ use std::fmt;
 
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use thiserror::Error;
 
 use super::{Cage, Generator, Killer, KillerError, draw, generate_split, regions, touch};
 use crate::grid::Dihedral;
 use crate::puzzles::engine::Search;
-use crate::puzzles::sudoku::{Board, BoardError, Geometry, Sudoku, SudokuError};
+use crate::puzzles::sudoku::{Board, Geometry, Sudoku};
 use crate::random;
 use crate::render::{Picture, Style};
 use crate::task::{
     Beliefs, Exact, GenerateOptions, MAX_NODES, Record, Size, Solutions, Split, SplitError, Task,
-    TokenSymmetry,
+    TokenSymmetry, told,
 };
 
 /// Killer Sudoku of one shape as a [`Task`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KillerTask {
     geometry: Geometry,
-}
-
-/// Why tokens are no puzzle, or an answer is wrong. Rows and columns are counted from 1.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum KillerTaskError {
-    /// Another number of tokens.
-    #[error("expected {expected} tokens, got {got}")]
-    Length {
-        /// What fits.
-        expected: String,
-        /// Tokens given.
-        got: usize,
-    },
-    /// A token that has no meaning in its plane.
-    #[error("{plane}, row {row}, column {column}: expected tokens {from} to {to}, got {got}")]
-    Token {
-        /// The plane.
-        plane: &'static str,
-        /// The row.
-        row: usize,
-        /// The column.
-        column: usize,
-        /// First token allowed.
-        from: usize,
-        /// Last token allowed.
-        to: usize,
-        /// The token.
-        got: u8,
-    },
-    /// Two cells that do not agree on whether they share a cage, or on its sum.
-    #[error("row {row}, column {column}: links and sums do not agree with those of a neighbour")]
-    Links {
-        /// The row.
-        row: usize,
-        /// The column.
-        column: usize,
-    },
-    /// Cages that make no puzzle.
-    #[error(transparent)]
-    Killer(#[from] KillerError),
-    /// Digits that make no board.
-    #[error(transparent)]
-    Board(#[from] BoardError),
-    /// A size that no board has.
-    #[error(transparent)]
-    Size(#[from] SudokuError),
-    /// A board that does not solve the puzzle.
-    #[error("the answer is wrong: {}", .0.join("; "))]
-    Wrong(Vec<String>),
 }
 
 /// Directions as in the bits of links: row and column steps.
@@ -106,7 +55,7 @@ impl KillerTask {
     }
 
     fn generator(&self, options: &GenerateOptions, seed: u64) -> Result<Generator, String> {
-        let generator = Generator::new(self.geometry, seed).map_err(|error| error.to_string())?;
+        let generator = Generator::new(self.geometry, seed).map_err(told)?;
         Ok(options.largest.into_iter().fold(generator, Generator::with_largest_cage))
     }
 
@@ -116,15 +65,15 @@ impl KillerTask {
     }
 
     /// The board in the first plane of an answer: `[side * side]` or more tokens.
-    fn answer(&self, answer: &[u8]) -> Result<Board, KillerTaskError> {
+    fn answer(&self, answer: &[u8]) -> Result<Board, String> {
         let cells = self.geometry.cells();
         let got = answer.len();
         if got != cells && got != self.seq_len() {
-            let expected = format!("{} (or the {cells} of the digits alone)", self.seq_len());
-            return Err(KillerTaskError::Length { expected, got });
+            let all = self.seq_len();
+            return Err(format!("expected {all} (or the {cells} of the digits alone) tokens, got {got}"));
         }
         let digits = answer[..cells].iter().map(|token| token.saturating_sub(1)).collect();
-        Ok(Board::from_cells(self.geometry, digits)?)
+        Board::from_cells(self.geometry, digits).map_err(told)
     }
 }
 
@@ -176,7 +125,6 @@ impl fmt::Display for KillerTask {
 impl Task for KillerTask {
     type Puzzle = Killer;
     type Solution = Board;
-    type Error = KillerTaskError;
 
     const NAME: &'static str = "killer";
     const ABOUT: &'static str = "Killer Sudoku: no givens, cages with sums";
@@ -184,8 +132,8 @@ impl Task for KillerTask {
     const OPTIONS: &'static [&'static str] = &["largest"];
     const COMMAS: bool = true;
 
-    fn of_size(size: Size) -> Result<Self, KillerTaskError> {
-        Ok(Self::new(Sudoku::of_size(size)?.geometry)?)
+    fn of_size(size: Size) -> Result<Self, String> {
+        Self::new(Sudoku::of_size(size)?.geometry).map_err(told)
     }
 
     fn of_tokens(seq_len: usize, vocab_size: usize) -> Option<Self> {
@@ -193,8 +141,8 @@ impl Task for KillerTask {
         Self::new(geometry).ok().filter(|task| task.vocab_size() == vocab_size)
     }
 
-    fn of_text(text: &str) -> Result<Self, KillerTaskError> {
-        Ok(Self::new(text.parse::<Killer>()?.geometry())?)
+    fn of_text(text: &str) -> Result<Self, String> {
+        Self::new(text.parse::<Killer>().map_err(told)?.geometry()).map_err(told)
     }
 
     fn size(&self) -> Option<(usize, usize)> {
@@ -227,11 +175,11 @@ impl Task for KillerTask {
         tokens
     }
 
-    fn decode(&self, input: &[u8]) -> Result<Killer, KillerTaskError> {
+    fn decode(&self, input: &[u8]) -> Result<Killer, String> {
         let (side, cells) = (self.geometry.side(), self.geometry.cells());
         let (link, sum) = self.bases();
         if input.len() != 3 * cells {
-            return Err(KillerTaskError::Length { expected: (3 * cells).to_string(), got: input.len() });
+            return Err(format!("expected {} tokens, got {}", 3 * cells, input.len()));
         }
         let (digits, rest) = input.split_at(cells);
         let (linked, sums) = rest.split_at(cells);
@@ -244,7 +192,10 @@ impl Task for KillerTask {
         for (plane, tokens, from, to) in planes {
             if let Some(cell) = tokens.iter().position(|&token| !(from..=to).contains(&usize::from(token))) {
                 let (row, column) = place(cell);
-                return Err(KillerTaskError::Token { plane, row, column, from, to, got: tokens[cell] });
+                let got = tokens[cell];
+                return Err(format!(
+                    "{plane}, row {row}, column {column}: expected tokens {from} to {to}, got {got}"
+                ));
             }
         }
         let joined = |a: usize, b: usize| {
@@ -256,12 +207,14 @@ impl Task for KillerTask {
             .into_iter()
             .map(|cells| Cage { sum: (usize::from(sums[cells[0]]) - sum) as u32, cells })
             .collect();
-        let puzzle = Killer::new(self.geometry, cages)?;
+        let puzzle = Killer::new(self.geometry, cages).map_err(told)?;
         match self.encode(&puzzle).iter().zip(input).position(|(a, b)| a != b) {
             None => Ok(puzzle),
             Some(at) => {
                 let (row, column) = place(at % cells);
-                Err(KillerTaskError::Links { row, column })
+                Err(format!(
+                    "row {row}, column {column}: links and sums do not agree with those of a neighbour"
+                ))
             }
         }
     }
@@ -280,14 +233,14 @@ impl Task for KillerTask {
 
     /// An answer is the board alone, without cages.
     fn parse_answer(&self, puzzle: &Killer, text: &str) -> Result<Vec<u8>, String> {
-        let board: Board = text.parse().map_err(|error: BoardError| error.to_string())?;
+        let board: Board = text.parse().map_err(told)?;
         let answer = self.encode_solution(puzzle, &board);
-        self.verify(puzzle, &answer).map_err(|error| error.to_string())?;
+        self.verify(puzzle, &answer).map_err(told)?;
         Ok(answer)
     }
 
-    fn parse(&self, text: &str) -> Result<Killer, KillerTaskError> {
-        Ok(text.parse()?)
+    fn parse(&self, text: &str) -> Result<Killer, String> {
+        text.parse().map_err(told)
     }
 
     fn line(&self, puzzle: &Killer) -> String {
@@ -319,9 +272,9 @@ impl Task for KillerTask {
     }
 
     /// Only the digits of the answer are looked at: `[side * side]` or `[3 * side * side]` tokens.
-    fn verify(&self, puzzle: &Killer, answer: &[u8]) -> Result<(), KillerTaskError> {
+    fn verify(&self, puzzle: &Killer, answer: &[u8]) -> Result<(), String> {
         let faults = puzzle.faults(&self.answer(answer)?);
-        if faults.is_empty() { Ok(()) } else { Err(KillerTaskError::Wrong(faults)) }
+        if faults.is_empty() { Ok(()) } else { Err(format!("the answer is wrong: {}", faults.join("; "))) }
     }
 
     fn generate(&self, options: &GenerateOptions, seed: u64, index: u64) -> Result<(Killer, Board), String> {
@@ -383,7 +336,7 @@ mod tests {
                 let mut cells = vec![0; geometry.cells()];
                 symmetry.apply_cells((side, side), made.solution.cells(), &mut cells, |digit| digit);
                 let solution = Board::from_cells(geometry, cells).unwrap();
-                assert!(puzzle.is_solution(&solution), "{geometry} {symmetry:?}");
+                assert!(puzzle.faults(&solution).is_empty(), "{geometry} {symmetry:?}");
                 let label = task.encode_solution(&made.puzzle, &made.solution);
                 assert_eq!(tokens.apply(&label), task.encode_solution(&puzzle, &solution));
                 assert_eq!(puzzle.canonical(), made.puzzle.canonical());

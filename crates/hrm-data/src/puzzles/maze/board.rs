@@ -179,7 +179,7 @@ pub(super) fn parse_tokens(text: &str, shape: Option<(usize, usize)>) -> Result<
         }
     };
     let got = cells.len();
-    Grid::new(rows, cols, cells).map_err(|_| MazeError::NotSquare { got })
+    Grid::new(rows, cols, cells).ok_or(MazeError::NotSquare { got })
 }
 
 /// The rows of a maze that is given as lists (`[["#","S"],[..` or `["#S", ..`, as JSON or Python) or with commas between its cells,

@@ -39,9 +39,6 @@ impl Kind {
     /// Maze-Hard: 30 x 30, at least 109 moves.
     pub const MAZE_HARD: Self = Self::Hard { rows: 30, cols: 30, min_distance: 109 };
 
-    /// Maze-Unique: 30 x 30, one path of 100 to 140 moves.
-    pub const MAZE_UNIQUE: Self = Self::Unique { rows: 30, cols: 30, shortest: 100, longest: 140 };
-
     /// The generator of this kind.
     ///
     /// # Errors

@@ -13,4 +13,4 @@ pub use generator::{GeneratorError, HardMazes, Kind, UniqueMazes};
 pub use split::SplitFailure;
 #[cfg(test)]
 pub(crate) use split::kin;
-pub use task::{MazeTaskError, Mazes, decode_tokens};
+pub use task::{Mazes, decode_tokens};

@@ -2,50 +2,33 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::board::{Direction, Maze};
-use crate::names::{self, UnknownName};
 
-/// A classical solver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Breadth-first search; its path is the canonical label. A step takes a cell from the queue.
-    Bfs,
-    /// A* with the Manhattan distance to the goal. A step takes a cell from the heap.
-    Astar,
-    /// A walker that keeps its left hand at the wall. A step is a move.
-    WallLeft,
-    /// A walker that keeps its right hand at the wall. A step is a move.
-    WallRight,
-    /// Trémaux's rule: a walker that marks the passages it takes, sees only the cell it stands on, and never takes a passage
-    /// a third time. A step is a move.
-    Tremaux,
-    /// Fills dead ends until none is left. A step fills a cell.
-    DeadEnd,
+crate::named! {
+    /// A classical solver.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Method {
+        /// Breadth-first search; its path is the canonical label. A step takes a cell from the queue.
+        Bfs = "bfs",
+        /// A* with the Manhattan distance to the goal. A step takes a cell from the heap.
+        Astar = "astar",
+        /// A walker that keeps its left hand at the wall. A step is a move.
+        WallLeft = "wall-left",
+        /// A walker that keeps its right hand at the wall. A step is a move.
+        WallRight = "wall-right",
+        /// Trémaux's rule: a walker that marks the passages it takes, sees only the cell it stands on, and never takes a passage
+        /// a third time. A step is a move.
+        Tremaux = "tremaux",
+        /// Fills dead ends until none is left. A step fills a cell.
+        DeadEnd = "dead-end",
+    }
 }
 
 impl Method {
-    /// All solvers.
-    pub const ALL: [Self; 6] =
-        [Self::Bfs, Self::Astar, Self::WallLeft, Self::WallRight, Self::Tremaux, Self::DeadEnd];
-
-    /// The name on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Bfs => "bfs",
-            Self::Astar => "astar",
-            Self::WallLeft => "wall-left",
-            Self::WallRight => "wall-right",
-            Self::Tremaux => "tremaux",
-            Self::DeadEnd => "dead-end",
-        }
-    }
-
     /// Solves a maze.
     pub fn solve(self, maze: &Maze) -> Run {
         let (found, trace) = match self {
@@ -70,20 +53,6 @@ impl Method {
             },
         };
         Run { method: self, outcome, path, steps, trace }
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Method {
-    type Err = UnknownName;
-
-    fn from_str(name: &str) -> Result<Self, UnknownName> {
-        names::find(&Self::ALL, Self::name, name)
     }
 }
 

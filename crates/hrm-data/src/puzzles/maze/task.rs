@@ -4,7 +4,6 @@ use std::fmt;
 
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
-use thiserror::Error;
 
 use super::board::{Direction, parse_tokens};
 use super::solvers::{Method, Outcome, Run};
@@ -12,10 +11,9 @@ use super::{Kind, Maze, MazeError, PathError, SYMBOLS, draw, split};
 use crate::dataset::{Dataset, widen};
 use crate::grid::{Dihedral, Grid};
 use crate::groups::{Groups, Kind as GroupKind};
-use crate::names::UnknownName;
 use crate::render::{Picture, Style};
 use crate::task::{
-    Beliefs, Exact, GenerateOptions, Leaks, Record, Size, Solutions, Split, Task, TokenSymmetry, Worked,
+    Beliefs, Exact, GenerateOptions, Leaks, Record, Size, Solutions, Split, Task, TokenSymmetry, Worked, told,
 };
 
 /// Mazes of one shape. The solution is a path, start and goal included.
@@ -28,25 +26,13 @@ pub struct Mazes {
     canonical: bool,
 }
 
-/// Why there is no such maze, or an answer is no shortest path.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum MazeTaskError {
-    /// No maze.
-    #[error(transparent)]
-    Maze(#[from] MazeError),
-    /// No shortest path.
-    #[error(transparent)]
-    Path(#[from] PathError),
-}
-
 /// The maze of a row of input tokens of `rows` x `cols`.
 ///
 /// # Errors
 /// [`MazeError`] if they are no maze; [`MazeError::NotSquare`] if their number is not `rows * cols`.
 pub fn decode_tokens(rows: usize, cols: usize, tokens: &[u8]) -> Result<Maze, MazeError> {
     let got = tokens.len();
-    Maze::from_tokens(Grid::new(rows, cols, tokens.to_vec()).map_err(|_| MazeError::NotSquare { got })?)
+    Maze::from_tokens(Grid::new(rows, cols, tokens.to_vec()).ok_or(MazeError::NotSquare { got })?)
 }
 
 impl Mazes {
@@ -100,7 +86,6 @@ impl fmt::Display for Mazes {
 impl Task for Mazes {
     type Puzzle = Maze;
     type Solution = Vec<usize>;
-    type Error = MazeTaskError;
 
     const NAME: &'static str = "maze";
     const ABOUT: &'static str = "mazes";
@@ -109,7 +94,7 @@ impl Task for Mazes {
     const LOOSE: bool = false;
     const OPTIMAL: bool = true;
 
-    fn of_size(Size { rows, cols, .. }: Size) -> Result<Self, MazeTaskError> {
+    fn of_size(Size { rows, cols, .. }: Size) -> Result<Self, String> {
         Ok(Self::new(rows, cols))
     }
 
@@ -119,8 +104,8 @@ impl Task for Mazes {
         (side * side == seq_len && vocab_size == SYMBOLS.len() + 1).then(|| Self::new(side, side))
     }
 
-    fn of_text(text: &str) -> Result<Self, MazeTaskError> {
-        let maze: Maze = text.parse()?;
+    fn of_text(text: &str) -> Result<Self, String> {
+        let maze: Maze = text.parse().map_err(told)?;
         Ok(Self::new(maze.rows(), maze.cols()))
     }
 
@@ -162,8 +147,8 @@ impl Task for Mazes {
         puzzle.mark(path)
     }
 
-    fn decode(&self, input: &[u8]) -> Result<Maze, MazeTaskError> {
-        Ok(decode_tokens(self.rows, self.cols, input)?)
+    fn decode(&self, input: &[u8]) -> Result<Maze, String> {
+        decode_tokens(self.rows, self.cols, input).map_err(told)
     }
 
     /// The neighbour of each cell in each of the four directions: a model that mixes by them treats all places alike, so its weights run on
@@ -224,14 +209,13 @@ impl Task for Mazes {
         (self.images().len() as f64, "turned and mirrored")
     }
 
-    fn parse(&self, text: &str) -> Result<Maze, MazeTaskError> {
-        Ok(text.parse()?)
+    fn parse(&self, text: &str) -> Result<Maze, String> {
+        text.parse().map_err(told)
     }
 
     /// Any simple path, also one that is not the shortest.
     fn parse_answer(&self, puzzle: &Maze, text: &str) -> Result<Vec<u8>, String> {
-        let tokens =
-            parse_tokens(text, Some((puzzle.rows(), puzzle.cols()))).map_err(|error| error.to_string())?;
+        let tokens = parse_tokens(text, Some((puzzle.rows(), puzzle.cols()))).map_err(told)?;
         puzzle.check(tokens.cells()).map_err(|error| format!("no path through the maze: {error}"))?;
         Ok(tokens.cells().to_vec())
     }
@@ -255,7 +239,7 @@ impl Task for Mazes {
     }
 
     fn proper(&self, puzzle: &Maze) -> Result<Option<Vec<usize>>, String> {
-        puzzle.shortest_path().map(Some).ok_or_else(|| PathError::NoPath.to_string())
+        puzzle.shortest_path().map(Some).ok_or_else(|| told(PathError::NoPath))
     }
 
     fn class(&self, puzzle: &Maze) -> Vec<u8> {
@@ -264,17 +248,15 @@ impl Task for Mazes {
 
     fn leaks(&self, train: &[Record], test: &[Record]) -> Result<Leaks, String> {
         let class = |record: &Record| self.decode(&record.input).map(|maze| maze.canonical());
-        let mut leaks =
-            Leaks::by_class(train, test, |record| class(record).map_err(|error| error.to_string()))?;
+        let mut leaks = Leaks::by_class(train, test, |record| class(record))?;
         for leak in &mut leaks.0 {
             leak.told = "mazes of the test set, turned or mirrored";
         }
         Ok(leaks)
     }
 
-    fn verify(&self, puzzle: &Maze, answer: &[u8]) -> Result<(), MazeTaskError> {
-        puzzle.check_optimal(answer)?;
-        Ok(())
+    fn verify(&self, puzzle: &Maze, answer: &[u8]) -> Result<(), String> {
+        puzzle.check_optimal(answer).map(|_| ()).map_err(told)
     }
 
     fn praise(&self, puzzle: &Maze, _: &[u8]) -> String {
@@ -294,8 +276,8 @@ impl Task for Mazes {
         Method::ALL.map(Method::name).to_vec()
     }
 
-    fn work(&self, puzzle: &Maze, method: &str, trace: bool) -> Result<Worked, UnknownName> {
-        let method: Method = method.parse()?;
+    fn work(&self, puzzle: &Maze, method: &str, trace: bool) -> Result<Worked, String> {
+        let method: Method = method.parse().map_err(told)?;
         let run: Run = method.solve(puzzle);
         let moves = run.path.as_ref().map(|path| path.len() - 1);
         let count = |moves: usize| if moves == 1 { "1 move".to_owned() } else { format!("{moves} moves") };
@@ -331,7 +313,7 @@ impl Task for Mazes {
         seed: u64,
         index: u64,
     ) -> Result<(Maze, Vec<usize>), String> {
-        let generator = self.kind(options)?.generator(seed).map_err(|error| error.to_string())?;
+        let generator = self.kind(options)?.generator(seed).map_err(told)?;
         let blocks = index << 32..index.saturating_add(1) << 32;
         let maze = blocks.into_iter().find_map(|block| generator.block(block).into_iter().next());
         maze.and_then(|maze| Some((maze.shortest_path()?, maze)))
@@ -348,8 +330,8 @@ impl Task for Mazes {
     ) -> Result<Split<Record>, String> {
         let of_kind = |kind: &str, wanted| {
             let options = GenerateOptions { kind: Some(kind.to_owned()), ..options.clone() };
-            split::generate_split(self, self.kind(&options)?, seed, wanted, options.spare_bundled)
-                .map_err(|error| error.to_string())
+            let kind = self.kind(&options)?;
+            split::generate_split(self, kind, seed, wanted, options.spare_bundled).map_err(told)
         };
         if options.kind.as_deref() != Some("mixed") {
             return of_kind(options.kind.as_deref().unwrap_or("hard"), (train, test));

@@ -12,8 +12,6 @@ mod draw;
 mod generate;
 mod task;
 
-use thiserror::Error;
-
 use crate::task::Beliefs;
 
 const EMPTY: u8 = 1;
@@ -28,81 +26,14 @@ pub struct Queens {
 /// Queens on a board: the column of the queen in each row, if one stands there. `[side]`
 pub type Placement = Vec<Option<u8>>;
 
-/// Why there is no such board, or an answer is wrong. Rows and columns are counted from 1.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum QueensError {
-    /// A size without a solution, or too large.
-    #[error("expected a side of 4 to 24, got {got}")]
-    Side {
-        /// The side.
-        got: usize,
-    },
-    /// Another number of cells.
-    #[error("expected {expected} cells, got {got}")]
-    Length {
-        /// Cells of the board.
-        expected: usize,
-        /// Cells given.
-        got: usize,
-    },
-    /// A token that stands for nothing.
-    #[error("row {row}, column {col}: expected 1 (empty) or 2 (queen), got {got}")]
-    Token {
-        /// The row.
-        row: usize,
-        /// The column.
-        col: usize,
-        /// The token.
-        got: u8,
-    },
-    /// A text of other characters.
-    #[error("character {at}: expected `Q` for a queen or `.`, got {got:?}")]
-    Character {
-        /// Which one, spaces and line ends left out.
-        at: usize,
-        /// What stands there.
-        got: char,
-    },
-    /// A text of so many cells that they make no square.
-    #[error("expected a square board of 4x4 to 24x24, all its cells as `.` and `Q`; got {got} cells")]
-    NoSquare {
-        /// Cells of the text.
-        got: usize,
-    },
-    /// More than one queen, or in an answer none, in a row.
-    #[error("row {row}: expected {expected}, got {got} queens")]
-    Row {
-        /// The row.
-        row: usize,
-        /// What should be there.
-        expected: &'static str,
-        /// Queens in the row.
-        got: usize,
-    },
-    /// Two queens on a line.
-    #[error("the queens in rows {0} and {1} attack each other", rows.0, rows.1)]
-    Attack {
-        /// Their rows.
-        rows: (usize, usize),
-    },
-    /// A given queen is not in the answer.
-    #[error("row {row}: the given queen in column {col} is gone")]
-    Given {
-        /// Her row.
-        row: usize,
-        /// Her column.
-        col: usize,
-    },
-}
-
 impl Queens {
     /// The puzzle on a board of `side` x `side`.
     ///
     /// # Errors
-    /// [`QueensError::Side`] unless it is 4 to 24.
-    pub fn new(side: usize) -> Result<Self, QueensError> {
-        if (4..=24).contains(&side) { Ok(Self { side }) } else { Err(QueensError::Side { got: side }) }
+    /// Unless it is 4 to 24.
+    pub fn new(side: usize) -> Result<Self, String> {
+        let fits = (4..=24).contains(&side);
+        fits.then_some(Self { side }).ok_or_else(|| format!("expected a side of 4 to 24, got {side}"))
     }
 
     /// Rows and columns of the board.

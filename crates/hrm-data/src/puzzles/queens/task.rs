@@ -5,7 +5,7 @@ use std::fmt;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::{EMPTY, Placement, QUEEN, Queens, QueensError, attack};
+use super::{EMPTY, Placement, QUEEN, Queens, attack};
 use crate::grid::Dihedral;
 use crate::groups::{Groups, Kind, by_number};
 use crate::render::{Picture, Style};
@@ -22,21 +22,20 @@ fn cells(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().filter(|c| !c.is_whitespace() && *c != '!')
 }
 
+fn no_square(got: usize) -> String {
+    format!("expected a square board of 4x4 to 24x24, all its cells as `.` and `Q`; got {got} cells")
+}
+
 impl Task for Queens {
     type Puzzle = Placement;
     type Solution = Placement;
-    type Error = QueensError;
 
     const NAME: &'static str = "queens";
     const ABOUT: &'static str = "n-queens completion";
     const SIZE: Option<(usize, usize)> = Some((8, 8));
 
-    fn of_size(Size { rows, cols, .. }: Size) -> Result<Self, QueensError> {
-        if rows == cols {
-            Self::new(rows)
-        } else {
-            Err(QueensError::NoSquare { got: rows.saturating_mul(cols) })
-        }
+    fn of_size(Size { rows, cols, .. }: Size) -> Result<Self, String> {
+        if rows == cols { Self::new(rows) } else { Err(no_square(rows.saturating_mul(cols))) }
     }
 
     fn of_tokens(seq_len: usize, vocab_size: usize) -> Option<Self> {
@@ -44,10 +43,10 @@ impl Task for Queens {
         ((task.seq_len(), task.vocab_size()) == (seq_len, vocab_size)).then_some(task)
     }
 
-    fn of_text(text: &str) -> Result<Self, QueensError> {
+    fn of_text(text: &str) -> Result<Self, String> {
         let got = cells(text).count();
         let side = got.isqrt();
-        Self::new(side).ok().filter(|_| side * side == got).ok_or(QueensError::NoSquare { got })
+        Self::new(side).ok().filter(|_| side * side == got).ok_or_else(|| no_square(got))
     }
 
     fn size(&self) -> Option<(usize, usize)> {
@@ -76,17 +75,18 @@ impl Task for Queens {
         self.encode(solution)
     }
 
-    fn decode(&self, input: &[u8]) -> Result<Placement, QueensError> {
+    fn decode(&self, input: &[u8]) -> Result<Placement, String> {
         if input.len() != self.seq_len() {
-            return Err(QueensError::Length { expected: self.seq_len(), got: input.len() });
+            return Err(format!("expected {} cells, got {}", self.seq_len(), input.len()));
         }
         let row = |(index, cells): (usize, &[u8])| {
             if let Some(col) = cells.iter().position(|&t| t != EMPTY && t != QUEEN) {
-                return Err(QueensError::Token { row: index + 1, col: col + 1, got: cells[col] });
+                let (row, col, got) = (index + 1, col + 1, cells[col]);
+                return Err(format!("row {row}, column {col}: expected 1 (empty) or 2 (queen), got {got}"));
             }
             match cells.iter().filter(|&&t| t == QUEEN).count() {
                 0 | 1 => Ok(cells.iter().position(|&t| t == QUEEN).map(|col| col as u8)),
-                got => Err(QueensError::Row { row: index + 1, expected: "at most one", got }),
+                got => Err(format!("row {}: expected at most one, got {got} queens", index + 1)),
             }
         };
         input.chunks_exact(self.side).enumerate().map(row).collect()
@@ -102,12 +102,12 @@ impl Task for Queens {
         Some(Groups { first_value: self.vocab_size(), after_values: 0, kinds: vec![lines, diagonals] })
     }
 
-    fn parse(&self, text: &str) -> Result<Placement, QueensError> {
+    fn parse(&self, text: &str) -> Result<Placement, String> {
         let symbols = cells(text).enumerate();
         let token = |(at, symbol)| match symbol {
             'Q' | 'q' => Ok(QUEEN),
             '.' | '-' => Ok(EMPTY),
-            got => Err(QueensError::Character { at: at + 1, got }),
+            got => Err(format!("character {}: expected `Q` for a queen or `.`, got {got:?}", at + 1)),
         };
         self.decode(&symbols.map(token).collect::<Result<Vec<u8>, _>>()?)
     }
@@ -164,17 +164,18 @@ impl Task for Queens {
         (8.0, "turned and mirrored")
     }
 
-    fn verify(&self, puzzle: &Placement, answer: &[u8]) -> Result<(), QueensError> {
+    fn verify(&self, puzzle: &Placement, answer: &[u8]) -> Result<(), String> {
         let board = self.decode(answer)?;
         if let Some(row) = board.iter().position(Option::is_none) {
-            return Err(QueensError::Row { row: row + 1, expected: "a queen", got: 0 });
+            return Err(format!("row {}: expected a queen, got 0 queens", row + 1));
         }
         for (row, given) in puzzle.iter().enumerate() {
             if let Some(col) = given.filter(|_| board.get(row) != Some(given)) {
-                return Err(QueensError::Given { row: row + 1, col: usize::from(col) + 1 });
+                return Err(format!("row {}: the given queen in column {} is gone", row + 1, col + 1));
             }
         }
-        attack(&board).map_or(Ok(()), |rows| Err(QueensError::Attack { rows }))
+        let told = |(a, b)| Err(format!("the queens in rows {a} and {b} attack each other"));
+        attack(&board).map_or(Ok(()), told)
     }
 
     fn generate(&self, _: &GenerateOptions, seed: u64, index: u64) -> Result<(Placement, Placement), String> {

@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use thiserror::Error;
 
 pub use generator::{Generated, Generator};
-pub use task::{SamuraiTask, SamuraiTaskError};
+pub use task::SamuraiTask;
 
 use super::engine::{Engine, Order, Search};
 use crate::puzzles::sudoku::{Board, Geometry, Violation};
@@ -247,16 +247,6 @@ impl Samurai {
             }
             Self { cells }
         })
-    }
-
-    /// Any solution, or `None` if there is none.
-    pub fn solve(&self) -> Option<Self> {
-        self.search(1, u64::MAX).first
-    }
-
-    /// The number of solutions, counted up to `limit`.
-    pub fn count_solutions(&self, limit: u64) -> u64 {
-        self.search(limit, u64::MAX).solutions
     }
 }
 

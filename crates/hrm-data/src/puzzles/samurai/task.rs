@@ -5,16 +5,15 @@ use std::fmt;
 
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use thiserror::Error;
 
-use super::{BOARDS, CELLS, Generator, SIDE, Samurai, SamuraiError, draw, is_inside};
+use super::{BOARDS, CELLS, Generator, SIDE, Samurai, draw, is_inside};
 use crate::grid::Dihedral;
 use crate::groups::Groups;
 use crate::puzzles::engine::Search;
 use crate::puzzles::sudoku::{Geometry, group_kinds};
 use crate::random;
 use crate::render::{Picture, Style};
-use crate::task::{Beliefs, Exact, GenerateOptions, MAX_NODES, Size, Solutions, Task, TokenSymmetry};
+use crate::task::{Beliefs, Exact, GenerateOptions, MAX_NODES, Size, Solutions, Task, TokenSymmetry, told};
 
 /// The token of cells outside of the boards.
 pub const OUTSIDE: u8 = 11;
@@ -23,54 +22,13 @@ pub const OUTSIDE: u8 = 11;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SamuraiTask;
 
-/// Why tokens are no puzzle, or an answer is wrong. Rows and columns are counted from 1.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum SamuraiTaskError {
-    /// No boards, or such that break the rules.
-    #[error(transparent)]
-    Samurai(#[from] SamuraiError),
-    /// A token that does not belong where it stands.
-    #[error("row {row}, column {column}: expected {expected}, got {got}")]
-    Token {
-        /// The row of the canvas.
-        row: usize,
-        /// The column of the canvas.
-        column: usize,
-        /// What may stand there.
-        expected: &'static str,
-        /// The token.
-        got: u8,
-    },
-    /// A blank cell in an answer.
-    #[error("row {row}, column {column} is blank")]
-    Blank {
-        /// The row of the canvas.
-        row: usize,
-        /// The column of the canvas.
-        column: usize,
-    },
-    /// A given that was overwritten.
-    #[error("row {row}, column {column}: the given {expected} became {got}")]
-    Given {
-        /// The row of the canvas.
-        row: usize,
-        /// The column of the canvas.
-        column: usize,
-        /// The given.
-        expected: u8,
-        /// What stands there now.
-        got: u8,
-    },
-}
-
 /// The boards of an answer, whatever it says outside of them.
-fn answer_of(answer: &[u8]) -> Result<Samurai, SamuraiTaskError> {
+fn answer_of(answer: &[u8]) -> Result<Samurai, String> {
     let digit = |(cell, &token): (usize, &u8)| match is_inside(cell / SIDE, cell % SIDE) {
         true => token.saturating_sub(1),
         false => 0,
     };
-    Ok(Samurai::from_cells(answer.iter().enumerate().map(digit).collect())?)
+    Samurai::from_cells(answer.iter().enumerate().map(digit).collect()).map_err(told)
 }
 
 impl fmt::Display for SamuraiTask {
@@ -82,14 +40,13 @@ impl fmt::Display for SamuraiTask {
 impl Task for SamuraiTask {
     type Puzzle = Samurai;
     type Solution = Samurai;
-    type Error = SamuraiTaskError;
 
     const NAME: &'static str = "samurai";
     const ABOUT: &'static str = "Samurai Sudoku: five 9x9 boards that overlap";
     const OPTIONS: &'static [&'static str] = &["givens"];
     const LOOSE: bool = false;
 
-    fn of_size(_: Size) -> Result<Self, SamuraiTaskError> {
+    fn of_size(_: Size) -> Result<Self, String> {
         Ok(Self)
     }
 
@@ -97,7 +54,7 @@ impl Task for SamuraiTask {
         ((seq_len, vocab_size) == (Self.seq_len(), Self.vocab_size())).then_some(Self)
     }
 
-    fn of_text(_: &str) -> Result<Self, SamuraiTaskError> {
+    fn of_text(_: &str) -> Result<Self, String> {
         Ok(Self)
     }
 
@@ -125,7 +82,7 @@ impl Task for SamuraiTask {
         self.encode(solution).into_iter().map(|token| if token == OUTSIDE { 0 } else { token }).collect()
     }
 
-    fn decode(&self, input: &[u8]) -> Result<Samurai, SamuraiTaskError> {
+    fn decode(&self, input: &[u8]) -> Result<Samurai, String> {
         if input.len() == CELLS {
             for (cell, &got) in input.iter().enumerate() {
                 let (row, col) = (cell / SIDE, cell % SIDE);
@@ -134,7 +91,8 @@ impl Task for SamuraiTask {
                     false => (got == OUTSIDE, "token 11 outside of the boards"),
                 };
                 if !fits {
-                    return Err(SamuraiTaskError::Token { row: row + 1, column: col + 1, expected, got });
+                    let (row, column) = (row + 1, col + 1);
+                    return Err(format!("row {row}, column {column}: expected {expected}, got {got}"));
                 }
             }
         }
@@ -184,15 +142,15 @@ impl Task for SamuraiTask {
     }
 
     fn parse_answer(&self, puzzle: &Samurai, text: &str) -> Result<Vec<u8>, String> {
-        let boards: Samurai = text.parse().map_err(|error: SamuraiError| error.to_string())?;
+        let boards: Samurai = text.parse().map_err(told)?;
         let answer = self.encode_solution(puzzle, &boards);
-        self.verify(puzzle, &answer).map_err(|error| error.to_string())?;
+        self.verify(puzzle, &answer)?;
         Ok(answer)
     }
 
     /// What the answer says outside of the boards does not matter.
-    fn parse(&self, text: &str) -> Result<Samurai, SamuraiTaskError> {
-        Ok(text.parse()?)
+    fn parse(&self, text: &str) -> Result<Samurai, String> {
+        text.parse().map_err(told)
     }
 
     fn line(&self, puzzle: &Samurai) -> String {
@@ -221,18 +179,18 @@ impl Task for SamuraiTask {
         Some(Exact { answer, guesses: work.guesses, nodes: work.nodes })
     }
 
-    fn verify(&self, puzzle: &Samurai, answer: &[u8]) -> Result<(), SamuraiTaskError> {
+    fn verify(&self, puzzle: &Samurai, answer: &[u8]) -> Result<(), String> {
         let answer = answer_of(answer)?;
         for (cell, (&expected, &got)) in puzzle.cells().iter().zip(answer.cells()).enumerate() {
             let (row, column) = (cell / SIDE + 1, cell % SIDE + 1);
             if expected != 0 && got != expected {
-                return Err(SamuraiTaskError::Given { row, column, expected, got });
+                return Err(format!("row {row}, column {column}: the given {expected} became {got}"));
             }
             if got == 0 && is_inside(row - 1, column - 1) {
-                return Err(SamuraiTaskError::Blank { row, column });
+                return Err(format!("row {row}, column {column} is blank"));
             }
         }
-        Ok(answer.validate()?)
+        answer.validate().map_err(told)
     }
 
     fn generate(

@@ -149,6 +149,34 @@ impl Geometry {
     }
 }
 
+impl Geometry {
+    /// The cells that share a unit with each cell, in order.
+    pub fn peers(self) -> Vec<Vec<usize>> {
+        let mut peers = vec![Vec::new(); self.cells()];
+        for cells in self.units().map(|unit| self.unit_cells(unit)) {
+            for &cell in &cells {
+                peers[cell].extend(cells.iter().copied().filter(|&other| other != cell));
+            }
+        }
+        for of in &mut peers {
+            of.sort_unstable();
+            of.dedup();
+        }
+        peers
+    }
+
+    /// The units of each cell, numbered as [`Geometry::units`] gives them: row, column and box.
+    pub(crate) fn units_of_cells(self) -> Vec<[usize; 3]> {
+        let mut of = vec![[0; 3]; self.cells()];
+        for (number, unit) in self.units().enumerate() {
+            for cell in self.unit_cells(unit) {
+                of[cell][number / self.side()] = number;
+            }
+        }
+        of
+    }
+}
+
 impl fmt::Display for Geometry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{0}x{0} with {1}x{2} boxes", self.side(), self.box_rows, self.box_cols)

@@ -5,83 +5,43 @@
 //! It does not depend on the orientation; how often each was used may.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::board::Board;
-use super::solver::{Solver, Verdict};
+use super::solver::Solver;
+use crate::task::Solutions;
 
-/// A technique, from easy to hard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Technique {
-    /// A cell with one candidate.
-    NakedSingle,
-    /// A value with one place in a unit.
-    HiddenSingle,
-    /// The places of a value in a box lie in one line: no other place of the line takes it.
-    Pointing,
-    /// The places of a value in a line lie in one box: no other place of the box takes it.
-    Claiming,
-    /// Two cells of a unit with the same two candidates.
-    NakedPair,
-    /// Two values of a unit with the same two places.
-    HiddenPair,
-    /// Three cells of a unit with three candidates together.
-    NakedTriple,
-    /// Three values of a unit with three places together.
-    HiddenTriple,
-    /// A value whose places in two rows lie in two columns, or the other way round.
-    XWing,
-    /// The same with three rows and columns.
-    Swordfish,
-    /// A cell XY that sees a cell XZ and a cell YZ: what both of these see is not Z.
-    XyWing,
-    /// Nothing above helps.
-    Guessing,
-}
-
-impl Technique {
-    /// All techniques, from easy to hard.
-    pub const ALL: [Self; 12] = [
-        Self::NakedSingle,
-        Self::HiddenSingle,
-        Self::Pointing,
-        Self::Claiming,
-        Self::NakedPair,
-        Self::HiddenPair,
-        Self::NakedTriple,
-        Self::HiddenTriple,
-        Self::XWing,
-        Self::Swordfish,
-        Self::XyWing,
-        Self::Guessing,
-    ];
-
-    /// The name in tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NakedSingle => "naked single",
-            Self::HiddenSingle => "hidden single",
-            Self::Pointing => "locked candidates (pointing)",
-            Self::Claiming => "locked candidates (claiming)",
-            Self::NakedPair => "naked pair",
-            Self::HiddenPair => "hidden pair",
-            Self::NakedTriple => "naked triple",
-            Self::HiddenTriple => "hidden triple",
-            Self::XWing => "X-wing",
-            Self::Swordfish => "swordfish",
-            Self::XyWing => "XY-wing",
-            Self::Guessing => "needs guessing",
-        }
-    }
-}
-
-impl fmt::Display for Technique {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+crate::named! {
+    /// A technique, from easy to hard.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Technique {
+        /// A cell with one candidate.
+        NakedSingle = "naked single",
+        /// A value with one place in a unit.
+        HiddenSingle = "hidden single",
+        /// The places of a value in a box lie in one line: no other place of the line takes it.
+        Pointing = "locked candidates (pointing)",
+        /// The places of a value in a line lie in one box: no other place of the box takes it.
+        Claiming = "locked candidates (claiming)",
+        /// Two cells of a unit with the same two candidates.
+        NakedPair = "naked pair",
+        /// Two values of a unit with the same two places.
+        HiddenPair = "hidden pair",
+        /// Three cells of a unit with three candidates together.
+        NakedTriple = "naked triple",
+        /// Three values of a unit with three places together.
+        HiddenTriple = "hidden triple",
+        /// A value whose places in two rows lie in two columns, or the other way round.
+        XWing = "X-wing",
+        /// The same with three rows and columns.
+        Swordfish = "swordfish",
+        /// A cell XY that sees a cell XZ and a cell YZ: what both of these see is not Z.
+        XyWing = "XY-wing",
+        /// Nothing above helps.
+        Guessing = "needs guessing",
     }
 }
 
@@ -121,9 +81,9 @@ const PROOF_NODES: u64 = 1_000_000;
 /// to find out is graded all the same.
 pub fn grade(puzzle: &Board) -> Result<Grade, GradeError> {
     let why = match Solver::with_node_limit(PROOF_NODES).classify(puzzle) {
-        Verdict::None => "has no solution",
-        Verdict::Multiple(..) => "has several solutions",
-        Verdict::Unique(_) | Verdict::Unknown => return Ok(Pencil::new(puzzle).finish(|_| {})),
+        Solutions::None => "has no solution",
+        Solutions::Several(..) => "has several solutions",
+        Solutions::Unique(_) | Solutions::Unknown => return Ok(Pencil::new(puzzle).finish(|_| {})),
     };
     Err(GradeError::NotProper { why, puzzle: puzzle.to_line() })
 }
@@ -143,23 +103,13 @@ impl Pencil {
     fn new(puzzle: &Board) -> Self {
         let geometry = puzzle.geometry();
         let units: Vec<Vec<usize>> = geometry.units().map(|u| geometry.unit_cells(u)).collect();
-        let mut peers = vec![Vec::new(); geometry.cells()];
-        for unit in &units {
-            for &cell in unit {
-                peers[cell].extend(unit.iter().copied().filter(|&other| other != cell));
-            }
-        }
-        for of in &mut peers {
-            of.sort_unstable();
-            of.dedup();
-        }
         let all = ((1u64 << geometry.side()) - 1) as u32;
         let mut this = Self {
             side: geometry.side(),
             marks: vec![all; geometry.cells()],
             filled: vec![false; geometry.cells()],
             units,
-            peers,
+            peers: geometry.peers(),
         };
         for (cell, &value) in puzzle.cells().iter().enumerate().filter(|(_, v)| **v != 0) {
             this.fill(cell, 1 << (value - 1));

@@ -14,10 +14,10 @@ use super::board::{Board, Geometry};
 use super::canonical::{ClassKey, Classifier};
 use super::generator::{Generated, Generator};
 use super::rating::{mean_guesses, rating};
-use super::solver::{Solver, Verdict};
+use super::solver::Solver;
 use super::split::{Exhausted, Source, deal, record};
 use crate::random::{self, Purpose, stream};
-use crate::task::{Record, Split};
+use crate::task::{Record, Solutions, Split};
 
 /// Images over which the guesses of a puzzle are averaged while it is compared with its neighbour.
 const IMAGES: u32 = 4;
@@ -87,7 +87,7 @@ impl HardGenerator {
         let Some(removed) = clues.pop() else { return next };
         next.cells_mut()[removed] = 0;
         // Clues that tell the solution from another, until there is no other; not the one just removed if others do.
-        while let Verdict::Multiple(one, other) = self.solver.classify(&next) {
+        while let Solutions::Several(one, other) = self.solver.classify(&next) {
             let mut telling: Vec<usize> = (0..81).filter(|&c| one.cells()[c] != other.cells()[c]).collect();
             random::shuffle(rng, &mut telling);
             let Some(&cell) = telling.iter().find(|&&c| c != removed).or(telling.first()) else {
@@ -179,7 +179,7 @@ mod tests {
             assert_eq!(made.solution, start.solution);
             assert!(made.guesses >= start.guesses);
             (before, after) = (before + start.guesses, after + made.guesses);
-            assert_eq!(solver.classify(&made.puzzle), Verdict::Unique(made.solution.clone()));
+            assert_eq!(solver.classify(&made.puzzle), Solutions::Unique(made.solution.clone()));
             for cell in (0..81).filter(|&c| made.puzzle.cells()[c] != 0) {
                 let mut fewer = made.puzzle.clone();
                 fewer.cells_mut()[cell] = 0;
@@ -228,7 +228,7 @@ mod tests {
             for record in set {
                 assert_eq!(Some(rating(&mut solver, &board(record)) as f64), record.rating);
                 let solution = decode_tokens(record.label.as_ref().unwrap()).unwrap();
-                assert_eq!(solver.classify(&board(record)), Verdict::Unique(solution));
+                assert_eq!(solver.classify(&board(record)), Solutions::Unique(solution));
             }
             assert!(set.iter().filter_map(|r| r.rating).sum::<f64>() >= 10.0 * set.len() as f64);
             for record in set.iter().step_by(250) {

@@ -4,18 +4,16 @@ use std::fmt;
 
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use thiserror::Error;
 
 use super::{
     Board, BoardError, Canonicalizer, ClassKey, Classifier, ConstraintGraph, Generator, Geometry, Limits,
-    Method, Notation, Search, Solver, Symmetry, Verdict, difficulty, draw, group_kinds, hard, rating, split,
+    Method, Notation, Search, Solver, Symmetry, difficulty, draw, group_kinds, hard, rating, split,
 };
 use crate::groups::Groups;
-use crate::names::UnknownName;
 use crate::render::{Picture, Style};
 use crate::task::{
     Beliefs, Census, Exact, GenerateOptions, Leak, Leaks, MAX_NODES, Record, Size, Solutions, Split, Task,
-    TokenSymmetry, Worked,
+    TokenSymmetry, Worked, told,
 };
 
 /// Sudoku of one shape.
@@ -23,49 +21,6 @@ use crate::task::{
 pub struct Sudoku {
     /// The shape.
     pub geometry: Geometry,
-}
-
-/// Why an answer to a Sudoku is wrong. Rows and columns are counted from 1.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum SudokuError {
-    /// No board.
-    #[error(transparent)]
-    Board(#[from] BoardError),
-    /// A board with as many rows as columns was expected.
-    #[error("expected as many rows as columns, for example 9x9; got {rows}x{cols}")]
-    NoSquare {
-        /// Rows.
-        rows: usize,
-        /// Columns.
-        cols: usize,
-    },
-    /// A given that was overwritten.
-    #[error("the given {given} in row {row}, column {column} became {got}")]
-    Given {
-        /// The row.
-        row: usize,
-        /// The column.
-        column: usize,
-        /// The given.
-        given: u8,
-        /// What stands there now.
-        got: String,
-    },
-    /// Cells without a value.
-    #[error("{count} {} left blank", if *count == 1 { "cell" } else { "cells" })]
-    Blank {
-        /// How many.
-        count: usize,
-    },
-    /// A board that breaks the rules.
-    #[error("{first}{}", match more { 0 => String::new(), 1 => ", and 1 conflict more".to_owned(), n => format!(", and {n} conflicts more") })]
-    Rules {
-        /// The first rule that it breaks.
-        first: String,
-        /// How many others it breaks.
-        more: usize,
-    },
 }
 
 /// The tokens of a board: `value + 1`, 1 for blank. `[side * side]`
@@ -104,7 +59,6 @@ impl fmt::Display for Sudoku {
 impl Task for Sudoku {
     type Puzzle = Board;
     type Solution = Board;
-    type Error = SudokuError;
 
     const NAME: &'static str = "sudoku";
     const ABOUT: &'static str = "Sudoku";
@@ -113,11 +67,13 @@ impl Task for Sudoku {
     const HINTS: bool = true;
     const RESERVOIR: bool = true;
 
-    fn of_size(Size { rows, cols, boxes }: Size) -> Result<Self, SudokuError> {
+    fn of_size(Size { rows, cols, boxes }: Size) -> Result<Self, String> {
         let geometry = match boxes {
-            Some((rows, cols)) => Geometry::new(rows, cols)?,
-            None if rows == cols => Geometry::from_side(rows)?,
-            None => return Err(SudokuError::NoSquare { rows, cols }),
+            Some((rows, cols)) => Geometry::new(rows, cols).map_err(told)?,
+            None if rows == cols => Geometry::from_side(rows).map_err(told)?,
+            None => {
+                return Err(format!("expected as many rows as columns, for example 9x9; got {rows}x{cols}"));
+            }
         };
         Ok(Self { geometry })
     }
@@ -127,8 +83,8 @@ impl Task for Sudoku {
         (task.vocab_size() == vocab_size).then_some(task)
     }
 
-    fn of_text(text: &str) -> Result<Self, SudokuError> {
-        Ok(Self { geometry: text.parse::<Board>()?.geometry() })
+    fn of_text(text: &str) -> Result<Self, String> {
+        Ok(Self { geometry: text.parse::<Board>().map_err(told)?.geometry() })
     }
 
     fn seq_len(&self) -> usize {
@@ -151,8 +107,8 @@ impl Task for Sudoku {
         encode_tokens(solution)
     }
 
-    fn decode(&self, input: &[u8]) -> Result<Board, SudokuError> {
-        Ok(self.board(input)?)
+    fn decode(&self, input: &[u8]) -> Result<Board, String> {
+        self.board(input).map_err(told)
     }
 
     fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {
@@ -210,22 +166,21 @@ impl Task for Sudoku {
         })
     }
 
-    fn parse(&self, text: &str) -> Result<Board, SudokuError> {
-        Ok(text.parse()?)
+    fn parse(&self, text: &str) -> Result<Board, String> {
+        text.parse().map_err(told)
     }
 
     fn check_givens(&self, puzzle: &Board) -> Result<(), String> {
-        puzzle.validate().map_err(|error| error.to_string())
+        puzzle.validate().map_err(told)
     }
 
     fn parse_answer(&self, puzzle: &Board, text: &str) -> Result<Vec<u8>, String> {
-        let answer =
-            Board::parse(text, Notation::Auto, Some(puzzle.geometry())).map_err(|error| error.to_string())?;
-        answer.validate().map_err(|error| error.to_string())?;
+        let answer = Board::parse(text, Notation::Auto, Some(puzzle.geometry())).map_err(told)?;
+        answer.validate().map_err(told)?;
         let why = match self.verify(puzzle, &encode_tokens(&answer)) {
             Ok(()) => return Ok(encode_tokens(&answer)),
-            Err(SudokuError::Blank { .. }) => "it has blank cells".to_owned(),
-            Err(error) => error.to_string(),
+            Err(_) if answer.keeps_givens_of(puzzle) && !answer.is_full() => "it has blank cells".to_owned(),
+            Err(error) => error,
         };
         Err(format!("it is no solution of the question ({why})"))
     }
@@ -239,12 +194,7 @@ impl Task for Sudoku {
     }
 
     fn solutions(&self, puzzle: &Board) -> Solutions<Board> {
-        match Solver::with_node_limit(MAX_NODES).classify(puzzle) {
-            Verdict::Unique(solution) => Solutions::Unique(solution),
-            Verdict::Multiple(one, other) => Solutions::Several(one, other),
-            Verdict::None => Solutions::None,
-            Verdict::Unknown => Solutions::Unknown,
-        }
+        Solver::with_node_limit(MAX_NODES).classify(puzzle)
     }
 
     fn proper(&self, puzzle: &Board) -> Result<Option<Board>, String> {
@@ -275,7 +225,7 @@ impl Task for Sudoku {
     fn canonical_line(&self, puzzle: &Board) -> Result<String, String> {
         let canonical =
             Canonicalizer::new(self.geometry).and_then(|mut canonicalizer| canonicalizer.canonical(puzzle));
-        canonical.map(|found| found.board.to_line()).map_err(|error| error.to_string())
+        canonical.map(|found| found.board.to_line()).map_err(told)
     }
 
     /// Those that are images of a test puzzle, and those whose solution grid is that of one up to symmetry.
@@ -283,8 +233,7 @@ impl Task for Sudoku {
         let boards = |records: &[Record]| {
             records.iter().map(|record| decode_tokens(&record.input)).collect::<Result<Vec<_>, _>>()
         };
-        let [train_boards, test_boards] =
-            [train, test].map(|records| boards(records).map_err(|error| error.to_string()));
+        let [train_boards, test_boards] = [train, test].map(|records| boards(records).map_err(told));
         Ok(Leaks(vec![
             Leak {
                 title: "equivalent puzzles",
@@ -299,21 +248,23 @@ impl Task for Sudoku {
         ]))
     }
 
-    fn verify(&self, puzzle: &Board, answer: &[u8]) -> Result<(), SudokuError> {
-        let answer = self.board(answer)?;
+    fn verify(&self, puzzle: &Board, answer: &[u8]) -> Result<(), String> {
+        let answer = self.board(answer).map_err(told)?;
         let cells = || puzzle.cells().iter().zip(answer.cells()).enumerate();
         if let Some((cell, (&given, &got))) = cells().find(|(_, (given, got))| **given != 0 && given != got) {
             let (row, column) = self.place(cell);
             let got = if got == 0 { "blank".to_owned() } else { got.to_string() };
-            return Err(SudokuError::Given { row, column, given, got });
+            return Err(format!("the given {given} in row {row}, column {column} became {got}"));
         }
         let count = answer.cells().iter().filter(|value| **value == 0).count();
         if count > 0 {
-            return Err(SudokuError::Blank { count });
+            return Err(format!("{count} {} left blank", if count == 1 { "cell" } else { "cells" }));
         }
-        match answer.violations().split_first() {
-            None => Ok(()),
-            Some((first, rest)) => Err(SudokuError::Rules { first: first.to_string(), more: rest.len() }),
+        match answer.violations().as_slice() {
+            [] => Ok(()),
+            [first] => Err(told(first)),
+            [first, _] => Err(format!("{first}, and 1 conflict more")),
+            [first, rest @ ..] => Err(format!("{first}, and {} conflicts more", rest.len())),
         }
     }
 
@@ -339,8 +290,8 @@ impl Task for Sudoku {
         Method::ALL.map(Method::name).to_vec()
     }
 
-    fn work(&self, puzzle: &Board, method: &str, trace: bool) -> Result<Worked, UnknownName> {
-        let method: Method = method.parse()?;
+    fn work(&self, puzzle: &Board, method: &str, trace: bool) -> Result<Worked, String> {
+        let method: Method = method.parse().map_err(told)?;
         // One solution is asked for: that it is the only one was made sure when the puzzle was read.
         let limits = Limits { solutions: 1, ..Limits::default() };
         let (search, trace) = match trace {
@@ -397,7 +348,7 @@ impl Task for Sudoku {
             }),
             Some(kind) => return Err(format!("expected the kind `hard`, got {kind:?}")),
         };
-        made.map_err(|error| error.to_string())
+        made.map_err(told)
     }
 
     fn example(&self) -> Option<String> {

@@ -98,8 +98,8 @@ impl Canvas {
             let (left, top) = ((index as f32).mul_add(advance, left), y - height / 2.0);
             let place = move |(u, v): (f32, f32)| (u.mul_add(unit, left), v.mul_add(unit, top));
             glyphs::strokes(character)
-                .into_iter()
-                .map(move |stroke| stroke.into_iter().map(place).collect::<Vec<_>>())
+                .iter()
+                .map(move |stroke| stroke.iter().copied().map(place).collect::<Vec<_>>())
         });
         let strokes: Vec<_> = strokes.collect();
         // A pen of less than a pixel is too faint to read.

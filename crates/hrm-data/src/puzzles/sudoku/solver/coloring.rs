@@ -17,18 +17,7 @@ pub struct ConstraintGraph {
 impl ConstraintGraph {
     /// The graph: 81 vertices of degree 20 for 9x9.
     pub fn new(geometry: Geometry) -> Self {
-        let mut neighbours = vec![Vec::new(); geometry.cells()];
-        for unit in geometry.units() {
-            let cells = geometry.unit_cells(unit);
-            for &cell in &cells {
-                neighbours[cell].extend(cells.iter().copied().filter(|&other| other != cell));
-            }
-        }
-        for of in &mut neighbours {
-            of.sort_unstable();
-            of.dedup();
-        }
-        Self { geometry, neighbours }
+        Self { geometry, neighbours: geometry.peers() }
     }
 
     /// The shape of the board.

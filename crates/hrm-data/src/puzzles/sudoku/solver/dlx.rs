@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::Run;
 use super::exact_cover::{ExactCover, Observer};
 use super::trace::{Action, Why};
-use crate::puzzles::sudoku::board::{Board, Geometry, Unit};
+use crate::puzzles::sudoku::board::{Board, Unit};
 
 /// What a column stands for.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ pub(super) fn search(puzzle: &Board, run: &mut Run<'_>) {
     let geometry = puzzle.geometry();
     let (side, cells) = (geometry.side(), geometry.cells());
     let units: Vec<Unit> = geometry.units().collect();
-    let units_of = units_of_cells(geometry);
+    let units_of = geometry.units_of_cells();
     let mut placed = vec![false; units.len() * side];
     for (cell, &value) in puzzle.cells().iter().enumerate().filter(|(_, v)| **v != 0) {
         for unit in units_of[cell] {
@@ -55,18 +55,6 @@ pub(super) fn search(puzzle: &Board, run: &mut Run<'_>) {
         }
         Err(error) => debug_assert!(false, "{error}"),
     }
-}
-
-/// The numbers of the three units of each cell, in the order of [`Geometry::units`].
-fn units_of_cells(geometry: Geometry) -> Vec<[usize; 3]> {
-    let side = geometry.side();
-    let mut of = vec![[0; 3]; geometry.cells()];
-    for (n, unit) in geometry.units().enumerate() {
-        for cell in geometry.unit_cells(unit) {
-            of[cell][n / side] = n;
-        }
-    }
-    of
 }
 
 struct Watch<'a, 'run> {

@@ -36,27 +36,10 @@ enum Branch {
 impl General {
     pub(super) fn new(geometry: Geometry) -> Self {
         let side = geometry.side();
-        let units: Vec<Vec<usize>> = geometry.units().map(|u| geometry.unit_cells(u)).collect();
-        let mut cell_units = vec![[0u8; 3]; geometry.cells()];
-        for (n, cells) in units.iter().enumerate() {
-            for &cell in cells {
-                cell_units[cell][n / side] = n as u8;
-            }
-        }
-        let mut peers = Vec::new();
-        for (cell, of) in cell_units.iter().enumerate() {
-            let mut mine: Vec<u16> = of
-                .iter()
-                .flat_map(|&u| &units[usize::from(u)])
-                .filter(|&&c| c != cell)
-                .map(|&c| c as u16)
-                .collect();
-            mine.sort_unstable();
-            mine.dedup();
-            peers.extend(mine);
-        }
+        let units = geometry.units().flat_map(|unit| geometry.unit_cells(unit)).map(|c| c as u16).collect();
+        let cell_units = geometry.units_of_cells().into_iter().map(|of| of.map(|unit| unit as u8)).collect();
+        let peers: Vec<u16> = geometry.peers().into_iter().flatten().map(|c| c as u16).collect();
         let peer_count = peers.len() / geometry.cells();
-        let units = units.into_iter().flatten().map(|c| c as u16).collect();
         let all = ((1u64 << side) - 1) as u32;
         Self { geometry, all, units, cell_units, peers, peer_count, frames: Vec::new(), queue: Vec::new() }
     }

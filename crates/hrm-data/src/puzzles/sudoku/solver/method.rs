@@ -1,28 +1,26 @@
 //! The classical solvers by name, with one interface: baselines for a model.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use super::general::General;
 use super::trace::{Action, Trace, Tracer, Why};
 use super::{Run, Search, Solver, coloring, dlx};
-use crate::names::{self, UnknownName};
 use crate::puzzles::sudoku::board::Board;
 
-/// A classical solver. All three find the same solutions; they differ in how they get there and in what they count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Propagation on bit sets, then depth-first search: [`Solver`]. A node is a propagated state, a guess a branching point.
-    Dfs,
-    /// Exact cover by dancing links (Knuth, "Dancing Links", 2000): 4 constraints for each cell, one choice for each cell and
-    /// value. A node is a choice made (or the root), a guess a constraint with several choices left.
-    Dlx,
-    /// Graph colouring by DSATUR (Brélaz, 1979) with backtracking: cells are vertices, values colours. A node is a vertex
-    /// coloured (or the root), a guess a vertex with several colours left.
-    Coloring,
+crate::named! {
+    /// A classical solver. All three find the same solutions; they differ in how they get there and in what they count.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Method {
+        /// Propagation on bit sets, then depth-first search: [`Solver`]. A node is a propagated state, a guess a branching point.
+        Dfs = "dfs",
+        /// Exact cover by dancing links (Knuth, "Dancing Links", 2000): 4 constraints for each cell, one choice for each cell and
+        /// value. A node is a choice made (or the root), a guess a constraint with several choices left.
+        Dlx = "dlx",
+        /// Graph colouring by DSATUR (Brélaz, 1979) with backtracking: cells are vertices, values colours. A node is a vertex
+        /// coloured (or the root), a guess a vertex with several colours left.
+        Coloring = "coloring",
+    }
 }
 
 /// When a search ends at the latest.
@@ -44,18 +42,6 @@ impl Default for Limits {
 }
 
 impl Method {
-    /// All solvers.
-    pub const ALL: [Self; 3] = [Self::Dfs, Self::Dlx, Self::Coloring];
-
-    /// The name on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Dfs => "dfs",
-            Self::Dlx => "dlx",
-            Self::Coloring => "coloring",
-        }
-    }
-
     /// Searches within the limits. A board that breaks the rules has no solution.
     ///
     /// Tables are built for each call. For many puzzles by `Dfs`, keep a [`Solver`].
@@ -95,18 +81,4 @@ fn keeps_rules(puzzle: &Board, run: &mut Run<'_>) -> bool {
         run.tracer.note(Action::Contradiction, 0, cell, Some(first.value), Why::Repeated(first.unit));
     }
     false
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Method {
-    type Err = UnknownName;
-
-    fn from_str(name: &str) -> Result<Self, UnknownName> {
-        names::find(&Self::ALL, Self::name, name)
-    }
 }

@@ -20,6 +20,7 @@ pub use trace::{Action, Step, Trace, Why};
 use rand_chacha::ChaCha8Rng;
 
 use super::board::{Board, Geometry};
+use crate::task::Solutions;
 use general::General;
 use serde::{Deserialize, Serialize};
 use trace::Tracer;
@@ -47,30 +48,44 @@ pub enum Stop {
 
 /// The result of a search.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Search {
+pub struct Search<S = Board> {
     /// Solutions found, at most the limit asked for.
     pub solutions: u64,
     /// The first solution found.
-    pub first: Option<Board>,
+    pub first: Option<S>,
     /// The second solution found.
-    pub second: Option<Board>,
+    pub second: Option<S>,
     /// Why the search ended.
     pub stop: Stop,
     /// What it took.
     pub work: Work,
 }
 
-/// What can be said about a puzzle.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Exactly one solution: a proper Sudoku.
-    Unique(Board),
-    /// No solution.
-    None,
-    /// At least two solutions, of which these are two.
-    Multiple(Board, Board),
-    /// The node limit was reached before that was known.
-    Unknown,
+impl<S> Search<S> {
+    /// Whether there is exactly one solution; `None` if the search ended before that was known.
+    pub const fn is_unique(&self) -> Option<bool> {
+        match (self.solutions, self.stop) {
+            (2.., _) => Some(false),
+            (count, Stop::Exhausted) => Some(count == 1),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn map<T>(self, image: impl Fn(S) -> T) -> Search<T> {
+        let Self { solutions, first, second, stop, work } = self;
+        Search { solutions, first: first.map(&image), second: second.map(&image), stop, work }
+    }
+}
+
+impl<S> From<Search<S>> for Solutions<S> {
+    fn from(search: Search<S>) -> Self {
+        match (search.is_unique(), search.first, search.second) {
+            (Some(true), Some(only), _) => Self::Unique(only),
+            (Some(false), Some(one), Some(other)) => Self::Several(one, other),
+            (Some(false), None, _) => Self::None,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// An exact solver. Keeps tables and buffers, so reuse it for many puzzles; boards of any geometry may be mixed.
@@ -172,24 +187,13 @@ impl Solver {
     }
 
     /// Whether the puzzle has no solution, one, or several.
-    pub fn classify(&mut self, puzzle: &Board) -> Verdict {
-        let search = self.search(puzzle, 2);
-        match (search.first, search.second, search.stop) {
-            (Some(first), Some(second), _) => Verdict::Multiple(first, second),
-            (_, _, Stop::NodeLimit) => Verdict::Unknown,
-            (Some(only), None, _) => Verdict::Unique(only),
-            (None, ..) => Verdict::None,
-        }
+    pub fn classify(&mut self, puzzle: &Board) -> Solutions<Board> {
+        self.search(puzzle, 2).into()
     }
 
     /// Whether the puzzle has exactly one solution; `None` if the node limit was reached before that was known.
     pub fn is_unique(&mut self, puzzle: &Board) -> Option<bool> {
-        let search = self.search(puzzle, 2);
-        match (search.solutions, search.stop) {
-            (2.., _) => Some(false),
-            (_, Stop::NodeLimit) => None,
-            (count, _) => Some(count == 1),
-        }
+        self.search(puzzle, 2).is_unique()
     }
 }
 

@@ -94,7 +94,7 @@ fn verdicts() {
     let unique: Board =
         "53..7....6..195....98....6.8...6...34..8.3..17...2...6.6....28....419..5....8..79".parse().unwrap();
     let solution = solver.solve(&unique).unwrap();
-    assert_eq!(solver.classify(&unique), Verdict::Unique(solution.clone()));
+    assert_eq!(solver.classify(&unique), Solutions::Unique(solution.clone()));
     assert_eq!(
         solver.search(&unique, 2).work,
         Work { guesses: 0, nodes: 1 },
@@ -104,20 +104,20 @@ fn verdicts() {
     let mut wrong = unique.clone();
     wrong.set(0, 2, 1).unwrap();
     assert!(wrong.validate().is_ok());
-    assert_eq!(solver.classify(&wrong), Verdict::None);
+    assert_eq!(solver.classify(&wrong), Solutions::None);
     let mut broken = unique.clone();
     broken.set(0, 2, 5).unwrap();
-    assert_eq!(solver.classify(&broken), Verdict::None);
+    assert_eq!(solver.classify(&broken), Solutions::None);
     let empty = Board::empty(Geometry::S9);
     assert!(
-        matches!(solver.classify(&empty), Verdict::Multiple(a, b) if a != b && a.is_solved() && b.is_solved())
+        matches!(solver.classify(&empty), Solutions::Several(a, b) if a != b && a.is_solved() && b.is_solved())
     );
     assert_eq!(solver.count_solutions(&empty, 1000), 1000);
     assert_eq!(solver.search(&empty, 0).solutions, 0);
-    assert_eq!(solver.classify(&solution), Verdict::Unique(solution.clone()));
+    assert_eq!(solver.classify(&solution), Solutions::Unique(solution.clone()));
     let mut full_but_wrong = solution.clone();
     full_but_wrong.cells_mut().swap(0, 80);
-    assert_eq!(solver.classify(&full_but_wrong), Verdict::None);
+    assert_eq!(solver.classify(&full_but_wrong), Solutions::None);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn node_limit_is_kept() {
     assert!(full.work.nodes > 5);
     let cut = Solver::with_node_limit(3).search(&hard, 2);
     assert_eq!((cut.stop, cut.work.nodes), (Stop::NodeLimit, 3));
-    assert_eq!(Solver::with_node_limit(3).classify(&hard), Verdict::Unknown);
+    assert_eq!(Solver::with_node_limit(3).classify(&hard), Solutions::Unknown);
     assert_eq!(Solver::with_node_limit(3).is_unique(&hard), None);
     let sixteen = Board::empty(Geometry::S16);
     assert_eq!(Solver::with_node_limit(10).search(&sixteen, 5).stop, Stop::NodeLimit);
