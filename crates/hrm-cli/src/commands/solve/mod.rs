@@ -51,7 +51,10 @@ Examples:
   hrm solve --task maze mazes.csv               a shortest path by a model
   hrm solve --task maze --with bfs --file mazes.csv
 
-Puzzles are read as lines, as drawings, and as CSV. What is printed can be read again.
+Puzzles are read as lines, as drawings with or without box lines, as lists (JSON, Python), as rows with commas, and as CSV. A
+blank of a Sudoku is `.`, 0, `_`, `*`, `?`, `-`, or, where none of these is one, `x` or a space; values above 9 are numbers or
+letters from A on. Walls of a maze are `#`, 1, `X`, blocks or lines, free cells spaces, `.` or 0, its ends S and G (also A and B, E). What is
+printed can be read again, coloured or not. A text with two meanings is refused.
 
 The models that come with the program are in it. The environment variable HRM_CHECKPOINTS names a folder with others to
 use in their place: FOLDER/sudoku-9x9/model.safetensors and so on.
