@@ -160,7 +160,7 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
             Cmd::cargo("test --package hrm-cli --features mpi --bin hrm --test workers"),
         ));
     }
-    // What `gpu-check` builds, so that a machine with a GPU finds nothing to mend first.
+    // Whoever turns fusion on finds nothing to mend first.
     steps.push(Step::run(
         "check cuda with fusion: tests and benches",
         Cmd::cargo(&format!("check {GENERIC} -p hrm-benches --features cuda,fusion --tests --bins")),
@@ -179,16 +179,27 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
             .env("VK_ICD_FILENAMES", driver.display().to_string());
         steps.push(Step::run("backend tests on ndarray and Vulkan", with_fixtures(cmd)));
         if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-            let tests = "--test functions --test ops --test components --test parity --no-fail-fast";
+            let tests =
+                "--test functions --test ops --test library --test components --test parity --no-fail-fast";
             let cmd = Cmd::cargo(&format!(
                 "test {GENERIC} {features} {tests} -- cuda:: --nocapture --test-threads 1"
             ));
             let script = root().join("tools/cuda-without-gpu/run.sh");
             let runner = format!("{} --compute", script.display());
             let cmd = cmd
-                .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner)
+                .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner.clone())
                 .env("HRM_MATMUL_KERNEL", "cublas");
             steps.push(Step::run("CUDA's kernels, computed by the CPU", with_fixtures(cmd)));
+            // All that `gpu-check` does on a GPU, a little of each.
+            let results = target_dir().join("gpu-check/dry").display().to_string();
+            let cmd = Cmd::cargo(
+                "run -p hrm-benches --bin gpu-check --features vulkan,cuda,hrm-backend/ndarray --",
+            );
+            let cmd = cmd
+                .args(["--plan", "dry", "--seconds", "1800", "--out", &results])
+                .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner)
+                .env("HRM_MATMUL_KERNEL", "cublas");
+            steps.push(Step::run("the check of a GPU, without one", cmd));
         }
     }
     steps

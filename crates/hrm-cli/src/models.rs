@@ -104,7 +104,7 @@ pub fn told_not_finite(bad: &[(String, usize)]) -> Option<String> {
 /// Warns of models with weights that are not finite.
 pub fn warn_not_finite(models: &dyn hrm_engine::Models) {
     if let Some(told) = told_not_finite(&models.not_finite()) {
-        eprintln!("warning: {told}; what the model computes is of no use");
+        note!("warning: {told}; what the model computes is of no use");
     }
 }
 

@@ -197,7 +197,7 @@ fn stdin_if_any() -> Option<u8> {
         let _ = sender.send(read.is_ok_and(|read| read > 0).then_some(first[0]));
     });
     receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| {
-        eprintln!(
+        note!(
             "note: nothing came on standard input, solving a built-in puzzle (`hrm solve -` waits for input)"
         );
         None

@@ -4,6 +4,7 @@
 //! It may be gzipped. It is read as it comes, in memory that does not depend on its length, and a puzzle that is none does not
 //! end it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
@@ -96,6 +97,7 @@ impl Puzzle {
     /// # Errors
     /// What is wrong with the text.
     pub fn of_text(family: Family, text: &str) -> Result<Self, String> {
+        let text = &*without_colours(text);
         let shape = Shape::of_text(family, text)?;
         let task = shape.task();
         let input = task.parse(text)?;
@@ -264,6 +266,19 @@ pub fn puzzles(reader: Reader) -> impl Iterator<Item = Result<Puzzle, ReadError>
     })
 }
 
+/// A text without the sequences by which terminals colour it, which come along where output is copied.
+fn without_colours(text: &str) -> Cow<'_, str> {
+    let mut parts = text.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default();
+    if first.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
+    // Numbers, then a letter that ends the sequence.
+    let rest = parts.map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit() || ";:?".contains(c)));
+    let rest = rest.map(|part| part.strip_prefix(|c: char| c.is_ascii_alphabetic()).unwrap_or(part));
+    Cow::Owned([first].into_iter().chain(rest).collect())
+}
+
 /// The first bytes of a stream, and the rest.
 fn beginning(mut reader: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
     let mut start = vec![0; 2];
@@ -285,9 +300,22 @@ fn is_table(family: Family, line: &str) -> bool {
     if is_header(line) {
         return true;
     }
+    if is_row(family, line) {
+        return false;
+    }
     line.contains(',')
         && (line.split(',').any(|field| is_field(family, field.trim_matches('"'))) || !family.has_commas())
         && !is_puzzle(family, line)
+}
+
+/// Whether a line is part of one puzzle: of a list in brackets, or a row of cells with commas between them.
+fn is_row(family: Family, line: &str) -> bool {
+    let is_cell = |field: &str| {
+        let field = field.trim().trim_matches(['"', '\'']);
+        field.len() <= 2 && field.chars().all(|c| c.is_ascii_digit() || "._*?-".contains(c))
+            || field.chars().count() == 1 && field != "," && !family.has_commas()
+    };
+    line.starts_with('[') || (line.split(',').count() >= 4 && line.split(',').all(is_cell))
 }
 
 /// Whether a field of a table is a puzzle. Short ones are numbers.
@@ -420,7 +448,7 @@ impl Text {
     fn push(&mut self, start: usize, end: usize) -> io::Result<()> {
         let no_text = |_| io::Error::new(io::ErrorKind::InvalidData, NoText);
         let line = std::str::from_utf8(&self.bytes[start..end]).map_err(no_text)?;
-        let line = line.trim_end_matches('\r');
+        let line = &*without_colours(line.trim_end_matches('\r'));
         let line = if self.number == 0 { line.trim_start_matches('\u{feff}') } else { line };
         self.number += 1;
         self.lines.push_back((self.number, line.to_owned()));
@@ -446,8 +474,11 @@ impl Text {
         is_puzzle(self.family, self.trimmed(line))
     }
 
+    /// A line without the spaces around it, unless they are blanks of a puzzle.
     fn trimmed<'l>(&self, line: &'l str) -> &'l str {
-        if self.family.is_loose() { line.trim() } else { line }
+        let trimmed = if self.family.is_loose() { line.trim() } else { line };
+        let spaces_count = || !is_puzzle(self.family, trimmed) && is_puzzle(self.family, line);
+        if trimmed.len() < line.len() && spaces_count() { line } else { trimmed }
     }
 
     /// Makes entries of the lines at the front, at least one: each line one where they are puzzles of their own, or drawings.

@@ -85,7 +85,9 @@ pub enum CheckpointError {
         format: u32,
     },
     /// There is no checkpoint at a path.
-    #[error("{path}: no checkpoint here; expected a run folder, a folder step-N, or a .safetensors file")]
+    #[error(
+        "{path}: no checkpoint here; expected the folder of a run that has one, a folder step-N, or a .safetensors file"
+    )]
     Absent {
         /// Where.
         path: PathBuf,

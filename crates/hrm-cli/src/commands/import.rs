@@ -133,7 +133,7 @@ pub fn run(args: Args) -> Result<()> {
     let bad = weights::not_finite(&dict);
     if let Some(told) = models::told_not_finite(&bad) {
         match args.allow_non_finite {
-            true => eprintln!("warning: {source}: {told}"),
+            true => note!("warning: {source}: {told}"),
             false => bail!("{source}: {told}; they are imported all the same with --allow-non-finite"),
         }
     }

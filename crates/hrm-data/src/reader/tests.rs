@@ -132,6 +132,31 @@ fn lines_drawings_and_tables_of_all_families() {
 }
 
 #[test]
+fn lists_rows_with_commas_and_coloured_boards() {
+    let ok = |line: u64, text: &str| (line, Ok(text.to_owned()));
+    for text in [
+        "[[1,0,0,0],[0,3,0,0],[0,2,0,0],[0,0,4,0]]",
+        "[[1,0,0,0],\n [0,3,0,0],\n [0,2,0,0],\n [0,0,4,0]]\n",
+        "[\n  [\"1\",\"\",\"\",\"\"],\n  [\"\",\"3\",\"\",\"\"],\n  [\"\",\"2\",\"\",\"\"],\n  [\"\",\"\",\"4\",\"\"]\n]",
+        "1,0,0,0\n0,3,0,0\n0,2,0,0\n0,0,4,0\n",
+        "1,,,\n,3,,\n,2,,\n,,4,\n",
+        "1   \n 3  \n 2  \n  4 \n",
+        "1    3   2    4 \n",
+        "1xxxx3xxx2xxxx4x",
+        "\u{1b}[1m1\u{1b}[0m \u{1b}[34m.\u{1b}[0m | . .\n. 3 | . .\n----+----\n. 2 | . .\n. . | \u{1b}[1;32m4\u{1b}[0m .\n",
+    ] {
+        assert_eq!(entries(Family::Sudoku, text), [ok(1, FOUR)], "{text}");
+    }
+    for (text, line) in [
+        ("S,0,0,0\n0,1,0,0\n0,0,G,0", "S.../.#../..G."),
+        ("[\"S..\",\n\".#.\",\n\"..G\"]\n", "S...#...G"),
+        ("\u{1b}[7mS\u{1b}[0m..\n.#.\n..G", "S...#...G"),
+    ] {
+        assert_eq!(entries(Family::Maze, text), [ok(1, line)], "{text}");
+    }
+}
+
+#[test]
 fn a_bad_line_does_not_end_the_file() {
     let text = format!("{FOUR}\n11..............\n1...\n1....3...2....4x\n{FOUR}");
     let found = entries(Family::Sudoku, &text);
