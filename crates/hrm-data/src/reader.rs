@@ -456,6 +456,9 @@ impl Text {
     }
 
     fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+        if self.keep {
+            self.budget.renew();
+        }
         (self.keep, self.consumed) = (false, Vec::new());
         while self.ready.is_empty() {
             while self.lines.front().is_some_and(|(_, line)| !self.means_something(line)) {

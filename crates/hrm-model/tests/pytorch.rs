@@ -241,7 +241,9 @@ fn archives_that_torch_does_not_write() {
     }
     refused(&twice, "two of its 6 entries have one name");
     assert!(read(&more).is_ok(), "a storage that nothing uses");
-    for (before, after) in [(&b"PK\x03\x04"[..], &b""[..]), (b"", b"\0"), (&more, b""), (b"", &more[..40])] {
+    for (before, after) in
+        [(&b"PK\x03\x04"[..], &b""[..]), (b"", b"\0"), (&more, b""), (&bytes, b""), (b"", &more[..40])]
+    {
         refused(&[before, &bytes, after].concat(), "zip archive");
     }
     // Deflated entries: the method of each header is set to 8.

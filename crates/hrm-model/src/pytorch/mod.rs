@@ -141,8 +141,13 @@ fn read_zip(mut file: BufReader<File>, length: u64) -> Result<StateDict> {
     let mut end = [0; 22];
     let read = file.seek(SeekFrom::End(-22)).and_then(|_| file.read_exact(&mut end));
     let entries = usize::from(u16::from_le_bytes([end[10], end[11]]));
+    // Where it says that its list of entries lies; between the two stand the 76 bytes of the long form, if anything.
+    let [size, start] =
+        [12, 16].map(|at| u32::from_le_bytes([end[at], end[at + 1], end[at + 2], end[at + 3]]));
+    let between = length.checked_sub(22 + u64::from(size) + u64::from(start));
+    let fits = start == u32::MAX || matches!(between, Some(0 | 76));
     let mut archive = ZipArchive::new(file).map_err(|e| format!("broken zip archive: {e}"))?;
-    if read.is_err() || !end.starts_with(b"PK\x05\x06") || archive.offset() != 0 {
+    if read.is_err() || !end.starts_with(b"PK\x05\x06") || archive.offset() != 0 || !fits {
         return Err("broken zip archive: something stands before it or after its end".to_owned());
     }
     if entries != archive.len().min(usize::from(u16::MAX)) {
