@@ -509,7 +509,8 @@ fn outcome(done: &Done) -> Outcome {
             outcome.sets.0 += 1;
             outcome.sets.1 += usize::from(percent > 100.0 || percent.is_nan());
             if outcome.worst.as_ref().is_none_or(|(worst, _)| percent > *worst || percent.is_nan()) {
-                outcome.worst = Some((percent, line.trim_start_matches("parity ").to_owned()));
+                let words: Vec<&str> = line.trim_start_matches("parity ").split_whitespace().collect();
+                outcome.worst = Some((percent, words.join(" ")));
             }
         }
     }
@@ -706,7 +707,12 @@ impl Machine for Processes {
             Ok(running) => outcome(&running.finish(end)),
             Err(error) => Outcome { unfinished: Some(format!("{error:#}")), ..Outcome::default() },
         };
-        running.into_iter().map(finish).collect()
+        // Each is waited for by a thread of its own, which sees when it ends.
+        thread::scope(|scope| {
+            let waiting: Vec<_> =
+                running.into_iter().map(|running| scope.spawn(move || finish(running))).collect();
+            waiting.into_iter().map(|thread| thread.join().expect("a thread that only waits")).collect()
+        })
     }
 
     fn speed(&mut self, off: Off, limit: Duration) -> Result<Speed, String> {
