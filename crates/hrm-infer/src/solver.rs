@@ -15,7 +15,7 @@ use crate::{
     Trace,
     attempts::{self, Attempt, Outcome},
     batch,
-    guess::Guesses,
+    guess::{Guesses, SURE},
     noise::{Key, Noise},
 };
 
@@ -206,10 +206,6 @@ struct Slot {
     /// The answer that an attempt with guesses halted on, and the segments for which it must stand without them.
     claim: Option<(Vec<u8>, usize)>,
 }
-
-/// The chance of a contradiction at which an attempt with guesses ends. At less it thinks on: half of what is guessed is wrong, so a
-/// model that learned from guesses says so before it knows anything.
-const SURE: f32 = 0.9;
 
 /// Segments for which an answer found with guesses must stand without them.
 const PROOF: usize = 2;
@@ -601,7 +597,13 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             tokens: outcome.trace.answer().to_vec(),
             source,
             verified: options.verify.then_some(solved.is_some()),
-            trace: outcome.trace.clone(),
+            trace: match source {
+                Source::Guessed => {
+                    let path = live.guesses.path(outcome.attempt);
+                    Trace::joined(path.into_iter().filter_map(of_attempt).map(|outcome| &outcome.trace))
+                }
+                _ => outcome.trace.clone(),
+            },
             attempts: live.started,
             votes,
             segments: live.segments,
