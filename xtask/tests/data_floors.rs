@@ -8,7 +8,7 @@ use std::{
 
 /// The modules from the ground up. One may use those of earlier floors, and others of its own floor only where nothing comes back.
 const FLOORS: [&[&str]; 7] = [
-    &["bounded", "checksum", "names", "random", "groups"],
+    &["bounded", "bundled", "checksum", "names", "random", "groups"],
     &["grid", "dataset", "render", "table"],
     &["task"],
     &["sampler"],

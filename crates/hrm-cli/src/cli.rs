@@ -1,9 +1,13 @@
 //! The command line: one definition for parsing, help and errors.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, builder::Styles, builder::styling::AnsiColor};
+use clap::{
+    CommandFactory, Parser, Subcommand,
+    builder::{StyledStr, Styles, styling::AnsiColor},
+    error::{ContextKind, ContextValue},
+};
 
 use crate::commands::{
     arc, compare, completions, config, data, eval, export, import, inspect, man, plot, report, runs, solve,
@@ -22,7 +26,7 @@ const STYLES: Styles = Styles::styled()
 #[command(name = "hrm", version, styles = STYLES, max_term_width = 100, after_help = "\
 Start with:
   hrm solve                                      solve a built-in Sudoku and watch it think
-  hrm train --config configs/sudoku-4x4.toml     train a model on this computer
+  hrm train configs/sudoku-4x4.toml              train a model on this computer
   hrm help COMMAND                               examples and every option of a command")]
 pub struct Cli {
     #[command(subcommand)]
@@ -97,10 +101,35 @@ impl Command {
     }
 }
 
+/// An error about an argument that stands alone, with the flag that it lacks.
+pub fn with_flag(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return error };
+    let argument = argument.clone();
+    let mut command = &Cli::command();
+    for word in std::env::args().skip(1) {
+        command = command.find_subcommand(&word).unwrap_or(command);
+    }
+    let path = Path::new(&argument);
+    let ends = |endings: &[&str]| endings.iter().any(|ending| argument.ends_with(ending));
+    let flags: &[&str] = match () {
+        () if argument.starts_with('-') => return error,
+        () if ends(&[".toml"]) => &["config", "recipe"],
+        () if ends(&[".safetensors"]) => &["checkpoint"],
+        () if ends(&[".csv", ".csv.gz", ".txt"]) => &["file", "data"],
+        () if argument.contains('=') => &["set"],
+        () if path.is_dir() => &["checkpoint", "data"],
+        () => return error,
+    };
+    let known = |flag: &&&str| command.get_arguments().any(|arg| arg.get_long() == Some(**flag));
+    if let Some(flag) = flags.iter().find(known) {
+        let tip = StyledStr::from(format!("to name it, write '--{flag} {argument}'"));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

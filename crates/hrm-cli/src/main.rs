@@ -27,7 +27,7 @@ static ALLOCATOR: hrm_engine::TensorAllocator = hrm_engine::TensorAllocator::new
 
 fn main() -> ExitCode {
     // Usage errors, --help and --version end in here, with exit code 2 or 0.
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| cli::with_flag(error).exit());
     terminal::set_colour(cli.color);
     hrm_engine::keep_compiled_kernels();
     match cli.command.run() {

@@ -112,6 +112,16 @@ macro_rules! say {
     ($($text:tt)*) => { $crate::terminal::say_line(format_args!($($text)*)) };
 }
 
+/// `eprintln!` that does not panic: a training goes on although nobody reads what it says any more.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::terminal::note_line(format_args!($($text)*)) };
+}
+
+/// Writes a line on standard error, if that can be done.
+pub fn note_line(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Why standard output could not be written.
 static UNSAID: OnceLock<io::Error> = OnceLock::new();
 
@@ -136,7 +146,7 @@ pub fn report_error(message: &str) {
         true => AnsiColor::Red.on_default().bold(),
         false => anstyle::Style::new(),
     };
-    eprintln!("{style}error:{style:#} {message}");
+    note!("{style}error:{style:#} {message}");
 }
 
 /// A text block with a title above it.

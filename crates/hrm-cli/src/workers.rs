@@ -269,7 +269,7 @@ pub mod processes {
             Some(killed) => bail!("{killed}; {way_on}"),
             // The worker has told its error.
             None if status.code() == Some(Mpi::ABORTED) => {
-                eprintln!("the workers have ended; {way_on}");
+                note!("the workers have ended; {way_on}");
                 Ok(ExitCode::FAILURE)
             }
             None if status.code() == Some(1) => Ok(ExitCode::FAILURE),
@@ -329,7 +329,7 @@ pub mod processes {
         ctrlc::set_handler(move || {
             let signal = match times.fetch_add(1, Ordering::SeqCst) {
                 0 => {
-                    eprintln!("\nstopping after this step, with a checkpoint (press Ctrl-C again to abort)");
+                    note!("\nstopping after this step, with a checkpoint (press Ctrl-C again to abort)");
                     libc::SIGUSR1
                 }
                 _ => libc::SIGTERM,

@@ -37,6 +37,7 @@
 //! ```
 
 mod bounded;
+mod bundled;
 pub mod checksum;
 pub mod dataset;
 pub mod download;

@@ -4,6 +4,7 @@
 //! It may be gzipped. It is read as it comes, in memory that does not depend on its length, and a puzzle that is none does not
 //! end it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::bounded::{Budget, Metered, Unpacked};
+use crate::bounded::{Budget, MAX_RECORD, Metered, Unpacked};
 use crate::registry::{Family, Shape};
 use crate::table::{Row, Table, TableError, is_header};
 use crate::task::{AnyTask, Record};
@@ -96,6 +97,7 @@ impl Puzzle {
     /// # Errors
     /// What is wrong with the text.
     pub fn of_text(family: Family, text: &str) -> Result<Self, String> {
+        let text = &*without_colours(text);
         let shape = Shape::of_text(family, text)?;
         let task = shape.task();
         let input = task.parse(text)?;
@@ -264,6 +266,19 @@ pub fn puzzles(reader: Reader) -> impl Iterator<Item = Result<Puzzle, ReadError>
     })
 }
 
+/// A text without the sequences by which terminals colour it, which come along where output is copied.
+fn without_colours(text: &str) -> Cow<'_, str> {
+    let mut parts = text.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default();
+    if first.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
+    // Numbers, then a letter that ends the sequence.
+    let rest = parts.map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit() || ";:?".contains(c)));
+    let rest = rest.map(|part| part.strip_prefix(|c: char| c.is_ascii_alphabetic()).unwrap_or(part));
+    Cow::Owned([first].into_iter().chain(rest).collect())
+}
+
 /// The first bytes of a stream, and the rest.
 fn beginning(mut reader: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
     let mut start = vec![0; 2];
@@ -285,9 +300,22 @@ fn is_table(family: Family, line: &str) -> bool {
     if is_header(line) {
         return true;
     }
+    if is_row(family, line) {
+        return false;
+    }
     line.contains(',')
         && (line.split(',').any(|field| is_field(family, field.trim_matches('"'))) || !family.has_commas())
         && !is_puzzle(family, line)
+}
+
+/// Whether a line is part of one puzzle: of a list in brackets, or a row of cells with commas between them.
+fn is_row(family: Family, line: &str) -> bool {
+    let is_cell = |field: &str| {
+        let field = field.trim().trim_matches(['"', '\'']);
+        field.len() <= 2 && field.chars().all(|c| c.is_ascii_digit() || "._*?-".contains(c))
+            || field.chars().count() == 1 && field != "," && !family.has_commas()
+    };
+    line.starts_with('[') || (line.split(',').count() >= 4 && line.split(',').all(is_cell))
 }
 
 /// Whether a field of a table is a puzzle. Short ones are numbers.
@@ -364,6 +392,7 @@ impl Text {
 
     /// All that was read, and what is still to be read.
     fn into_input(self) -> (Box<dyn Read + Send>, Budget) {
+        self.budget.renew();
         (Box::new(Cursor::new(self.consumed).chain(self.input)), self.budget)
     }
 
@@ -408,7 +437,10 @@ impl Text {
         }
         if start > 0 {
             self.bytes.drain(..start);
-            self.budget.renew();
+            // All that comes before the first puzzle is kept, and counts as one record.
+            if !self.keep {
+                self.budget.renew();
+            }
         }
         Ok(())
     }
@@ -416,7 +448,7 @@ impl Text {
     fn push(&mut self, start: usize, end: usize) -> io::Result<()> {
         let no_text = |_| io::Error::new(io::ErrorKind::InvalidData, NoText);
         let line = std::str::from_utf8(&self.bytes[start..end]).map_err(no_text)?;
-        let line = line.trim_end_matches('\r');
+        let line = &*without_colours(line.trim_end_matches('\r'));
         let line = if self.number == 0 { line.trim_start_matches('\u{feff}') } else { line };
         self.number += 1;
         self.lines.push_back((self.number, line.to_owned()));
@@ -442,8 +474,11 @@ impl Text {
         is_puzzle(self.family, self.trimmed(line))
     }
 
+    /// A line without the spaces around it, unless they are blanks of a puzzle.
     fn trimmed<'l>(&self, line: &'l str) -> &'l str {
-        if self.family.is_loose() { line.trim() } else { line }
+        let trimmed = if self.family.is_loose() { line.trim() } else { line };
+        let spaces_count = || !is_puzzle(self.family, trimmed) && is_puzzle(self.family, line);
+        if trimmed.len() < line.len() && spaces_count() { line } else { trimmed }
     }
 
     /// Makes entries of the lines at the front, at least one: each line one where they are puzzles of their own, or drawings.
@@ -455,6 +490,12 @@ impl Text {
                 |(_, line): &(u64, String)| if is_loose { line.trim().is_empty() } else { line.is_empty() };
             let block = self.lines.iter().position(blank).unwrap_or(self.lines.len());
             let known = if is_loose { self.lines.len() } else { block }.min(MAX_DRAWING);
+            let mut bytes = 0;
+            let fits = self.lines.iter().take(known).take_while(|(_, line)| {
+                bytes += line.len() as u64;
+                bytes <= MAX_RECORD
+            });
+            let known = fits.count().max(1);
             let is_complete = known < self.lines.len() || self.at_end || known == MAX_DRAWING;
             let meaning =
                 self.lines.iter().take(known.min(64)).filter(|(_, line)| self.means_something(line));
@@ -478,7 +519,10 @@ impl Text {
                 }
                 return;
             }
-            self.fill();
+            let before = self.lines.len();
+            while self.lines.len() == before && !self.at_end {
+                self.fill();
+            }
         }
     }
 

@@ -10,7 +10,11 @@ use std::{cmp::Ordering, collections::BinaryHeap, sync::Arc};
 use hrm_data::task::Beliefs;
 
 /// A cell and the value that it is taken to have.
-pub(super) type Guess = (usize, u8);
+pub type Guess = (usize, u8);
+
+/// The chance of a contradiction at which an attempt with guesses ends. At less it thinks on: half of what is guessed is wrong, so a
+/// model that learned from guesses says so before it knows anything.
+pub const SURE: f32 = 0.9;
 
 /// Values below this share of the likeliest one's weight are no hypothesis, but for the second likeliest.
 const LEAST: f32 = 0.02;
@@ -50,7 +54,7 @@ impl<S> Eq for Hypothesis<S> {}
 
 /// The hypotheses about a puzzle; `S` is a model's state.
 #[derive(Debug)]
-pub(super) struct Guesses<S> {
+pub struct Guesses<S> {
     waiting: BinaryHeap<Hypothesis<S>>,
     /// That of the attempt that is running, with its score.
     current: (f32, Vec<Guess>),

@@ -85,7 +85,9 @@ pub enum CheckpointError {
         format: u32,
     },
     /// There is no checkpoint at a path.
-    #[error("{path}: no checkpoint here; expected a run folder, a folder step-N, or a .safetensors file")]
+    #[error(
+        "{path}: no checkpoint here; expected the folder of a run that has one, a folder step-N, or a .safetensors file"
+    )]
     Absent {
         /// Where.
         path: PathBuf,
@@ -549,6 +551,10 @@ pub fn load<B: HrmBackend, S: for<'de> Deserialize<'de>>(
             if averaged.config() != model.config() {
                 return Err(damaged(format!("{EMA} and {MODEL} are of different models")));
             }
+            // A model that is not finite is told at its first step. Its average would stay so unnoticed.
+            if let Some((name, _)) = weights::not_finite(&averaged.state_dict()).first() {
+                return Err(damaged(format!("{EMA}: {name} is not finite")));
+            }
             Some(trained_weights(&averaged))
         }
         false => None,
@@ -571,6 +577,9 @@ pub fn load<B: HrmBackend, S: for<'de> Deserialize<'de>>(
             if *data.shape != [expected] || !data.dtype.is_float() {
                 let found = format!("{:?} of shape {:?}", data.dtype, &*data.shape);
                 return Err(damaged(format!("{TRAIN}: {key} is {found}; expected {expected} floats")));
+            }
+            if !data.iter::<f32>().all(f32::is_finite) {
+                return Err(damaged(format!("{TRAIN}: {key} is not finite")));
             }
             Ok(Some(Tensor::from_data(data.convert_dtype(DType::F32), device)))
         };

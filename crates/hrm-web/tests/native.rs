@@ -185,3 +185,75 @@ fn a_classical_solver_stands_beside_it() {
         assert!(worked.work.iter().any(|(unit, count)| *unit == "guess" && *count > 0), "{worked:?}");
     }
 }
+
+#[test]
+fn what_it_does_not_see_it_guesses() {
+    let puzzle = one(
+        Family::Sudoku,
+        ".....9..4.6.3.......918..3.4......969.7..12........1.5..1..4...8......6.3..5..4.9",
+    );
+    let model = Model::new("sudoku-9x9", &weights("sudoku-9x9")).unwrap();
+    // Hard enough for the model that comes with the page to need a guess, whatever it is: the hardest of Sudoku-Extreme's test puzzles.
+    let hard = one(
+        Family::Sudoku,
+        "7.....8....2..5....3..6..9..7.6....1...1.3.7.....7.9.....4.2....9..3..1..2..1643.",
+    );
+    for puzzle in [puzzle, hard] {
+        let mut thinker = model.start(&puzzle).unwrap();
+        while !thinker.last().settled {
+            let before = thinker.last().clone();
+            let now = thinker.think().clone();
+            assert!(now.step <= 256, "not solved");
+            assert_eq!(now.guessed.is_empty(), now.attempt == 1);
+            assert!(now.attempt == before.attempt || now.attempt == before.attempt + 1);
+            assert!(now.guessed.iter().all(|&cell| puzzle.tokens[cell] == 1), "only blanks are guessed");
+        }
+    }
+}
+
+/// Where the child processes of the next test leave what they computed.
+const LEAVE: &str = "HRM_TEST_LOGITS";
+
+/// Every vector unit of this machine gives the same answers in as many steps as the portable kernels, which the page has. All of them
+/// compute in fp32 and differ in the order of sums, and in whether a product is rounded before it is added: that is 1e-5 of a logit
+/// after one segment. A recurrence repeats it, and what it is not sure of moves most.
+#[test]
+fn instruction_sets_differ_by_rounding_only() {
+    let Some(path) = std::env::var_os(LEAVE) else {
+        let folder = tempfile::tempdir().unwrap();
+        let by = |isa: &str| -> Vec<Vec<(String, Vec<f32>)>> {
+            let path = folder.path().join(isa);
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "instruction_sets_differ_by_rounding_only", "--quiet"]);
+            assert!(child.env("HRM_KERNELS_ISA", isa).env(LEAVE, &path).status().unwrap().success(), "{isa}");
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+        };
+        let portable = by("portable");
+        for isa in ["avx2", "avx512"] {
+            let mut worst = [0f32; 16];
+            for (puzzle, (here, there)) in portable.iter().zip(by(isa)).enumerate() {
+                assert_eq!(here.len(), there.len(), "{isa}, puzzle {puzzle}: as many steps");
+                for (step, (here, there)) in here.iter().zip(&there).enumerate() {
+                    assert_eq!(here.0, there.0, "{isa}, puzzle {puzzle}, step {}", step + 1);
+                    let differences = here.1.iter().zip(&there.1).map(|(a, b)| (a - b).abs());
+                    worst[step] = differences.fold(worst[step], f32::max);
+                }
+            }
+            println!("{isa}: differences of logits by step: {worst:.1e?}");
+            assert!(worst[0] < 5e-5, "{isa}: after one segment {:e}", worst[0]);
+            assert!(worst.iter().all(|worst| *worst < 5e-3), "{isa}: {worst:e?}");
+        }
+        return;
+    };
+    let mut found = Vec::new();
+    for (family, side, count) in [(Family::Sudoku, 9, 40), (Family::Sudoku, 6, 10), (Family::Maze, 10, 10)] {
+        let name = model_name(&generate(family, (side, side), 0).unwrap()).unwrap();
+        let model = Model::new(name, &weights(name)).unwrap();
+        for seed in 0..count {
+            let mut thinker = model.start(&generate(family, (side, side), seed).unwrap()).unwrap();
+            let steps = (0..16).map(|_| (format!("{:?}", thinker.think().tokens), thinker.logits().to_vec()));
+            found.push(steps.collect::<Vec<_>>());
+        }
+    }
+    std::fs::write(path, serde_json::to_vec(&found).unwrap()).unwrap();
+}

@@ -121,7 +121,7 @@ impl PuzzleArgs {
         let resolved = ResolvedRecipe::load(Some(recipe), votes.as_slice())?;
         let data = data::load(&resolved.recipe.data).with_context(|| recipe.display().to_string())?;
         for warning in &data.warnings {
-            eprintln!("warning: {warning}");
+            note!("warning: {warning}");
         }
         Ok(match data.held_out() {
             Some(dataset) => Puzzles::Rows {
@@ -188,7 +188,7 @@ fn warn_of_leaks(puzzles: &Puzzles, recipe: Option<&Path>) {
     // Asked the other way round: which test puzzles are known from training.
     let Ok(leaks) = shape.task().leaks(&test, &train) else { return };
     for leak in leaks.0.iter().filter(|leak| !leak.pairs.is_empty()) {
-        eprintln!(
+        note!(
             "warning: {}: {} of {} are among those that the run trained on; it may know them by heart",
             leak.title,
             leak.pairs.len(),

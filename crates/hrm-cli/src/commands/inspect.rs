@@ -138,10 +138,11 @@ fn model_of(recipe: &ResolvedRecipe) -> Result<ModelConfig> {
     let Recipe { data, model, .. } = &**recipe;
     let Sizes { vocab_size, seq_len, num_puzzle_identifiers, shape } = data::sizes(data)?;
     if num_puzzle_identifiers.is_none() && model.puzzle_emb_ndim > 0 {
-        eprintln!(
+        note!(
             "note: the tasks of {} and {} are not all there: the puzzle embedding is counted with 1 row; training gives \
              it one for each augmentation of each task",
-            data.path, data.test_path
+            data.path,
+            data.test_path
         );
     }
     Ok(model.on(vocab_size, seq_len, num_puzzle_identifiers.unwrap_or(1), data::structure(shape)))

@@ -44,15 +44,18 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  hrm train --config configs/sudoku-4x4.toml
-  hrm train --config configs/sudoku-4x4.toml --run-dir runs/small --set model.hidden_size=64 --set train.seed=3
+  hrm train configs/sudoku-4x4.toml
+  hrm train configs/sudoku-4x4.toml --run-dir runs/small --set model.hidden_size=64 --set train.seed=3
   hrm train --resume runs/small
-  hrm train --config configs/sudoku-4x4.toml --workers 2         two processes, the same steps
+  hrm train configs/sudoku-4x4.toml --workers 2         two processes, the same steps
   tensorboard --logdir runs                              watch runs in a browser
   hrm config show --config configs/sudoku-4x4.toml       every value that --set may change")]
 pub struct Args {
     /// Recipe to train
-    #[arg(long, short, value_name = "FILE", required_unless_present = "resume")]
+    #[arg(value_name = "RECIPE", required_unless_present_any = ["resume", "config"], conflicts_with = "config")]
+    recipe: Option<PathBuf>,
+    /// The same as a flag
+    #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Folder of the run [default: runs/ and the recipe's name]
     #[arg(long, value_name = "DIR")]
@@ -72,8 +75,33 @@ pub struct Args {
     workers: workers::Args,
 }
 
+/// Says what else may have been meant by a recipe that is no file.
+fn check_recipe(recipe: &Path) -> Result<()> {
+    let shown = recipe.display();
+    if recipe.is_dir() {
+        bail!(
+            "{shown}: expected a recipe, a .toml file, got a folder; to go on with the run in it: hrm train --resume {shown}"
+        );
+    }
+    if recipe.exists() {
+        return Ok(());
+    }
+    if shown.to_string().contains('=') {
+        bail!("expected a recipe, a .toml file, got {shown}; values of a recipe are set by --set {shown}");
+    }
+    let named = |folder: &str| Path::new(folder).join(recipe.with_extension("toml"));
+    match ["", "configs"].into_iter().map(named).find(|path| path.is_file()) {
+        Some(path) => bail!("{shown}: no such file; did you mean {}?", path.display()),
+        None => Ok(()),
+    }
+}
+
 /// Runs the command.
-pub fn run(args: Args) -> Result<ExitCode> {
+pub fn run(mut args: Args) -> Result<ExitCode> {
+    if let Some(recipe) = args.recipe.take() {
+        check_recipe(&recipe)?;
+        args.config = Some(recipe);
+    }
     let backend = args.backend.choose()?;
     let (recipe, run_dir, resume) = match &args.resume {
         Some(folder) => {
@@ -103,7 +131,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut watcher = Watcher::new(args.quiet);
     let say_where = |who: &str| {
         if !args.quiet {
-            eprintln!("run {} on {}{who}", run_dir.display(), backend.feature());
+            note!("run {} on {}{who}", run_dir.display(), backend.feature());
         }
     };
     let summary = match role {
@@ -229,7 +257,7 @@ fn note_differences(recipe: &ResolvedRecipe, config: &Path, sets: &[String]) -> 
         .map(|(key, ours, theirs)| format!("{key} = {ours} (not {theirs})"))
         .collect();
     if !keys.is_empty() {
-        eprintln!(
+        note!(
             "note: the run goes on with its own recipe, which differs from {}: {}",
             config.display(),
             keys.join(", ")
@@ -260,14 +288,14 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 fn stop_on_ctrl_c(stop: Arc<AtomicBool>) -> Result<()> {
     ctrlc::set_handler(move || {
         if !STARTED.load(Ordering::SeqCst) {
-            eprintln!("\nstopped before the first step");
+            note!("\nstopped before the first step");
             process::exit(130);
         }
         if stop.swap(true, Ordering::SeqCst) {
-            eprintln!("\naborted; the run goes on from its last checkpoint with --resume");
+            note!("\naborted; the run goes on from its last checkpoint with --resume");
             process::exit(130);
         }
-        eprintln!("\nstopping after this step, with a checkpoint (press Ctrl-C again to abort)");
+        note!("\nstopping after this step, with a checkpoint (press Ctrl-C again to abort)");
     })
     .context("cannot watch for Ctrl-C")
 }
@@ -430,7 +458,7 @@ impl Watcher {
     fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            None => note!("{line}"),
         }
     }
 
@@ -548,7 +576,7 @@ impl Observer for Watcher {
         if self.quiet {
             return;
         }
-        eprintln!(
+        note!(
             "{} parameters, {} training and {} held-out puzzles, {} steps of {}{}",
             thousands(start.parameters),
             thousands(start.train_examples),

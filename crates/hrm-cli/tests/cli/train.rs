@@ -1,10 +1,48 @@
 //! `hrm train`, `hrm eval` and what they leave behind.
 
-use std::fs;
+use std::{fs, process::Stdio};
 
 use serde_json::Value;
 
 use crate::sandbox::{FOUR, FOUR_SOLVED, Sandbox, TINY_RECIPE, assert_says, snapshot};
+
+#[test]
+fn a_recipe_by_its_place_and_what_is_near_it() {
+    let sandbox = Sandbox::new();
+    sandbox.write("configs/tiny.toml", TINY_RECIPE);
+    let text = sandbox.hrm("train configs/tiny.toml --set train.stop_after=1").ok();
+    assert_says(&text, &["stopped after step 1", "hrm train --resume runs/tiny"]);
+    let told = |args: &str, parts: &[&str]| {
+        let run = sandbox.hrm(args);
+        assert_ne!(run.code, 0, "{args}");
+        assert_says(&run.stderr, parts);
+    };
+    told("train", &["<RECIPE>"]);
+    told("train runs/tiny", &["got a folder", "hrm train --resume runs/tiny"]);
+    told("train tiny", &["tiny: no such file", "did you mean configs/tiny.toml?"]);
+    told("train configs/tiny", &["did you mean configs/tiny.toml?"]);
+    told("train absent.toml", &["absent.toml"]);
+    told("train train.lr=1", &["--set train.lr=1"]);
+    told("train configs/tiny.toml train.lr=1", &["unexpected argument", "'--set train.lr=1'"]);
+    told("train configs/tiny.toml --config configs/tiny.toml", &["cannot be used with"]);
+    told("config show configs/tiny.toml", &["unexpected argument", "'--config configs/tiny.toml'"]);
+    told("eval runs/tiny", &["unexpected argument", "'--checkpoint runs/tiny'"]);
+    told("eval puzzles.csv", &["'--data puzzles.csv'"]);
+    told("solve 1... puzzles.txt", &["'--file puzzles.txt'"]);
+}
+
+/// `hrm train ... 2>&1 | head -1`
+#[test]
+fn a_training_goes_on_when_nobody_reads_what_it_says() {
+    let sandbox = Sandbox::new();
+    sandbox.write("tiny.toml", TINY_RECIPE);
+    let mut command = sandbox.command();
+    command.args(["train", "tiny.toml", "--run-dir", "run"]).stderr(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    drop((child.stderr.take(), child.stdout.take()));
+    assert!(child.wait().expect("ends").success());
+    assert!(sandbox.path("run/checkpoints/step-12").is_dir());
+}
 
 #[test]
 fn train_stop_resume_evaluate_solve() {

@@ -132,6 +132,31 @@ fn lines_drawings_and_tables_of_all_families() {
 }
 
 #[test]
+fn lists_rows_with_commas_and_coloured_boards() {
+    let ok = |line: u64, text: &str| (line, Ok(text.to_owned()));
+    for text in [
+        "[[1,0,0,0],[0,3,0,0],[0,2,0,0],[0,0,4,0]]",
+        "[[1,0,0,0],\n [0,3,0,0],\n [0,2,0,0],\n [0,0,4,0]]\n",
+        "[\n  [\"1\",\"\",\"\",\"\"],\n  [\"\",\"3\",\"\",\"\"],\n  [\"\",\"2\",\"\",\"\"],\n  [\"\",\"\",\"4\",\"\"]\n]",
+        "1,0,0,0\n0,3,0,0\n0,2,0,0\n0,0,4,0\n",
+        "1,,,\n,3,,\n,2,,\n,,4,\n",
+        "1   \n 3  \n 2  \n  4 \n",
+        "1    3   2    4 \n",
+        "1xxxx3xxx2xxxx4x",
+        "\u{1b}[1m1\u{1b}[0m \u{1b}[34m.\u{1b}[0m | . .\n. 3 | . .\n----+----\n. 2 | . .\n. . | \u{1b}[1;32m4\u{1b}[0m .\n",
+    ] {
+        assert_eq!(entries(Family::Sudoku, text), [ok(1, FOUR)], "{text}");
+    }
+    for (text, line) in [
+        ("S,0,0,0\n0,1,0,0\n0,0,G,0", "S.../.#../..G."),
+        ("[\"S..\",\n\".#.\",\n\"..G\"]\n", "S...#...G"),
+        ("\u{1b}[7mS\u{1b}[0m..\n.#.\n..G", "S...#...G"),
+    ] {
+        assert_eq!(entries(Family::Maze, text), [ok(1, line)], "{text}");
+    }
+}
+
+#[test]
 fn a_bad_line_does_not_end_the_file() {
     let text = format!("{FOUR}\n11..............\n1...\n1....3...2....4x\n{FOUR}");
     let found = entries(Family::Sudoku, &text);
@@ -207,6 +232,35 @@ fn puzzles_come_as_soon_as_they_are_there() {
         let reader = Reader::new(Family::Sudoku, Open(Cursor::new(text.into_bytes())), Path::new("in"));
         assert!(reader.take(1).all(|entry| entry.unwrap().puzzle.is_ok()));
     }
+}
+
+/// Streams without end, or as good as: told after a bounded part of them.
+#[test]
+fn what_never_becomes_a_puzzle_is_told_early() {
+    struct Endless(Vec<u8>, usize);
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            for byte in buffer.iter_mut() {
+                *byte = self.0[self.1 % self.0.len()];
+                self.1 += 1;
+            }
+            assert!(self.1 < 8 << 20, "read on and on");
+            Ok(buffer.len())
+        }
+    }
+    for line in ["\n", "# a comment\n", " \r\n", "0"] {
+        for &family in Family::ALL {
+            let name = Path::new("in");
+            let found = Reader::new(family, Endless(line.repeat(100).into_bytes(), 0), name).next();
+            // To a family where it means something, a line is a bad puzzle.
+            let told = found.is_some_and(|found| found.map_or(true, |entry| entry.puzzle.is_err()));
+            assert!(told, "{family} {line:?}");
+        }
+    }
+    // Lines so long that a drawing of them is never finished.
+    let long = format!("{}\n", "0".repeat(300_000));
+    let entry = Reader::new(Family::Sudoku, Endless(long.into_bytes(), 0), Path::new("in")).next();
+    assert!(entry.is_some_and(|entry| entry.is_ok_and(|entry| entry.puzzle.is_err())));
 }
 
 #[test]

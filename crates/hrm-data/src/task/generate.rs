@@ -41,6 +41,9 @@ pub struct GenerateOptions {
     pub min_rating: Option<u64>,
     /// Steps of the search for hard puzzles.
     pub effort: Option<usize>,
+    /// Never put images of the puzzles of this repository's test sets on the training side, nor on large boards their solution
+    /// grids. Recipes ask for it. Without, the commands of `datasets/README.md` make what they made.
+    pub spare_bundled: bool,
 }
 
 /// Puzzles with their solutions, for training and for testing.

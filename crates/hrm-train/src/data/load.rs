@@ -190,6 +190,7 @@ fn options(config: &DataConfig) -> GenerateOptions {
         givens: (config.max_clues > 0).then_some((config.min_clues, config.max_clues)),
         min_path: Some(config.min_path),
         max_path: Some(config.max_path),
+        spare_bundled: true,
         ..GenerateOptions::default()
     }
 }

@@ -85,7 +85,7 @@ fn settle(on_leak: OnLeak, train: &mut Vec<Record>, leaks: &Leaks) -> Result<()>
             });
             say!("left out {found}");
         }
-        OnLeak::Allow => eprintln!("warning: {found}"),
+        OnLeak::Allow => note!("warning: {found}"),
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ impl Reporter for Filmed<'_> {
 fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
     // Standard output may be JSON.
-    eprintln!("wrote {}", file.display());
+    note!("wrote {}", file.display());
     Ok(())
 }
 

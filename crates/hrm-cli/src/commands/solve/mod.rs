@@ -4,6 +4,7 @@ mod film;
 mod report;
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal},
     path::PathBuf,
     process::{self, ExitCode},
@@ -50,7 +51,10 @@ Examples:
   hrm solve --task maze mazes.csv               a shortest path by a model
   hrm solve --task maze --with bfs --file mazes.csv
 
-Puzzles are read as lines, as drawings, and as CSV. What is printed can be read again.
+Puzzles are read as lines, as drawings with or without box lines, as lists (JSON, Python), as rows with commas, and as CSV. A
+blank of a Sudoku is `.`, 0, `_`, `*`, `?`, `-`, or, where none of these is one, `x` or a space; values above 9 are numbers or
+letters from A on. Walls of a maze are `#`, 1, `X`, blocks or lines, free cells spaces, `.` or 0, its ends S and G (also A and B, E). What is
+printed can be read again, coloured or not. A text with two meanings is refused.
 
 The models that come with the program are in it. The environment variable HRM_CHECKPOINTS names a folder with others to
 use in their place: FOLDER/sudoku-9x9/model.safetensors and so on.
@@ -73,7 +77,7 @@ milliseconds is a puzzle's share of the time that its batch took.")]
 pub struct Args {
     /// A puzzle, row by row, `.` or 0 for a blank, or a file of puzzles; `-` reads them from standard input
     #[arg(value_name = "PUZZLE")]
-    puzzle: Option<String>,
+    puzzle: Option<OsString>,
     /// Puzzles in a file: one a line, drawn with empty lines between, or CSV with the columns
     /// source,question,answer,rating (also gzipped)
     #[arg(long, short, value_name = "FILE", conflicts_with = "puzzle")]

@@ -21,7 +21,7 @@ pub(super) const PATH: u8 = 5;
 ///
 /// As text: `#` wall, space or `.` free, `S` start, `G` goal, either one line per row (or `/` between rows) or, for square mazes,
 /// all cells on one line. Other usual characters are read as well: [`Maze::WALLS`], [`Maze::FREE`], [`Maze::STARTS`],
-/// [`Maze::GOALS`].
+/// [`Maze::GOALS`], and lines that boxes are drawn with for walls. Rows may also be lists, as in JSON, or have commas between their cells.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Maze {
     grid: Grid,
@@ -50,6 +50,12 @@ pub enum MazeError {
     NotSquare {
         /// Cells found.
         got: usize,
+    },
+    /// Brackets that are no list of rows.
+    #[error("expected a list of rows, [[\"#\", \"S\", ...], ...] or [\"#S...\", ...]: {why}")]
+    List {
+        /// What is wrong with it.
+        why: String,
     },
     /// Lines of different lengths.
     #[error("line {line}: expected {expected} cells as in line 1, got {got}")]
@@ -134,9 +140,12 @@ pub(super) fn parse_tokens(text: &str, shape: Option<(usize, usize)>) -> Result<
     let known = [Maze::WALLS, Maze::FREE, Maze::STARTS, Maze::GOALS, "o"];
     let token = |(index, symbol): (usize, char)| match known.iter().position(|all| all.contains(symbol)) {
         Some(token) => Ok(token as u8 + 1),
+        None if ('\u{2500}'..='\u{257f}').contains(&symbol) => Ok(WALL),
         None => Err(MazeError::Symbol { cell: index + 1, with_path: true, got: format!("{symbol:?}") }),
     };
     let text = text.trim_end_matches(['\n', '\r']).trim_start_matches('\u{feff}');
+    let listed = of_lists(text)?;
+    let text = listed.as_deref().unwrap_or(text);
     let lines: Vec<&str> = match text.contains('/') {
         true => text.split('/').collect(),
         false => text.lines().collect(),
@@ -173,6 +182,42 @@ pub(super) fn parse_tokens(text: &str, shape: Option<(usize, usize)>) -> Result<
     Grid::new(rows, cols, cells).ok_or(MazeError::NotSquare { got })
 }
 
+/// The rows of a maze that is given as lists (`[["#","S"],[..` or `["#S", ..`, as JSON or Python) or with commas between its cells,
+/// a line each; `None` if it is neither.
+fn of_lists(text: &str) -> Result<Option<String>, MazeError> {
+    let cell = |field: &str| match field.trim() {
+        "" => Some(' '),
+        one if one.chars().count() == 1 => one.chars().next(),
+        _ => None,
+    };
+    if !text.trim_start().starts_with('[') {
+        // Cells with commas between them.
+        if !text.contains(',') {
+            return Ok(None);
+        }
+        let row = |line: &str| line.split(',').map(cell).collect::<Option<String>>();
+        return Ok(text.lines().map(row).collect::<Option<Vec<String>>>().map(|rows| rows.join("\n")));
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Item {
+        Text(String),
+        Number(u8),
+        Row(Vec<Item>),
+    }
+    fn spell(item: &Item) -> String {
+        match item {
+            Item::Text(text) if text.is_empty() => " ".to_owned(),
+            Item::Text(text) => text.clone(),
+            Item::Number(number) => number.to_string(),
+            Item::Row(items) => items.iter().map(spell).collect(),
+        }
+    }
+    let told = |error: serde_json::Error| MazeError::List { why: error.to_string() };
+    let rows: Vec<Item> = serde_json::from_str(&text.replace('\'', "\"")).map_err(told)?;
+    Ok(Some(rows.iter().map(spell).collect::<Vec<_>>().join("\n")))
+}
+
 impl FromStr for Maze {
     type Err = MazeError;
 
@@ -196,9 +241,9 @@ impl fmt::Display for Maze {
 
 impl Maze {
     /// Characters of walls.
-    pub const WALLS: &'static str = "#XxWw1%@+|-█▓■";
+    pub const WALLS: &'static str = "#XxWw1%@+|-█▓■⬛🧱";
     /// Characters of free cells.
-    pub const FREE: &'static str = " ._0·□";
+    pub const FREE: &'static str = " ._0·□⬜";
     /// Characters of the start.
     pub const STARTS: &'static str = "SsAa";
     /// Characters of the goal.
@@ -491,14 +536,31 @@ mod tests {
         assert_eq!(error("S?G "), "cell 2: expected one of `#`, space or `.`, `S`, `G`, `o`, got '?'");
         assert_eq!(error("SoG "), "cell 2: expected one of `#`, space or `.`, `S`, `G`, got 'o'");
         // What is drawn here, and what others draw.
-        for text in ["S..#.#..G", "S../#.#/..G", "S00\n1_1\n  g", "s..\r\nX.X\r\n..E\r\n", "A··\n█.█\n..B"]
-        {
+        for text in [
+            "S..#.#..G",
+            "S../#.#/..G",
+            "S00\n1_1\n  g",
+            "s..\r\nX.X\r\n..E\r\n",
+            "A··\n█.█\n..B",
+            "S⬜⬜\n⬛⬜🧱\n⬜⬜G",
+            "S..\n│.─\n..G",
+            "S,0,0\n1,0,1\n0,0,G",
+            "S, ,\n#,,#\n , ,G",
+            r##"[["S"," ",""],["#",".","#"],[0,0,"G"]]"##,
+            r##"["S  ", "# #", "  G"]"##,
+            "[['S', 0, 0],\n [1, 0, 1],\n [0, 0, 'G']]\n",
+        ] {
             assert_eq!(maze(text), square, "{text}");
         }
         assert_eq!(error("SSG "), "expected exactly one S, got 2");
         assert_eq!(error("S   "), "expected exactly one G, got 0");
         assert_eq!(error("S G\n  "), "line 2: expected 3 cells as in line 1, got 2");
         assert!(error("S G").contains("square number"));
+        assert!(error("[[1,0,").starts_with("expected a list of rows"), "{}", error("[[1,0,"));
+        assert_eq!(
+            error("[[1,0],[2,3]]"),
+            "cell 3: expected one of `#`, space or `.`, `S`, `G`, `o`, got '2'"
+        );
         assert!(error("").contains("exactly one S"));
     }
 

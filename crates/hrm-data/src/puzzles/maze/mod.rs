@@ -11,4 +11,6 @@ mod task;
 pub use board::{Maze, MazeError, PathError, SYMBOLS};
 pub use generator::{GeneratorError, HardMazes, Kind, UniqueMazes};
 pub use split::SplitFailure;
+#[cfg(test)]
+pub(crate) use split::kin;
 pub use task::{Mazes, decode_tokens};

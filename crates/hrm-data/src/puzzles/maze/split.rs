@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::board::Maze;
 use super::generator::{GeneratorError, Kind};
 use super::task::Mazes;
+use crate::bundled;
 use crate::random::{Purpose, below_u64, stream};
 use crate::task::{Record, Split};
 
@@ -38,8 +39,14 @@ const WAVE: u64 = 16;
 /// Candidates in a row without a new maze after which the search ends. Maze-Hard finds one in 59,000.
 const PATIENCE: u64 = 30_000_000;
 
+/// What a maze shares with its images, and of what kind it is.
+pub(crate) fn kin(maze: &Maze) -> (String, Vec<u8>) {
+    let canonical = maze.canonical();
+    (format!("maze {}x{}", canonical.rows(), canonical.cols()), canonical.tokens().to_vec())
+}
+
 /// Generates a training and a test set. No maze of either is an image of another under the symmetries of the square. The
-/// same on any number of threads.
+/// same on any number of threads. With `spare_bundled`, mazes of the bundled test sets are not trained on.
 ///
 /// # Errors
 /// [`SplitFailure::Generator`] if there are no such mazes, [`SplitFailure::Exhausted`] if there are not enough of them.
@@ -48,8 +55,9 @@ pub(super) fn generate_split(
     kind: Kind,
     seed: u64,
     wanted: (usize, usize),
+    spare_bundled: bool,
 ) -> Result<Split<Record>, SplitFailure> {
-    generate_with(task, kind, seed, wanted, PATIENCE)
+    generate_with(task, kind, seed, wanted, spare_bundled, PATIENCE)
 }
 
 fn generate_with(
@@ -57,6 +65,7 @@ fn generate_with(
     kind: Kind,
     seed: u64,
     (train, test): (usize, usize),
+    spare_bundled: bool,
     patience: u64,
 ) -> Result<Split<Record>, SplitFailure> {
     let generator = kind.generator(seed)?;
@@ -74,14 +83,20 @@ fn generate_with(
         for found in wave {
             let mut new = 0;
             for (class, maze) in found {
-                if known.len() == wanted || !known.insert(class) {
+                let is_tested = spare_bundled && {
+                    let (kind, shared) = kin(&class);
+                    bundled::is_tested(&kind, &shared)
+                };
+                let nowhere = is_tested && split.test.len() == test;
+                if known.len() == wanted || nowhere || !known.insert(class) {
                     continue;
                 }
                 new += 1;
                 // Each maze goes to either side with the chance that fills both.
                 let (train, test) = (train - split.train.len(), test - split.test.len());
                 let mut rng = stream(seed, Purpose::Subsample, known.len() as u64, 2);
-                let side = match below_u64(&mut rng, (train + test) as u64) < test as u64 {
+                let for_test = is_tested || below_u64(&mut rng, (train + test) as u64) < test as u64;
+                let side = match for_test {
                     true => &mut split.test,
                     false => &mut split.train,
                 };
@@ -110,7 +125,7 @@ mod tests {
     fn split(kind: Kind, seed: u64, wanted: (usize, usize)) -> (Mazes, Split<Record>) {
         let (Kind::Hard { rows, cols, .. } | Kind::Unique { rows, cols, .. }) = kind;
         let task = Mazes::new(rows, cols);
-        (task, generate_split(&task, kind, seed, wanted).unwrap())
+        (task, generate_split(&task, kind, seed, wanted, false).unwrap())
     }
 
     #[test]
@@ -137,7 +152,8 @@ mod tests {
     #[test]
     fn too_few_mazes_end_with_an_error() {
         let kind = Kind::Unique { rows: 3, cols: 3, shortest: 1, longest: 6 };
-        let error = generate_with(&Mazes::new(3, 3), kind, 1, (1000, 0), 5000).unwrap_err().to_string();
+        let error =
+            generate_with(&Mazes::new(3, 3), kind, 1, (1000, 0), false, 5000).unwrap_err().to_string();
         assert!(error.starts_with("found no new maze among 5"), "{error}");
         assert!(error.contains("of 1000 found; ask for fewer"), "{error}");
     }

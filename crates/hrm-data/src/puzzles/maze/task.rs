@@ -330,7 +330,8 @@ impl Task for Mazes {
     ) -> Result<Split<Record>, String> {
         let of_kind = |kind: &str, wanted| {
             let options = GenerateOptions { kind: Some(kind.to_owned()), ..options.clone() };
-            split::generate_split(self, self.kind(&options)?, seed, wanted).map_err(told)
+            let kind = self.kind(&options)?;
+            split::generate_split(self, kind, seed, wanted, options.spare_bundled).map_err(told)
         };
         if options.kind.as_deref() != Some("mixed") {
             return of_kind(options.kind.as_deref().unwrap_or("hard"), (train, test));

@@ -290,6 +290,16 @@ pub enum BoardError {
         /// What may stand there, in words.
         expected: String,
     },
+    /// A text that is a board in one way, and another board in another.
+    #[error(
+        "the text can be read in two ways, {one} and {other}, as different boards; write it on one line, with `.` for blanks"
+    )]
+    Ambiguous {
+        /// One way.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
     /// A value outside of `0..=side`.
     #[error("expected values from 1 to {side} (0 for blank), got {value} in row {row}, column {column}")]
     Value {

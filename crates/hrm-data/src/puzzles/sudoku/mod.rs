@@ -26,6 +26,8 @@ pub use hard::{Hard, HardGenerator, HardOptions};
 pub use parse::Notation;
 pub use rating::{DifficultyTable, difficulty, mean_guesses, rating};
 pub use solver::{ConstraintGraph, Limits, Method, Search, Solver, Stop, Trace, Work};
+#[cfg(test)]
+pub(crate) use split::kin;
 pub use split::{Exhausted, GenerateOptions};
 pub use symmetry::{Symmetry, SymmetryError};
 pub use task::{Sudoku, decode_tokens, encode_tokens};

@@ -3,7 +3,7 @@
 use super::board::{Board, BoardError, Geometry, MAX_SIDE};
 
 /// How values are written. Separators (`|`, `+`, `,`, `;`, spaces, line ends, box-drawing characters and lines made
-/// only of `-`, `=`, `+` and `|`) may stand anywhere; `.`, `_`, `*` and `-` are blanks.
+/// only of `-`, `=`, `+` and `|`) may stand anywhere; `.`, `_`, `*`, `?` and `-` are blanks, and `x` is where no other blank is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Notation {
     /// Finds out: [`Notation::Decimal`] if the text is separated numbers, some of two digits; [`Notation::HexFromZero`]
@@ -17,6 +17,12 @@ pub enum Notation {
     /// Decimal numbers with separators between them; 0 is blank.
     Decimal,
 }
+
+/// Longer texts are no board of at most 25x25, however it is drawn.
+const LONGEST: usize = 1 << 16;
+
+/// What stands for a blank that was written in another way.
+const BLANK: &str = ".";
 
 /// One cell's text and where it stood.
 struct Piece<'a> {
@@ -35,21 +41,69 @@ impl Piece<'_> {
     }
 }
 
+/// Reads a board. A text that can be read in several ways, as different boards, is none.
 pub(super) fn parse(text: &str, notation: Notation, geometry: Option<Geometry>) -> Result<Board, BoardError> {
     let text = text.trim_start_matches('\u{feff}');
-    let fits = |count: usize| match geometry {
+    let first = separated(text, notation, geometry);
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    if notation != Notation::Auto || is_plain || text.len() > LONGEST {
+        return first;
+    }
+    let fits = |count: usize| fit(count, geometry);
+    let others: [(&str, Option<Vec<Piece<'_>>>); 4] = [
+        ("with a cell in each field of its lists", fields(text)),
+        ("with spaces as blanks", spaces_as_blanks(text, &fits, false)),
+        ("with spaces and empty lines as blanks", spaces_as_blanks(text, &fits, true)),
+        ("with `*` as a mark behind a value", without_marks(text)),
+    ];
+    let mut fault = None;
+    let mut found = match first {
+        Ok(board) => Some(("with spaces and lines between its cells", board)),
+        Err(error) => {
+            fault = Some(error);
+            None
+        }
+    };
+    for (how, pieces) in others {
+        match pieces.map(|pieces| of_cells(pieces, geometry)) {
+            Some(Ok(board)) => match &found {
+                Some((one, other)) if board != *other => {
+                    return Err(BoardError::Ambiguous { one: *one, other: how });
+                }
+                Some(_) => {}
+                None => found = Some((how, board)),
+            },
+            // Brackets mean nothing but in lists: what is wrong with the list says more.
+            Some(Err(error)) if text.contains('[') => fault = Some(error),
+            _ => {}
+        }
+    }
+    match (found, fault) {
+        (Some((_, board)), _) => Ok(board),
+        (None, Some(fault)) => Err(fault),
+        (None, None) => Err(wrong_length(text, 0, geometry)),
+    }
+}
+
+fn fit(count: usize, geometry: Option<Geometry>) -> Option<Geometry> {
+    match geometry {
         Some(g) => (g.cells() == count).then_some(g),
         None => Geometry::from_cells(count),
-    };
+    }
+}
+
+/// Cells with separators between them, or none.
+fn separated(text: &str, notation: Notation, geometry: Option<Geometry>) -> Result<Board, BoardError> {
+    let fits = |count: usize| fit(count, geometry);
     if matches!(notation, Notation::Auto | Notation::Decimal) {
-        let tokens = tokens(text);
+        let tokens = crosses_as_blanks(tokens(text));
         let decimal = notation == Notation::Decimal || looks_decimal(&tokens);
         if decimal {
             if let Some(g) = fits(tokens.len()) {
                 return from_numbers(&tokens, g);
             }
             if notation == Notation::Decimal || tokens.len() > 16 {
-                return Err(wrong_length(tokens.len(), geometry));
+                return Err(wrong_length(text, tokens.len(), geometry));
             }
         }
     }
@@ -63,12 +117,132 @@ pub(super) fn parse(text: &str, notation: Notation, geometry: Option<Geometry>) 
         }
     };
     match fits(pieces.len()) {
-        Some(g) => from_characters(&pieces, g, notation),
-        None => Err(wrong_length(pieces.len(), geometry)),
+        Some(g) => from_characters(&crosses_as_blanks(pieces), g, notation),
+        None => Err(wrong_length(text, pieces.len(), geometry)),
     }
 }
 
-fn wrong_length(got: usize, geometry: Option<Geometry>) -> BoardError {
+/// A board of pieces that are a cell each, whatever stood between them.
+fn of_cells(pieces: Vec<Piece<'_>>, geometry: Option<Geometry>) -> Result<Board, BoardError> {
+    let pieces = crosses_as_blanks(pieces);
+    match fit(pieces.len(), geometry) {
+        None => Err(wrong_length("", pieces.len(), geometry)),
+        Some(g) if pieces.iter().all(|piece| piece.text.chars().count() == 1) => {
+            from_characters(&pieces, g, Notation::Auto)
+        }
+        Some(g) => from_numbers(&pieces, g),
+    }
+}
+
+/// `x` is a blank where nothing else is one; beside another it is rather a slip.
+fn crosses_as_blanks(mut pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
+    let is_blank = |piece: &Piece<'_>| piece.text == "0" || piece.text.chars().all(is_blank);
+    if !pieces.iter().any(is_blank) {
+        for piece in &mut pieces {
+            if matches!(piece.text, "x" | "X") {
+                piece.text = BLANK;
+            }
+        }
+    }
+    pieces
+}
+
+/// The fields of lists (`[[5,3,0],[..`) and of rows with commas, semicolons or tabs, each a cell: an empty one is blank. `None`
+/// if there is nothing of the kind.
+fn fields(text: &str) -> Option<Vec<Piece<'_>>> {
+    let separator = ['\t', ';', ','].into_iter().find(|&separator| text.contains(separator));
+    let separator = match text.contains(['[', ']']) {
+        // As numpy prints: a space between values.
+        true => separator.unwrap_or(' '),
+        false => separator?,
+    };
+    let is_around = |c: char| c.is_whitespace() || matches!(c, '[' | ']' | '(' | ')' | '{' | '}');
+    let mut pieces = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let row = line.trim_end();
+        // The comma behind a row of a list begins no cell.
+        let row = row.strip_suffix(separator).filter(|row| row.ends_with([']', ')'])).unwrap_or(row);
+        if row.chars().all(is_around) || is_border(row) {
+            continue;
+        }
+        for field in row.split(separator) {
+            let inner = field.trim_matches(is_around);
+            // Nothing but brackets, behind the last comma of a list; or more spaces.
+            if inner.is_empty() && (separator == ' ' || !field.trim().is_empty()) {
+                continue;
+            }
+            let at = field.as_ptr() as usize - line.as_ptr() as usize;
+            let column = line[..at + field.len() - field.trim_start_matches(is_around).len()].chars().count();
+            let text = match inner.trim_matches(['"', '\'']).trim() {
+                "" | "null" | "None" | "nan" => BLANK,
+                text => text,
+            };
+            pieces.push(Piece { text, line: number + 1, column: column + 1 });
+        }
+    }
+    Some(pieces)
+}
+
+/// A board drawn without marks for its blanks: on one line, or one line per row, of which spaces at the end may be missing. Box
+/// lines may stand between. `None` if the text is none.
+fn spaces_as_blanks<'a>(
+    text: &'a str,
+    fits: &impl Fn(usize) -> Option<Geometry>,
+    empty_lines_count: bool,
+) -> Option<Vec<Piece<'a>>> {
+    if !text.contains(' ') || !text.chars().all(|c| c.is_ascii_alphanumeric() || "| +-=\r\n".contains(c)) {
+        return None;
+    }
+    let rows: Vec<(usize, &str)> = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !is_border(line) && !is_dashes(line))
+        .filter(|(_, line)| empty_lines_count || !line.is_empty())
+        .collect();
+    let mut pieces = Vec::new();
+    let side = if rows.len() > 1 { Some(fits(rows.len() * rows.len())?.side()) } else { None };
+    let mut has_full_row = !empty_lines_count;
+    for (number, line) in rows {
+        let before = pieces.len();
+        for (column, (at, c)) in line.char_indices().enumerate().filter(|(_, (_, c))| *c != '|') {
+            let text = match c {
+                ' ' => BLANK,
+                '0' | '+' | '-' | '=' => return None,
+                _ => &line[at..=at],
+            };
+            pieces.push(Piece { text, line: number + 1, column: column + 1 });
+        }
+        if let Some(side) = side {
+            let missing = side.checked_sub(pieces.len() - before)?;
+            has_full_row |= missing == 0;
+            let end = line.chars().count();
+            pieces.extend((1..=missing).map(|n| Piece { text: BLANK, line: number + 1, column: end + n }));
+        }
+    }
+    // Or the empty lines part bands of a smaller board.
+    has_full_row.then_some(pieces)
+}
+
+/// The cells of a board as this program prints it without colours: `*` behind a value marks it as new. `None` if there are no
+/// such marks, or others.
+fn without_marks(text: &str) -> Option<Vec<Piece<'_>>> {
+    let mut pieces = characters(text, true).ok()?;
+    let line_of = |piece: &Piece<'_>| text.lines().nth(piece.line - 1);
+    let is_mark = |piece: &Piece<'_>| {
+        let mut around = line_of(piece)?.chars().skip(piece.column.checked_sub(2)?);
+        let (before, _, after) = (around.next()?, around.next(), around.next());
+        Some(before.is_ascii_alphanumeric() && after.is_none_or(is_separator))
+    };
+    if !pieces.iter().any(|piece| piece.text == "*")
+        || pieces.iter().any(|piece| piece.text == "*" && is_mark(piece) != Some(true))
+    {
+        return None;
+    }
+    pieces.retain(|piece| piece.text != "*");
+    Some(pieces)
+}
+
+fn wrong_length(text: &str, got: usize, geometry: Option<Geometry>) -> BoardError {
     let expected = match geometry {
         Some(g) => format!("{} ({g})", g.cells()),
         None => match Geometry::from_side(got.isqrt().max(1)) {
@@ -84,7 +258,13 @@ fn wrong_length(got: usize, geometry: Option<Geometry>) -> BoardError {
             },
         },
     };
-    let hint = if got == 0 { ": the text holds no cell" } else { "" };
+    let beside =
+        |line: &str| line.match_indices("|  ").any(|(at, _)| line[at + 3..].trim_start().starts_with('|'));
+    let hint = match got {
+        0 => ": the text holds no cell",
+        _ if text.lines().any(beside) => ": there are boards beside each other; give one of them",
+        _ => "",
+    };
     BoardError::Length { expected, got, hint }
 }
 
@@ -126,7 +306,7 @@ fn characters(text: &str, dashes_separate: bool) -> Result<Vec<Piece<'_>>, Board
 }
 
 const fn is_blank(c: char) -> bool {
-    matches!(c, '.' | '_' | '*' | '-')
+    matches!(c, '.' | '_' | '*' | '?' | '-')
 }
 
 fn from_characters(
@@ -317,6 +497,141 @@ mod tests {
         assert_eq!(read(six), Ok(six.to_owned()));
     }
 
+    /// Ways in which people and programs write one 9x9 board.
+    #[test]
+    fn one_board_in_many_notations() {
+        let rows = |row: &dyn Fn(&str) -> String, between: &str| {
+            let rows: Vec<String> = (0..9).map(|r| row(&LINE[9 * r..9 * r + 9])).collect();
+            rows.join(between)
+        };
+        let cells = |blank: &'static str, between: &'static str| {
+            move |row: &str| {
+                let cells: Vec<String> =
+                    row.chars().map(|c| if c == '.' { blank.to_owned() } else { c.to_string() }).collect();
+                cells.join(between)
+            }
+        };
+        let drawn = |blank: &'static str| {
+            move |row: &str| {
+                let row = row.replace('.', blank);
+                format!("{}|{}|{}", &row[..3], &row[3..6], &row[6..])
+            }
+        };
+        let quoted = |row: &str| format!("[\"{}\"]", cells(".", "\",\"")(row));
+        let python = |row: &str| format!("['{}']", cells("", "', '")(row));
+        let numbers = |row: &str| format!("[{}]", cells("0", ", ")(row));
+        let nulls = |row: &str| format!("[{}]", cells("null", ",")(row));
+        let numpy = |row: &str| format!("[{}]", cells("0", " ")(row));
+        let trimmed = |row: &str| row.replace('.', " ").trim_end().to_owned();
+        let border = "\n---+---+---\n";
+        let boxed: Vec<String> = (0..3)
+            .map(|band| {
+                (3 * band..3 * band + 3)
+                    .map(|r| drawn(" ")(&LINE[9 * r..9 * r + 9]))
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            })
+            .collect();
+        for text in [
+            LINE.replace('.', "?"),
+            LINE.replace('.', "x"),
+            LINE.replace('.', "X"),
+            LINE.replace('.', " "),
+            rows(&cells("x", " "), "\n"),
+            rows(&cells(" ", ""), "\n"),
+            rows(&trimmed, "\n"),
+            rows(&cells("?", ","), "\n"),
+            rows(&cells("0", ","), ","),
+            rows(&cells("", ","), "\n"),
+            rows(&cells("", ";"), "\r\n"),
+            rows(&cells("", "\t"), "\n"),
+            rows(&drawn("."), "\n"),
+            boxed.join(border),
+            boxed.join("\n\n"),
+            boxed.join("\n\n").replace('|', ""),
+            format!("[{}]", rows(&quoted, ",")),
+            format!("[{}]", rows(&quoted, ",\n ")),
+            format!("[\n{}\n]", rows(&python, ",\n")),
+            format!("[{}]", rows(&numbers, ",")),
+            format!("[{},]", rows(&numbers, ",\n")),
+            format!("[{}]", rows(&nulls, ",")),
+            format!("[{}]", rows(&numpy, "\n ")),
+            format!("[{}]", rows(&|row| format!("\"{row}\""), ", ")),
+            format!("({})", rows(&cells("0", ","), ",")),
+        ] {
+            assert_eq!(read(&text), Ok(LINE.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn large_boards_by_numbers_and_letters() {
+        for side in [16usize, 25] {
+            let g = Geometry::from_side(side).unwrap();
+            let cells: Vec<u8> = (0..g.cells()).map(|i| (i * 7 % (side + 1)) as u8).collect();
+            let board = Board::from_cells(g, cells.clone()).unwrap();
+            let number = |blank: &'static str| {
+                move |&value: &u8| if value == 0 { blank.to_owned() } else { value.to_string() }
+            };
+            let rows = |blank, between: &str, of: (&str, &str), end: &str| {
+                let row = |row: &[u8]| row.iter().map(number(blank)).collect::<Vec<_>>().join(between);
+                cells
+                    .chunks(side)
+                    .map(|cells| format!("{}{}{}", of.0, row(cells), of.1))
+                    .collect::<Vec<_>>()
+                    .join(end)
+            };
+            for text in [
+                rows("0", " ", ("", ""), "\n"),
+                rows(".", ",", ("", ""), "\n"),
+                rows("x", " ", ("", ""), "\n"),
+                rows("", ",", ("", ""), "\n"),
+                format!("[{}]", rows("null", ", ", ("[", "]"), ",\n")),
+                format!("[{}]", rows("0", ",", ("[", "]"), ",")),
+                board.to_line().replace('.', "x"),
+                board.to_line().replace('.', "?"),
+            ] {
+                assert_eq!(read(&text), Ok(board.to_line()), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_program_prints_is_read_back() {
+        let printed = "\
++----------+----------+
+| 1* 4! .  | 2  .  .  |
+| .  .  2* | 3  1  .  |
+| .  .  .  | .  .  3* |
++----------+----------+
+| 6  .  .  | 5! .  .  |
+| .  1* .  | .  .  .  |
+| .  .  .  | .  .  6  |
++----------+----------+";
+        let rows = ["14.2..", "..231.", ".....3", "6..5..", ".1....", ".....6"];
+        assert_eq!(read(printed), Ok(rows.concat()));
+        let beside: String = printed.lines().map(|line| format!("{line}  {line}\n")).collect();
+        let error = read(&beside).unwrap_err();
+        assert!(error.ends_with("there are boards beside each other; give one of them"), "{error}");
+    }
+
+    #[test]
+    fn a_text_of_two_meanings_is_refused() {
+        // 16 values on a line of 81: a 9x9 board with spaces as blanks, or a 4x4 board.
+        let line = format!("1234341221434321{}", " ".repeat(65));
+        let error = read(&line).unwrap_err();
+        assert!(error.contains("two ways") && error.contains("with spaces as blanks"), "{error}");
+        // Values that no 4x4 board has: no doubt.
+        let line = format!("9234341221434321{}", " ".repeat(65));
+        assert_eq!(read(&line), Ok(line.replace(' ', ".")));
+        // Beside another blank, `x` is a slip; and a row that lacks a cell stays one that lacks a cell.
+        assert!(read("1....3...2....4x").is_err_and(|error| error.contains("'x'")));
+        assert!(read("1 2 3 4\n3 4 1 2\n2 1 4\n4 3 2 1").is_err_and(|error| error.contains("got 15")));
+        let error = read("[[1,2,3,4],[3,4,1,2],[2,1,4],[4,3,2,1]]").unwrap_err();
+        assert!(error.contains("got 15"), "{error}");
+        let error = read("[[1,2,3,4],[3,4,1,2],[2,1,7,3],[4,3,2,1]]").unwrap_err();
+        assert!(error.starts_with("unexpected character '7' at line 1, character 27"), "{error}");
+    }
+
     #[test]
     fn errors_say_where_and_what() {
         assert_eq!(
@@ -351,7 +666,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_grid_like_text_never_panics(text in "[0-9a-gA-G.\\-+| \n,_é]{0,700}") {
+        fn arbitrary_grid_like_text_never_panics(text in "[0-9a-gA-GxX.*?\\-+| \t\n,;_é\\[\\]\"']{0,700}") {
             for notation in [Notation::Auto, Notation::Letters, Notation::HexFromZero, Notation::Decimal] {
                 let _ = Board::parse(&text, notation, None);
             }

@@ -12,6 +12,7 @@ use super::generator::Generator;
 use super::invariant;
 use super::solver::Solver;
 use super::task::{decode_tokens, encode_tokens};
+use crate::bundled;
 use crate::random::{self, Purpose, stream};
 use crate::task::{Record, Split};
 
@@ -52,6 +53,19 @@ pub struct GenerateOptions {
     /// Range of the number of clues, drawn uniformly for each puzzle; minimal puzzles if `None`. There are only 36 classes
     /// of minimal 4x4 puzzles: ask for a range there.
     pub clues: Option<(usize, usize)>,
+    /// Never train on what the bundled test sets hold: such puzzles go to the test side, or nowhere.
+    pub spare_bundled: bool,
+}
+
+/// What a puzzle of a class shares with its images, and of what kind it is: on boards of 9x9 and more the solution grid. All smaller boards
+/// have grids in common (there are 2 of 4x4 and 49 of 6x6), so there it is the puzzle.
+pub(crate) fn kin(solution: &Board, class: &ClassKey) -> (String, Vec<u8>) {
+    let shared = match class {
+        _ if solution.side() >= 9 => invariant::of_grid(solution).to_le_bytes().to_vec(),
+        ClassKey::Exact(cells) => cells.to_vec(),
+        ClassKey::Fingerprint(fingerprint) => fingerprint.0.to_le_bytes().to_vec(),
+    };
+    (format!("Sudoku {}", solution.geometry()), shared)
 }
 
 /// The two sides of a split while it is filled.
@@ -133,7 +147,7 @@ pub(super) fn deal<S, T: Send>(
 /// # Errors
 /// [`Exhausted`] if there are not enough different puzzles of this kind.
 pub fn generate_split(options: &GenerateOptions) -> Result<Split<Record>, Exhausted> {
-    let &GenerateOptions { geometry, seed, train, test, clues } = options;
+    let &GenerateOptions { geometry, seed, train, test, clues, spare_bundled } = options;
     let mut generator = Generator::new(geometry, seed);
     if let Some((fewest, most)) = clues {
         generator = generator.with_clues(fewest, most);
@@ -145,17 +159,22 @@ pub fn generate_split(options: &GenerateOptions) -> Result<Split<Record>, Exhaus
         make: |(generator, classifier): &mut (Generator, Classifier), index| {
             let made = generator.generate(index);
             let key = classifier.key(&made.puzzle);
-            (made, key)
+            let is_tested = spare_bundled && {
+                let (kind, shared) = kin(&made.solution, &key);
+                bundled::is_tested(&kind, &shared)
+            };
+            (made, key, is_tested)
         },
     };
     let mut is_test: HashMap<ClassKey, bool> = HashMap::new();
     let mut train_boards: HashSet<Board> = HashSet::new();
-    deal((train, test), &source, |index, (made, key), quotas| {
+    deal((train, test), &source, |index, (made, key, is_tested), quotas| {
         let known = is_test.get(&key).copied();
         // A class is assigned when it is met first, at random, so that common and rare classes come to both sides.
-        let for_test = known.unwrap_or_else(|| quotas.draw(&mut stream(seed, Purpose::Subsample, index, 1)));
+        let draw = || quotas.draw(&mut stream(seed, Purpose::Subsample, index, 1));
+        let for_test = is_tested || known.unwrap_or_else(draw);
         let accepted = match for_test {
-            true => known.is_none(),
+            true => known.is_none() && !quotas.is_full(true),
             false => !quotas.is_full(false) && train_boards.insert(made.puzzle.clone()),
         };
         if !accepted {
@@ -236,8 +255,14 @@ pub(super) mod tests {
 
     #[test]
     fn generated_sets_are_disjoint_up_to_symmetry() {
-        let options =
-            GenerateOptions { geometry: Geometry::S4, seed: 1, train: 300, test: 100, clues: Some((4, 9)) };
+        let options = GenerateOptions {
+            geometry: Geometry::S4,
+            seed: 1,
+            train: 300,
+            test: 100,
+            clues: Some((4, 9)),
+            spare_bundled: false,
+        };
         let split = generate_split(&options).unwrap();
         assert_eq!((split.train.len(), split.test.len()), (300, 100));
         assert_eq!(leaking(&split.train, &split.test), []);

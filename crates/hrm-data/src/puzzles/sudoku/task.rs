@@ -333,6 +333,7 @@ impl Task for Sudoku {
                     train,
                     test,
                     clues: options.givens,
+                    spare_bundled: options.spare_bundled,
                 })
             }
             Some("hard") if self.geometry != Geometry::S9 => {
