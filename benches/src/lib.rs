@@ -1,6 +1,13 @@
-//! What the benches in `benches/` share: the paper's model and data of its shape.
+//! What benches and programs here share: the paper's model and data of its shape, the comparison with PyTorch, and the check of a
+//! machine with a GPU.
 
 #![forbid(unsafe_code)]
+
+pub mod compare;
+pub mod gpu;
+pub mod worker;
+
+use std::path::{Path, PathBuf};
 
 use burn::{
     module::AutodiffModule,
@@ -11,10 +18,23 @@ use hrm_model::{Hrm, ModelConfig, act::PuzzleBatch};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// The backend that is measured.
+/// The backend of benches.
 pub type B = Cpu;
 /// The same with gradients.
 pub type A = burn::backend::Autodiff<B>;
+
+/// What programs here compute on.
+#[cfg(feature = "cuda")]
+pub type Device = burn::backend::Cuda;
+/// What programs here compute on.
+#[cfg(not(feature = "cuda"))]
+pub type Device = Cpu;
+
+/// The root of the workspace: where this was built or, if it was carried to another machine, the current folder.
+pub fn root() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    if built.is_dir() { built.to_owned() } else { PathBuf::from(".") }
+}
 
 /// The paper's 27M model for 9x9 Sudoku, untrained.
 ///

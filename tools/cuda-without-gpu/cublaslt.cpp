@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <unistd.h>
 #include <vector>
 
 #ifndef COMPUTE
@@ -16,6 +17,8 @@ enum type : int32_t { F32 = 0, BF16 = 14 };
 enum storage_order : int32_t { BY_COLUMNS = 0, BY_ROWS = 1 };
 enum { COMPUTE_32F = 68, COMPUTE_32F_PEDANTIC = 69, COMPUTE_32F_FAST_TF32 = 77 };
 enum { DEFAULT_EPILOGUE = 1 };
+/* CUBLASLT_REDUCTION_SCHEME_: how partial sums of a product are added. */
+enum { IN_PLACE = 1, AS_COMPUTED = 2, AS_OUTPUT = 4 };
 
 struct layout {
     type of;
@@ -28,8 +31,11 @@ struct layout {
 struct operation {
     int32_t compute, scale, pointers, transpose_a, transpose_b, transpose_c, fill, epilogue;
 };
+struct preference {
+    uint32_t reductions;
+};
 struct heuristic {
-    uint64_t algorithm[8];
+    uint64_t algorithm[8]; /* its number */
     size_t workspace;
     status state;
     float waves;
@@ -169,32 +175,39 @@ status cublasLtMatmulDescSetAttribute(operation *it, int attribute, const void *
     }
 }
 
-status cublasLtMatmulPreferenceCreate(void **it) { *it = malloc(1); return SUCCESS; }
-status cublasLtMatmulPreferenceDestroy(void *it) { free(it); return SUCCESS; }
-status cublasLtMatmulPreferenceSetAttribute(void *it, int attribute, const void *value, size_t size) { return SUCCESS; }
+status cublasLtMatmulPreferenceCreate(preference **it) { *it = new preference{IN_PLACE | AS_COMPUTED | AS_OUTPUT}; return SUCCESS; }
+status cublasLtMatmulPreferenceDestroy(preference *it) { delete it; return SUCCESS; }
+status cublasLtMatmulPreferenceSetAttribute(preference *it, int attribute, const void *value, size_t size) {
+    return attribute == 3 ? set(it->reductions, value, size) : SUCCESS;
+}
 
 status cublasLtMatmulAlgoGetHeuristic(void *handle, const operation *by, const layout *a, const layout *b, const layout *c,
-                                      const layout *d, void *preference, int asked, heuristic *results, int *found) {
+                                      const layout *d, const preference *preference, int asked, heuristic *results, int *found) {
     *found = 0;
     status status = check(by, a, b, c, d);
     if (status != SUCCESS) return status;
     if (asked < 1) return INVALID_VALUE;
-    *results = {};
-    *found = 1;
+    if (preference->reductions & (IN_PLACE | AS_OUTPUT)) return refuse(NOT_SUPPORTED, "partial sums in the type of the output");
+    const char *algorithms = getenv("HRM_FAKE_CUBLAS_ALGORITHMS");
+    int count = algorithms ? atoi(algorithms) : 1;
+    for (; *found < count && *found < asked; ++*found) results[*found] = {{(uint64_t)*found}};
     return SUCCESS;
 }
 
 status cublasLtMatmul(void *handle, const operation *by, const float *alpha, const void *a, const layout *la, const void *b,
                       const layout *lb, const float *beta, const void *c, const layout *lc, void *d, const layout *ld,
-                      const void *algorithm, void *workspace, size_t workspace_size, void *stream) {
+                      const uint64_t *algorithm, void *workspace, size_t workspace_size, void *stream) {
     status status = check(by, la, lb, lc, ld);
     if (status != SUCCESS) return status;
     if (!handle || !alpha || !beta || !a || !b || !d || (!c && *beta != 0)) return refuse(INVALID_VALUE, "a pointer is null");
     if (workspace_size && !workspace) return refuse(INVALID_VALUE, "no workspace");
+    /* Of several algorithms the second one is the best. */
+    if (getenv("HRM_FAKE_CUBLAS_ALGORITHMS") && *algorithm != 1) usleep(20000);
     if (const char *path = getenv("HRM_FAKE_CUDA_LOG")) {
         FILE *log = fopen(path, "a");
         if (!log) return refuse(INVALID_VALUE, "cannot write HRM_FAKE_CUDA_LOG");
-        fprintf(log, "cublasLtMatmul %lux%lux%lu stream %p\n", ld->rows, ld->columns, by->transpose_a ? la->rows : la->columns, stream);
+        fprintf(log, "cublasLtMatmul %lux%lux%lu algorithm %lu stream %p\n", ld->rows, ld->columns,
+                by->transpose_a ? la->rows : la->columns, *algorithm, stream);
         fclose(log);
     }
     if (COMPUTE) multiply(*by, *alpha, a, *la, b, *lb, *beta, c, *lc, d, *ld);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "device/threads.h"
 
 typedef int result;
@@ -53,11 +54,14 @@ result cuStreamCreate(void **stream, unsigned flags) { static intptr_t last; *st
 result cuStreamDestroy_v2(void *stream) { return SUCCESS; }
 result cuStreamSynchronize(void *stream) { return SUCCESS; }
 result cuStreamWaitEvent(void *stream, void *event, unsigned flags) { return SUCCESS; }
-result cuEventCreate(void **event, unsigned flags) { *event = malloc(1); return SUCCESS; }
-result cuEventDestroy_v2(void *event) { free(event); return SUCCESS; }
-result cuEventRecord(void *event, void *stream) { return SUCCESS; }
+result cuEventCreate(struct timespec **event, unsigned flags) { *event = calloc(1, sizeof **event); return SUCCESS; }
+result cuEventDestroy_v2(struct timespec *event) { free(event); return SUCCESS; }
+result cuEventRecord(struct timespec *event, void *stream) { clock_gettime(CLOCK_MONOTONIC, event); return SUCCESS; }
 result cuEventSynchronize(void *event) { return SUCCESS; }
-result cuEventElapsedTime_v2(float *ms, void *start, void *end) { *ms = 1; return SUCCESS; }
+result cuEventElapsedTime_v2(float *ms, struct timespec *start, struct timespec *end) {
+    *ms = (end->tv_sec - start->tv_sec) * 1e3 + (end->tv_nsec - start->tv_nsec) * 1e-6;
+    return SUCCESS;
+}
 
 /* What is read before it is written shall show: all bits set are NaN. Only the first part of large pages, to leave the rest unused. */
 result cuMemAlloc_v2(pointer *p, size_t n) {
@@ -70,7 +74,14 @@ result cuMemAllocAsync(pointer *p, size_t n, void *stream) { return cuMemAlloc_v
 result cuMemFreeAsync(pointer p, void *stream) { return cuMemFree_v2(p); }
 result cuMemAllocHost_v2(void **p, size_t n) { *p = calloc(1, n); return *p ? SUCCESS : OUT_OF_MEMORY; }
 result cuMemFreeHost(void *p) { free(p); return SUCCESS; }
-result cuMemcpyHtoDAsync_v2(pointer to, const void *from, size_t n, void *stream) { memcpy((void *)to, from, n); return SUCCESS; }
+static void write_down(const char *what, const char *name, void *stream);
+result cuMemcpyHtoDAsync_v2(pointer to, const void *from, size_t n, void *stream) {
+    char bytes[32];
+    snprintf(bytes, sizeof bytes, "%zu", n);
+    write_down("upload", bytes, stream);
+    memcpy((void *)to, from, n);
+    return SUCCESS;
+}
 result cuMemcpyDtoHAsync_v2(void *to, pointer from, size_t n, void *stream) { memcpy(to, (void *)from, n); return SUCCESS; }
 result cuMemcpyDtoDAsync_v2(pointer to, pointer from, size_t n, void *stream) { memcpy((void *)to, (void *)from, n); return SUCCESS; }
 
@@ -94,13 +105,16 @@ result cuMemcpy2DAsync_v2(const struct copy_2d *copy, void *stream) {
     return SUCCESS;
 }
 
-/* One line for each kernel, if HRM_FAKE_CUDA_LOG names a file. */
-static void write_down(const char *kernel, void *stream) {
+/* One line for each kernel and each copy from the host, if HRM_FAKE_CUDA_LOG names a file. */
+static void write_down(const char *what, const char *name, void *stream) {
+    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
     static FILE *log;
     const char *path = getenv("HRM_FAKE_CUDA_LOG");
     if (!path) return;
+    pthread_mutex_lock(&one_at_a_time);
     if (!log && (log = fopen(path, "a"))) setvbuf(log, NULL, _IOLBF, BUFSIZ);
-    if (log) fprintf(log, "kernel %s stream %p\n", kernel, stream);
+    if (log) fprintf(log, "%s %s stream %p\n", what, name, stream);
+    pthread_mutex_unlock(&one_at_a_time);
 }
 
 struct function {
@@ -130,7 +144,7 @@ result cuLaunchKernel(struct function *function, unsigned x, unsigned y, unsigne
                       unsigned shared, void *stream, void **arguments, void **extra) {
     static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
     pthread_mutex_lock(&one_at_a_time);
-    write_down(function->name, stream);
+    write_down("kernel", function->name, stream);
     if (COMPUTE) function->launch(&(struct launch){{x, y, z}, {bx, by, bz}, shared, arguments, &fibers});
     pthread_mutex_unlock(&one_at_a_time);
     return SUCCESS;

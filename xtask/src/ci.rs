@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    process::{Cmd, root},
+    process::{Cmd, root, target_dir},
     web,
 };
 
@@ -160,7 +160,7 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
             Cmd::cargo("test --package hrm-cli --features mpi --bin hrm --test workers"),
         ));
     }
-    // What `gpu-check` builds, so that a machine with a GPU finds nothing to mend first.
+    // Whoever turns fusion on finds nothing to mend first.
     steps.push(Step::run(
         "check cuda with fusion: tests and benches",
         Cmd::cargo(&format!("check {GENERIC} -p hrm-benches --features cuda,fusion --tests --bins")),
@@ -179,16 +179,27 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
             .env("VK_ICD_FILENAMES", driver.display().to_string());
         steps.push(Step::run("backend tests on ndarray and Vulkan", with_fixtures(cmd)));
         if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-            let tests = "--test functions --test ops --test components --test parity --no-fail-fast";
+            let tests =
+                "--test functions --test ops --test library --test components --test parity --no-fail-fast";
             let cmd = Cmd::cargo(&format!(
                 "test {GENERIC} {features} {tests} -- cuda:: --nocapture --test-threads 1"
             ));
             let script = root().join("tools/cuda-without-gpu/run.sh");
             let runner = format!("{} --compute", script.display());
             let cmd = cmd
-                .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner)
+                .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner.clone())
                 .env("HRM_MATMUL_KERNEL", "cublas");
             steps.push(Step::run("CUDA's kernels, computed by the CPU", with_fixtures(cmd)));
+            // All that `gpu-check` does on a GPU, a little of each.
+            let results = target_dir().join("gpu-check/dry").display().to_string();
+            let cmd = Cmd::cargo(
+                "run -p hrm-benches --bin gpu-check --features vulkan,cuda,hrm-backend/ndarray --",
+            );
+            let cmd = cmd
+                .args(["--plan", "dry", "--seconds", "1800", "--out", &results])
+                .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner)
+                .env("HRM_MATMUL_KERNEL", "cublas");
+            steps.push(Step::run("the check of a GPU, without one", cmd));
         }
     }
     steps
@@ -206,6 +217,7 @@ fn thorough() -> Vec<Step> {
         Step::run("what is given away", Cmd::cargo("xtask dist --profile dev --no-wheel")),
         Step::run("the power goes 25 times", power.env("HRM_POWER_LOSSES", "25")),
     ];
+    steps.extend(sanitizers());
     if has_cargo_deny() {
         match Cmd::cargo("deny fetch db").output() {
             Ok(_) => {
@@ -213,6 +225,52 @@ fn thorough() -> Vec<Step> {
             }
             Err(_) => println!("SKIPPED: the database of advisories (RustSec) cannot be fetched here"),
         }
+    }
+    steps
+}
+
+/// The tests of the kernels, which have most of the unsafe code, under what watches memory: the address sanitizer, whose runtime
+/// comes with stable Rust; with a nightly toolchain also Miri and, for which the standard library is built anew, the thread sanitizer.
+fn sanitizers() -> Vec<Step> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    const TESTS: &str = "-p hrm-kernels --lib --tests";
+    let skipped = |what: &str| println!("SKIPPED: {what}; the kernels are not checked by it");
+    let mut steps = Vec::new();
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        skipped("the sanitizers are used on Linux on x86-64 only");
+        return steps;
+    }
+    let folder = |name: &str| target_dir().join(name).display().to_string();
+    let libraries = Cmd::new("rustc").args(["--print", "target-libdir"]).output().unwrap_or_default();
+    let runtime = std::fs::read_dir(libraries.trim()).is_ok_and(|files| {
+        files.flatten().any(|file| file.file_name().to_string_lossy().ends_with("_rt.asan.a"))
+    });
+    if runtime {
+        let asan = Cmd::cargo(&format!("test {TESTS} --target {TARGET}"))
+            // The flag is there on stable Rust, but not stable.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("RUSTFLAGS", "-Zsanitizer=address")
+            .env("CARGO_TARGET_DIR", folder("asan"));
+        steps.push(Step::run("kernels with the address sanitizer", asan));
+    } else {
+        skipped("the toolchain has no runtime of the address sanitizer");
+    }
+    let nightly = |args: &str| Cmd::new("rustup").args(["run", "nightly"]).args(args.split_whitespace());
+    if nightly("cargo miri --version").output().is_ok() {
+        let miri = nightly(&format!("cargo miri test {TESTS}"));
+        let flags = "-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-permissive-provenance";
+        steps.push(Step::run("kernels under Miri", miri.env("MIRIFLAGS", flags)));
+    } else {
+        skipped("Miri is not installed (rustup +nightly component add miri rust-src)");
+    }
+    let sysroot = nightly("rustc --print sysroot").output().unwrap_or_default();
+    if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library").is_dir() {
+        let tsan = nightly(&format!("cargo test -Zbuild-std {TESTS} --target {TARGET}"))
+            .env("RUSTFLAGS", "-Zsanitizer=thread")
+            .env("CARGO_TARGET_DIR", folder("tsan"));
+        steps.push(Step::run("kernels with the thread sanitizer", tsan));
+    } else {
+        skipped("the thread sanitizer needs a nightly toolchain with rust-src");
     }
     steps
 }

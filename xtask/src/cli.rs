@@ -46,8 +46,8 @@ pub enum Task {
     Book,
     /// Build the web demo into target/web: static files, to be served from any folder. `dist` packs them.
     Web(web::WebArgs),
-    /// Everything that needs an NVIDIA GPU, in one go: the operator, function and parity tests without and with fusion,
-    /// training in bf16 beside fp32, speed, utilisation and memory beside PyTorch's. Writes a dated record.
+    /// Everything that needs an NVIDIA GPU, in one go and a given time: what is there, the operator, function and parity tests, speed and
+    /// memory beside PyTorch's, where the time of a step goes, a training; and a record of it. Or pack all that for a machine without Rust.
     GpuCheck(gpu_check::GpuCheckArgs),
     /// Write configs/recipe.schema.json, by which editors complete and check recipes, from the documentation of the keys.
     Schema,

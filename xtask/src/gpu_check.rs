@@ -1,401 +1,279 @@
-//! `cargo xtask gpu-check`: everything that can only be checked on an NVIDIA GPU, in one go and one dated record. The operator,
-//! function and parity tests without and with fusion; training in bf16 beside fp32; speed, utilisation and memory beside
-//! PyTorch's.
-//!
-//! The programs are built first, into one folder. A machine with a GPU but without Rust can be handed that folder: see `--pack`.
+//! `cargo xtask gpu-check`: everything that can only be checked on an NVIDIA GPU, by the program of that name
+//! (`benches/src/bin/gpu-check`). Here it is built and run, or packed for a machine without Rust.
 
 use std::{
-    env,
-    fmt::Write,
-    fs::{self, File},
+    fs,
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
-use serde_json::Value;
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
+use sha2::{Digest, Sha256};
 
 use crate::{
-    bench,
+    parity_subset,
     process::{Cmd, root, target_dir},
 };
 
 /// Arguments of `gpu-check`.
 #[derive(Debug, Args)]
 pub struct GpuCheckArgs {
-    /// Only build: put all programs of the check, this one too, into a folder. On a machine with a GPU, in a copy of the
-    /// working tree, `FOLDER/xtask gpu-check --packed FOLDER` then needs no Rust.
-    #[arg(long, value_name = "FOLDER", conflicts_with = "packed")]
+    /// Only build: one file with the program, fixtures, recipes and data. On the machine with the GPU, without Rust:
+    /// `./FILE --out FOLDER`.
+    #[arg(long, value_name = "FILE")]
     pack: Option<PathBuf>,
-    /// Take the programs from a folder that --pack filled.
+    /// The folder with fixtures that are packed, as far as they fit; by default ../shared/parity, else those that are committed.
     #[arg(long, value_name = "FOLDER")]
-    packed: Option<PathBuf>,
-    /// Build with this profile.
-    #[arg(long, default_value = "dev")]
-    profile: String,
-    /// What to check.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL)]
-    only: Vec<Part>,
-    /// Workloads to compare with PyTorch, for example training_step/384.
-    #[arg(long, value_delimiter = ',', default_values_t = bench::GPU_WORKLOADS.map(str::to_owned))]
-    workloads: Vec<String>,
-    /// Measurements of each workload on each side; medians are compared.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    fixtures: Option<PathBuf>,
+    /// The folder with Sudoku and maze files to pack, if they are not in datasets/.
+    #[arg(long, value_name = "FOLDER", default_value = "../shared/data")]
+    data: PathBuf,
+    /// For the program, for example `-- --out results --seconds 300`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
 }
 
-/// A part of the check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
-    /// The tests without fusion.
-    Tests,
-    /// The tests with fusion, and its speed.
-    Fusion,
-    /// Training in bf16 beside fp32.
-    Precision,
-    /// Speed in bf16.
-    Bf16,
-    /// Speed in fp32.
-    Fp32,
-}
+/// Bytes that the packed file may have.
+const LIMIT: usize = 12 << 20;
 
-impl Part {
-    const ALL: [Self; 5] = [Self::Tests, Self::Fusion, Self::Precision, Self::Bf16, Self::Fp32];
-}
+/// The program, small.
+const PROGRAM: &str =
+    "--profile gpu --package hrm-benches --bin gpu-check --no-default-features --features cuda,vulkan";
 
-/// The sets of features that are checked; each is also a folder of programs.
-const PLAIN: &str = "cuda";
-const FUSION: &str = "cuda,fusion";
+/// Sets of fixtures, the most important first.
+const SETS: [&str; 5] = ["hrm_rope", "trm_mlpt", "trm_attn", "hrm_learned", "hrm_pemb0"];
 
-/// Tests that are generic over the backend.
-const TESTS: [&str; 4] = ["functions", "ops", "parity", "components"];
+/// Where data is packed to, what it is called elsewhere, and how many rows of it are taken; the most important first.
+const DATA: [(&str, &str, usize); 7] = [
+    ("sudoku-extreme/train-1k.csv", "sudoku/sudoku-extreme-1k-train.csv", 1000),
+    ("sudoku-extreme/test.csv", "sudoku/sudoku-extreme-test-5k.csv.gz", 2000),
+    ("sudoku-extra/hard.csv.gz", "sudoku/extra-hard-train.csv.gz", 4000),
+    ("sudoku-extra/vicinity.csv.gz", "sudoku/generated-vicinity-train.csv.gz", 4000),
+    ("sudoku-extra/mixed.csv.gz", "sudoku/extra-mixed-train.csv.gz", 4000),
+    ("maze-hard/train.csv", "maze/maze-30x30-hard-1k-train.csv.gz", 1000),
+    ("maze-hard/test.csv", "maze/maze-30x30-hard-test-500.csv.gz", 200),
+];
 
-/// The recipe that is trained in both precisions: it makes its own puzzles.
-const RECIPE: &str = "configs/sudoku-9x9-cpu.toml";
-const STEPS: usize = 1000;
-/// Steps whose losses are averaged, to compare curves and not the noise of batches.
-const WINDOW: usize = 100;
-/// By how much the last windows may differ. Rounding makes two runs differ in every batch, but not in where they get.
-const ALLOWED_LOSS_DIFFERENCE: f64 = 0.05;
-
-/// What one run of the tests gave.
-#[derive(Debug, Default, PartialEq)]
-struct Outcome {
-    passed: u32,
-    failed: u32,
-    /// The names of those that failed.
-    failures: Vec<String>,
-    /// How long they took.
-    time: Duration,
-    /// The largest deviation of any set, in percent of what is allowed, and its line.
-    worst: Option<(f64, String)>,
-}
-
-impl Outcome {
-    /// Takes in a line of the tests' output.
-    fn read(&mut self, line: &str) {
-        if let Some(counts) = line.strip_prefix("test result:") {
-            self.passed += count(counts, " passed");
-            self.failed += count(counts, " failed");
-        }
-        let percent = line
-            .contains("largest deviation")
-            .then(|| line.split('%').next()?.split_whitespace().last()?.parse::<f64>().ok())
-            .flatten();
-        if let Some(percent) = percent
-            && self.worst.as_ref().is_none_or(|(worst, _)| percent > *worst)
-        {
-            // libtest puts its own words before the first line that a test prints.
-            let own = line.rsplit(" ... ").next().unwrap_or(line);
-            self.worst = Some((percent, own.to_owned()));
-        }
-    }
-
-    /// As a row of a table.
-    fn row(&self, features: &str) -> String {
-        let Self { passed, failed, time, worst, .. } = self;
-        let worst = worst.as_ref().map_or("-", |(_, line)| line.as_str());
-        format!("| {features} | {passed} | {failed} | {:.0} | {worst} |\n", time.as_secs_f64())
-    }
-}
-
-/// The number before a word: `3` in `ok. 3 passed; 0 failed`.
-fn count(line: &str, word: &str) -> u32 {
-    line.find(word).and_then(|end| line[..end].split_whitespace().last()?.parse().ok()).unwrap_or(0)
-}
-
-/// The whole check, or the parts that are asked for. What fails is named in the record, which is written after every part, and the
-/// rest goes on: time on a GPU may be short. Fusion that fails its tests is not measured.
+/// Builds and runs the check, or packs it.
 pub fn run(args: &GpuCheckArgs) -> Result<()> {
-    let sets: Vec<&str> = [(PLAIN, true), (FUSION, args.only.contains(&Part::Fusion))]
-        .iter()
-        .filter(|set| set.1)
-        .map(|set| set.0)
-        .collect();
-    if let Some(folder) = &args.pack {
-        build(folder, &sets, &args.profile)?;
-        println!(
-            "packed into {0}: on the machine with the GPU, in a copy of this working tree, run \
-             `{0}/xtask gpu-check --packed {0}`",
-            folder.display()
-        );
-        return Ok(());
-    }
-    if !Path::new("/dev/nvidiactl").exists() && !Path::new("/proc/driver/nvidia/version").exists() {
-        bail!(
-            "no CUDA device: this machine has no NVIDIA driver loaded (neither /dev/nvidiactl nor \
-             /proc/driver/nvidia). `cargo xtask ci --all-backends` runs the same tests without a GPU"
-        );
-    }
-    let query = ["--query-gpu=name,driver_version", "--format=csv,noheader", "--id=0"];
-    let gpu = Cmd::new("nvidia-smi").args(query).output().context("nvidia-smi tells the GPU's name")?;
-    let gpu = gpu.trim();
-    let programs = match &args.packed {
-        Some(folder) => {
-            fs::canonicalize(folder).with_context(|| format!("cannot find {}", folder.display()))?
+    let commit = Cmd::new("git").args(["describe", "--always", "--dirty"]).output().unwrap_or_default();
+    let build = Cmd::cargo(&format!("build {PROGRAM}")).env("HRM_COMMIT", commit.trim());
+    match &args.pack {
+        Some(file) => {
+            build.run()?;
+            pack(file, args)
         }
         None => {
-            let folder = target_dir().join("gpu-check").join("programs");
-            build(&folder, &sets, &args.profile)?;
-            folder
-        }
-    };
-    let logs = target_dir().join("gpu-check").join("logs");
-    let mut record = format!(
-        "# On a GPU, {}\n\n`cargo xtask gpu-check` at commit {} (profile {}); {gpu}.\n",
-        bench::date(),
-        bench::commit(),
-        args.profile,
-    );
-    let path = bench::record_path("gpu")?;
-    let write_down = |record: &str, failures: &[String]| {
-        fs::write(&path, with_failures(record, failures))
-            .with_context(|| format!("cannot write {}", path.display()))
-    };
-    let mut failures: Vec<String> = Vec::new();
-    let mut fusion = args.only.contains(&Part::Fusion);
-    if args.only.contains(&Part::Tests) {
-        record += "\n## Tests\n\n| features | passed | failed | seconds | largest deviation |\n|---|---|---|---|---|\n";
-        for features in &sets {
-            let failed = match run_tests(&programs.join(features), &logs.join(features)) {
-                Ok(outcome) => {
-                    record += &outcome.row(features);
-                    outcome.failures
-                }
-                Err(error) => vec![format!("{error:#}")],
-            };
-            fusion &= *features != FUSION || failed.is_empty();
-            failures.extend(failed.into_iter().map(|why| format!("tests with `{features}`: {why}")));
-        }
-        if args.only.contains(&Part::Fusion) && !fusion {
-            record += "\nFusion gives wrong results: it stays off, and is not measured.\n";
-        }
-        write_down(&record, &failures)?;
-    }
-    if args.only.contains(&Part::Precision) {
-        record += "\n## Training in bf16 beside fp32\n\n";
-        match precisions(&programs) {
-            Ok((table, difference)) => {
-                record += &table;
-                if difference.abs() > ALLOWED_LOSS_DIFFERENCE || difference.is_nan() {
-                    let percent = 100.0 * difference;
-                    failures.push(format!(
-                        "losses of bf16 and fp32 differ by {percent:.1} % in the last {WINDOW} steps"
-                    ));
-                }
+            if !Path::new("/dev/nvidiactl").exists() && !Path::new("/proc/driver/nvidia/version").exists() {
+                bail!(
+                    "no CUDA device: this machine has no NVIDIA driver loaded (neither /dev/nvidiactl nor \
+                     /proc/driver/nvidia). `cargo xtask ci --all-backends` goes through the same stages without a GPU"
+                );
             }
-            Err(error) => failures.push(format!("bf16 beside fp32: {error:#}")),
+            build.run()?;
+            Cmd::new(program().display().to_string()).args(args.args.clone()).run_interactive()
         }
-        write_down(&record, &failures)?;
     }
-    let mut workers = vec![programs.join(PLAIN).join("worker")];
-    if fusion {
-        workers.push(programs.join(FUSION).join("worker"));
+}
+
+fn program() -> PathBuf {
+    target_dir().join("gpu/gpu-check")
+}
+
+/// A file of the package: its name there, and its bytes.
+type Entry = (String, Vec<u8>);
+
+/// Writes the program and what it needs as one file that unpacks itself. Fixtures and data that do not fit are left out, and named.
+fn pack(file: &Path, args: &GpuCheckArgs) -> Result<()> {
+    let mut kept = vec![("gpu-check".to_owned(), read(&program())?)];
+    for name in ["benches/pytorch/worker.py", "LICENSE-APACHE", "LICENSE-MIT"] {
+        kept.push((name.to_owned(), read(&root().join(name))?));
     }
-    for (index, (part, bf16)) in [(Part::Bf16, true), (Part::Fp32, false)].into_iter().enumerate() {
-        if !args.only.contains(&part) {
+    for entry in fs::read_dir(root().join("configs")).context("cannot read configs")? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            kept.push((format!("configs/{name}"), read(&path)?));
+        }
+    }
+    kept.sort();
+    // The program without Vulkan and with few fixtures is worth more than none: what is optional, as far as it fits.
+    let mut size = compress(&archive(&kept)?)?.len() + 4096;
+    let (mut fixtures, mut left_out) = (Vec::new(), Vec::new());
+    for (what, entries) in optional(args)? {
+        let more = compress(&archive(&entries)?)?.len();
+        if size + more > LIMIT {
+            left_out.push(format!("{what} ({:.1} MiB)", mebibytes(more)));
             continue;
         }
-        if index == 0 || !args.only.contains(&Part::Bf16) {
-            write!(
-                record,
-                "\n## Speed\n\nHRM 27M on 9x9 Sudoku; medians of {} measurements, the programs in turn. A ratio above 1 means \
-                 that ours is faster, without or with fusion. \"Issued in\": until the host had handed a training step to the \
-                 GPU (without fusion); a step that waited for the GPU would need as long as the step. Memory: by which the GPU's \
-                 use grew, the CUDA context included. MFU: of the data sheet's dense bf16 rate.\n",
-                args.rounds
-            )?;
+        size += more;
+        if what.starts_with("fixtures") {
+            fixtures.push(what);
         }
-        match bench::on_gpu(bf16, gpu, &workers, &args.workloads, args.rounds) {
-            Ok(table) => write!(record, "\n{table}")?,
-            Err(error) => {
-                failures.push(format!("speed in {}: {error:#}", if bf16 { "bf16" } else { "fp32" }))
-            }
-        }
-        write_down(&record, &failures)?;
+        kept.extend(entries);
     }
-    println!("\n{record}\nwritten to {}", path.display());
-    match failures.len() {
-        0 => Ok(()),
-        _ => bail!("failed: {}; the output of tests is in {}", failures.join("; "), logs.display()),
+    ensure!(
+        !fixtures.is_empty(),
+        "the program takes {:.1} of {:.0} MiB: no fixtures fit",
+        mebibytes(size),
+        mebibytes(LIMIT)
+    );
+    let packed = compress(&archive(&kept)?)?;
+    let name = hex(&Sha256::digest(&packed));
+    let mut bytes = script(&name[..12]).into_bytes();
+    bytes.extend_from_slice(&packed);
+    ensure!(bytes.len() <= LIMIT, "{:.1} MiB: more than {:.0}", mebibytes(bytes.len()), mebibytes(LIMIT));
+    fs::write(file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
+    #[cfg(unix)]
+    fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .with_context(|| format!("cannot make {} a program", file.display()))?;
+    println!(
+        "{}: {:.2} MiB, {} files, {}",
+        file.display(),
+        mebibytes(bytes.len()),
+        kept.len(),
+        fixtures.join(", ")
+    );
+    if !left_out.is_empty() {
+        println!(
+            "left out, as they do not fit {:.0} MiB or are not here: {}",
+            mebibytes(LIMIT),
+            left_out.join(", ")
+        );
     }
-}
-
-/// A record with what failed before its first part.
-fn with_failures(record: &str, failures: &[String]) -> String {
-    let mut record = record.to_owned();
-    if let (Some(end), false) = (record.find("\n\n## "), failures.is_empty()) {
-        let list: String = failures.iter().map(|failure| format!("- {failure}\n")).collect();
-        record.insert_str(end + 1, &format!("\n**Failed:**\n\n{list}"));
-    }
-    record
-}
-
-/// Builds the programs of each set of features into `folder`.
-fn build(folder: &Path, sets: &[&str], profile: &str) -> Result<()> {
-    for features in sets {
-        let target = folder.join(features);
-        fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
-        // Tests and programs in one go: by itself `cargo build` leaves out what only tests need, and with other features of a
-        // dependency Burn would compile again.
-        let packages = "-p hrm-backend -p hrm-model -p hrm-infer -p hrm-train -p hrm-cli -p hrm-benches --bin hrm --bin worker --bin products";
-        let tests = TESTS.map(|test| format!("--test {test}")).join(" ");
-        let options =
-            format!("--features {features} --profile {profile} --message-format json-render-diagnostics");
-        let cmd = Cmd::cargo(&format!("build {packages} {tests} {options}"));
-        println!("\n== {features}: {cmd}");
-        for (name, program) in executables(&cmd.output()?)? {
-            let copy = target.join(name);
-            fs::copy(&program, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
-        }
-    }
-    let own = env::current_exe().context("cannot find this program")?;
-    fs::copy(own, folder.join("xtask")).with_context(|| format!("cannot write into {}", folder.display()))?;
+    println!(
+        "on the machine with the GPU: ./{} --out results",
+        file.file_name().unwrap_or_default().display()
+    );
     Ok(())
 }
 
-/// What cargo says it has built: tests as `package-test`, programs by their name.
-fn executables(messages: &str) -> Result<Vec<(String, PathBuf)>> {
-    let mut found = Vec::new();
-    for line in messages.lines().filter(|line| line.starts_with('{')) {
-        let message: Value = serde_json::from_str(line).with_context(|| format!("cargo said {line}"))?;
-        let (Some(program), Some(name)) =
-            (message["executable"].as_str(), message["target"]["name"].as_str())
-        else {
-            continue;
-        };
-        let is_test = message["profile"]["test"].as_bool().unwrap_or(false);
-        let manifest = Path::new(message["manifest_path"].as_str().unwrap_or_default());
-        let package = manifest.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-        found.push((if is_test { format!("{package}-{name}") } else { name.to_owned() }, program.into()));
-    }
-    Ok(found)
-}
-
-/// All tests in a folder at the same time: most of each is the compilation of kernels, which takes one core. What they print
-/// goes to files in `logs` as they print it.
-fn run_tests(folder: &Path, logs: &Path) -> Result<Outcome> {
-    let start = Instant::now();
-    fs::create_dir_all(logs).with_context(|| format!("cannot create {}", logs.display()))?;
-    let mut names: Vec<String> = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if TESTS.iter().any(|test| name.ends_with(&format!("-{test}"))) {
-            names.push(name);
-        }
-    }
-    names.sort();
-    if names.is_empty() {
-        bail!("no tests in {}", folder.display());
-    }
-    let log = |name: &str| logs.join(format!("{name}.log"));
-    let run = |name: &String| {
-        let package =
-            TESTS.iter().find_map(|test| name.strip_suffix(&format!("-{test}"))).unwrap_or_default();
-        let log = File::create(log(name)).with_context(|| format!("cannot write {}", log(name).display()))?;
-        let errors = log.try_clone().context("cannot write a log twice")?;
-        let mut command = Command::new(folder.join(name));
-        // The CPU backend is compiled in too, and tested elsewhere.
-        command.args(["cuda::", "--nocapture", "--test-threads", "1"]);
-        command.current_dir(root().join("crates").join(package)).stdin(Stdio::null());
-        command.stdout(log).stderr(errors);
-        let fixtures = root().join("../shared/parity");
-        if env::var_os("HRM_PARITY_DIR").is_none() && fixtures.is_dir() {
-            command.env("HRM_PARITY_DIR", fixtures);
-        }
-        command.status().with_context(|| format!("cannot start {name}"))
+/// What is packed if there is room for it, the most important first.
+fn optional(args: &GpuCheckArgs) -> Result<Vec<(String, Vec<Entry>)>> {
+    let full = args.fixtures.clone().unwrap_or_else(|| root().join("../shared/parity"));
+    let committed = root().join("crates/hrm-testing/parity");
+    let source = if args.fixtures.is_some() || full.is_dir() { full } else { committed };
+    let in_parity = |files: Vec<Entry>| {
+        files.into_iter().map(|(name, bytes)| (format!("parity/{name}"), bytes)).collect::<Vec<_>>()
     };
-    let statuses: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = names.iter().map(|name| scope.spawn(move || run(name))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a thread that only waits")).collect()
-    });
-    let mut outcome = Outcome::default();
-    for (name, status) in names.iter().zip(statuses) {
-        let status = status?;
-        let text = String::from_utf8_lossy(&fs::read(log(name)).context("cannot read a log")?).into_owned();
-        println!("\n== {name}: {status}\n{text}");
-        text.lines().for_each(|line| outcome.read(line));
-        let failed = failed_tests(&text);
-        if !status.success() && failed.is_empty() {
-            outcome.failures.push(format!("{name} ended with {status}"));
+    let components = parity_subset::of_components(&source)?;
+    let mut parts = vec![("fixtures of components".to_owned(), in_parity(components))];
+    let mut data = Vec::new();
+    for (target, elsewhere, rows) in DATA {
+        let near = root().join("datasets").join(target);
+        let source = if near.is_file() { near } else { root().join(&args.data).join(elsewhere) };
+        match source.is_file() {
+            true => data.push((
+                target.to_owned(),
+                vec![(format!("datasets/{target}"), first_rows(&source, target, rows)?)],
+            )),
+            false => println!(
+                "{target} is not packed: neither datasets/{target} nor {} is there",
+                source.display()
+            ),
         }
-        outcome.failures.extend(failed);
     }
-    outcome.time = start.elapsed();
-    Ok(outcome)
-}
-
-/// The tests that a test program's last list names.
-fn failed_tests(output: &str) -> Vec<String> {
-    let list = output.rsplit_once("\nfailures:\n").map_or("", |(_, list)| list);
-    list.lines().map_while(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
-}
-
-/// The same run in fp32 and in bf16: the losses as a table, and by which share those of the last steps differ.
-fn precisions(programs: &Path) -> Result<(String, f64)> {
-    let folder = target_dir().join("gpu-check");
-    let mut curves = Vec::new();
-    for dtype in ["f32", "bf16"] {
-        let run = folder.join(dtype);
-        // A run directory is never written over.
-        if run.exists() {
-            fs::remove_dir_all(&run).with_context(|| format!("cannot remove {}", run.display()))?;
+    // The data of the default training before the less important sets.
+    let mut sets = Vec::new();
+    for set in SETS {
+        let files = parity_subset::of_set(&source, set)?;
+        if !files.is_empty() {
+            sets.push((format!("fixtures {set}"), in_parity(files)));
         }
-        Cmd::new(programs.join(PLAIN).join("hrm").display().to_string())
-            .args(["train", "--backend", "cuda", "--quiet"])
-            .args(["--config", RECIPE, "--run-dir", &run.display().to_string()])
-            .args(["--set", &format!("model.forward_dtype={dtype}"), "--set", "train.matmul_precision=f32"])
-            .args(["--set", &format!("train.max_steps={STEPS}"), "--set", "eval.limit=100"])
-            .run()?;
-        let metrics = run.join("metrics.jsonl");
-        let text =
-            fs::read_to_string(&metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
-        curves.push(windows(&text)?);
     }
-    let mut table = format!(
-        "`{RECIPE}`, {STEPS} steps from the same weights on the same batches; means of {WINDOW} steps.\n\n\
-         | steps to | loss of a sequence, fp32 | bf16 | difference |\n|---|---|---|---|\n"
-    );
-    let mut last = f64::NAN;
-    for (index, (f32, bf16)) in curves[0].iter().zip(&curves[1]).enumerate() {
-        last = bf16 / f32 - 1.0;
-        writeln!(table, "| {} | {f32:.4} | {bf16:.4} | {:+.1} % |", (index + 1) * WINDOW, 100.0 * last)?;
-    }
-    println!("\n{table}");
-    Ok((table, last))
+    let later = sets.split_off(sets.len().min(3));
+    let maze = data.split_off(data.len().min(5));
+    parts.extend(sets);
+    parts.extend(data);
+    parts.extend(later);
+    parts.extend(maze);
+    Ok(parts)
 }
 
-/// Mean cross-entropy of each [`WINDOW`] steps of a `metrics.jsonl`.
-fn windows(metrics: &str) -> Result<Vec<f64>> {
-    let mut losses = Vec::new();
-    for line in metrics.lines() {
-        let row: Value = serde_json::from_str(line).with_context(|| format!("metrics.jsonl: {line}"))?;
-        losses.extend(row["lm_loss"].as_f64());
+/// The first rows of a CSV file, plain or packed, as its new name says; a quarter of a large file is told from its name alone.
+fn first_rows(source: &Path, target: &str, rows: usize) -> Result<Vec<u8>> {
+    let bytes = read(source)?;
+    let stream: Box<dyn Read> = match bytes.starts_with(&[0x1f, 0x8b]) {
+        true => Box::new(MultiGzDecoder::new(bytes.as_slice())),
+        false => Box::new(bytes.as_slice()),
+    };
+    let mut text = String::new();
+    for line in BufReader::new(stream).lines().take(rows + 1) {
+        text += &line.with_context(|| format!("cannot read {}", source.display()))?;
+        text.push('\n');
     }
-    Ok(losses.chunks_exact(WINDOW).map(|window| window.iter().sum::<f64>() / WINDOW as f64).collect())
+    if !target.ends_with(".gz") {
+        return Ok(text.into_bytes());
+    }
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(text.as_bytes()).and_then(|()| packed.finish()).context("cannot pack rows")
+}
+
+/// Files as a tar.
+fn archive(entries: &[Entry]) -> Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(if name == "gpu-check" { 0o755 } else { 0o644 });
+        header.set_cksum();
+        tar.append_data(&mut header, name, bytes.as_slice())
+            .with_context(|| format!("cannot pack {name}"))?;
+    }
+    tar.into_inner().context("cannot finish an archive")
+}
+
+/// Packed by xz, with its filter for programs.
+fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut child = Command::new("xz")
+        .args(["--compress", "--stdout", "--x86", "--lzma2=preset=9e"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start xz: install xz-utils")?;
+    let mut input = child.stdin.take().context("xz takes no input")?;
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || input.write_all(bytes));
+        child.wait_with_output()
+    })
+    .context("xz")?;
+    ensure!(output.status.success(), "xz failed ({})", output.status);
+    Ok(output.stdout)
+}
+
+/// What stands before the archive: it unpacks itself beside the file, once, and starts the check.
+fn script(name: &str) -> String {
+    let text = r#"#!/bin/sh
+set -eu
+folder=$(cd "$(dirname "$0")" && pwd)/gpu-check-NAME
+if [ ! -e "$folder/unpacked" ]; then
+    mkdir -p "$folder"
+    if command -v xz >/dev/null; then
+        tail -n +LINES "$0" | tar -xJ -C "$folder"
+    else
+        python3 -c 'import sys, tarfile; f = open(sys.argv[1], "rb"); [f.readline() for _ in range(LINES - 1)]; tarfile.open(fileobj=f, mode="r|xz").extractall(sys.argv[2])' "$0" "$folder"
+    fi
+    touch "$folder/unpacked"
+fi
+exec "$folder/gpu-check" "$@"
+"#;
+    let lines = text.lines().count() + 1;
+    text.replace("NAME", name).replace("LINES", &lines.to_string())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn mebibytes(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -403,59 +281,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn losses_are_averaged_and_other_rows_left_out() {
-        let mut text = String::new();
-        for step in 1..=2 * WINDOW + 1 {
-            let loss = if step <= WINDOW { 2.0 } else { 1.0 };
-            text += &format!("{{\"step\": {step}, \"lm_loss\": {loss}, \"loss\": 9}}\n");
-            if step == WINDOW {
-                text += "{\"step\": 100, \"eval\": {\"lm_loss\": 7.0}}\n";
-            }
+    fn rows_are_taken_packed_or_not() {
+        let folder = std::env::temp_dir().join(format!("gpu-check-test-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let source = folder.join("all.csv");
+        fs::write(&source, "head\n1\n2\n3\n").expect("written");
+        assert_eq!(first_rows(&source, "a.csv", 2).expect("rows"), b"head\n1\n2\n");
+        let packed = first_rows(&source, "a.csv.gz", 2).expect("rows");
+        fs::write(&source, packed).expect("written");
+        assert_eq!(first_rows(&source, "a.csv", 9).expect("rows"), b"head\n1\n2\n");
+        fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_packed_file_unpacks_itself_and_starts_the_program() {
+        let folder = std::env::temp_dir().join(format!("gpu-check-pack-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let program = b"#!/bin/sh\necho \"$(cat \"$(dirname \"$0\")/configs/a.toml\") $*\"\n".to_vec();
+        let entries = [("gpu-check".to_owned(), program), ("configs/a.toml".to_owned(), b"there".to_vec())];
+        let mut bytes = script("test").into_bytes();
+        bytes.extend(compress(&archive(&entries).expect("a tar")).expect("xz is installed"));
+        let file = folder.join("check");
+        fs::write(&file, bytes).expect("written");
+        for words in ["once", "again, as it is unpacked"] {
+            let output = Command::new("sh").arg(&file).arg(words).output().expect("sh");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), format!("there {words}\n"));
         }
-        assert_eq!(windows(&text).expect("JSON"), [2.0, 1.0]);
-        assert!(windows("half a li").is_err());
-    }
-
-    #[test]
-    fn cargo_tells_what_it_built() {
-        let messages = r#"{"reason":"compiler-artifact","manifest_path":"/w/crates/hrm-train/Cargo.toml","target":{"name":"parity"},"profile":{"test":true},"executable":"/t/parity-1"}
-{"reason":"compiler-artifact","manifest_path":"/w/benches/Cargo.toml","target":{"name":"worker"},"profile":{"test":false},"executable":"/t/worker"}
-{"reason":"compiler-artifact","manifest_path":"/w/crates/hrm-data/Cargo.toml","target":{"name":"hrm_data"},"profile":{"test":false},"executable":null}
-{"reason":"build-finished","success":true}"#;
-        let found = executables(messages).expect("JSON");
-        assert_eq!(
-            found,
-            [
-                ("hrm-train-parity".to_owned(), "/t/parity-1".into()),
-                ("worker".to_owned(), "/t/worker".into())
-            ]
-        );
-    }
-
-    #[test]
-    fn counts_come_from_the_output() {
-        let mut outcome = Outcome::default();
-        for line in [
-            "parity a [cuda]  76 checks, largest deviation   3.5 % of allowed: x: rms 1e-7 = 2e-7 relative",
-            "parity b [cuda]  76 checks, largest deviation  12.0 % of allowed: y",
-            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.51s",
-            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out",
-        ] {
-            outcome.read(line);
-        }
-        assert_eq!((outcome.passed, outcome.failed), (4, 2));
-        assert!(outcome.row("cuda").starts_with("| cuda | 4 | 2 | 0 | parity b"), "{}", outcome.row("cuda"));
-        assert_eq!(outcome.worst.expect("two lines").0, 12.0);
-    }
-
-    #[test]
-    fn failed_tests_are_named_and_lead_the_record() {
-        let output = "test cuda::a ... parity a [cuda]\nFAILED\ntest cuda::b ... ok\n\nfailures:\n\nfailures:\n    cuda::a\n    cuda::c\n\n\
-                      test result: FAILED. 1 passed; 2 failed;\n";
-        assert_eq!(failed_tests(output), ["cuda::a", "cuda::c"]);
-        assert!(failed_tests("test cuda::b ... ok\n\ntest result: ok. 1 passed\n").is_empty());
-        let record = with_failures("# Title\n\nA GPU.\n\n## Tests\n\nrest", &["a: b".to_owned()]);
-        assert_eq!(record, "# Title\n\nA GPU.\n\n**Failed:**\n\n- a: b\n\n## Tests\n\nrest");
-        assert_eq!(with_failures("# Title\n\n## Tests\n", &[]), "# Title\n\n## Tests\n");
+        fs::remove_dir_all(folder).expect("removed");
     }
 }

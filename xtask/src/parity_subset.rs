@@ -76,6 +76,38 @@ pub fn run(source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The unit vectors, as they are committed: names and bytes.
+pub fn of_components(source: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let name = "components.safetensors";
+    let trimmed = trim(&read(&source.join(name))?, keep_component).with_context(|| name.to_owned())?;
+    let json = "components.json";
+    Ok(vec![(json.to_owned(), read(&source.join(json))?), (name.to_owned(), trimmed)])
+}
+
+/// What the tests of evaluation and training need of a set: names and bytes. Of its large matrices the gradients of one block are
+/// kept where the committed subset keeps them, and elsewhere none: the JSON has the norm of each.
+pub fn of_set(source: &Path, set: &str) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(source).with_context(|| format!("cannot read {}", source.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let Some(rest) = name.strip_prefix(set).filter(|rest| rest.starts_with('.')) else { continue };
+        let bytes = || read(&source.join(&name));
+        let told = |bytes: Result<Vec<u8>>| bytes.with_context(|| name.clone());
+        let keep_small: Keep = |key| keep_param(key) && !key.contains("_level.layers.");
+        let bytes = match rest {
+            _ if rest.ends_with(".steps.safetensors") => told(trim(&bytes()?, keep_step))?,
+            _ if WHOLE.contains(&name.as_str()) => bytes()?,
+            _ if TRIMMED.iter().any(|(file, _)| *file == name) => told(trim(&bytes()?, keep_param))?,
+            _ if rest.ends_with(".params.safetensors") => told(trim(&bytes()?, keep_small))?,
+            _ if rest.ends_with(".json") || rest.ends_with(".safetensors") => bytes()?,
+            _ => continue,
+        };
+        files.push((name, bytes));
+    }
+    files.sort();
+    Ok(files)
+}
+
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

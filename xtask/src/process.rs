@@ -8,10 +8,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// The root of the workspace: where this program was built or, if it was carried to another machine, the current folder.
+/// The root of the workspace.
 pub fn root() -> &'static Path {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
-    if built.is_dir() { built } else { Path::new(".") }
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
 /// Where Cargo puts what it builds.

@@ -7,7 +7,10 @@ use burn::{
         grads::Gradients,
         ops::{Backward, Ops, OpsKind},
     },
-    tensor::{DType, ops::FloatTensor},
+    tensor::{
+        DType, TensorMetadata,
+        ops::{FloatTensor, IntTensor},
+    },
 };
 
 use crate::{GroupTables, GroupWeights, HrmBackend};
@@ -27,10 +30,29 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
         }
     }
 
+    fn add(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        let out = B::add(a.primitive, b.primitive);
+        match Add.prepare::<C>([a.node, b.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        let out = B::fused_linear(x.primitive.clone(), weight.primitive.clone());
+        let master = weight.primitive.dtype();
+        let converted = B::convert(weight.primitive, x.primitive.dtype());
+        let out = B::fused_linear(x.primitive.clone(), converted.clone());
         match Linear.prepare::<C>([x.node.clone(), weight.node.clone()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x.primitive, weight.primitive), out),
+            OpsKind::Tracked(prep) => prep.finish((x.primitive, converted, master), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn token_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>, dtype: DType) -> FloatTensor<Self> {
+        let (entries, master) = (table.primitive.shape()[0], table.primitive.dtype());
+        let out = B::token_embedding(table.primitive, tokens.clone(), dtype);
+        match Embedding.prepare::<C>([table.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((tokens, entries, master), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
     }
@@ -112,15 +134,17 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
         let injection = injection.unwrap_or_else(|| Self::from_inner(z.primitive.clone()));
         let nodes = [&z, &injection, &input, &gate_up, &down].map(|tensor| tensor.node.clone());
         let injection = injected.then_some(injection.primitive);
-        let weights =
-            GroupWeights { input: input.primitive, gate_up: gate_up.primitive, down: down.primitive };
+        let masters = [&input, &gate_up, &down].map(|weight| weight.primitive.dtype());
+        let dtype = z.primitive.dtype();
+        let [input, gate_up, down] = [input, gate_up, down].map(|weight| B::convert(weight.primitive, dtype));
+        let weights = GroupWeights { input, gate_up, down };
         let (y, inv_rms) =
             B::group_block(z.primitive.clone(), injection.clone(), weights.clone(), &tables, eps);
         let untracked = Self::from_inner(inv_rms.clone());
         let y = match GroupBlock.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let state =
-                    GroupBlockState { z: z.primitive, injection, weights, tables, y: y.clone(), inv_rms };
+                let output = (y.clone(), inv_rms);
+                let state = GroupBlockState { z: z.primitive, injection, weights, masters, tables, output };
                 prep.finish(state, y)
             }
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -137,9 +161,10 @@ struct GroupBlockState<T> {
     z: T,
     injection: Option<T>,
     weights: GroupWeights<T>,
+    /// Types of the weights before they were converted.
+    masters: [DType; 3],
     tables: GroupTables<T>,
-    y: T,
-    inv_rms: T,
+    output: (T, T),
 }
 
 impl<B: HrmBackend> Backward<B, 5> for GroupBlock {
@@ -147,9 +172,12 @@ impl<B: HrmBackend> Backward<B, 5> for GroupBlock {
 
     fn backward(self, ops: Ops<Self::State, 5>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = grads.consume::<B>(&ops.node);
-        let GroupBlockState { z, injection, weights, tables, y, inv_rms } = ops.state;
-        let (dz, dweights) = B::group_block_backward((z, injection), weights, &tables, (y, inv_rms), dy);
-        let gradients = [dz.clone(), dz, dweights.input, dweights.gate_up, dweights.down];
+        let GroupBlockState { z, injection, weights, masters, tables, output } = ops.state;
+        let (dz, GroupWeights { input, gate_up, down }) =
+            B::group_block_backward((z, injection), weights, &tables, output, dy);
+        let [input, gate_up, down] = [(input, masters[0]), (gate_up, masters[1]), (down, masters[2])]
+            .map(|(d, dtype)| B::convert(d, dtype));
+        let gradients = [dz.clone(), dz, input, gate_up, down];
         for (node, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, gradient);
@@ -178,20 +206,50 @@ impl<B: HrmBackend> Backward<B, 2> for Product {
 }
 
 #[derive(Debug)]
-struct Linear;
+struct Add;
 
-impl<B: HrmBackend> Backward<B, 2> for Linear {
-    type State = (FloatTensor<B>, FloatTensor<B>);
+impl<B: HrmBackend> Backward<B, 2> for Add {
+    type State = ();
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = grads.consume::<B>(&ops.node);
-        let (x, weight) = ops.state;
+        for node in ops.parents.into_iter().flatten() {
+            grads.register::<B>(node.id, dy.clone());
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Linear;
+
+impl<B: HrmBackend> Backward<B, 2> for Linear {
+    type State = (FloatTensor<B>, FloatTensor<B>, DType);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (x, weight, master) = ops.state;
         let [x_node, weight_node] = ops.parents;
         if let Some(node) = x_node {
             grads.register::<B>(node.id, B::linear_backward_input(dy.clone(), weight));
         }
         if let Some(node) = weight_node {
-            grads.register::<B>(node.id, B::linear_backward_weight(dy, x));
+            grads.register::<B>(node.id, B::linear_backward_weight(dy, x, master));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Embedding;
+
+impl<B: HrmBackend> Backward<B, 1> for Embedding {
+    type State = (IntTensor<B>, usize, DType);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let (tokens, entries, master) = ops.state;
+        if let [Some(node)] = ops.parents {
+            let gradient = B::token_embedding_backward(dy, tokens, entries);
+            grads.register::<B>(node.id, B::convert(gradient, master));
         }
     }
 }

@@ -4,14 +4,17 @@
     any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
     not(feature = "fusion")
 ))]
-use crate::{cube, ops, plain};
+use crate::{GroupTables, GroupWeights, cube, ops, plain};
 #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
 use burn::tensor::ops::FloatTensor;
 #[cfg(all(
     any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
     not(feature = "fusion")
 ))]
-use burn::tensor::{DType, Shape, TensorMetadata, ops::FloatTensorOps};
+use burn::tensor::{
+    DType, Shape, TensorMetadata,
+    ops::{FloatTensorOps, IntTensor},
+};
 
 #[cfg(feature = "ndarray")]
 impl crate::HrmBackend for burn::backend::NdArray {
@@ -43,23 +46,48 @@ macro_rules! cube_backend {
             }
 
             #[cfg(not(feature = "fusion"))]
-            fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
-                let (shape, dtype) = ([dy.shape()[1], x.shape()[1]], dy.dtype);
+            fn convert(x: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self> {
+                let halves = [DType::F32, DType::BF16, DType::F16];
+                match halves.contains(&x.dtype) && halves.contains(&dtype) {
+                    true => cube::convert(x, dtype),
+                    false if x.dtype == dtype => x,
+                    false => Self::float_cast(x, dtype.into()),
+                }
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn add(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+                cube::add(a, b)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self> {
+                let shape = [dy.shape()[1], x.shape()[1]];
                 let turned = Self::float_swap_dims(dy.clone(), 0, 1);
                 if let Some(gradient) = cube::library_product(&turned, &x, dtype, cube::Precision::Exact) {
                     return gradient;
                 }
                 let Some(groups) = cube::grouped_rows(&dy, &x) else {
-                    return plain::primitives::linear_backward_weight::<Self>(dy, x);
+                    return plain::primitives::linear_backward_weight::<Self>(dy, x, dtype);
                 };
                 let (dy, x) = (cube::in_groups(dy, groups), cube::in_groups(x, groups));
                 let dy = Self::float_swap_dims(dy, 1, 2);
-                let products = match dtype {
+                let products = match dy.dtype {
                     DType::F32 => Self::product(dy, x),
                     _ => cube::product(dy, x, DType::F32),
                 };
                 let sum = Self::float_sum_dim(products, 0);
-                Self::float_cast(Self::float_reshape(sum, Shape::new(shape)), dtype.into())
+                <Self as crate::HrmBackend>::convert(Self::float_reshape(sum, Shape::new(shape)), dtype)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn token_embedding_backward(dy: FloatTensor<Self>, tokens: IntTensor<Self>, entries: usize) -> FloatTensor<Self> {
+                if entries > plain::PRODUCT_ENTRIES {
+                    return plain::primitives::embedding_backward::<Self>(dy, tokens, entries);
+                }
+                let one_hot = cube::one_hot(tokens, plain::padded_entries(entries), dy.dtype);
+                let sums = Self::linear_backward_weight(one_hot, dy, DType::F32);
+                cube::first_rows(sums, entries)
             }
 
             #[cfg(not(feature = "fusion"))]
@@ -115,12 +143,43 @@ macro_rules! cube_backend {
                 grad: FloatTensor<Self>,
                 moments: (FloatTensor<Self>, FloatTensor<Self>),
                 update: &ops::AdamAtan2Update,
+                good: Option<FloatTensor<Self>>,
             ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
                 let fp32 = [&param, &grad, &moments.0, &moments.1].iter().all(|tensor| tensor.dtype == DType::F32);
                 match <Self as crate::HrmBackend>::EXACT_FUNCTIONS && fp32 {
-                    true => cube::adam_atan2(param, grad, moments, update),
-                    false => plain::primitives::adam_atan2::<Self>(param, grad, moments, update),
+                    true => cube::adam_atan2(param, grad, moments, update, good),
+                    false => plain::primitives::adam_atan2::<Self>(param, grad, moments, update, good),
                 }
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn sums_of_squares(tensors: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
+                match cube::plane_width(&tensors[0]) {
+                    Some(plane) => cube::sums_of_squares(tensors, plane),
+                    None => plain::primitives::sums_of_squares::<Self>(tensors),
+                }
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn group_block(
+                z: FloatTensor<Self>,
+                injection: Option<FloatTensor<Self>>,
+                weights: GroupWeights<FloatTensor<Self>>,
+                tables: &GroupTables<FloatTensor<Self>>,
+                eps: f64,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                cube::group_block::<Self, _>(z, injection, weights, tables, eps)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn group_block_backward(
+                input: (FloatTensor<Self>, Option<FloatTensor<Self>>),
+                weights: GroupWeights<FloatTensor<Self>>,
+                tables: &GroupTables<FloatTensor<Self>>,
+                output: (FloatTensor<Self>, FloatTensor<Self>),
+                dy: FloatTensor<Self>,
+            ) -> (FloatTensor<Self>, GroupWeights<FloatTensor<Self>>) {
+                cube::group_block_backward::<Self, _>(input, weights, tables, output, dy)
             }
 
             #[cfg(not(feature = "fusion"))]

@@ -2,7 +2,7 @@
 
 use burn::tensor::{
     Bytes, DType, Shape, TensorMetadata,
-    ops::{BoolTensor, FloatTensor},
+    ops::{BoolTensor, FloatTensor, IntTensor},
 };
 use burn_flex::{Flex, FlexTensor, Layout};
 use hrm_kernels::{
@@ -51,12 +51,25 @@ impl HrmBackend for Flex {
         product(matrix(&dy.to_contiguous()), matrix(&weight.to_contiguous()), rows, width)
     }
 
-    fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn linear_backward_weight(
+        dy: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
         if dy.dtype() != DType::F32 {
-            return primitives::linear_backward_weight::<Self>(dy, x);
+            return primitives::linear_backward_weight::<Self>(dy, x, dtype);
         }
         let ([_, rows], [_, width]) = (dims(&dy), dims(&x));
         product(matrix(&dy.to_contiguous()).transposed(), matrix(&x.to_contiguous()), rows, width)
+    }
+
+    /// Row by row: one pass over `dy`, as a product would also need.
+    fn token_embedding_backward(
+        dy: FloatTensor<Self>,
+        tokens: IntTensor<Self>,
+        entries: usize,
+    ) -> FloatTensor<Self> {
+        primitives::embedding_backward_by_rows::<Self>(dy, tokens, entries)
     }
 
     fn add_rms_norm(
@@ -270,7 +283,11 @@ impl HrmBackend for Flex {
         grad: FloatTensor<Self>,
         moments: (FloatTensor<Self>, FloatTensor<Self>),
         update: &AdamAtan2Update,
+        good: Option<FloatTensor<Self>>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if good.is_some_and(|good| values(&good.to_contiguous())[0] == 0.0) {
+            return (param, moments.0, moments.1);
+        }
         let AdamAtan2Update { lr, beta1, beta2, weight_decay, step } = *update;
         let [mut param, grad, mut m, mut v] =
             [param, grad, moments.0, moments.1].map(|tensor| tensor.to_contiguous());

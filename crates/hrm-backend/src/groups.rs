@@ -2,8 +2,13 @@
 //! [`HrmBackend::group_block`].
 
 use std::sync::Arc;
+#[cfg(all(
+    any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
+    not(feature = "fusion")
+))]
+use std::{any::Any, any::TypeId, collections::HashMap, sync::Mutex};
 
-use burn::tensor::{Tensor, TensorData, backend::Backend, ops::FloatTensor};
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend, ops::FloatTensor};
 
 use crate::{HrmBackend, ops, plain, primitive, tensor};
 
@@ -28,7 +33,7 @@ impl Lists {
         self.starts.len() - 1
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u32]> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u32]> {
         self.starts.windows(2).map(|ends| &self.items[ends[0] as usize..ends[1] as usize])
     }
 }
@@ -60,7 +65,19 @@ pub struct Groups {
     kinds: Vec<CellGroups>,
     #[cfg(feature = "flex")]
     index: std::sync::OnceLock<hrm_kernels::GroupIndex>,
+    #[cfg(all(
+        any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
+        not(feature = "fusion")
+    ))]
+    on_devices: Arc<Mutex<HashMap<(TypeId, u16), OnDevice>>>,
 }
+
+/// What a backend keeps of [`Groups`] on a device.
+#[cfg(all(
+    any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
+    not(feature = "fusion")
+))]
+type OnDevice = Arc<dyn Any + Send + Sync>;
 
 impl Groups {
     /// Groups of cells by kind: the cells of each group, and the groups that each cell takes the mean of.
@@ -92,7 +109,22 @@ impl Groups {
             kinds: kinds.collect::<Result<_, _>>()?,
             #[cfg(feature = "flex")]
             index: std::sync::OnceLock::new(),
+            #[cfg(all(
+                any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
+                not(feature = "fusion")
+            ))]
+            on_devices: Arc::default(),
         })
+    }
+
+    /// What a backend keeps on a device, made at the first call.
+    #[cfg(all(
+        any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
+        not(feature = "fusion")
+    ))]
+    pub(crate) fn on_device(&self, key: (TypeId, u16), make: impl FnOnce() -> OnDevice) -> OnDevice {
+        let mut kept = self.on_devices.lock().expect("nothing panics with this lock");
+        kept.entry(key).or_insert_with(make).clone()
     }
 
     /// The groups as the CPU's kernels take them.
@@ -285,7 +317,7 @@ pub fn group_block_backward<B: HrmBackend>(
         tensor::<B, 2>(B::linear_backward_input(primitive(dy), primitive(weight)))
     };
     let to_weight = |dy: Tensor<B, 2>, x: Tensor<B, 2>| {
-        tensor::<B, 2>(B::linear_backward_weight(primitive(dy), primitive(x)))
+        tensor::<B, 2>(B::linear_backward_weight(primitive(dy), primitive(x), DType::F32))
     };
 
     let du = plain::add_rms_norm_backward(rows(y), tensor(inv_rms), rows(dy));

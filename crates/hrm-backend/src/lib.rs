@@ -27,6 +27,8 @@ mod packed;
 pub mod plain;
 mod precision;
 pub mod testing;
+#[cfg(all(feature = "cuda", not(feature = "fusion")))]
+mod wheels;
 
 pub use groups::{GroupTables, GroupWeights, Groups};
 pub use precision::{MatmulPrecision, matmul_precision, set_matmul_precision};
@@ -34,7 +36,7 @@ pub use precision::{MatmulPrecision, matmul_precision, set_matmul_precision};
 use burn::tensor::{
     DType, Tensor, TensorMetadata, TensorPrimitive,
     backend::{AutodiffBackend, Backend},
-    ops::{BoolTensor, FloatTensor},
+    ops::{BoolTensor, FloatTensor, IntTensor},
 };
 
 #[cfg(all(feature = "nccl", any(feature = "flex", feature = "ndarray")))]
@@ -97,7 +99,21 @@ pub trait HrmBackend: BaseBackend {
         Self::float_matmul(lhs, rhs)
     }
 
-    /// `y = x W^T`, the product of a linear layer whose weight is stored as PyTorch stores it.
+    /// A tensor in another float type.
+    fn convert(x: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self> {
+        if x.dtype() == dtype { x } else { Self::float_cast(x, dtype.into()) }
+    }
+
+    /// `a + b`.
+    ///
+    /// # Shapes
+    /// - all the same
+    fn add(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_add(a, b)
+    }
+
+    /// `y = x W^T`, the product of a linear layer whose weight is stored as PyTorch stores it. The weight may be wider than `x` (fp32
+    /// master weights): it is converted to the type of `x`, and its gradient has its own.
     ///
     /// # Shapes
     /// - `x`: `[rows, in]`
@@ -115,12 +131,36 @@ pub trait HrmBackend: BaseBackend {
         plain::primitives::linear_backward_input::<Self>(dy, weight)
     }
 
-    /// Gradient of [`fused_linear`](Self::fused_linear) with respect to the weight: `dW = dy^T x`.
+    /// Gradient of [`fused_linear`](Self::fused_linear) with respect to the weight: `dW = dy^T x`, in `dtype`.
     ///
     /// # Shapes
     /// - `dy`: `[rows, out]`; `x`: `[rows, in]`; output: `[out, in]`
-    fn linear_backward_weight(dy: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
-        plain::primitives::linear_backward_weight::<Self>(dy, x)
+    fn linear_backward_weight(
+        dy: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        plain::primitives::linear_backward_weight::<Self>(dy, x, dtype)
+    }
+
+    /// Rows of a table, in `dtype`.
+    ///
+    /// # Shapes
+    /// - `table`: `[entries, width]`; `tokens`: `[rows]`; output: `[rows, width]`
+    fn token_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>, dtype: DType) -> FloatTensor<Self> {
+        Self::float_select(Self::convert(table, dtype), 0, tokens)
+    }
+
+    /// Gradient of [`token_embedding`](Self::token_embedding) with respect to the table of so many `entries`, added in fp32, in fp32.
+    ///
+    /// # Shapes
+    /// - `dy`: `[rows, width]`; `tokens`: `[rows]`; output: `[entries, width]`
+    fn token_embedding_backward(
+        dy: FloatTensor<Self>,
+        tokens: IntTensor<Self>,
+        entries: usize,
+    ) -> FloatTensor<Self> {
+        plain::primitives::embedding_backward::<Self>(dy, tokens, entries)
     }
 
     /// `y = rms_norm(x + residual)` without a weight, computed in fp32: the post-norm of a block.
@@ -210,7 +250,7 @@ pub trait HrmBackend: BaseBackend {
     ///
     /// # Shapes
     /// - `qkv`: `[batch, seq, 3 * heads * head_dim]`, queries first, then keys, then values
-    /// - `rotary`: two `[seq, head_dim]`
+    /// - `rotary`: two `[seq, head_dim]`, whose halves along the last axis are the same
     /// - output: `[batch, seq, heads * head_dim]` and `[batch, heads, seq]`
     fn fused_attention(
         qkv: FloatTensor<Self>,
@@ -242,7 +282,7 @@ pub trait HrmBackend: BaseBackend {
     ///
     /// # Shapes
     /// - `z`, `injection`, output: `[batch, cells * values, hidden]`, the values of a cell one after the other
-    /// - `weights`: see [`GroupWeights`]
+    /// - `weights`: see [`GroupWeights`]; they may be wider than `z` (fp32 master weights)
     /// - reciprocal: `[batch * cells * values, 1]`
     fn group_block(
         z: FloatTensor<Self>,
@@ -255,7 +295,7 @@ pub trait HrmBackend: BaseBackend {
     }
 
     /// Gradients of [`group_block`](Self::group_block), from what it took and gave: that of `z`, which is also that of `injection`, and those
-    /// of the weights.
+    /// of the weights, in fp32.
     ///
     /// # Shapes
     /// - as there
@@ -281,6 +321,14 @@ pub trait HrmBackend: BaseBackend {
         plain::primitives::replace_rows::<Self>(old, replaced, new)
     }
 
+    /// The sum of the squares of each of some tensors, at least one, in fp32.
+    ///
+    /// # Shapes
+    /// - output: `[tensors]`
+    fn sums_of_squares(tensors: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
+        plain::primitives::sums_of_squares::<Self>(tensors)
+    }
+
     /// One AdamATan2 update, see [`ops::adam_atan2`].
     /// Takes parameter, gradient and both moments; gives the new parameter and moments.
     fn adam_atan2(
@@ -288,8 +336,9 @@ pub trait HrmBackend: BaseBackend {
         grad: FloatTensor<Self>,
         moments: (FloatTensor<Self>, FloatTensor<Self>),
         update: &ops::AdamAtan2Update,
+        good: Option<FloatTensor<Self>>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        plain::primitives::adam_atan2::<Self>(param, grad, moments, update)
+        plain::primitives::adam_atan2::<Self>(param, grad, moments, update, good)
     }
 }
 
@@ -300,6 +349,19 @@ pub trait HrmBackend: BaseBackend {
 pub fn keep_compiled_kernels() {
     #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
     kernel_cache::keep();
+}
+
+/// What environment variables ask of GPU backends and cannot be had, in words: better told before than in the middle of a product.
+///
+/// # Errors
+/// If there is such a thing.
+pub fn check_environment() -> Result<(), String> {
+    #[cfg(all(
+        any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
+        not(feature = "fusion")
+    ))]
+    cube::check_environment()?;
+    Ok(())
 }
 
 /// The CPU backend, `flex`.

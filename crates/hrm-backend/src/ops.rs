@@ -1,6 +1,6 @@
 //! The operators of [`HrmBackend`] on typed tensors: what model code calls.
 
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::{Bool, DType, Int, Tensor};
 
 use crate::{GroupTables, GroupWeights, HrmBackend, primitive, tensor};
 
@@ -35,12 +35,34 @@ pub fn rounded_product<B: HrmBackend, const D: usize>(lhs: Tensor<B, D>, rhs: Te
     tensor(B::rounded_product(primitive(lhs), primitive(rhs)))
 }
 
-/// `y = x W^T (+ bias)`.
+/// A tensor in another float type: see [`HrmBackend::convert`].
+pub fn convert<B: HrmBackend, const D: usize>(x: Tensor<B, D>, dtype: DType) -> Tensor<B, D> {
+    tensor(B::convert(primitive(x), dtype))
+}
+
+/// `a + b`, of the same shape: see [`HrmBackend::add`].
+pub fn add<B: HrmBackend, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> Tensor<B, D> {
+    tensor(B::add(primitive(a), primitive(b)))
+}
+
+/// `y = x W^T`. The weight may be wider than `x` (fp32 master weights); so is its gradient then.
 ///
 /// # Shapes
 /// - `x`: `[rows, in]`; `weight`: `[out, in]`; output: `[rows, out]`
 pub fn linear<B: HrmBackend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
     tensor(B::fused_linear(primitive(x), primitive(weight)))
+}
+
+/// Rows of a table, in `dtype`. Its gradient is added in fp32, however many tokens are the same.
+///
+/// # Shapes
+/// - `table`: `[entries, width]`; `tokens`: `[rows]`; output: `[rows, width]`
+pub fn embedding<B: HrmBackend>(
+    table: Tensor<B, 2>,
+    tokens: Tensor<B, 1, Int>,
+    dtype: DType,
+) -> Tensor<B, 2> {
+    tensor(B::token_embedding(primitive(table), tokens.into_primitive(), dtype))
 }
 
 /// `rms_norm(x + residual)` over the last axis, without a weight, in fp32.
@@ -126,20 +148,43 @@ pub fn group_block<B: HrmBackend>(
     tensor(B::group_block(primitive(z), injection.map(primitive), weights, &tables.primitives(), eps).0)
 }
 
+/// `new` where a flag `good`, `[1]`, is not 0 on the device, else `old`.
+///
+/// # Shapes
+/// - `new`, `old`, output: `[count]`
+pub fn if_good<B: HrmBackend>(good: &Tensor<B, 1>, new: Tensor<B, 1>, old: Tensor<B, 1>) -> Tensor<B, 1> {
+    let bad = good.clone().equal_elem(0.0).expand(new.shape());
+    new.mask_where(bad, old)
+}
+
+/// The sum of the squares of each of some tensors, in fp32; `None` of none.
+///
+/// # Shapes
+/// - output: `[tensors]`
+pub fn sums_of_squares<B: HrmBackend, const D: usize>(
+    tensors: impl IntoIterator<Item = Tensor<B, D>>,
+) -> Option<Tensor<B, 1>> {
+    let tensors: Vec<_> = tensors.into_iter().map(primitive).collect();
+    (!tensors.is_empty()).then(|| tensor(B::sums_of_squares(tensors)))
+}
+
 /// One AdamATan2 update (Everett et al. 2024, arXiv 2407.05872, with a = b = 1, as HRM uses it):
 ///
 /// `p *= 1 - lr wd; m += (1 - b1)(g - m); v += (1 - b2)(g^2 - v);`
 /// `p -= lr / (1 - b1^t) * atan2(m, sqrt(v) / sqrt(1 - b2^t))`, with `atan2(0, 0) = 0`.
 ///
-/// Takes parameter, gradient, first and second moment, all of one shape; gives parameter and moments.
+/// Takes parameter, gradient, first and second moment, all of one shape; gives parameter and moments. With a flag `good`, `[1]`, that is
+/// 0 on the device, all stay as they are.
 pub fn adam_atan2<B: HrmBackend, const D: usize>(
     param: Tensor<B, D>,
     grad: Tensor<B, D>,
     m: Tensor<B, D>,
     v: Tensor<B, D>,
     update: &AdamAtan2Update,
+    good: Option<&Tensor<B, 1>>,
 ) -> (Tensor<B, D>, Tensor<B, D>, Tensor<B, D>) {
     let moments = (primitive(m), primitive(v));
-    let (p, m, v) = B::adam_atan2(primitive(param), primitive(grad), moments, update);
+    let good = good.map(|good| primitive(good.clone()));
+    let (p, m, v) = B::adam_atan2(primitive(param), primitive(grad), moments, update, good);
     (tensor(p), tensor(m), tensor(v))
 }

@@ -1,16 +1,59 @@
 //! Every operator of [`HrmBackend`] in plain Burn: the fallback of all backends, and what
 //! faster versions are tested against, forward and backward.
 
-use burn::tensor::{Bool, DType, Tensor, backend::Backend, ops::FloatTensor};
+use burn::tensor::{Bool, DType, IndexingUpdateOp, Int, Tensor, backend::Backend, ops::FloatTensor};
 
 use crate::{
     HrmBackend, functions,
     ops::{self, AdamAtan2Update},
+    primitive, tensor,
 };
 
 /// See [`HrmBackend::fused_linear`].
 pub fn linear<B: HrmBackend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
-    ops::product(x, weight.transpose())
+    let dtype = x.dtype();
+    ops::product(x, ops::convert(weight, dtype).transpose())
+}
+
+/// The most entries of a table whose gradient is a product: its cost grows with them, that of adding row by row does not.
+pub(crate) const PRODUCT_ENTRIES: usize = 512;
+
+/// See [`HrmBackend::token_embedding_backward`]: a product with rows of zeros and a one, as adding row by row is one long chain on a GPU.
+pub fn embedding_backward<B: HrmBackend>(
+    dy: Tensor<B, 2>,
+    tokens: Tensor<B, 1, Int>,
+    entries: usize,
+) -> Tensor<B, 2> {
+    if entries > PRODUCT_ENTRIES {
+        return embedding_backward_by_rows(dy, tokens, entries);
+    }
+    let rows = dy.dims()[0];
+    let one_hot = one_hot::<B>(tokens, padded_entries(entries), rows).cast(dy.dtype());
+    let sums = B::linear_backward_weight(primitive(one_hot), primitive(dy), DType::F32);
+    tensor::<B, 2>(sums).narrow(0, 0, entries)
+}
+
+/// The same, one row after the other.
+pub fn embedding_backward_by_rows<B: Backend>(
+    dy: Tensor<B, 2>,
+    tokens: Tensor<B, 1, Int>,
+    entries: usize,
+) -> Tensor<B, 2> {
+    let width = dy.dims()[1];
+    let zeros = Tensor::zeros([entries, width], (&dy.device(), DType::F32));
+    zeros.select_assign(0, tokens, dy.cast(DType::F32), IndexingUpdateOp::Add)
+}
+
+/// Columns of what takes part in a product: tensor cores need aligned rows.
+pub(crate) fn padded_entries(entries: usize) -> usize {
+    entries.next_multiple_of(16)
+}
+
+/// A one in each row, in the column of its token.
+fn one_hot<B: Backend>(tokens: Tensor<B, 1, Int>, entries: usize, rows: usize) -> Tensor<B, 2> {
+    let shape = [rows, entries];
+    let columns = Tensor::arange(0..entries as i64, &tokens.device());
+    tokens.unsqueeze_dim::<2>(1).expand(shape).equal(columns.unsqueeze_dim::<2>(0).expand(shape)).float()
 }
 
 /// A product in full precision by a matmul that rounds its operands to 11 bits or more (TF32): each operand is split into
@@ -234,9 +277,9 @@ pub fn adam_atan2<B: HrmBackend, const D: usize>(
 /// a backend with kernels for some types takes for the others.
 pub(crate) mod primitives {
     use burn::tensor::{
-        Tensor, TensorMetadata,
+        DType, Tensor, TensorMetadata,
         backend::Backend,
-        ops::{BoolTensor, FloatTensor},
+        ops::{BoolTensor, FloatTensor, IntTensor},
     };
 
     use crate::{
@@ -262,8 +305,29 @@ pub(crate) mod primitives {
         primitive(ops::product::<B, 2>(tensor(dy), tensor(weight)))
     }
 
-    pub fn linear_backward_weight<B: HrmBackend>(dy: FloatTensor<B>, x: FloatTensor<B>) -> FloatTensor<B> {
-        primitive(ops::product::<B, 2>(tensor::<B, 2>(dy).transpose(), tensor(x)))
+    pub fn linear_backward_weight<B: HrmBackend>(
+        dy: FloatTensor<B>,
+        x: FloatTensor<B>,
+        dtype: DType,
+    ) -> FloatTensor<B> {
+        primitive(ops::product::<B, 2>(tensor::<B, 2>(dy).transpose(), tensor(x)).cast(dtype))
+    }
+
+    pub fn embedding_backward<B: HrmBackend>(
+        dy: FloatTensor<B>,
+        tokens: IntTensor<B>,
+        entries: usize,
+    ) -> FloatTensor<B> {
+        primitive(super::embedding_backward::<B>(tensor(dy), Tensor::from_primitive(tokens), entries))
+    }
+
+    pub fn embedding_backward_by_rows<B: Backend>(
+        dy: FloatTensor<B>,
+        tokens: IntTensor<B>,
+        entries: usize,
+    ) -> FloatTensor<B> {
+        let tokens = Tensor::from_primitive(tokens);
+        primitive(super::embedding_backward_by_rows::<B>(tensor(dy), tokens, entries))
     }
 
     pub fn add_rms_norm<B: Backend>(
@@ -334,16 +398,33 @@ pub(crate) mod primitives {
         primitive(super::replace_rows::<B>(tensor(old), replaced, tensor(new)))
     }
 
+    pub fn sums_of_squares<B: HrmBackend>(tensors: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+        let sums = tensors.into_iter().map(|x| {
+            let count = x.shape().num_elements();
+            tensor::<B, 1>(B::float_reshape(x, [count].into())).cast(DType::F32).square().sum()
+        });
+        primitive(Tensor::cat(sums.collect(), 0))
+    }
+
     pub fn adam_atan2<B: HrmBackend>(
         param: FloatTensor<B>,
         grad: FloatTensor<B>,
         moments: (FloatTensor<B>, FloatTensor<B>),
         update: &AdamAtan2Update,
+        good: Option<FloatTensor<B>>,
     ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
         // Element-wise, so the rank does not matter: one dimension serves all.
         let shape = param.shape();
         let flat = |t| tensor::<B, 1>(B::float_reshape(t, [shape.num_elements()].into()));
-        let (p, m, v) = super::adam_atan2(flat(param), flat(grad), flat(moments.0), flat(moments.1), update);
+        let [param, grad, m, v] = [param, grad, moments.0, moments.1].map(flat);
+        let old = good.map(|good| (tensor::<B, 1>(good), param.clone(), m.clone(), v.clone()));
+        let (p, m, v) = super::adam_atan2(param, grad, m, v, update);
+        let (p, m, v) = match old {
+            None => (p, m, v),
+            Some((good, old_p, old_m, old_v)) => {
+                (ops::if_good(&good, p, old_p), ops::if_good(&good, m, old_m), ops::if_good(&good, v, old_v))
+            }
+        };
         let back = |t: Tensor<B, 1>| B::float_reshape(primitive(t), shape.clone());
         (back(p), back(m), back(v))
     }
@@ -354,7 +435,7 @@ mod tests {
     use burn::tensor::Tensor;
 
     use super::*;
-    use crate::{Cpu, primitive, tensor};
+    use crate::Cpu;
 
     #[test]
     fn a_split_is_exact_and_its_first_part_fits_tf32() {

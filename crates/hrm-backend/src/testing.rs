@@ -16,7 +16,8 @@ pub use burn_flex::Flex;
 pub type Vulkan = burn::backend::wgpu::Wgpu<f32, i32, u8>;
 
 /// Instantiates generic test functions `fn name<B: HrmBackend>()` for every backend that this crate is compiled with:
-/// `for_each_backend!(name, other)` makes the tests `flex::name`, `ndarray::name`, ...
+/// `for_each_backend!(name, other)` makes the tests `flex::name`, `ndarray::name`, ... In a program that takes in a file of tests as
+/// a module, `flex::TESTS` are they, by name.
 #[macro_export]
 macro_rules! for_each_backend {
     ($($test:ident),+ $(,)?) => {
@@ -36,8 +37,12 @@ macro_rules! tests_on {
         #[macro_export]
         macro_rules! $name {
                     ($d($d test:ident)+) => {
-                        mod $module {
+                        pub(crate) mod $module {
                             $d(#[test] fn $d test() { super::$d test::<$d crate::testing::$backend>(); })+
+
+                            #[cfg(not(test))]
+                            pub const TESTS: &[(&str, fn())] =
+                                &[$d((stringify!($d test), super::$d test::<$d crate::testing::$backend>)),+];
                         }
                     };
                 }

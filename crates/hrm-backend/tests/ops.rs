@@ -13,10 +13,15 @@ use hrm_backend::{
 };
 
 for_each_backend!(
+    add,
+    convert,
     product,
     split_product,
     linear,
     linear_on_the_host,
+    linear_of_master_weights,
+    embedding,
+    embedding_of_equal_tokens,
     add_rms_norm,
     add_rms_norm_of_one_tensor,
     swiglu,
@@ -31,6 +36,8 @@ for_each_backend!(
     group_block,
     group_block_of_odd_widths,
     adam_atan2,
+    adam_atan2_of_a_bad_step,
+    sums_of_squares,
 );
 
 const EPS: f64 = 1e-5;
@@ -186,6 +193,39 @@ fn product<B: HrmBackend>() {
     check.finish();
 }
 
+fn add<B: HrmBackend>() {
+    let mut check = line::<B>("add");
+    for precision in precisions::<B>() {
+        for shape in [[1, 1], [3, 7], [82, 256]] {
+            Inputs::of([shape, shape]).compare_all::<B>(
+                &mut check,
+                precision,
+                |[a, b]| ops::add(a, b),
+                |[a, b]| a + b,
+            );
+        }
+    }
+    check.finish();
+}
+
+/// To a narrower type and back, as Burn's own cast does it.
+fn convert<B: HrmBackend>() {
+    for Precision { dtype, .. } in precisions::<B>() {
+        for (rows, columns) in [(1, 1), (5, 7), (64, 96)] {
+            let x = inner::<B>(1, [rows, columns], DType::F32);
+            let bits =
+                |t: Tensor<B, 2>| t.cast(DType::F32).into_data().iter::<f32>().map(f32::to_bits).collect();
+            let [got, expected]: [Vec<u32>; 2] =
+                [ops::convert(x.clone(), dtype), x.clone().cast(dtype)].map(bits);
+            assert_eq!(got, expected, "{dtype:?}");
+            let narrow = x.cast(dtype).transpose();
+            let [got, expected]: [Vec<u32>; 2] =
+                [ops::convert(narrow.clone(), DType::F32), narrow.cast(DType::F32)].map(bits);
+            assert_eq!(got, expected, "{dtype:?} to fp32, of a view");
+        }
+    }
+}
+
 /// What takes the place of a matmul that rounds its operands.
 fn split_product<B: HrmBackend>() {
     let mut check = line::<B>("split_product");
@@ -261,6 +301,66 @@ fn linear_on_the_host<B: HrmBackend>() {
         }
     }
     check.finish();
+}
+
+/// A weight that is wider than what it multiplies: it is rounded for the product, its gradient is not.
+fn linear_of_master_weights<B: HrmBackend>() {
+    let mut check = line::<B>("linear, master weights");
+    let device = B::Device::default();
+    for Precision { dtype, tolerance } in precisions::<B>() {
+        let [rows, input, output] = [164, 256, 384];
+        let values = |seed, shape: [usize; 2]| {
+            Diff::<B>::from_data(TensorData::new(noise(seed, shape[0] * shape[1], dtype), shape), &device)
+        };
+        let weight = values(1, [output, input]).require_grad();
+        let (x, upstream) = (values(0, [rows, input]).cast(dtype), values(2, [rows, output]));
+        let y = ops::linear(x.clone(), weight.clone());
+        check.check_equal("type", y.dtype(), dtype);
+        let grads = (y * upstream.clone().cast(dtype)).sum().backward();
+        let got = weight.grad(&grads).expect("a gradient");
+        check.check_equal("type of the gradient", got.dtype(), DType::F32);
+        let expected = ops::product(upstream.transpose(), x.cast(DType::F32)).inner();
+        let what = format!("{dtype:?}");
+        check.check_within(&what, &tensor_values(got), &tensor_values(expected), 0.0, tolerance);
+    }
+    check.finish();
+}
+
+/// Rows of a table and the gradient of the table, where few rows are used often and where there are many of them.
+fn embedding<B: HrmBackend>() {
+    let mut check = line::<B>("embedding");
+    let device = B::Device::default();
+    for Precision { dtype, tolerance } in precisions::<B>() {
+        for [entries, width, rows] in [[2, 1, 1], [11, 64, 300], [16, 33, 90], [700, 24, 500]] {
+            let tokens: Vec<i32> = (0..rows).map(|row| (row * row % entries) as i32).collect();
+            let tokens = Tensor::<Autodiff<B>, 1, burn::tensor::Int>::from_data(
+                TensorData::new(tokens, [rows]),
+                &device,
+            );
+            Inputs::of([[entries, width]]).compare::<B>(
+                &mut check,
+                Precision { dtype, tolerance },
+                |[table]| ops::embedding(table.cast(DType::F32), tokens.clone(), dtype),
+                |[table]| table.select(0, tokens.clone()),
+            );
+        }
+    }
+    check.finish();
+}
+
+/// Very many tokens are the same: a sum in bf16 would stop growing at 256.
+fn embedding_of_equal_tokens<B: HrmBackend>() {
+    let device = B::Device::default();
+    for Precision { dtype, .. } in precisions::<B>() {
+        let tokens = Tensor::<Autodiff<B>, 1, burn::tensor::Int>::zeros([5000], &device) + 3;
+        let table = Diff::<B>::ones([11, 32], &device).require_grad();
+        let y = ops::embedding(table.clone(), tokens, dtype);
+        assert_eq!(y.dtype(), dtype);
+        let gradient = table.grad(&y.cast(DType::F32).sum().backward()).expect("a gradient");
+        assert_eq!(gradient.dtype(), DType::F32);
+        let expected = (0..11 * 32).map(|i| if i / 32 == 3 { 5000.0 } else { 0.0 });
+        assert!(tensor_values(gradient).into_iter().eq(expected), "{dtype:?}: an exact sum");
+    }
 }
 
 fn add_rms_norm<B: HrmBackend>() {
@@ -398,7 +498,7 @@ fn weights_that_change<B: HrmBackend>() {
             check.check_within(&what("linear_swiglu"), &got, &expected, 0.0, 5e-6);
         }
         let update = AdamAtan2Update { lr: 0.3, beta1: 0.9, beta2: 0.95, weight_decay: 0.1, step };
-        (weight, m, v) = ops::adam_atan2(weight, inner(step + 10, [12, 16], DType::F32), m, v, &update);
+        (weight, m, v) = ops::adam_atan2(weight, inner(step + 10, [12, 16], DType::F32), m, v, &update, None);
     }
     check.finish();
 }
@@ -520,7 +620,7 @@ fn adam_atan2<B: HrmBackend>() {
                 .enumerate()
                 .map(|(i, g)| if i % 5 == 3 { 0.0 } else { f64::from(g) })
                 .collect();
-            (tp, tm, tv) = ops::adam_atan2(tp, tensor(&grad), tm, tv, &update);
+            (tp, tm, tv) = ops::adam_atan2(tp, tensor(&grad), tm, tv, &update, None);
             let correction1 = 1.0 - update.beta1.powi(step as i32);
             let correction2 = (1.0 - update.beta2.powi(step as i32)).sqrt();
             for i in 0..count {
@@ -541,6 +641,47 @@ fn adam_atan2<B: HrmBackend>() {
             }
         }
     }
+    check.finish();
+}
+
+/// A flag on the device keeps what was before, also where the gradient is no number; another one changes nothing.
+fn adam_atan2_of_a_bad_step<B: HrmBackend>() {
+    let device = B::Device::default();
+    let update = AdamAtan2Update { lr: 0.01, beta1: 0.9, beta2: 0.95, weight_decay: 0.1, step: 3 };
+    let bits = |t: Tensor<B, 2>| t.into_data().iter::<f32>().map(f32::to_bits).collect::<Vec<_>>();
+    let [param, m, v] = [1, 2, 3].map(|seed| inner::<B>(seed, [33, 5], DType::F32).abs());
+    for flag in [0.0, 1.0] {
+        let good = Tensor::<B, 1>::from_floats([flag], &device);
+        let grad = inner::<B>(4, [33, 5], DType::F32);
+        let grad = if flag == 0.0 { grad / 0.0 } else { grad };
+        let step = |good| ops::adam_atan2(param.clone(), grad.clone(), m.clone(), v.clone(), &update, good);
+        let new = step(Some(&good));
+        let expected = if flag == 0.0 { (param.clone(), m.clone(), v.clone()) } else { step(None) };
+        for (got, expected) in [(new.0, expected.0), (new.1, expected.1), (new.2, expected.2)] {
+            assert_eq!(bits(got), bits(expected), "flag {flag}");
+        }
+    }
+}
+
+/// Of small and large tensors, against sums in f64; what is not finite stays so.
+fn sums_of_squares<B: HrmBackend>() {
+    let mut check = line::<B>("sums_of_squares");
+    let device = B::Device::default();
+    let lengths = [1, 7, 300, 70_000, 1_000_003];
+    let values = |index: usize| noise(index as u64, lengths[index], DType::F32);
+    let tensors = (0..lengths.len())
+        .map(|index| Tensor::<B, 1>::from_data(TensorData::new(values(index), [lengths[index]]), &device));
+    let got = tensor_values(ops::sums_of_squares(tensors).expect("some tensors"));
+    let expected: Vec<f64> = (0..lengths.len())
+        .map(|index| values(index).into_iter().map(|value| f64::from(value).powi(2)).sum())
+        .collect();
+    for (index, (got, expected)) in got.into_iter().zip(expected).enumerate() {
+        check.check_within(&format!("{} elements", lengths[index]), &[got], &[expected], 0.0, 5e-5);
+    }
+    assert!(ops::sums_of_squares(Vec::<Tensor<B, 1>>::new()).is_none());
+    let bad = Tensor::<B, 1>::from_floats([1.0, f32::INFINITY, 2.0], &device);
+    let bad = tensor_values(ops::sums_of_squares([bad]).expect("a tensor"))[0];
+    check.check_equal("infinity", bad.is_finite(), false);
     check.finish();
 }
 
@@ -593,18 +734,19 @@ fn compare_group_blocks<B: HrmBackend>(
                 },
                 |[z, injection, input, gate_up, down]| {
                     let x = if injected { z + injection } else { z };
-                    let u = x.clone().matmul(input.transpose());
+                    // Not Burn's own product, which may round fp32 operands.
+                    let u = ops::product(x.clone(), input.transpose());
                     let u = burn::tensor::activation::silu(u);
                     // Every kind of mean as one matrix over the nodes of a puzzle.
                     let mut columns = vec![x.clone()];
                     for kind in 0..kinds {
                         let means = means::<Autodiff<B>>(&tables.groups, kind);
                         let means = means.unsqueeze::<3>().expand([batch, nodes, nodes]);
-                        let pooled = means.matmul(u.clone().reshape([batch, nodes, width]));
+                        let pooled = ops::product(means, u.clone().reshape([batch, nodes, width]));
                         columns.push(pooled.reshape([batch * nodes, width]));
                     }
-                    let gate_up = Tensor::cat(columns, 1).matmul(gate_up.transpose());
-                    let product = plain::swiglu(gate_up).matmul(down.transpose());
+                    let gate_up = ops::product(Tensor::cat(columns, 1), gate_up.transpose());
+                    let product = ops::product(plain::swiglu(gate_up), down.transpose());
                     plain::add_rms_norm(x, product, EPS).0
                 },
             );

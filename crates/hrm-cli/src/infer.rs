@@ -37,7 +37,7 @@ pub struct InferArgs {
     #[arg(long, value_parser = one_of(&NOISE_AT), default_value = "each-step", value_name = "WHERE")]
     pub noise_at: NoiseAt,
     /// Where the model does not halt, take values that it finds likely as given, and take them back where it does not halt on them either:
-    /// N times at most, by the model alone
+    /// N times at most, by the model alone [default: 128 for `solve` with a single model that has learned it, else 0]
     #[arg(long, value_name = "N", conflicts_with_all = ["vote", "restarts", "ensemble"])]
     pub guesses: Option<u32>,
     /// Seed of symmetries and noise: equal seeds give equal answers
@@ -78,6 +78,9 @@ pub enum Fallback {
     Exact,
 }
 
+/// Guesses that `hrm solve` makes without being asked, by a model that has learned trial and error.
+pub const GUESSES: usize = 128;
+
 impl InferArgs {
     /// As the library says it.
     pub fn options(&self) -> InferOptions {
@@ -116,7 +119,10 @@ impl InferArgs {
             (self.max_steps.is_none(), "--max-steps 64"),
             (alone && self.vote.is_none(), "--vote 8"),
             (alone && self.restarts.is_none(), "--restarts 8 --noise 0.2"),
-            (alone && family == Family::Sudoku && !self.scales(), "--guesses 32"),
+            (
+                family == Family::Sudoku && !self.scales() && self.guesses.is_none_or(|n| n == 0),
+                "--guesses 512",
+            ),
         ];
         let mut ways: Vec<&str> = ways.iter().filter(|(is_new, _)| *is_new).map(|(_, way)| *way).collect();
         let surely =

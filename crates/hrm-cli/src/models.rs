@@ -231,11 +231,23 @@ pub fn path_to_json<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S
     to.serialize_str(&path.to_string_lossy())
 }
 
-/// Makes sure that a file about to be written does not replace another one.
-pub fn may_write(path: &Path, force: bool) -> Result<()> {
+/// Makes sure that a file about to be written does not replace another one, nor a part of a checkpoint.
+pub fn may_replace(path: &Path, force: bool) -> Result<()> {
+    if path.with_file_name("state.json").is_file() {
+        bail!(
+            "{}: its folder is a checkpoint, of which each file counts; choose another folder",
+            path.display()
+        );
+    }
     if path.exists() && !force {
         bail!("{} exists already; choose another name, or replace it with --force", path.display());
     }
+    Ok(())
+}
+
+/// The same, and makes the folder of the file.
+pub fn may_write(path: &Path, force: bool) -> Result<()> {
+    may_replace(path, force)?;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }

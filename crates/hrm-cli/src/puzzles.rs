@@ -2,6 +2,7 @@
 //! they come.
 
 use std::{
+    ffi::OsString,
     io::{self, Cursor, IsTerminal, Read},
     path::{Path, PathBuf},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
@@ -23,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const A_MOMENT: Duration = Duration::from_millis(300);
 /// Puzzles that are read ahead.
 const AHEAD: usize = 1024;
+/// Bytes that are kept of a text that is no puzzle.
+const FAULTY: usize = 4096;
 
 /// The values of `--task`.
 pub fn families() -> impl TypedValueParser<Value = Family> {
@@ -34,7 +37,7 @@ pub fn families() -> impl TypedValueParser<Value = Family> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// One puzzle on the command line, or the name of a file.
-    Argument(String),
+    Argument(OsString),
     /// Standard input, asked for with `-`.
     Stdin,
     /// Standard input if something comes, a built-in puzzle otherwise.
@@ -74,7 +77,11 @@ impl Entry {
             let solution = task.proper(&record.input)?;
             Ok(Puzzle { shape, task, record, solution })
         });
-        Self { place: format!("line {}", entry.line), text: entry.text, puzzle }
+        let mut text = entry.text;
+        if puzzle.is_err() {
+            text.truncate(text.floor_char_boundary(FAULTY));
+        }
+        Self { place: format!("line {}", entry.line), text, puzzle }
     }
 
     /// The only puzzle there is.
@@ -109,7 +116,7 @@ impl Stream {
             Source::Argument(text) => match Path::new(&text) {
                 path if path.is_file() || is_name_of_file(path) => Reader::open(family, path)?,
                 _ => {
-                    let ready = vec![Entry::alone(family, &text)];
+                    let ready = vec![Entry::alone(family, &text.to_string_lossy())];
                     return Ok(Self { ready, rest: None, several: false });
                 }
             },

@@ -13,7 +13,7 @@ const FLOOR: u64 = 1 << 26;
 /// What else for each of its bytes. Token arrays, mostly padding, reach 100; an array of nothing but zeros 1,000.
 const RATIO: u64 = 200;
 /// The longest record of a table: far above the 1,250 bytes of a 25x25 puzzle with its solution.
-const MAX_RECORD: u64 = 1 << 20;
+pub(crate) const MAX_RECORD: u64 = 1 << 20;
 
 /// The content of a gzip stream, up to 64 MiB and 200 times its length.
 pub(crate) struct Unpacked<R> {
@@ -103,7 +103,7 @@ impl<R: Read> Read for Metered<R> {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
-                    "expected records of at most {MAX_RECORD} bytes, got a longer one; look for a quote that does not end"
+                    "expected records of at most {MAX_RECORD} bytes, got a longer one; look for a quote that does not end, or for blank lines without end"
                 ),
             ));
         }

@@ -1,6 +1,6 @@
 //! SHA-256 of bytes and files, as 64 hexadecimal digits: what `sha256sum` prints.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -16,6 +16,10 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// # Errors
 /// If it cannot be read.
 pub fn sha256_of_file(path: &Path) -> io::Result<String> {
+    // A device or a pipe has no end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

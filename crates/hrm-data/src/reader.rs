@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::bounded::{Budget, Metered, Unpacked};
+use crate::bounded::{Budget, MAX_RECORD, Metered, Unpacked};
 use crate::registry::{Family, Shape};
 use crate::table::{Row, Table, TableError, is_header};
 use crate::task::{AnyTask, Record};
@@ -392,6 +392,7 @@ impl Text {
 
     /// All that was read, and what is still to be read.
     fn into_input(self) -> (Box<dyn Read + Send>, Budget) {
+        self.budget.renew();
         (Box::new(Cursor::new(self.consumed).chain(self.input)), self.budget)
     }
 
@@ -436,7 +437,10 @@ impl Text {
         }
         if start > 0 {
             self.bytes.drain(..start);
-            self.budget.renew();
+            // All that comes before the first puzzle is kept, and counts as one record.
+            if !self.keep {
+                self.budget.renew();
+            }
         }
         Ok(())
     }
@@ -486,6 +490,12 @@ impl Text {
                 |(_, line): &(u64, String)| if is_loose { line.trim().is_empty() } else { line.is_empty() };
             let block = self.lines.iter().position(blank).unwrap_or(self.lines.len());
             let known = if is_loose { self.lines.len() } else { block }.min(MAX_DRAWING);
+            let mut bytes = 0;
+            let fits = self.lines.iter().take(known).take_while(|(_, line)| {
+                bytes += line.len() as u64;
+                bytes <= MAX_RECORD
+            });
+            let known = fits.count().max(1);
             let is_complete = known < self.lines.len() || self.at_end || known == MAX_DRAWING;
             let meaning =
                 self.lines.iter().take(known.min(64)).filter(|(_, line)| self.means_something(line));
@@ -509,7 +519,10 @@ impl Text {
                 }
                 return;
             }
-            self.fill();
+            let before = self.lines.len();
+            while self.lines.len() == before && !self.at_end {
+                self.fill();
+            }
         }
     }
 

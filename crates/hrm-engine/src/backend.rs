@@ -43,6 +43,9 @@ pub enum EngineError {
         /// How many there are.
         devices: usize,
     },
+    /// The environment asks for what cannot be had.
+    #[error("{0}")]
+    Environment(String),
     /// NCCL cannot be used on this machine.
     #[error("--devices: {0}")]
     Nccl(&'static str),
@@ -182,6 +185,7 @@ pub(crate) fn device<B: HrmBackend>(index: Option<usize>) -> Result<B::Device> {
 /// As [`on`], after a first look at the device.
 #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
 fn on_gpu<B: HrmBackend>(name: Name, device: Option<usize>) -> Result<Box<dyn Engine>> {
+    hrm_backend::check_environment().map_err(EngineError::Environment)?;
     probe::<B>(name)?;
     on::<B>(device)
 }

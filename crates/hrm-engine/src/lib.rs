@@ -4,6 +4,8 @@
 //! a type of a backend in them, implemented once for all backends. A program that holds a `Box<dyn Engine>` compiles neither
 //! Burn nor a model: the code of this crate does, once.
 
+#![cfg_attr(not(feature = "nccl"), forbid(unsafe_code))]
+
 mod backend;
 mod name;
 #[cfg(feature = "nccl")]

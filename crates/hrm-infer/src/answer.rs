@@ -47,6 +47,15 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Attempts one after the other, as one.
+    pub(crate) fn joined<'a>(traces: impl Iterator<Item = &'a Self>) -> Self {
+        traces.fold(Self { thoughts: Vec::new(), steps: 0, halted: false }, |joined, trace| Self {
+            thoughts: [joined.thoughts.as_slice(), &trace.thoughts].concat(),
+            steps: joined.steps + trace.steps,
+            halted: trace.halted,
+        })
+    }
+
     /// The final prediction.
     pub fn answer(&self) -> &[u8] {
         self.thoughts.last().map_or(&[], |last| &last.tokens)

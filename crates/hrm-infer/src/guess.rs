@@ -10,7 +10,11 @@ use std::{cmp::Ordering, collections::BinaryHeap, sync::Arc};
 use hrm_data::task::Beliefs;
 
 /// A cell and the value that it is taken to have.
-pub(super) type Guess = (usize, u8);
+pub type Guess = (usize, u8);
+
+/// The chance of a contradiction at which an attempt with guesses ends. At less it thinks on: half of what is guessed is wrong, so a
+/// model that learned from guesses says so before it knows anything.
+pub const SURE: f32 = 0.9;
 
 /// Values below this share of the likeliest one's weight are no hypothesis, but for the second likeliest.
 const LEAST: f32 = 0.02;
@@ -22,7 +26,8 @@ struct Hypothesis<S> {
     /// How many were thought of before.
     number: usize,
     guesses: Vec<Guess>,
-    /// Where the attempt that it is a part of ended.
+    /// The attempt that it is a part of, and where that ended.
+    parent: usize,
     from: Option<Arc<S>>,
 }
 
@@ -49,17 +54,25 @@ impl<S> Eq for Hypothesis<S> {}
 
 /// The hypotheses about a puzzle; `S` is a model's state.
 #[derive(Debug)]
-pub(super) struct Guesses<S> {
+pub struct Guesses<S> {
     waiting: BinaryHeap<Hypothesis<S>>,
     /// That of the attempt that is running, with its score.
     current: (f32, Vec<Guess>),
     from: Option<Arc<S>>,
     made: usize,
+    /// For each attempt but the first, the one whose hypothesis it is a part of.
+    parents: Vec<usize>,
 }
 
 impl<S> Default for Guesses<S> {
     fn default() -> Self {
-        Self { waiting: BinaryHeap::new(), current: Default::default(), from: None, made: 0 }
+        Self {
+            waiting: BinaryHeap::new(),
+            current: Default::default(),
+            from: None,
+            made: 0,
+            parents: Vec::new(),
+        }
     }
 }
 
@@ -67,6 +80,15 @@ impl<S> Guesses<S> {
     /// The values that the running attempt takes as given.
     pub fn current(&self) -> &[Guess] {
         &self.current.1
+    }
+
+    /// The attempts that led to one, the first of all first, itself last.
+    pub fn path(&self, attempt: usize) -> Vec<usize> {
+        let before =
+            |&attempt: &usize| attempt.checked_sub(1).and_then(|place| self.parents.get(place).copied());
+        let mut path: Vec<usize> = std::iter::successors(Some(attempt), before).collect();
+        path.reverse();
+        path
     }
 
     /// The state that the running attempt started from; `None` for a fresh one.
@@ -86,6 +108,7 @@ impl<S> Guesses<S> {
         blank: u8,
     ) -> bool {
         let from = state.map(Arc::new);
+        let parent = self.parents.len();
         let (score, guesses) = std::mem::take(&mut self.current);
         let score = score + chance.max(f32::MIN_POSITIVE).ln();
         let open = blanks.filter(|cell| guesses.iter().all(|(guessed, _)| guessed != cell));
@@ -99,13 +122,20 @@ impl<S> Guesses<S> {
             for (_, &(value, weight)) in ranked.iter().enumerate().filter(worth) {
                 let guesses = [guesses.as_slice(), &[(cell, value)]].concat();
                 let score = score + weight.max(f32::MIN_POSITIVE).ln();
-                self.waiting.push(Hypothesis { score, number: self.made, guesses, from: from.clone() });
+                self.waiting.push(Hypothesis {
+                    score,
+                    number: self.made,
+                    guesses,
+                    parent,
+                    from: from.clone(),
+                });
                 self.made += 1;
             }
         }
         let Some(next) = self.waiting.pop() else { return false };
         self.current = (next.score, next.guesses);
         self.from = next.from;
+        self.parents.push(next.parent);
         true
     }
 }
@@ -163,5 +193,8 @@ mod tests {
         // A contradiction is as good as certain there, so the other value comes before all that follows from this one.
         assert!(guesses.go_on(0.01, None::<()>, &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
         assert_eq!(guesses.current(), [(0, 3)]);
+        assert!(guesses.go_on(0.5, None::<()>, &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
+        assert_eq!(guesses.current(), [(0, 3), (1, 2)]);
+        assert_eq!([guesses.path(0), guesses.path(2), guesses.path(3)], [vec![0], vec![0, 2], vec![0, 2, 3]]);
     }
 }

@@ -11,6 +11,8 @@
 //!
 //! [`evaluate`] measures a model on puzzles with known answers, as the original does.
 
+#![forbid(unsafe_code)]
+
 mod answer;
 mod attempts;
 mod batch;
@@ -26,6 +28,7 @@ use thiserror::Error;
 
 pub use answer::{Answer, Exactly, Source, Sources, Thought, Trace};
 pub use batch::to_device;
+pub use guess::{Guess, Guesses, SURE};
 pub use measure::{Axis, Curve, CurveLimits, CurvePoint, CurveSeries, InferenceReport, Rows, curve, measure};
 pub use puzzles::{Puzzles, TaskPuzzles, Unknown, of_shape, structure};
 pub use solver::Solver;

@@ -56,6 +56,8 @@ pub struct InferenceReport {
     /// Share of answers that keep the rules, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid: Option<f64>,
+    /// Wrong answers that a model halted on, as if they were right.
+    pub taken_for_right: usize,
     /// Mean number of segments of the attempt that was chosen.
     pub mean_steps: f64,
     /// Mean number of segments of all attempts at a puzzle.
@@ -82,13 +84,16 @@ pub fn measure<B: HrmBackend>(
     rows: &Rows,
 ) -> Result<InferenceReport, InferError> {
     let start = Instant::now();
-    let (mut exact, mut valid) = (0, 0);
+    let (mut exact, mut valid, mut taken_for_right) = (0, 0, 0);
     let (mut steps, mut segments, mut attempts) = (0, 0, 0);
     let (mut guesses, mut guesses_without_model) = (0, 0);
     let mut sources = Sources::default();
     solver.solve_each(&rows.queries, |row, answer| {
-        exact += usize::from(rows.is_exact(row, &answer.tokens));
-        valid += usize::from(puzzles.check(&rows.queries[row], &answer.tokens) == Some(true));
+        let is_exact = rows.is_exact(row, &answer.tokens);
+        exact += usize::from(is_exact);
+        let keeps_rules = puzzles.check(&rows.queries[row], &answer.tokens) == Some(true);
+        valid += usize::from(keeps_rules);
+        taken_for_right += usize::from(!is_exact && !keeps_rules && answer.trace.halted);
         steps += answer.trace.steps;
         segments += answer.segments;
         attempts += answer.attempts;
@@ -101,6 +106,7 @@ pub fn measure<B: HrmBackend>(
         examples: rows.queries.len(),
         exact_accuracy: mean(exact),
         valid: puzzles.has_rules().then(|| mean(valid)),
+        taken_for_right,
         mean_steps: mean(steps),
         mean_segments: mean(segments),
         mean_attempts: mean(attempts),

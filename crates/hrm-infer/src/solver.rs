@@ -15,7 +15,7 @@ use crate::{
     Trace,
     attempts::{self, Attempt, Outcome},
     batch,
-    guess::Guesses,
+    guess::{Guesses, SURE},
     noise::{Key, Noise},
 };
 
@@ -207,10 +207,6 @@ struct Slot {
     claim: Option<(Vec<u8>, usize)>,
 }
 
-/// The chance of a contradiction at which an attempt with guesses ends. At less it thinks on: half of what is guessed is wrong, so a
-/// model that learned from guesses says so before it knows anything.
-const SURE: f32 = 0.9;
-
 /// Segments for which an answer found with guesses must stand without them.
 const PROOF: usize = 2;
 
@@ -394,26 +390,31 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         }
     }
 
-    /// Whether an attempt with guesses goes on without them: an answer that it halts on must stand by itself, as one that a wrong guess led to
-    /// does not.
+    /// Whether an attempt goes on to prove what it halts on, where guesses are allowed: the answer must stand for some more segments, and
+    /// without the guesses, as one that a wrong guess led to does not. What the first attempt does not prove, it thinks on about.
     fn proves(&mut self, lane: usize, slot: usize) -> bool {
         let Solver { options, .. } = self.solver;
-        let lane = &mut self.lanes[lane];
-        let Slot { puzzle, attempt, ref mut trace, ref mut claim, .. } = lane.slots[slot];
         // Where the rules are known to be kept, nothing is left to prove; where all steps are run, the last one judges.
-        let checked = options.verify || options.halting != Halting::Learned;
-        if options.guesses == 0 || checked || attempt == 0 {
+        if options.guesses == 0 || options.verify || options.halting != Halting::Learned {
             return false;
         }
+        let (doubts, most) = (self.doubt(lane, slot) > 0.5, self.solver.max_steps(lane));
+        let lane = &mut self.lanes[lane];
+        let Slot { puzzle, attempt, ref mut trace, ref mut claim, .. } = lane.slots[slot];
         match claim {
             Some((answer, left)) => {
-                trace.halted &= trace.answer() == answer;
+                trace.halted &= trace.answer() == answer && !doubts;
                 *left -= 1;
-                trace.halted && *left > 0
+                let goes_on = trace.halted && *left > 0;
+                if attempt == 0 && !trace.halted && trace.steps < most {
+                    *claim = None;
+                    return true;
+                }
+                goes_on
             }
             None if trace.halted => {
                 *claim = Some((trace.answer().to_vec(), PROOF));
-                if let Some(carry) = &mut lane.carry {
+                if let (Some(carry), 1..) = (&mut lane.carry, attempt) {
                     carry.batch.inputs =
                         batch::with_row(carry.batch.inputs.clone(), slot, &self.queries[puzzle].tokens);
                 }
@@ -601,7 +602,13 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             tokens: outcome.trace.answer().to_vec(),
             source,
             verified: options.verify.then_some(solved.is_some()),
-            trace: outcome.trace.clone(),
+            trace: match source {
+                Source::Guessed => {
+                    let path = live.guesses.path(outcome.attempt);
+                    Trace::joined(path.into_iter().filter_map(of_attempt).map(|outcome| &outcome.trace))
+                }
+                _ => outcome.trace.clone(),
+            },
             attempts: live.started,
             votes,
             segments: live.segments,

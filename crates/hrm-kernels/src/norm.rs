@@ -167,7 +167,7 @@ impl Kernel for Backward<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{in_pools, random};
+    use crate::testing::{in_pools, random, tried, unless_miri};
 
     fn close(got: f32, want: f64, size: f64) {
         assert!((f64::from(got) - want).abs() < 5e-7 * size.max(1.0), "{got} is not {want}");
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn matches_reference() {
         for isa in Isa::available() {
-            for (rows, h) in [(1, 1), (3, 5), (7, 16), (5, 100), (33, 512), (4, 513)] {
+            for &(rows, h) in tried(&[(1, 1), (7, 17), (3, 5), (7, 16), (5, 100), (33, 512), (4, 513)]) {
                 let (x, r, dy) = (random(rows * h, 1), random(rows * h, 2), random(rows * h, 3));
                 for residual in [false, true] {
                     let r = residual.then_some(&r[..]);
@@ -205,9 +205,10 @@ mod tests {
 
     #[test]
     fn does_not_depend_on_threads() {
-        let (x, r) = (random(600 * 300, 1), random(600 * 300, 2));
+        let rows = unless_miri(600, 5);
+        let (x, r) = (random(rows * 300, 1), random(rows * 300, 2));
         in_pools(|| {
-            let (mut y, mut inv, mut du) = (vec![0.0; x.len()], vec![0.0; 600], vec![0.0; x.len()]);
+            let (mut y, mut inv, mut du) = (vec![0.0; x.len()], vec![0.0; rows], vec![0.0; x.len()]);
             rms_norm(&x, Some(&r), 300, 1e-5, &mut y, Some(&mut inv));
             rms_norm_backward(&y, &inv, &r, 300, &mut du);
             [y, inv, du].concat()

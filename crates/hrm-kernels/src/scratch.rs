@@ -97,7 +97,7 @@ pub(crate) fn for_each_task(tasks: usize, parallel: bool, f: impl Fn(usize) + Se
 }
 
 /// Elements below which work stays on the calling thread.
-const SERIAL_BELOW: usize = 16 * 1024;
+const SERIAL_BELOW: usize = if cfg!(miri) { 64 } else { 16 * 1024 };
 
 /// Splits `items`, each of `cost` elements, into contiguous ranges and runs `f` on each. The split never changes what an item computes.
 pub(crate) fn for_each_range(items: usize, cost: usize, f: impl Fn(Range<usize>) + Send + Sync) {

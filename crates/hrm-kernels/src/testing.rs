@@ -12,11 +12,21 @@ pub(crate) fn random(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| (uniform() + uniform() + uniform() - 1.5) * 2.0).collect()
 }
 
+/// The sizes to try: all of them, but only the first two under Miri, which takes a thousand times as long.
+pub(crate) fn tried<T>(sizes: &[T]) -> &[T] {
+    &sizes[..unless_miri(sizes.len(), 2)]
+}
+
+/// A size, and one for Miri.
+pub(crate) const fn unless_miri(size: usize, under_miri: usize) -> usize {
+    if cfg!(miri) { under_miri } else { size }
+}
+
 /// Runs `f` in pools of 1, 2, 3 and 4 threads, checks that the results are the same bit for bit, and returns them.
 pub(crate) fn in_pools(f: impl Fn() -> Vec<f32> + Send + Sync) -> Vec<f32> {
     let run = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&f);
     let one = run(1);
-    for threads in [2, 3, 4] {
+    for threads in 2..=unless_miri(4, 2) {
         let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert!(bits(&run(threads)) == bits(&one), "result differs with {threads} threads");
     }

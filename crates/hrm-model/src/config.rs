@@ -447,7 +447,7 @@ impl ModelConfig {
         self
     }
 
-    /// Width of the SwiGLU: `round(expansion * hidden * 2 / 3)`, rounded up to a multiple of 256.
+    /// Width of the SwiGLU: `round(expansion * hidden * 2 / 3)`, rounded up to a multiple of 256, and not 0.
     pub fn intermediate_size(&self) -> usize {
         self.swiglu_width(self.hidden_size)
     }
@@ -455,13 +455,14 @@ impl ModelConfig {
     /// Width between the projections of a SwiGLU on vectors of `width`.
     pub(crate) fn swiglu_width(&self, width: usize) -> usize {
         let width = (self.expansion * width as f64 * 2.0 / 3.0).round() as usize;
-        width.div_ceil(256) * 256
+        width.max(1).div_ceil(256) * 256
     }
 
-    /// Width of the gated unit of a block that mixes by groups: `expansion * hidden * 2 / 3`, rounded up to a multiple of 16.
+    /// Width of the gated unit of a block that mixes by groups: `expansion * hidden * 2 / 3`, rounded up to a multiple of
+    /// 16, and not 0.
     pub fn group_inter(&self) -> usize {
         let width = (self.expansion * self.hidden_size as f64 * 2.0 / 3.0).round() as usize;
-        width.div_ceil(16) * 16
+        width.max(1).div_ceil(16) * 16
     }
 
     /// States of a cell: one, or in a lattice one for each value.

@@ -50,9 +50,9 @@ pub struct Hrm<B: Backend> {
 /// Converts parameters.
 struct Converter(DType);
 
-impl<B: Backend> ModuleMapper<B> for Converter {
+impl<B: HrmBackend> ModuleMapper<B> for Converter {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        param.map(|tensor| tensor.cast(self.0))
+        param.map(|tensor| ops::convert(tensor, self.0))
     }
 }
 
@@ -170,15 +170,6 @@ impl<B: Backend> Hrm<B> {
         self.h_init.device()
     }
 
-    /// The same with the weights of its blocks in the type that it computes in, for passes without gradients: a segment would
-    /// convert them again at every use.
-    pub fn with_converted_blocks(mut self) -> Self {
-        let mut converter = Converter(self.forward_dtype());
-        self.h_level = self.h_level.map(|module| module.map(&mut converter));
-        self.l_level = self.l_level.map(&mut converter);
-        self
-    }
-
     /// The fixed initial states for a batch.
     pub fn initial_state(&self, batch: usize) -> State<B> {
         let shape = [batch, self.config.total_len(), self.config.hidden_size];
@@ -193,30 +184,6 @@ impl<B: Backend> Hrm<B> {
     /// - `identifiers`: `[batch]`; output: `[batch, puzzle_emb_ndim]`
     pub fn puzzle_rows(&self, identifiers: Tensor<B, 1, Int>) -> Option<Tensor<B, 2>> {
         self.puzzle_emb.as_ref().map(|table| table.lookup(identifiers))
-    }
-
-    /// What is injected at every low-level update: prefix and token embeddings, positions if learned, scaled.
-    ///
-    /// # Shapes
-    /// - `inputs`: `[batch, seq_len]`; `puzzle_rows`: `[batch, puzzle_emb_ndim]`
-    /// - output: `[batch, total_len, hidden]`
-    pub fn input_embeddings(
-        &self,
-        inputs: Tensor<B, 2, Int>,
-        puzzle_rows: Option<Tensor<B, 2>>,
-    ) -> Tensor<B, 3> {
-        let (hidden, dtype) = (self.config.hidden_size, self.forward_dtype());
-        let mut embedding = self.embed_tokens.forward(self.node_types(inputs), dtype);
-        if let Some(rows) = puzzle_rows {
-            let prefix = prefix_tokens(rows.cast(dtype), self.config.prefix_len(), hidden);
-            embedding = Tensor::cat(vec![prefix, embedding], 1);
-        }
-        if let Some(positions) = &self.embed_pos {
-            // 1/sqrt(2) keeps the variance of the sum.
-            let positions = positions.embedding_weight.val().cast(dtype).unsqueeze::<3>();
-            embedding = (embedding + positions) * std::f64::consts::FRAC_1_SQRT_2;
-        }
-        embedding * (hidden as f64).sqrt()
     }
 
     /// What the embedding is asked for: the tokens, or of a lattice for each node whether its value is given, another one is, or the
@@ -248,6 +215,39 @@ impl<B: Backend> Hrm<B> {
 }
 
 impl<B: HrmBackend> Hrm<B> {
+    /// The same with the weights of its blocks in the type that it computes in, for passes without gradients: a segment would
+    /// convert them again at every use.
+    pub fn with_converted_blocks(mut self) -> Self {
+        let mut converter = Converter(self.forward_dtype());
+        self.h_level = self.h_level.map(|module| module.map(&mut converter));
+        self.l_level = self.l_level.map(&mut converter);
+        self
+    }
+
+    /// What is injected at every low-level update: prefix and token embeddings, positions if learned, scaled.
+    ///
+    /// # Shapes
+    /// - `inputs`: `[batch, seq_len]`; `puzzle_rows`: `[batch, puzzle_emb_ndim]`
+    /// - output: `[batch, total_len, hidden]`
+    pub fn input_embeddings(
+        &self,
+        inputs: Tensor<B, 2, Int>,
+        puzzle_rows: Option<Tensor<B, 2>>,
+    ) -> Tensor<B, 3> {
+        let (hidden, dtype) = (self.config.hidden_size, self.forward_dtype());
+        let mut embedding = self.embed_tokens.forward(self.node_types(inputs), dtype);
+        if let Some(rows) = puzzle_rows {
+            let prefix = prefix_tokens(rows.cast(dtype), self.config.prefix_len(), hidden);
+            embedding = Tensor::cat(vec![prefix, embedding], 1);
+        }
+        if let Some(positions) = &self.embed_pos {
+            // 1/sqrt(2) keeps the variance of the sum.
+            let positions = positions.embedding_weight.val().cast(dtype).unsqueeze::<3>();
+            embedding = (embedding + positions) * std::f64::consts::FRAC_1_SQRT_2;
+        }
+        embedding * (hidden as f64).sqrt()
+    }
+
     /// One segment: the updates of the [`recurrence`](crate::recurrence), then the heads.
     ///
     /// # Shapes

@@ -94,6 +94,8 @@ mod tests {
             hrm.clone().with_puzzle_emb_ndim(0),
             hrm.clone().with_puzzle_emb_ndim(40),
             hrm.clone().with(|config| config.expansion = 0.3),
+            hrm.clone().with(|config| config.expansion = 5e-324),
+            groups.clone().with(|config| config.expansion = 5e-324),
             hrm.with(|config| (config.recurrence, config.h_layers) = (RecurrenceKind::Transformer, 0)),
             trm.clone().with(|config| (config.mixer, config.pos_encodings) = (Mixer::Mlp, none)),
             groups.clone().with(|config| config.tokens = Tokens::Lattice),

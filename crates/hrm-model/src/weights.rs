@@ -95,6 +95,7 @@ pub fn normalize_key(key: &str) -> &str {
 /// # Errors
 /// If the file is absent, of an unknown kind, truncated or corrupt.
 pub fn read(path: &Path) -> Result<StateDict, WeightsError> {
+    is_file(path)?;
     match path.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => Ok(read_safetensors(path)?.0),
         Some("pt" | "pth") => read_pytorch(path),
@@ -156,12 +157,17 @@ pub fn read_safetensors(path: &Path) -> Result<(StateDict, HashMap<String, Strin
 /// # Errors
 /// If it cannot be read, or is something else than a file.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, WeightsError> {
+    is_file(path)?;
+    fs::read(path).map_err(|source| WeightsError::Io { path: path.to_owned(), source })
+}
+
+/// A device or a pipe has no end, or no beginning.
+fn is_file(path: &Path) -> Result<(), WeightsError> {
     let io = |source| WeightsError::Io { path: path.to_owned(), source };
-    // A device or a pipe has no end.
-    if !fs::metadata(path).map_err(io)?.is_file() {
-        return Err(io(io::Error::other("not a file")));
+    match fs::metadata(path).map_err(io)?.is_file() {
+        true => Ok(()),
+        false => Err(io(io::Error::other("not a file"))),
     }
-    fs::read(path).map_err(io)
 }
 
 /// The tensors and metadata of a safetensors file with these bytes; errors name `path`.
@@ -228,7 +234,9 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);
-    let result = File::create(&partial)
+    // What a kill has left goes, so that nothing is written through a link.
+    let _ = fs::remove_file(&partial);
+    let result = File::create_new(&partial)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&partial, path));
     if result.is_err() {
@@ -425,6 +433,9 @@ impl<B: Backend> Hrm<B> {
                 None => Some(format!("{name}: missing")),
                 Some(data) if *data.shape != **expected => {
                     Some(format!("{name}: expected shape {expected:?}, got {:?}", &*data.shape))
+                }
+                Some(data) if !data.dtype.is_float() => {
+                    Some(format!("{name}: expected floats, got {:?}", data.dtype))
                 }
                 Some(_) => None,
             })

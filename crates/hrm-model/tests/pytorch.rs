@@ -185,6 +185,14 @@ fn hostile_pickles_end_in_little_memory() {
         ops = ops.raw(b"0}(K\0j").raw(&n.to_le_bytes()).raw(b"K\x01j").raw(&n.to_le_bytes()).raw(b"u\x94");
     }
     refused(&archive(&ops.raw(b".").0, &[]), "nested deeper");
+    // Four bytes that copy a list of 100,000 pairs, again and again; one tensor under a long name, as often.
+    let ops = start().global("collections", "OrderedDict").raw(b"\x940]\x94(K\0K\0\x86\x94");
+    let ops = ops.raw(&b"h\x02".repeat(100_000)).raw(b"e\x85\x94").raw(&b"h\0h\x03R0".repeat(1000)).raw(b".");
+    refused(&archive(&ops.0, &[]), "items");
+    let ops =
+        tensor(start().raw(b"}(").text(&"k".repeat(1000)).raw(b"\x94"), &spec("", "0", 1, 0, &[1], &[1]));
+    let ops = ops.raw(b"\x94").raw(&b"h\0h\x01".repeat(400_000)).raw(b"u.");
+    refused(&archive(&ops.0, &[("0", &numbers(1))]), "many times over");
     // One that holds itself.
     refused(&archive(&start().raw(b"}\x94K\0h\0s.").0, &[]), "nested deeper");
     // Lengths that are not there.
@@ -225,6 +233,17 @@ fn archives_that_torch_does_not_write() {
     let at = big.windows(6).position(|six| six == b"little").expect("the byte order");
     big[at..at + 6].copy_from_slice(b"big\0\0\0");
     refused(&big, "byteorder");
+    // Two entries of one name, and files that are more than one archive.
+    let more = archive(&pickle(&specs), &[storages[0], storages[1], storages[2], ("9", &six)]);
+    let mut twice = more.clone();
+    while let Some(at) = twice.windows(6).position(|six| six == b"data/9") {
+        twice[at + 5] = b'0';
+    }
+    refused(&twice, "two of its 6 entries have one name");
+    assert!(read(&more).is_ok(), "a storage that nothing uses");
+    for (before, after) in [(&b"PK\x03\x04"[..], &b""[..]), (b"", b"\0"), (&more, b""), (b"", &more[..40])] {
+        refused(&[before, &bytes, after].concat(), "zip archive");
+    }
     // Deflated entries: the method of each header is set to 8.
     let mut packed = bytes;
     for (magic, place) in [(&b"PK\x03\x04"[..], 8), (b"PK\x01\x02", 10)] {

@@ -551,6 +551,10 @@ pub fn load<B: HrmBackend, S: for<'de> Deserialize<'de>>(
             if averaged.config() != model.config() {
                 return Err(damaged(format!("{EMA} and {MODEL} are of different models")));
             }
+            // A model that is not finite is told at its first step. Its average would stay so unnoticed.
+            if let Some((name, _)) = weights::not_finite(&averaged.state_dict()).first() {
+                return Err(damaged(format!("{EMA}: {name} is not finite")));
+            }
             Some(trained_weights(&averaged))
         }
         false => None,
@@ -573,6 +577,9 @@ pub fn load<B: HrmBackend, S: for<'de> Deserialize<'de>>(
             if *data.shape != [expected] || !data.dtype.is_float() {
                 let found = format!("{:?} of shape {:?}", data.dtype, &*data.shape);
                 return Err(damaged(format!("{TRAIN}: {key} is {found}; expected {expected} floats")));
+            }
+            if !data.iter::<f32>().all(f32::is_finite) {
+                return Err(damaged(format!("{TRAIN}: {key} is not finite")));
             }
             Ok(Some(Tensor::from_data(data.convert_dtype(DType::F32), device)))
         };

@@ -11,16 +11,25 @@ use std::{
 
 use faults::Change;
 
+/// The bytes of a file; a device or a pipe, which may have no end, is none.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::metadata(path)?.is_file() {
+        true => fs::read(path),
+        false => Err(io::Error::other("not a file; move it away")),
+    }
+}
+
 /// Makes a folder in a folder that is there.
 pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     faults::before(|| Change::CreateFolder(path.to_owned()))?;
     fs::create_dir(path)
 }
 
-/// Writes a file and flushes it to disk.
+/// Writes a new file and flushes it to disk; what a kill has left under its name goes, and no link is written through.
 pub(crate) fn write_flushed(path: &Path, bytes: &[u8]) -> io::Result<()> {
     faults::before(|| Change::Create(path.to_owned()))?;
-    let mut file = File::create(path)?;
+    let _ = fs::remove_file(path);
+    let mut file = File::create_new(path)?;
     write(&mut file, path, bytes)?;
     flush(&file, path)
 }

@@ -336,7 +336,7 @@ fn replace_config(run: &Path, step: u64, recipe: &ResolvedRecipe) -> Result<(), 
 /// The processes that have worked on a run; none where the file is absent or not readable: it is a record for people,
 /// and nothing that a run depends on.
 fn sessions(path: &Path) -> Vec<Session> {
-    let text = fs::read(path.join(ENVIRONMENT)).unwrap_or_default();
+    let text = disk::read(&path.join(ENVIRONMENT)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
 }
 

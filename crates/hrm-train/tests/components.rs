@@ -53,7 +53,7 @@ fn parity_adam_atan2<B: HrmBackend>() {
             step: index as u64 + 1,
         };
         let grad = grads.clone().narrow(0, index, 1).reshape([rows, columns]);
-        (param, m, v) = ops::adam_atan2(param, grad, m, v, &update);
+        (param, m, v) = ops::adam_atan2(param, grad, m, v, &update, None);
         let expected_v = fixture.values_at("adam_atan2.f32.v", index);
         for (key, got) in [("p", &param), ("m", &m), ("v", &v)] {
             let got = tensor_values(got.clone());

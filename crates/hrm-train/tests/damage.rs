@@ -167,6 +167,8 @@ fn contents_that_fit_no_run_fall_back() {
     train("carry.puzzle_identifiers", Some(whole_numbers(&[8], 5)));
     train("adam.m.q_head.weight", Some(floats(&[3])));
     train("adam.v.q_head.weight", Some(floats(&[0])));
+    train("adam.m.q_head.bias", Some(TensorData::new(vec![1.0, f32::NAN], [2])));
+    train("adam.v.q_head.bias", Some(TensorData::new(vec![f32::INFINITY, 0.0], [2])));
     rewritten("model.safetensors", &|dict| {
         dict.insert("H_init".to_owned(), floats(&[31]));
     });
@@ -327,6 +329,57 @@ fn one_process_at_a_time() {
     fs::write(dir.join("lock"), "process 1 on elsewhere since 1970\n").unwrap();
     resume(&dir);
     assert_eq!(curve(&dir), curve(&whole));
+}
+
+/// What stands in the place of a run's files and is no file: told, not waited for, and not written through.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_told() {
+    use std::os::unix::fs::symlink;
+
+    let root = tempfile::tempdir().unwrap();
+    let (_, dir) = stopped_run(root.path());
+    let precious = root.path().join("precious");
+    fs::write(&precious, "precious").unwrap();
+    for (name, target) in [("lock", &*precious), ("metrics.jsonl", Path::new("/dev/zero"))] {
+        let (place, aside) = (dir.join(name), root.path().join("aside"));
+        fs::rename(&place, &aside).unwrap();
+        symlink(target, &place).unwrap();
+        let error = run(&dir, saved_recipe(&dir, &[]).unwrap(), true).0.unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("not a file"), "{error}");
+        fs::rename(&aside, &place).unwrap();
+    }
+    symlink(&precious, dir.join("environment.json.partial")).unwrap();
+    resume(&dir);
+    assert_eq!(fs::read(&precious).unwrap(), b"precious");
+    // A checkpoint with a device in it is a damaged one.
+    let part = dir.join("checkpoints/step-8/train.safetensors");
+    fs::remove_file(&part).unwrap();
+    symlink("/dev/zero", &part).unwrap();
+    assert!(checkpoint::verify(part.parent().unwrap()).is_err());
+}
+
+/// An average that is not finite would stay so, and no step tells it.
+#[test]
+fn an_average_that_is_not_finite_falls_back() {
+    use hrm_data::checksum::sha256;
+    use hrm_model::weights;
+
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("run");
+    let sets = ["train.ema=0.9", "train.checkpoint_interval=2", "eval.interval=0", "train.stop_after=4"];
+    run(&dir, recipe(&sets), false).0.unwrap();
+    let folder = dir.join("checkpoints/step-4");
+    let path = folder.join("ema.safetensors");
+    let (mut dict, metadata) = weights::read_safetensors(&path).unwrap();
+    dict.insert("q_head.bias".to_owned(), burn::tensor::TensorData::new(vec![0.0, f32::NAN], [2]));
+    weights::write_safetensors(&path, &dict, metadata).unwrap();
+    let sum = sha256(&fs::read(&path).unwrap());
+    unseal(&folder.join("state.json"), |state| state["sha256"]["ema.safetensors"] = sum.clone().into());
+    let (result, messages) = run(&dir, saved_recipe(&dir, &["train.stop_after=5".to_owned()]).unwrap(), true);
+    result.unwrap();
+    assert!(messages[0].contains("q_head.bias is not finite"), "{messages:?}");
+    assert!(messages.iter().any(|message| message == "resumed after step 2"), "{messages:?}");
 }
 
 fn copy(from: &Path, to: &Path) {

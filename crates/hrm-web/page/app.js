@@ -388,12 +388,14 @@ function drawBoard() {
   const tokens = now?.tokens ?? given;
   const changed = new Set(now?.changed);
   const conflicts = new Set(now ? now.conflicts : state.checked?.conflicts);
+  const guessed = new Set(now?.guessed);
   cells().forEach((cell, index) => {
     const token = tokens[index];
     const isGiven = isMaze() ? true : given[index] > BLANK;
     cell.classList.toggle("given", !isMaze() && isGiven);
     cell.classList.toggle("changed", changed.has(index));
     cell.classList.toggle("conflict", conflicts.has(index));
+    cell.classList.toggle("guessed", guessed.has(index));
     const certainty = now ? now.certainty[index] : 1;
     cell.style.setProperty("--certainty", now && !(isGiven && !isMaze()) ? 0.25 + 0.75 * certainty : 1);
     let text, name;
@@ -411,6 +413,7 @@ function drawBoard() {
     if (now && !(isGiven && !isMaze())) name += `, ${Math.round(100 * certainty)} % sure`;
     if (changed.has(index)) name += ", changed";
     if (conflicts.has(index)) name += ", breaks the rules";
+    if (guessed.has(index)) name += ", guessed";
     if (cell.firstChild.textContent !== text) cell.firstChild.textContent = text;
     cell.setAttribute("aria-label", `row ${Math.floor(index / cols) + 1}, column ${(index % cols) + 1}: ${name}`);
     cell.tabIndex = index === state.cursor ? 0 : -1;
@@ -454,10 +457,12 @@ function drawStatus() {
   const end = now === last && isOver(now);
   if (now.fault === null) {
     const rest = now.halts ? "and it knows: it stops" : "but it does not believe it yet";
-    say(`Step ${now.step}: right, ${rest} (${sure}).${end ? ` Solved in ${plural(now.step, "step")}.` : ""}`);
+    const tries = now.attempt > 1 ? `, after ${plural(now.attempt - 1, "guess")} of its own` : "";
+    say(`Step ${now.step}: right, ${rest} (${sure}).${end ? ` Solved in ${plural(now.step, "step")}${tries}.` : ""}`);
     return;
   }
   const parts = [`Step ${now.step}: ${plural(now.changed.length, "cell")} changed, ${now.conflicts.length} break the rules; ${sure}.`];
+  if (now.attempt > 1) parts.push(`Attempt ${now.attempt}: it takes ${plural(now.guessed.length, "guess")} as given (framed).`);
   if (now.halts && !end) parts.push("It would stop here, but the answer is wrong, so it thinks on.");
   if (end) {
     parts.push(`Not solved: ${now.fault}.`);
@@ -467,7 +472,7 @@ function drawStatus() {
       parts.push(isMaze() ? `${plural(wrong, "cell")} differ from a shortest path.` : `${plural(wrong, "cell")} of ${solution.length} are wrong.`);
     }
     if (state.kind.unseen) parts.push("It has never seen boards of this size.");
-    else if (!isMaze() && limit() < 128) parts.push("More steps may help.");
+    else if (!isMaze() && limit() < 1024) parts.push("More steps may help.");
   }
   say(parts.join(" "));
 }

@@ -14,6 +14,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![cfg_attr(not(target_family = "wasm"), forbid(unsafe_code))]
+
 #[cfg(target_family = "wasm")]
 mod bindings;
 mod puzzle;

@@ -2,9 +2,9 @@
 
 use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 use hrm_backend::Cpu;
-use hrm_data::task::AnyTask;
-use hrm_infer::structure;
-use hrm_model::{Hrm, act::Carry};
+use hrm_data::task::{AnyTask, Beliefs};
+use hrm_infer::{Guesses, SURE, structure};
+use hrm_model::{Hrm, State, act::Carry};
 use serde::Serialize;
 
 use crate::Puzzle;
@@ -46,13 +46,20 @@ impl Model {
         let (shape, task) = (puzzle.shape()?, puzzle.task()?);
         let model = self.0.clone().on_puzzle(task.vocab_size(), task.seq_len(), structure(shape));
         let model = model.map_err(|error| error.to_string())?.with_converted_blocks();
-        let device = model.device();
-        let tokens: Vec<i32> = puzzle.tokens.iter().map(|&token| i32::from(token)).collect();
-        let tokens = Tensor::<Cpu, 2, Int>::from_data(TensorData::new(tokens, [1, task.seq_len()]), &device);
-        let carry = Carry::fresh(&model, tokens, Tensor::zeros([1], &device));
-        let last = Thought { tokens: puzzle.tokens.clone(), ..Thought::default() };
-        Ok(Thinker { model, task, puzzle: puzzle.clone(), carry, last, logits: Vec::new() })
+        let carry = fresh(&model, &puzzle.tokens);
+        let last = Thought { tokens: puzzle.tokens.clone(), attempt: 1, ..Thought::default() };
+        let (puzzle, logits, guesses) = (puzzle.clone(), Vec::new(), Guesses::default());
+        Ok(Thinker { model, task, puzzle, carry, last, logits, guesses, steps: 0, doubt: 0.0 })
     }
+}
+
+/// A carry at step 0.
+fn fresh(model: &Hrm<Cpu>, tokens: &[u8]) -> Carry<Cpu> {
+    let device = model.device();
+    let shape = [1, tokens.len()];
+    let tokens: Vec<i32> = tokens.iter().map(|&token| i32::from(token)).collect();
+    let tokens = Tensor::<Cpu, 2, Int>::from_data(TensorData::new(tokens, shape), &device);
+    Carry::fresh(model, tokens, Tensor::zeros([1], &device))
 }
 
 /// What one segment made of a puzzle.
@@ -60,6 +67,10 @@ impl Model {
 pub struct Thought {
     /// Which segment, from 1.
     pub step: usize,
+    /// Which attempt, from 1; those after the first take values as given.
+    pub attempt: usize,
+    /// The cells whose values the attempt has guessed.
+    pub guessed: Vec<usize>,
     /// The most likely token of each cell.
     pub tokens: Vec<u8>,
     /// How sure the model is of it, from 0 to 1.
@@ -90,11 +101,56 @@ pub struct Thinker {
     carry: Carry<Cpu>,
     last: Thought,
     logits: Vec<f32>,
+    guesses: Guesses<State<Cpu>>,
+    /// Segments of the attempt.
+    steps: usize,
+    /// The chance of a contradiction that the model sees in its guesses.
+    doubt: f32,
 }
 
 impl Thinker {
+    /// Starts the next attempt, with other guesses, if the model has learned trial and error and the last one is over, as
+    /// [`Solver`](hrm_infer::Solver) does.
+    fn guess(&mut self) {
+        let config = self.model.config();
+        let gives_up = self.last.attempt > 1 && self.doubt > SURE;
+        let (Some(first), true) =
+            (config.structure.as_ref().map(|structure| structure.first_value), config.conflict)
+        else {
+            return;
+        };
+        if !gives_up && self.steps < config.halt_max_steps {
+            return;
+        }
+        let vocab_size = config.vocab_size;
+        let weights = self.logits.chunks_exact(vocab_size).flat_map(|logits| {
+            let most = logits.iter().copied().fold(f32::MIN, f32::max);
+            let weights = logits.iter().map(move |logit| (logit - most).exp());
+            let sum: f32 = weights.clone().sum();
+            weights.map(move |weight| weight / sum)
+        });
+        let beliefs = Beliefs::new(vocab_size, weights.collect());
+        let tokens = &self.puzzle.tokens;
+        let blank = first as u8 - 1;
+        let blanks = (0..tokens.len()).filter(|&cell| tokens[cell] == blank);
+        let state = (self.doubt < 0.5).then(|| self.carry.state.clone());
+        if !self.guesses.go_on(1.0 - self.doubt, state, &beliefs, blanks, blank) {
+            return;
+        }
+        let mut given = tokens.clone();
+        self.guesses.current().iter().for_each(|&(cell, value)| given[cell] = value);
+        self.carry = fresh(&self.model, &given);
+        if let Some(state) = self.guesses.from() {
+            self.carry.state = state.clone();
+        }
+        (self.steps, self.doubt) = (0, 0.0);
+        self.last.attempt += 1;
+        self.last.guessed = self.guesses.current().iter().map(|(cell, _)| *cell).collect();
+    }
+
     /// Runs one segment.
     pub fn think(&mut self) -> &Thought {
+        self.guess();
         let (carry, output) = self.model.segment(self.carry.clone());
         self.carry = carry;
         let logits = output.logits.clone().cast(DType::F32);
@@ -113,8 +169,12 @@ impl Thinker {
         let halts = self.model.config().halts(q_halt, q_continue);
         let fault = self.task.verify(&self.puzzle.tokens, &tokens).err();
         let before = self.last.tokens.iter().zip(&tokens).enumerate();
+        self.steps += 1;
+        self.doubt = if self.model.config().conflict { 1.0 / (1.0 + (-q_continue).exp()) } else { 0.0 };
         self.last = Thought {
             step: self.last.step + 1,
+            attempt: self.last.attempt,
+            guessed: std::mem::take(&mut self.last.guessed),
             certainty,
             changed: before.filter(|(_, (old, new))| old != new).map(|(cell, _)| cell).collect(),
             conflicts: self.puzzle.conflicts(&tokens),

@@ -186,6 +186,31 @@ fn a_classical_solver_stands_beside_it() {
     }
 }
 
+#[test]
+fn what_it_does_not_see_it_guesses() {
+    let puzzle = one(
+        Family::Sudoku,
+        ".....9..4.6.3.......918..3.4......969.7..12........1.5..1..4...8......6.3..5..4.9",
+    );
+    let model = Model::new("sudoku-9x9", &weights("sudoku-9x9")).unwrap();
+    // Hard enough for the model that comes with the page to need a guess, whatever it is: the hardest of Sudoku-Extreme's test puzzles.
+    let hard = one(
+        Family::Sudoku,
+        "7.....8....2..5....3..6..9..7.6....1...1.3.7.....7.9.....4.2....9..3..1..2..1643.",
+    );
+    for puzzle in [puzzle, hard] {
+        let mut thinker = model.start(&puzzle).unwrap();
+        while !thinker.last().settled {
+            let before = thinker.last().clone();
+            let now = thinker.think().clone();
+            assert!(now.step <= 256, "not solved");
+            assert_eq!(now.guessed.is_empty(), now.attempt == 1);
+            assert!(now.attempt == before.attempt || now.attempt == before.attempt + 1);
+            assert!(now.guessed.iter().all(|&cell| puzzle.tokens[cell] == 1), "only blanks are guessed");
+        }
+    }
+}
+
 /// Where the child processes of the next test leave what they computed.
 const LEAVE: &str = "HRM_TEST_LOGITS";
 

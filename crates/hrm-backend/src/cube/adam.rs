@@ -28,18 +28,30 @@ struct Scalars {
 
 #[cube(launch_unchecked)]
 fn adam_atan2_kernel<N: Size>(
-    param: &Tensor<Vector<f32, N>>,
-    grad: &Tensor<Vector<f32, N>>,
-    m: &Tensor<Vector<f32, N>>,
-    v: &Tensor<Vector<f32, N>>,
-    new_param: &mut Tensor<Vector<f32, N>>,
-    new_m: &mut Tensor<Vector<f32, N>>,
-    new_v: &mut Tensor<Vector<f32, N>>,
+    param: &Array<Vector<f32, N>>,
+    grad: &Array<Vector<f32, N>>,
+    m: &Array<Vector<f32, N>>,
+    v: &Array<Vector<f32, N>>,
+    good: &Array<f32>,
+    new_param: &mut Array<Vector<f32, N>>,
+    new_m: &mut Array<Vector<f32, N>>,
+    new_v: &mut Array<Vector<f32, N>>,
     vectors: usize,
     scalars: Scalars,
+    #[comptime] guarded: bool,
 ) {
     if ABSOLUTE_POS >= vectors {
         terminate!();
+    }
+    // The outer condition is one of the compilation of the kernel.
+    #[allow(clippy::collapsible_if)]
+    if comptime!(guarded) {
+        if good[0] == 0.0 {
+            new_param[ABSOLUTE_POS] = param[ABSOLUTE_POS];
+            new_m[ABSOLUTE_POS] = m[ABSOLUTE_POS];
+            new_v[ABSOLUTE_POS] = v[ABSOLUTE_POS];
+            terminate!();
+        }
     }
     let grad = grad[ABSOLUTE_POS];
     let m = m[ABSOLUTE_POS];
@@ -60,6 +72,7 @@ pub(crate) fn adam_atan2<R: CubeRuntime>(
     grad: CubeTensor<R>,
     moments: (CubeTensor<R>, CubeTensor<R>),
     update: &AdamAtan2Update,
+    good: Option<CubeTensor<R>>,
 ) -> (CubeTensor<R>, CubeTensor<R>, CubeTensor<R>) {
     let AdamAtan2Update { lr, beta1, beta2, weight_decay, step } = *update;
     let correction = |beta: f64| 1.0 - beta.powf(step as f64);
@@ -82,6 +95,8 @@ pub(crate) fn adam_atan2<R: CubeRuntime>(
             grad.arg(),
             m.arg(),
             v.arg(),
+            // Not read without a flag.
+            good.clone().map_or_else(|| grad.arg(), |good| good.into_array_arg()),
             new[0].arg(),
             new[1].arg(),
             new[2].arg(),
@@ -93,6 +108,7 @@ pub(crate) fn adam_atan2<R: CubeRuntime>(
                 correction(beta2).sqrt() as f32,
                 (lr / correction(beta1)) as f32,
             ),
+            good.is_some(),
         );
     }
     let [param, m, v] = new.map(|rows| rows.tensor);

@@ -66,12 +66,12 @@ fn place(#[comptime] lanes: usize, #[comptime] heads: usize, #[comptime] parts: 
 /// `[batch, seq, parts * heads * head_dim]` to `parts` times `[batch, heads, rows, head_dim]`, the first two of them rotated.
 #[cube(launch_unchecked)]
 fn split_kernel<F: Float, N: Size>(
-    x: &Tensor<Vector<F, N>>,
-    cos: &Tensor<Vector<f32, N>>,
-    sin: &Tensor<Vector<f32, N>>,
-    q: &mut Tensor<Vector<F, N>>,
-    k: &mut Tensor<Vector<F, N>>,
-    v: &mut Tensor<Vector<F, N>>,
+    x: &Array<Vector<F, N>>,
+    cos: &Array<Vector<f32, N>>,
+    sin: &Array<Vector<f32, N>>,
+    q: &mut Array<Vector<F, N>>,
+    k: &mut Array<Vector<F, N>>,
+    v: &mut Array<Vector<F, N>>,
     count: usize,
     #[comptime] stride: usize,
     #[comptime] sizes: [usize; 4],
@@ -123,12 +123,12 @@ fn split_kernel<F: Float, N: Size>(
 #[allow(unused_assignments)]
 #[cube(launch_unchecked)]
 fn merge_kernel<F: Float, N: Size>(
-    q: &Tensor<Vector<F, N>>,
-    k: &Tensor<Vector<F, N>>,
-    v: &Tensor<Vector<F, N>>,
-    cos: &Tensor<Vector<f32, N>>,
-    sin: &Tensor<Vector<f32, N>>,
-    x: &mut Tensor<Vector<F, N>>,
+    q: &Array<Vector<F, N>>,
+    k: &Array<Vector<F, N>>,
+    v: &Array<Vector<F, N>>,
+    cos: &Array<Vector<f32, N>>,
+    sin: &Array<Vector<f32, N>>,
+    x: &mut Array<Vector<F, N>>,
     count: usize,
     #[comptime] strides: [usize; 3],
     #[comptime] sizes: [usize; 4],
@@ -177,9 +177,9 @@ fn merge_kernel<F: Float, N: Size>(
 /// Weights and the log-sum-exp of each row, of scores that still lack their scale. No weight for padding.
 #[cube(launch_unchecked)]
 fn softmax_kernel<F: Float>(
-    scores: &Tensor<F>,
-    weights: &mut Tensor<F>,
-    lse: &mut Tensor<f32>,
+    scores: &Array<F>,
+    weights: &mut Array<F>,
+    lse: &mut Array<f32>,
     count: usize,
     scale: f32,
     #[comptime] stride: usize,
@@ -226,11 +226,11 @@ fn softmax_kernel<F: Float>(
 /// Weights again, from scores and log-sum-exp, and the gradient of the scores from that of the weights.
 #[cube(launch_unchecked)]
 fn softmax_backward_kernel<F: Float>(
-    scores: &Tensor<F>,
-    dweights: &Tensor<F>,
-    lse: &Tensor<f32>,
-    weights: &mut Tensor<F>,
-    dscores: &mut Tensor<F>,
+    scores: &Array<F>,
+    dweights: &Array<F>,
+    lse: &Array<f32>,
+    weights: &mut Array<F>,
+    dscores: &mut Array<F>,
     count: usize,
     scale: f32,
     #[comptime] strides: [usize; 2],
@@ -304,8 +304,8 @@ fn split<R: CubeRuntime>(x: &Rows<R>, sizes: Sizes, parts: usize, rotary: &Rotar
             dim,
             size,
             x.arg(),
-            cos.into_tensor_arg(),
-            sin.into_tensor_arg(),
+            cos.into_array_arg(),
+            sin.into_array_arg(),
             q.arg(),
             k.arg(),
             v.arg(),
@@ -346,8 +346,8 @@ fn merge<R: CubeRuntime>(
             q.arg(),
             k.arg(),
             v.arg(),
-            cos.into_tensor_arg(),
-            sin.into_tensor_arg(),
+            cos.into_array_arg(),
+            sin.into_array_arg(),
             x.arg(),
             work,
             [q.stride / size, k.stride / size, v.stride / size],
@@ -436,7 +436,7 @@ pub(crate) fn attention_backward<R: CubeRuntime>(
             CubeDim::new_2d(plane, PLANES),
             scores.arg(),
             dweights.arg(),
-            into_contiguous(lse).into_tensor_arg(),
+            into_contiguous(lse).into_array_arg(),
             weights.arg(),
             dscores.arg(),
             scores.count(),

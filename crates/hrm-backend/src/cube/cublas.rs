@@ -1,18 +1,21 @@
 //! Matrix products on CUDA by cuBLASLt, where that library is installed: none of CubeCL 0.10's kernels uses Hopper's `wgmma`,
 //! and the best of them got 200 to 232 of an H200's 989 TFLOP/s (docs/benchmarks/2026-11-26-gpu.md).
 //!
-//! The library is looked for when the first product is due, as CubeCL looks for NVRTC; without it, products are cubek's. It is
-//! called on the thread that launches CubeCL's kernels and on the same CUDA stream, so a product waits for what was launched
+//! The library is looked for when the first product is due, as CubeCL looks for NVRTC; without it, products are cubek's, and what cubek
+//! computes in its place is counted ([`fallbacks`]) and told once. It is called on the thread that launches CubeCL's kernels and on the same CUDA stream, so a product waits for what was launched
 //! before it and nothing waits for the host. CubeCL tells its streams to nobody but its `Debug`: see [`streams`].
 
 use std::{
     any::Any,
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet, hash_map::Entry},
     ffi::c_void,
-    fmt::Debug,
-    ptr,
-    sync::{LazyLock, Mutex, OnceLock},
+    fmt::{Debug, Display},
+    mem,
+    sync::{
+        LazyLock, Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use burn::tensor::{DType, Shape, TensorMetadata};
@@ -39,15 +42,25 @@ use cudarc::{
             cublasLtMatrixLayoutAttribute_t as LayoutAttribute,
         },
     },
-    driver::sys::CUstream,
+    driver::{
+        result as driver,
+        sys::{CUevent_flags, CUstream},
+    },
 };
 
 use super::product::Precision;
+use crate::wheels;
 
 type CudaServer = <CudaRuntime as Runtime>::Server;
 
 /// The most memory that a product may have to work in: what NVIDIA advises for Hopper.
 const WORKSPACE: usize = 32 << 20;
+
+/// How many algorithms are tried for a kind of product: cuBLASLt's first guesses, best first.
+const CANDIDATES: usize = 8;
+
+/// Multiplications below which trying is not worth the wait.
+const SMALL: usize = 1 << 24;
 
 /// Alignment of CubeCL's buffers on CUDA, in bytes, if nothing is said of where in them a tensor starts.
 const ALIGNMENT: u64 = 256;
@@ -111,8 +124,8 @@ struct Plan {
     lhs: sys::cublasLtMatrixLayout_t,
     rhs: sys::cublasLtMatrixLayout_t,
     out: sys::cublasLtMatrixLayout_t,
-    algorithm: sys::cublasLtMatmulAlgo_t,
-    workspace: usize,
+    /// Those that cuBLASLt proposes, with the bytes that each works in; one of them once they have been timed.
+    algorithms: Vec<(sys::cublasLtMatmulAlgo_t, usize)>,
 }
 
 /// Everything of cuBLASLt that belongs to one thread of a CubeCL server.
@@ -129,11 +142,32 @@ thread_local! {
 /// What went wrong with a product that was already promised to the caller. The next product tells.
 static FAILURE: OnceLock<String> = OnceLock::new();
 
-/// Whether the library is installed.
+/// Products that another kernel computed although cuBLASLt is installed.
+static FALLBACKS: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the library is installed: where the system looks, or in a folder of NVIDIA's packages for Python.
 pub(super) fn is_present() -> bool {
-    // SAFETY: loads a shared library of NVIDIA's and calls nothing in it.
-    static PRESENT: LazyLock<bool> = LazyLock::new(|| unsafe { sys::is_culib_present() });
+    static PRESENT: LazyLock<bool> = LazyLock::new(|| {
+        // SAFETY: loads a shared library of NVIDIA's and calls nothing in it.
+        let loads = || unsafe { sys::is_culib_present() };
+        loads() || (wheels::load("libcublasLt.so.") && loads())
+    });
     *PRESENT
+}
+
+/// How many products another kernel computed although cuBLASLt is installed.
+pub(super) fn fallbacks() -> u64 {
+    FALLBACKS.load(Ordering::Relaxed)
+}
+
+/// Counts a product that cuBLASLt does not compute, and says so the first time that such a one comes.
+fn fall_back<T>(what: &str, why: impl Display) -> Option<T> {
+    static TOLD: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
+    FALLBACKS.fetch_add(1, Ordering::Relaxed);
+    if TOLD.lock().expect("nothing panics with this lock").insert(what.to_owned()) {
+        eprintln!("cuBLASLt does not compute {what}, so a slower kernel does: {why}");
+    }
+    None
 }
 
 /// The product of the last two axes, in `dtype`, if this is CUDA, cuBLASLt is there and it takes the operands.
@@ -167,24 +201,52 @@ fn on_cuda(
     let [m, k, n] = [shape[rank - 2], shape[rank - 1], rhs.shape()[rhs.shape().num_dims() - 1]];
     let batch = shape[..rank - 2].iter().product();
     let alike = rhs.shape().num_dims() == rank && rhs.shape()[..rank - 2] == shape[..rank - 2];
-    if !alike || [batch, m, k, n].contains(&0) || lhs.dtype != rhs.dtype {
+    if [batch, m, k, n].contains(&0) {
         return None;
     }
+    if !alike || lhs.dtype != rhs.dtype {
+        let why = format!("{:?} {:?} by {:?} {:?}", lhs.shape(), lhs.dtype, rhs.shape(), rhs.dtype);
+        return fall_back("products of unequal batches or types", why);
+    }
+    let (Some((left, left_lies)), Some((right, right_lies))) = (regular(lhs), regular(rhs)) else {
+        let why = format!("strides {:?} and {:?}", lhs.meta.strides(), rhs.meta.strides());
+        return fall_back("products of operands in no order that it knows", why);
+    };
+    let (lhs, rhs) = (left, right);
     shape[rank - 1] = n;
-    let [(lhs, left), (rhs, right)] = [regular(lhs)?, regular(rhs)?];
-    let product = Product { batch, m, n, k, lhs: left, rhs: right, dtype: lhs.dtype, out: dtype, precision };
-    let workspace = planned(&lhs.device, product)?;
+    let product =
+        Product { batch, m, n, k, lhs: left_lies, rhs: right_lies, dtype: lhs.dtype, out: dtype, precision };
     let empty =
         |shape, dtype| empty_device_contiguous_dtype(lhs.client.clone(), lhs.device.clone(), shape, dtype);
+    // Before the plan: a thread's first buffer also makes its stream.
     let out = empty(Shape::from(shape), dtype);
-    let workspace = (workspace > 0).then(|| empty(Shape::new([workspace]), DType::U8).handle.binding());
-    let operands = [&out, &lhs, &rhs].map(|tensor| tensor.handle.clone().binding());
+    let operands = [&out, &lhs, &rhs];
+    let memory = |bytes: usize| (bytes > 0).then(|| empty(Shape::new([bytes]), DType::U8));
+    let workspace = match planned(&lhs.device, product, operands, memory) {
+        Ok(workspace) => memory(workspace),
+        Err(error) => return fall_back(&format!("{product:?}"), error),
+    };
+    let buffers = Buffers::of(operands, workspace.as_ref());
     DeviceHandle::<CudaServer>::new(lhs.device.to_id()).submit(move |server| {
-        if let Err(error) = launch(server, &product, operands, workspace) {
+        if let Err(error) = launch(server, &product, buffers) {
             let _ = FAILURE.set(format!("{product:?}: {error}"));
         }
     });
     Some(out)
+}
+
+/// The memory of a product.
+struct Buffers {
+    /// Output, left and right operand.
+    operands: [Binding; 3],
+    workspace: Option<Binding>,
+}
+
+impl Buffers {
+    fn of(operands: [&CubeTensor<CudaRuntime>; 3], workspace: Option<&CubeTensor<CudaRuntime>>) -> Self {
+        let binding = |tensor: &CubeTensor<CudaRuntime>| tensor.handle.clone().binding();
+        Self { operands: operands.map(binding), workspace: workspace.map(binding) }
+    }
 }
 
 /// An operand, copied if its matrices are not regular as they lie.
@@ -197,105 +259,146 @@ fn regular(tensor: &CubeTensor<CudaRuntime>) -> Option<(CubeTensor<CudaRuntime>,
     Some((copy, matrices))
 }
 
-/// The bytes that a product works in; none if cuBLASLt has no algorithm for it. Waits for the device's thread once for each
-/// kind of product.
-fn planned(device: &<CudaRuntime as Runtime>::Device, product: Product) -> Option<usize> {
+/// Why there is no plan of a product.
+enum Unplanned {
+    /// There may be one later: its thread has no stream yet.
+    NotYet(String),
+    /// There is none.
+    Never(String),
+}
+
+/// The bytes that a product works in. The first product of a kind waits for the device's thread, which tries what cuBLASLt
+/// proposes on the operands at hand, and keeps the fastest.
+///
+/// # Errors
+/// If cuBLASLt has no algorithm for it, in words.
+fn planned(
+    device: &<CudaRuntime as Runtime>::Device,
+    product: Product,
+    operands: [&CubeTensor<CudaRuntime>; 3],
+    memory: impl Fn(usize) -> Option<CubeTensor<CudaRuntime>>,
+) -> Result<usize, String> {
     type Key = (usize, Product);
-    static PLANNED: LazyLock<Mutex<HashMap<Key, Option<usize>>>> = LazyLock::new(Mutex::default);
+    static PLANNED: LazyLock<Mutex<HashMap<Key, Result<usize, String>>>> = LazyLock::new(Mutex::default);
     let key = (device.index, product);
     if let Some(planned) = PLANNED.lock().expect("nothing panics with this lock").get(&key) {
-        return *planned;
+        return planned.clone();
     }
-    let stream = StreamId::current();
+    let tried = product.batch * product.m * product.n * product.k >= SMALL;
+    let workspace = if tried { memory(WORKSPACE) } else { None };
+    let buffers = Buffers::of(operands, workspace.as_ref());
     let planned = DeviceHandle::<CudaServer>::new(device.to_id())
-        .submit_blocking(move |server| {
-            with_library(|library| {
-                library.stream(server, stream)?;
-                Ok(library.plan(&product)?.workspace)
-            })
-            .ok()
-        })
-        .ok()
+        .submit_blocking(move |server| plan(server, &product, buffers, tried))
+        .map_err(|error| Unplanned::NotYet(format!("{error:?}")))
         .flatten();
-    PLANNED.lock().expect("nothing panics with this lock").insert(key, planned);
+    let planned = match planned {
+        Ok(workspace) => Ok(workspace),
+        Err(Unplanned::Never(error)) => Err(error),
+        Err(Unplanned::NotYet(error)) => return Err(error),
+    };
+    PLANNED.lock().expect("nothing panics with this lock").insert(key, planned.clone());
     planned
 }
 
-fn launch(
+/// [`planned`], on the device's thread.
+fn plan(
     server: &mut CudaServer,
     product: &Product,
-    operands: [Binding; 3],
-    workspace: Option<Binding>,
-) -> Result<(), String> {
+    buffers: Buffers,
+    tried: bool,
+) -> Result<usize, Unplanned> {
     let stream_id = StreamId::current();
-    // This also lets the stream wait for operands that another one computed.
-    let mut resource =
-        |binding| server.get_resource(binding, stream_id).map_err(|error| format!("{error:?}"));
-    let [out, lhs, rhs] = operands.map(&mut resource);
-    let [out, lhs, rhs] = [out?, lhs?, rhs?];
-    let workspace = workspace.map(resource).transpose()?;
-    let address = |pointer: u64| pointer as *mut c_void;
+    let never = Unplanned::Never;
+    let addresses = Addresses::of(server, buffers, stream_id).map_err(Unplanned::NotYet)?;
     with_library(|library| {
         let stream = library.stream(server, stream_id)?;
         let handle = library.handle;
-        let plan = library.plan(product)?;
-        let [one, zero] = [1.0f32, 0.0];
-        // SAFETY: the plan describes these buffers, whose memory CubeCL reuses only for what comes later in the stream; the
-        // scalars are read before the call returns.
-        unsafe {
-            result::matmul(
-                handle,
-                plan.description,
-                (&raw const one).cast(),
-                (&raw const zero).cast(),
-                address(rhs.resource().ptr),
-                plan.rhs,
-                address(lhs.resource().ptr),
-                plan.lhs,
-                address(out.resource().ptr),
-                plan.out,
-                address(out.resource().ptr),
-                plan.out,
-                &raw const plan.algorithm,
-                workspace.as_ref().map_or(ptr::null_mut(), |memory| address(memory.resource().ptr)),
-                plan.workspace,
-                stream.cast(),
-            )
+        let plan = library.plan(product).map_err(never)?;
+        if tried && plan.algorithms.len() > 1 {
+            let times = plan.times(handle, &addresses, stream).map_err(never)?;
+            plan.algorithms = vec![plan.algorithms[fastest(&times)]];
         }
-        .map_err(|error| error.to_string())
+        plan.algorithms.truncate(1);
+        Ok(plan.algorithms[0].1)
     })
 }
 
-fn with_library<T>(act: impl FnOnce(&mut Library) -> Result<T, String>) -> Result<T, String> {
+/// The place of the least time.
+fn fastest(times: &[f32]) -> usize {
+    let least = times.iter().enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b));
+    least.map_or(0, |(index, _)| index)
+}
+
+fn launch(server: &mut CudaServer, product: &Product, buffers: Buffers) -> Result<(), String> {
+    let stream_id = StreamId::current();
+    let addresses = Addresses::of(server, buffers, stream_id)?;
+    let launched = with_library(|library| {
+        let stream = library.stream(server, stream_id)?;
+        let handle = library.handle;
+        let plan = library.plan(product).map_err(Unplanned::Never)?;
+        plan.launch(handle, &plan.algorithms[0], &addresses, stream).map_err(Unplanned::Never)
+    });
+    launched.map_err(|(Unplanned::NotYet(error) | Unplanned::Never(error))| error)
+}
+
+/// The addresses of [`Buffers`], with what keeps them: CubeCL does not name its type.
+struct Addresses {
+    out: u64,
+    lhs: u64,
+    rhs: u64,
+    /// 0 for none.
+    workspace: u64,
+    _kept: Box<dyn Any>,
+}
+
+impl Addresses {
+    /// This also lets the stream wait for operands that another one computed.
+    fn of(server: &mut CudaServer, buffers: Buffers, stream: StreamId) -> Result<Self, String> {
+        let mut resource =
+            |binding| server.get_resource(binding, stream).map_err(|error| format!("{error:?}"));
+        let [out, lhs, rhs] = buffers.operands.map(&mut resource);
+        let workspace = buffers.workspace.map(resource).transpose()?;
+        let [out, lhs, rhs] = [out?, lhs?, rhs?];
+        Ok(Self {
+            out: out.resource().ptr,
+            lhs: lhs.resource().ptr,
+            rhs: rhs.resource().ptr,
+            workspace: workspace.as_ref().map_or(0, |memory| memory.resource().ptr),
+            _kept: Box::new(([out, lhs, rhs], workspace)),
+        })
+    }
+}
+
+fn with_library<T>(act: impl FnOnce(&mut Library) -> Result<T, Unplanned>) -> Result<T, Unplanned> {
     LIBRARY.with_borrow_mut(|library| match library {
         Some(library) => act(library),
         None => {
-            let handle = result::create_handle().map_err(|error| error.to_string())?;
+            let handle = result::create_handle().map_err(|error| Unplanned::Never(error.to_string()))?;
             act(library.insert(Library { handle, plans: HashMap::new(), streams: HashMap::new() }))
         }
     })
 }
 
 impl Library {
-    fn stream(&mut self, server: &impl Debug, id: StreamId) -> Result<CUstream, String> {
+    fn stream(&mut self, server: &impl Debug, id: StreamId) -> Result<CUstream, Unplanned> {
         if let Some(stream) = self.streams.get(&id) {
             return Ok(*stream);
         }
         let all = streams(&format!("{server:?}"));
+        let untold = || Unplanned::Never("CubeCL's description of itself does not tell its streams".into());
+        let not_yet = || Unplanned::NotYet("CubeCL has not made the stream of this thread yet".into());
         // The last one is not for kernels.
-        let count = all.len().saturating_sub(1).max(1);
-        let address = all.get(id.value as usize % count).copied().flatten();
-        let stream = address.ok_or("CubeCL's description of itself does not tell its streams")? as CUstream;
+        let count = all.len().checked_sub(1).filter(|count| *count > 0).ok_or_else(untold)?;
+        let stream = all[id.value as usize % count].ok_or_else(not_yet)? as CUstream;
         self.streams.insert(id, stream);
         Ok(stream)
     }
 
-    fn plan(&mut self, product: &Product) -> Result<&Plan, String> {
-        if !self.plans.contains_key(product) {
-            let plan = Plan::new(self.handle, product)?;
-            self.plans.insert(*product, plan);
+    fn plan(&mut self, product: &Product) -> Result<&mut Plan, String> {
+        match self.plans.entry(*product) {
+            Entry::Occupied(plan) => Ok(plan.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(Plan::new(self.handle, product)?)),
         }
-        Ok(&self.plans[product])
     }
 }
 
@@ -337,6 +440,12 @@ impl Plan {
             let (most, workspace) =
                 (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE);
             set(most, (&raw const workspace).cast(), size_of::<usize>())?;
+            // Partial sums are added in fp32, never in the type of the output.
+            let (reductions, schemes) = (
+                PreferenceAttribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32,
+            );
+            set(reductions, (&raw const schemes).cast(), size_of::<u32>())?;
             let alignments = [
                 (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, rhs.alignment),
                 (PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, lhs.alignment),
@@ -345,16 +454,104 @@ impl Plan {
                 set(attribute, (&raw const alignment).cast(), size_of::<u32>())?;
             }
             let [rhs, lhs, out] = layouts;
-            // SAFETY: all objects live; the preference is not used again.
-            let found = unsafe {
-                let found =
-                    result::get_matmul_algo_heuristic(handle, description, rhs, lhs, out, out, preference);
+            // cudarc's own function asks for one algorithm.
+            // SAFETY: plain numbers.
+            let mut proposed: [sys::cublasLtMatmulHeuristicResult_t; CANDIDATES] = unsafe { mem::zeroed() };
+            let mut count = 0;
+            // SAFETY: all objects live; there is room for as many proposals as are asked for; the preference is not used again.
+            unsafe {
+                let asked = sys::cublasLtMatmulAlgoGetHeuristic(
+                    handle,
+                    description,
+                    rhs,
+                    lhs,
+                    out,
+                    out,
+                    preference,
+                    CANDIDATES as i32,
+                    proposed.as_mut_ptr(),
+                    &raw mut count,
+                );
                 result::destroy_matmul_pref(preference)?;
-                found?
-            };
-            Ok(Self { description, lhs, rhs, out, algorithm: found.algo, workspace: found.workspaceSize })
+                asked.result()?;
+            }
+            let usable = proposed.into_iter().take(count as usize).filter(|it| it.state.result().is_ok());
+            let algorithms: Vec<_> = usable.map(|it| (it.algo, it.workspaceSize)).collect();
+            match algorithms.is_empty() {
+                true => Err(result::CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)),
+                false => Ok(Self { description, lhs, rhs, out, algorithms }),
+            }
         };
         planned().map_err(|error| error.to_string())
+    }
+
+    fn launch(
+        &self,
+        handle: sys::cublasLtHandle_t,
+        (algorithm, workspace): &(sys::cublasLtMatmulAlgo_t, usize),
+        addresses: &Addresses,
+        stream: CUstream,
+    ) -> Result<(), String> {
+        let Addresses { out, lhs, rhs, workspace: memory, .. } = *addresses;
+        let [out, lhs, rhs, memory] = [out, lhs, rhs, memory].map(|address| address as *mut c_void);
+        let [one, zero] = [1.0f32, 0.0];
+        // SAFETY: the plan describes these buffers, whose memory CubeCL reuses only for what comes later in the stream; the
+        // scalars are read before the call returns.
+        unsafe {
+            result::matmul(
+                handle,
+                self.description,
+                (&raw const one).cast(),
+                (&raw const zero).cast(),
+                rhs,
+                self.rhs,
+                lhs,
+                self.lhs,
+                out,
+                self.out,
+                out,
+                self.out,
+                algorithm,
+                memory,
+                *workspace,
+                stream.cast(),
+            )
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    /// How long each algorithm takes, in milliseconds: three products, after one that warms up. What fails takes for ever.
+    fn times(
+        &self,
+        handle: sys::cublasLtHandle_t,
+        addresses: &Addresses,
+        stream: CUstream,
+    ) -> Result<Vec<f32>, String> {
+        let event = || driver::event::create(CUevent_flags::CU_EVENT_DEFAULT);
+        let words = |error: driver::DriverError| error.to_string();
+        let (start, end) = (event().map_err(words)?, event().map_err(words)?);
+        let time = |algorithm| -> Result<f32, String> {
+            self.launch(handle, algorithm, addresses, stream)?;
+            // SAFETY: the events and the stream live.
+            unsafe { driver::event::record(start, stream).map_err(words)? };
+            for _ in 0..3 {
+                self.launch(handle, algorithm, addresses, stream)?;
+            }
+            // SAFETY: as above.
+            unsafe {
+                driver::event::record(end, stream).map_err(words)?;
+                driver::event::synchronize(end).map_err(words)?;
+                driver::event::elapsed(start, end).map_err(words)
+            }
+        };
+        let times =
+            self.algorithms.iter().map(|algorithm| time(algorithm).unwrap_or(f32::INFINITY)).collect();
+        // SAFETY: nothing uses them any more.
+        unsafe {
+            driver::event::destroy(start).map_err(words)?;
+            driver::event::destroy(end).map_err(words)?;
+        }
+        Ok(times)
     }
 }
 
@@ -422,7 +619,13 @@ fn streams(server: &str) -> Vec<Option<u64>> {
 
 #[cfg(test)]
 mod tests {
-    use super::streams;
+    use super::{fastest, streams};
+
+    #[test]
+    fn the_fastest_is_taken() {
+        assert_eq!(fastest(&[3.0, 1.0, f32::INFINITY, 1.5]), 1);
+        assert_eq!(fastest(&[f32::INFINITY, f32::INFINITY]), 0);
+    }
 
     #[test]
     fn streams_are_read_from_the_description() {

@@ -9,6 +9,8 @@
 //! Which lane holds what of a tile of a tensor core is the device's affair, so tiles whose rows are worked on go through shared
 //! memory once: see [`to_lanes`].
 
+use std::{env, sync::OnceLock};
+
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::{
     CubeRuntime,
@@ -22,6 +24,9 @@ use super::{
     attention::{Rotary, tables},
     plane_width,
 };
+
+/// The environment variable that turns these kernels off: 0. Attention is then computed by products and kernels between them.
+pub const FLASH_VARIABLE: &str = "HRM_FLASH";
 
 /// Side of a tile.
 const SIDE: usize = 16;
@@ -107,37 +112,22 @@ impl Sizes {
     }
 }
 
-/// Two vectors that are rotated together, of the two halves of a head.
-#[derive(CubeType)]
-struct Halves {
-    first: Vector<f32, Eight>,
-    second: Vector<f32, Eight>,
-}
-
-/// The rotation at a place of the tables of rotary positions.
+/// The rotation at a place of the tables of rotary positions, whose halves are the same.
 #[derive(CubeType)]
 struct Rotation {
-    cos: Halves,
-    sin: Halves,
+    cos: Vector<f32, Eight>,
+    sin: Vector<f32, Eight>,
 }
 
 #[cube]
-fn rotation(
-    cos: &Tensor<Vector<f32, Eight>>,
-    sin: &Tensor<Vector<f32, Eight>>,
-    at: usize,
-    #[comptime] lanes: usize,
-) -> Rotation {
-    Rotation {
-        cos: Halves { first: cos[at], second: cos[at + lanes] },
-        sin: Halves { first: sin[at], second: sin[at + lanes] },
-    }
+fn rotation(cos: &Array<Vector<f32, Eight>>, sin: &Array<Vector<f32, Eight>>, at: usize) -> Rotation {
+    Rotation { cos: cos[at], sin: sin[at] }
 }
 
 /// Copies a vector each of the two halves of a head to shared memory, rotated.
 #[cube]
 fn keep_rotated<F: Float>(
-    x: &Tensor<Vector<F, Eight>>,
+    x: &Array<Vector<F, Eight>>,
     from: usize,
     matrix: &mut SharedMemory<Vector<F, Eight>>,
     to: usize,
@@ -146,14 +136,14 @@ fn keep_rotated<F: Float>(
 ) {
     let first = Vector::<f32, Eight>::cast_from(x[from]);
     let second = Vector::<f32, Eight>::cast_from(x[from + lanes]);
-    matrix[to] = Vector::cast_from(first * by.cos.first - second * by.sin.first);
-    matrix[to + lanes] = Vector::cast_from(second * by.cos.second + first * by.sin.second);
+    matrix[to] = Vector::cast_from(first * by.cos - second * by.sin);
+    matrix[to + lanes] = Vector::cast_from(second * by.cos + first * by.sin);
 }
 
 /// The same, as it is.
 #[cube]
 fn keep<F: Float>(
-    x: &Tensor<Vector<F, Eight>>,
+    x: &Array<Vector<F, Eight>>,
     from: usize,
     matrix: &mut SharedMemory<Vector<F, Eight>>,
     to: usize,
@@ -306,11 +296,11 @@ fn to_lanes(tile: &cmma::Matrix<f32>, stage: &mut SharedMemory<Vector<f32, Four>
 /// `softmax(scale q k^T) v` of one head, and the log-sum-exp of its rows.
 #[cube(launch_unchecked)]
 fn forward_kernel<F: Float>(
-    qkv: &Tensor<Vector<F, Eight>>,
-    cos: &Tensor<Vector<f32, Eight>>,
-    sin: &Tensor<Vector<f32, Eight>>,
-    out: &mut Tensor<Vector<F, Eight>>,
-    lse: &mut Tensor<f32>,
+    qkv: &Array<Vector<F, Eight>>,
+    cos: &Array<Vector<f32, Eight>>,
+    sin: &Array<Vector<f32, Eight>>,
+    out: &mut Array<Vector<F, Eight>>,
+    lse: &mut Array<f32>,
     scale: f32,
     #[comptime] stride: usize,
     #[comptime] sizes: Sizes,
@@ -339,7 +329,7 @@ fn forward_kernel<F: Float>(
         let queries_to = row * comptime!(wide / VECTOR) + lane;
         let part = comptime!(heads * 2 * lanes);
         if comptime!(rotary) {
-            let by = rotation(cos, sin, token * comptime!(2 * lanes) + lane, lanes);
+            let by = rotation(cos, sin, token * comptime!(2 * lanes) + lane);
             keep_rotated::<F>(qkv, from, &mut queries, queries_to, &by, lanes);
             keep_rotated::<F>(qkv, from + part, &mut keys, to, &by, lanes);
         } else {
@@ -421,9 +411,9 @@ fn forward_kernel<F: Float>(
 fn write_strip<F: Float>(
     sums: &Sequence<cmma::Matrix<f32>>,
     stage: &mut SharedMemory<Vector<f32, Four>>,
-    cos: &Tensor<Vector<f32, Eight>>,
-    sin: &Tensor<Vector<f32, Eight>>,
-    dqkv: &mut Tensor<Vector<F, Eight>>,
+    cos: &Array<Vector<f32, Eight>>,
+    sin: &Array<Vector<f32, Eight>>,
+    dqkv: &mut Array<Vector<F, Eight>>,
     start: usize,
     row: usize,
     #[comptime] sizes: Sizes,
@@ -437,9 +427,9 @@ fn write_strip<F: Float>(
         if row < comptime!(sizes.seq) {
             let lane = tile * comptime!(SIDE / VECTOR) + half_of_lane();
             if comptime!(rotated) {
-                let by = rotation(cos, sin, row * comptime!(2 * lanes) + lane, lanes);
-                let a = first * by.cos.first + second * by.sin.second;
-                second = second * by.cos.second - first * by.sin.first;
+                let by = rotation(cos, sin, row * comptime!(2 * lanes) + lane);
+                let a = first * by.cos + second * by.sin;
+                second = second * by.cos - first * by.sin;
                 first = a;
             }
             dqkv[start + lane] = Vector::cast_from(first);
@@ -452,13 +442,13 @@ fn write_strip<F: Float>(
 /// the plane alone that makes them, and only their slopes are kept for the others.
 #[cube(launch_unchecked)]
 fn backward_kernel<F: Float>(
-    qkv: &Tensor<Vector<F, Eight>>,
-    cos: &Tensor<Vector<f32, Eight>>,
-    sin: &Tensor<Vector<f32, Eight>>,
-    out: &Tensor<Vector<F, Eight>>,
-    lse: &Tensor<f32>,
-    dout: &Tensor<Vector<F, Eight>>,
-    dqkv: &mut Tensor<Vector<F, Eight>>,
+    qkv: &Array<Vector<F, Eight>>,
+    cos: &Array<Vector<f32, Eight>>,
+    sin: &Array<Vector<f32, Eight>>,
+    out: &Array<Vector<F, Eight>>,
+    lse: &Array<f32>,
+    dout: &Array<Vector<F, Eight>>,
+    dqkv: &mut Array<Vector<F, Eight>>,
     scale: f32,
     #[comptime] strides: [usize; 3],
     #[comptime] sizes: Sizes,
@@ -495,7 +485,7 @@ fn backward_kernel<F: Float>(
         let to = row * comptime!(narrow / VECTOR) + lane;
         let part = comptime!(heads * 2 * lanes);
         if comptime!(rotary) {
-            let by = rotation(cos, sin, token * comptime!(2 * lanes) + lane, lanes);
+            let by = rotation(cos, sin, token * comptime!(2 * lanes) + lane);
             keep_rotated::<F>(qkv, from, &mut queries, to, &by, lanes);
             keep_rotated::<F>(qkv, from + part, &mut keys, to, &by, lanes);
         } else {
@@ -594,6 +584,24 @@ fn backward_kernel<F: Float>(
     write_strip::<F>(&sums, &mut stage, cos, sin, dqkv, start, row, sizes, rotary);
 }
 
+/// Whether these kernels may be used.
+///
+/// # Errors
+/// If [`FLASH_VARIABLE`] is neither 0 nor 1.
+pub(super) fn read_variable() -> Result<bool, String> {
+    match env::var_os(FLASH_VARIABLE) {
+        None => Ok(true),
+        Some(value) if value == "1" => Ok(true),
+        Some(value) if value == "0" => Ok(false),
+        Some(value) => Err(format!("{FLASH_VARIABLE}={value:?}: expected 1 or 0")),
+    }
+}
+
+fn is_on() -> bool {
+    static ON: OnceLock<bool> = OnceLock::new();
+    *ON.get_or_init(|| read_variable().unwrap_or_else(|error| panic!("{error}")))
+}
+
 /// The sizes, if tensor cores take the type and such heads, and a cube of the device what `bytes` says of them.
 fn sizes<R: CubeRuntime>(qkv: &CubeTensor<R>, heads: usize, bytes: fn(&Sizes) -> usize) -> Option<Sizes> {
     let [batch, seq, width] = qkv.shape().dims();
@@ -602,7 +610,8 @@ fn sizes<R: CubeRuntime>(qkv: &CubeTensor<R>, heads: usize, bytes: fn(&Sizes) ->
     let hardware = &properties.hardware;
     let [a_type, cd_type] = [qkv.dtype, DType::F32].map(Into::into);
     let tile = MmaConfig { a_type, b_type: a_type, cd_type, m: 16, n: 16, k: 16 };
-    let fits = matches!(qkv.dtype, DType::BF16 | DType::F16)
+    let fits = is_on()
+        && matches!(qkv.dtype, DType::BF16 | DType::F16)
         && properties.features.matmul.cmma.contains(&tile)
         && plane_width(qkv) == Some(PLANE)
         && qkv.client.io_optimized_vector_sizes(qkv.dtype.size()).any(|size| size == VECTOR)
@@ -645,8 +654,8 @@ pub(super) fn attention<R: CubeRuntime>(
             CubeCount::Static(heads as u32, batch as u32, 1),
             CubeDim::new_2d(PLANE, sizes.strips() as u32),
             qkv.arg(),
-            cos.into_tensor_arg(),
-            sin.into_tensor_arg(),
+            cos.into_array_arg(),
+            sin.into_array_arg(),
             out.arg(),
             lse.arg(),
             sizes.scale(),
@@ -678,10 +687,10 @@ pub(super) fn attention_backward<R: CubeRuntime>(
             CubeCount::Static(heads as u32, batch as u32, 1),
             CubeDim::new_2d(PLANE, sizes.strips() as u32),
             qkv.arg(),
-            cos.into_tensor_arg(),
-            sin.into_tensor_arg(),
+            cos.into_array_arg(),
+            sin.into_array_arg(),
             out.arg(),
-            into_contiguous(lse.clone()).into_tensor_arg(),
+            into_contiguous(lse.clone()).into_array_arg(),
             dout.arg(),
             dqkv.arg(),
             sizes.scale(),

@@ -11,14 +11,19 @@ mod attention;
 #[cfg(feature = "cuda")]
 mod cublas;
 mod flash;
+mod groups;
 mod product;
+mod sums;
 
 pub(crate) use adam::adam_atan2;
 pub(crate) use attention::{attention, attention_backward, attention_plane};
-#[cfg(feature = "cuda")]
-pub use product::uses_cublas;
+pub use flash::FLASH_VARIABLE;
+pub(crate) use groups::{group_block, group_block_backward};
 pub use product::{KERNEL_VARIABLE, KERNELS, product_by};
 pub(crate) use product::{Precision, exact_product, grouped_rows, in_groups, library_product, product};
+#[cfg(feature = "cuda")]
+pub use product::{cublas_fallbacks, uses_cublas};
+pub(crate) use sums::sums_of_squares;
 
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::{
@@ -28,6 +33,16 @@ use burn_cubecl::{
     ops::numeric::empty_device_contiguous_dtype,
     tensor::CubeTensor,
 };
+
+/// What the environment asks for and cannot be had, in words.
+///
+/// # Errors
+/// If [`KERNEL_VARIABLE`] or [`FLASH_VARIABLE`] has a value that it cannot have here.
+pub(crate) fn check_environment() -> Result<(), String> {
+    product::read_kernel_variable()?;
+    flash::read_variable()?;
+    Ok(())
+}
 
 /// Planes, and so rows, of a cube.
 const PLANES: u32 = 8;
@@ -66,8 +81,8 @@ impl<R: CubeRuntime> Rows<R> {
         Self::new(empty_device_contiguous_dtype(on.client.clone(), on.device.clone(), shape, dtype))
     }
 
-    fn arg(&self) -> TensorArg<R> {
-        self.tensor.clone().into_tensor_arg()
+    fn arg(&self) -> ArrayArg<R> {
+        self.tensor.clone().into_array_arg()
     }
 }
 
@@ -131,10 +146,10 @@ fn row_of_plane() -> usize {
 
 #[cube(launch_unchecked)]
 fn add_rms_norm_kernel<F: Float, N: Size>(
-    x: &Tensor<Vector<F, N>>,
-    residual: &Tensor<Vector<F, N>>,
-    y: &mut Tensor<Vector<F, N>>,
-    inv_rms: &mut Tensor<f32>,
+    x: &Array<Vector<F, N>>,
+    residual: &Array<Vector<F, N>>,
+    y: &mut Array<Vector<F, N>>,
+    inv_rms: &mut Array<f32>,
     rows: usize,
     eps: f32,
     #[comptime] width: usize,
@@ -204,10 +219,10 @@ pub(crate) fn add_rms_norm<R: CubeRuntime>(
 
 #[cube(launch_unchecked)]
 fn add_rms_norm_backward_kernel<F: Float, N: Size>(
-    y: &Tensor<Vector<F, N>>,
-    inv_rms: &Tensor<f32>,
-    dy: &Tensor<Vector<F, N>>,
-    du: &mut Tensor<Vector<F, N>>,
+    y: &Array<Vector<F, N>>,
+    inv_rms: &Array<f32>,
+    dy: &Array<Vector<F, N>>,
+    du: &mut Array<Vector<F, N>>,
     rows: usize,
     #[comptime] width: usize,
     #[comptime] vectors: usize,
@@ -256,7 +271,7 @@ pub(crate) fn add_rms_norm_backward<R: CubeRuntime>(
             CubeDim::new_2d(plane, PLANES),
             size,
             y.arg(),
-            inv_rms.into_tensor_arg(),
+            inv_rms.into_array_arg(),
             dy.arg(),
             du.arg(),
             y.count(),
@@ -271,8 +286,8 @@ pub(crate) fn add_rms_norm_backward<R: CubeRuntime>(
 
 #[cube(launch_unchecked)]
 fn swiglu_kernel<F: Float, N: Size>(
-    gate_up: &Tensor<Vector<F, N>>,
-    y: &mut Tensor<Vector<F, N>>,
+    gate_up: &Array<Vector<F, N>>,
+    y: &mut Array<Vector<F, N>>,
     vectors: usize,
     #[comptime] columns: usize,
     #[comptime] stride: usize,
@@ -316,9 +331,9 @@ pub(crate) fn swiglu<R: CubeRuntime>(gate_up: CubeTensor<R>) -> CubeTensor<R> {
 
 #[cube(launch_unchecked)]
 fn swiglu_backward_kernel<F: Float, N: Size>(
-    gate_up: &Tensor<Vector<F, N>>,
-    dy: &Tensor<Vector<F, N>>,
-    grad: &mut Tensor<Vector<F, N>>,
+    gate_up: &Array<Vector<F, N>>,
+    dy: &Array<Vector<F, N>>,
+    grad: &mut Array<Vector<F, N>>,
     vectors: usize,
     #[comptime] columns: usize,
     #[comptime] strides: [usize; 2],
@@ -369,9 +384,9 @@ pub(crate) fn swiglu_backward<R: CubeRuntime>(gate_up: CubeTensor<R>, dy: CubeTe
 
 #[cube(launch_unchecked)]
 fn normed_swiglu_kernel<F: Float, N: Size>(
-    gate_up: &Tensor<Vector<F, N>>,
-    y: &mut Tensor<Vector<F, N>>,
-    inv_rms: &mut Tensor<f32>,
+    gate_up: &Array<Vector<F, N>>,
+    y: &mut Array<Vector<F, N>>,
+    inv_rms: &mut Array<f32>,
     rows: usize,
     eps: f32,
     #[comptime] inter: usize,
@@ -440,10 +455,10 @@ pub(crate) fn normed_swiglu<R: CubeRuntime>(
 
 #[cube(launch_unchecked)]
 fn normed_swiglu_backward_kernel<F: Float, N: Size>(
-    gate_up: &Tensor<Vector<F, N>>,
-    inv_rms: &Tensor<f32>,
-    dy: &Tensor<Vector<F, N>>,
-    grad: &mut Tensor<Vector<F, N>>,
+    gate_up: &Array<Vector<F, N>>,
+    inv_rms: &Array<f32>,
+    dy: &Array<Vector<F, N>>,
+    grad: &mut Array<Vector<F, N>>,
     rows: usize,
     #[comptime] inter: usize,
     #[comptime] columns: usize,
@@ -502,7 +517,7 @@ pub(crate) fn normed_swiglu_backward<R: CubeRuntime>(
             CubeDim::new_2d(plane, PLANES),
             size,
             gate_up.arg(),
-            inv_rms.into_tensor_arg(),
+            inv_rms.into_array_arg(),
             dy.arg(),
             grad.arg(),
             dy.count(),
@@ -517,8 +532,8 @@ pub(crate) fn normed_swiglu_backward<R: CubeRuntime>(
 
 #[cube(launch_unchecked)]
 fn transpose_kernel<F: Float>(
-    x: &Tensor<F>,
-    y: &mut Tensor<F>,
+    x: &Array<F>,
+    y: &mut Array<F>,
     rows: usize,
     columns: usize,
     stride: usize,
@@ -572,6 +587,158 @@ pub(crate) fn transpose<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
             x.stride,
             batch,
             x.tensor.dtype.into(),
+        );
+    }
+    y.tensor
+}
+
+/// The first rows of a dense matrix, as they lie.
+pub(crate) fn first_rows<R: CubeRuntime>(mut matrix: CubeTensor<R>, count: usize) -> CubeTensor<R> {
+    let width = matrix.shape()[1];
+    *matrix.meta.shape_mut() = Shape::new([count, width]);
+    matrix
+}
+
+#[cube(launch_unchecked)]
+fn one_hot_kernel<I: Int, F: Float>(
+    tokens: &Array<I>,
+    rows: &mut Array<F>,
+    count: usize,
+    #[comptime] entries: usize,
+    #[define(I, F)] _dtypes: [StorageType; 2],
+) {
+    if ABSOLUTE_POS >= count {
+        terminate!();
+    }
+    let token = usize::cast_from(tokens[ABSOLUTE_POS / entries]);
+    rows[ABSOLUTE_POS] = select(token == ABSOLUTE_POS % entries, F::new(1.0), F::new(0.0));
+}
+
+/// A one in each row, in the column of its token.
+///
+/// # Shapes
+/// - `tokens`: `[rows]`; output: `[rows, entries]`
+pub(crate) fn one_hot<R: CubeRuntime>(tokens: CubeTensor<R>, entries: usize, dtype: DType) -> CubeTensor<R> {
+    let tokens = into_contiguous(tokens);
+    let count = tokens.shape().num_elements() * entries;
+    let rows = Rows::dense(&tokens, Shape::new([count / entries, entries]), dtype);
+    let client = &rows.tensor.client;
+    let dim = CubeDim::new(client, count);
+    let types = [tokens.dtype.into(), dtype.into()];
+    // SAFETY: the kernel leaves alone what is beyond `count`, all of `rows`, which has `entries` values for each token.
+    unsafe {
+        one_hot_kernel::launch_unchecked(
+            client,
+            calculate_cube_count_elemwise(client, count, dim),
+            dim,
+            tokens.into_array_arg(),
+            rows.arg(),
+            count,
+            entries,
+            types,
+        );
+    }
+    rows.tensor
+}
+
+/// The sum of two or three matrices; rows may be apart.
+#[cube(launch_unchecked)]
+fn add_kernel<F: Float, N: Size>(
+    a: &Array<Vector<F, N>>,
+    b: &Array<Vector<F, N>>,
+    c: &Array<Vector<F, N>>,
+    sum: &mut Array<Vector<F, N>>,
+    count: usize,
+    #[comptime] columns: usize,
+    #[comptime] strides: [usize; 4],
+    #[comptime] terms: usize,
+    #[define(F)] _dtype: StorageType,
+) {
+    if ABSOLUTE_POS >= count {
+        terminate!();
+    }
+    let (row, column) = (ABSOLUTE_POS / columns, ABSOLUTE_POS % columns);
+    let mut value = Vector::<f32, N>::cast_from(a[row * comptime!(strides[0]) + column]);
+    if comptime!(terms > 1) {
+        value += Vector::<f32, N>::cast_from(b[row * comptime!(strides[1]) + column]);
+    }
+    if comptime!(terms > 2) {
+        value += Vector::<f32, N>::cast_from(c[row * comptime!(strides[2]) + column]);
+    }
+    sum[row * comptime!(strides[3]) + column] = Vector::cast_from(value);
+}
+
+/// Writes the sum of up to three matrices to `sum`.
+fn add_rows<R: CubeRuntime>(terms: &[&Rows<R>], sum: &Rows<R>) {
+    let term = |index: usize| *terms.get(index).unwrap_or(&terms[0]);
+    let all = [term(0), term(1), term(2), sum];
+    let size = vector_size(&[sum.width], &all);
+    let count = sum.count() * sum.width / size;
+    let client = &sum.tensor.client;
+    let dim = CubeDim::new(client, count);
+    // SAFETY: the kernel leaves alone what is beyond `count`, the vectors of the rows of all matrices.
+    unsafe {
+        add_kernel::launch_unchecked(
+            client,
+            calculate_cube_count_elemwise(client, count, dim),
+            dim,
+            size,
+            all[0].arg(),
+            all[1].arg(),
+            all[2].arg(),
+            sum.arg(),
+            count,
+            sum.width / size,
+            all.map(|rows| rows.stride / size),
+            terms.len(),
+            sum.tensor.dtype.into(),
+        );
+    }
+}
+
+/// See [`HrmBackend::add`](crate::HrmBackend::add).
+pub(crate) fn add<R: CubeRuntime>(a: CubeTensor<R>, b: CubeTensor<R>) -> CubeTensor<R> {
+    let terms = [a, b].map(Rows::new);
+    let sum = terms[0].like();
+    add_rows(&terms.each_ref(), &sum);
+    sum.tensor
+}
+
+#[cube(launch_unchecked)]
+fn convert_kernel<I: Float, O: Float, N: Size>(
+    x: &Array<Vector<I, N>>,
+    y: &mut Array<Vector<O, N>>,
+    vectors: usize,
+    #[define(I, O)] _dtypes: [StorageType; 2],
+) {
+    if ABSOLUTE_POS >= vectors {
+        terminate!();
+    }
+    y[ABSOLUTE_POS] = Vector::cast_from(x[ABSOLUTE_POS]);
+}
+
+/// A tensor in another type, both of them floats.
+pub(crate) fn convert<R: CubeRuntime>(x: CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
+    if x.dtype == dtype {
+        return x;
+    }
+    let x = Rows::new(into_contiguous(x));
+    let y = Rows::dense(&x.tensor, x.tensor.shape(), dtype);
+    let count = x.tensor.shape().num_elements();
+    let size = vector_size(&[count], &[&x, &y]);
+    let client = &x.tensor.client;
+    let dim = CubeDim::new(client, count / size);
+    // SAFETY: the kernel leaves alone what is beyond the vectors that both dense tensors have.
+    unsafe {
+        convert_kernel::launch_unchecked(
+            client,
+            calculate_cube_count_elemwise(client, count / size, dim),
+            dim,
+            size,
+            x.arg(),
+            y.arg(),
+            count / size,
+            [x.tensor.dtype.into(), dtype.into()],
         );
     }
     y.tensor

@@ -115,16 +115,33 @@ fn strategy(name: &str) -> Option<Strategy> {
 
 /// The kernel that the user asked for.
 ///
+/// # Errors
+/// If [`KERNEL_VARIABLE`] names no kernel, or NVIDIA's library where that is not installed.
+pub(crate) fn read_kernel_variable() -> Result<Option<&'static str>, String> {
+    let Some(name) = env::var_os(KERNEL_VARIABLE) else { return Ok(None) };
+    let known = KERNELS.into_iter().find(|kernel| *kernel == name);
+    let Some(kernel) = known else {
+        return Err(format!("{KERNEL_VARIABLE}={name:?}: expected one of {}", KERNELS.join(", ")));
+    };
+    #[cfg(feature = "cuda")]
+    if kernel == CUBLAS && !super::cublas::is_present() {
+        return Err(format!(
+            "{KERNEL_VARIABLE}={CUBLAS}: found no libcublasLt where the system looks for libraries, nor in a Python environment \
+             (nvidia/*/lib): install the CUDA toolkit or `pip install nvidia-cublas`, name its folder in LD_LIBRARY_PATH, or unset \
+             {KERNEL_VARIABLE}"
+        ));
+    }
+    Ok(Some(kernel))
+}
+
+/// The kernel that the user asked for.
+///
 /// # Panics
-/// If [`KERNEL_VARIABLE`] names no kernel: there is nobody to hand an error to in the middle of a product.
+/// If there is none such and nobody asked [`check_environment`](super::check_environment) before: there is nobody to hand an
+/// error to in the middle of a product.
 fn asked_for() -> Option<&'static str> {
     static NAME: OnceLock<Option<&str>> = OnceLock::new();
-    *NAME.get_or_init(|| {
-        let name = env::var(KERNEL_VARIABLE).ok()?;
-        let known = KERNELS.into_iter().find(|kernel| *kernel == name);
-        assert!(known.is_some(), "{KERNEL_VARIABLE}={name}: expected one of {}", KERNELS.join(", "));
-        known
-    })
+    *NAME.get_or_init(|| read_kernel_variable().unwrap_or_else(|error| panic!("{error}")))
 }
 
 /// The product of the last two axes, in `dtype`, by a kernel of [`KERNELS`].
@@ -154,6 +171,12 @@ pub fn product_by<R: CubeRuntime>(
 #[cfg(feature = "cuda")]
 pub fn uses_cublas() -> bool {
     asked_for().is_none_or(|kernel| kernel == CUBLAS) && super::cublas::is_present()
+}
+
+/// How many products another kernel computed although cuBLASLt is installed. Each kind of them is told on standard error once.
+#[cfg(feature = "cuda")]
+pub fn cublas_fallbacks() -> u64 {
+    super::cublas::fallbacks()
 }
 
 /// The product of the last two axes, in `dtype`, by NVIDIA's library: if this is CUDA, the library is there and takes the

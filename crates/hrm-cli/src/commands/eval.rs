@@ -306,6 +306,7 @@ fn print_inference(out: &mut impl Write, report: &InferenceReport) -> io::Result
     if let Some(valid) = report.valid {
         writeln!(out, "valid answers    {}", percent(valid))?;
     }
+    writeln!(out, "wrong, but sure  {}", report.taken_for_right)?;
     writeln!(out, "mean steps       {:.1}", report.mean_steps)?;
     if report.mean_attempts > 1.0 {
         writeln!(

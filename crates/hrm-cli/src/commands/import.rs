@@ -113,6 +113,9 @@ const REQUIRED: [(&str, &str); 5] = [
 /// One more for TRM, whose prefix may be longer than its embedding needs.
 const PREFIX_OF_TRM: (&str, &str) = ("puzzle_emb_len", "--puzzle-emb-len");
 
+/// Bytes of a configuration at most: what is nested without end costs the readers of YAML time by the square of its length.
+const MAX_CONFIG: u64 = 1 << 16;
+
 /// Keys of the original's configurations that say nothing about the architecture.
 const IGNORED: [&str; 4] = ["name", "loss", "batch_size", "puzzle_emb_lr"];
 
@@ -124,9 +127,7 @@ pub fn run(args: Args) -> Result<()> {
     } else {
         args.out.join("model.safetensors")
     };
-    if to.exists() && !args.force {
-        bail!("{} exists already; choose another --out, or replace it with --force", to.display());
-    }
+    models::may_replace(&to, args.force)?;
     let files = Files::find(&args)?;
     let dict = weights::read_normalized(&files.weights)?;
     let bad = weights::not_finite(&dict);
@@ -395,6 +396,10 @@ fn resolve(found: Map<String, Value>, file: Option<&Path>, values: &Values) -> R
 /// The architecture in a configuration file, under our names.
 fn read_config(path: &Path) -> Result<Map<String, Value>> {
     let shown = path.display();
+    let length = fs::metadata(path).map(|file| file.len());
+    if length.with_context(|| format!("cannot read {shown}"))? > MAX_CONFIG {
+        bail!("{shown}: expected at most {MAX_CONFIG} bytes; real ones have a few thousand");
+    }
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
     let value: Value = match path.extension().and_then(|e| e.to_str()) {
         Some("json") => serde_json::from_str(&text).with_context(|| shown.to_string())?,

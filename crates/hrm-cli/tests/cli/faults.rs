@@ -78,6 +78,22 @@ fn a_file_that_outgrows_its_limit() {
     assert_eq!(kept, ["step-12", "step-8"]);
 }
 
+/// Memory that runs out, at one place or another, ends a program as a kill does.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_runs_out() {
+    let sandbox = stopped_run();
+    let resume = |kilobytes: usize| {
+        let script = format!("ulimit -v {kilobytes} && exec \"$0\" train --resume run --quiet");
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_hrm")).current_dir(sandbox.path(""));
+        command.output().expect("starts").status.success()
+    };
+    let fails = (30_000..200_000).step_by(5_000).take_while(|kilobytes| !resume(*kilobytes)).count();
+    assert!(fails > 0, "it takes some memory");
+    assert_goes_on(&sandbox);
+}
+
 /// A small file system of its own, gone at the end.
 struct SmallDisk(PathBuf);
 

@@ -114,6 +114,45 @@ fn headers_that_lie() {
     }
 }
 
+/// What is not small is no configuration, and no file of a checkpoint is written over.
+#[test]
+fn what_import_and_export_refuse() {
+    let sandbox = Sandbox::new();
+    sandbox.model("model.safetensors", 4);
+    sandbox.hrm("export model.safetensors --out original.safetensors").ok();
+    #[cfg(unix)]
+    {
+        let link = sandbox.path("other.safetensors.partial");
+        std::os::unix::fs::symlink(sandbox.write("precious", "precious"), link).expect("a link");
+        sandbox.hrm("export model.safetensors --out other.safetensors").ok();
+        assert_eq!(sandbox.read("precious"), b"precious");
+    }
+    sandbox.write("deep.yaml", "[".repeat(100_000));
+    told(sandbox.hrm("import original.safetensors --config deep.yaml --out new"), &["at most 65536 bytes"]);
+    sandbox.write("run/checkpoints/step-1/state.json", "{}");
+    sandbox.write("run/checkpoints/step-1/model.safetensors", "weights");
+    for command in [
+        "import original.safetensors --out run/checkpoints/step-1",
+        "export model.safetensors --out run/checkpoints/step-1/model.safetensors",
+    ] {
+        told(sandbox.hrm(&format!("{command} --force")), &["is a checkpoint"]);
+    }
+    assert_eq!(sandbox.read("run/checkpoints/step-1/model.safetensors"), b"weights");
+}
+
+/// Bits that are meant as whole numbers are no weights.
+#[test]
+fn weights_of_another_type() {
+    let sandbox = Sandbox::new();
+    edit(&sandbox.model("model.safetensors", 4), |dict, _| {
+        let data = dict["q_head.bias"].clone();
+        let numbers = data.convert_dtype(hrm_model::burn::tensor::DType::I32);
+        dict.insert("q_head.bias".to_owned(), numbers);
+    });
+    let solved = sandbox.hrm("solve 1....3...2....4. --checkpoint model.safetensors");
+    told(solved, &["q_head.bias: expected floats, got I32"]);
+}
+
 #[test]
 fn names_of_tensors_that_lie() {
     let sandbox = Sandbox::new();
@@ -191,6 +230,10 @@ fn names_that_are_no_text() {
     run(&[text("inspect"), text("checkpoint"), name]).ok();
     let puzzle = text("1....3...2....4.");
     run(&[text("solve"), puzzle, text("--checkpoint"), name, text("--json")]).json();
+    sandbox.write("puzzles.txt", puzzle.as_bytes());
+    let puzzles = Path::new(name).with_extension("txt");
+    fs::rename(sandbox.path("puzzles.txt"), sandbox.path("").join(&puzzles)).expect("renamed");
+    run(&[text("solve"), puzzles.as_os_str(), text("--with"), text("dfs")]).ok();
     fs::copy(sandbox.model("m.safetensors", 4), sandbox.path("").join(name).with_extension("safetensors"))
         .expect("copied");
     let file = Path::new(name).with_extension("safetensors");
@@ -239,7 +282,10 @@ fn files_that_are_given_stay() {
         assert_eq!(sandbox.read("precious"), b"precious", "{name}");
         fs::remove_file(&link).expect("the link is still there");
     }
+    let part = sandbox.path("cache/sudoku-extreme/train.csv.part");
+    fs::hard_link(sandbox.path("new/train.csv"), part).expect("a second name");
     download("sudoku-extreme", "new").ok();
+    assert_eq!(sandbox.read("new/train.csv"), csv.as_bytes());
 }
 
 /// A dataset is replaced as a whole, and a file of it that changed is told.
@@ -259,7 +305,7 @@ fn datasets_are_whole() {
     generate(2, "--force").ok();
     assert_ne!(sandbox.read("set/train/all__inputs.npy"), first);
     assert_eq!(sandbox.read("set/train/notes.txt"), b"mine");
-    for name in ["train.old", "train.partial", "test.old", "test.partial"] {
+    for name in ["train.hrm-old", "train.hrm-partial", "test.hrm-old", "test.hrm-partial"] {
         assert!(!sandbox.path("set").join(name).exists(), "{name}");
     }
 
@@ -276,9 +322,9 @@ fn datasets_are_whole() {
         sandbox.write(&path, whole);
     }
     // What a kill in the middle of a replacement leaves.
-    fs::rename(sandbox.path("set/train"), sandbox.path("set/train.old")).expect("moved");
-    fs::create_dir(sandbox.path("set/train.partial")).expect("folder");
+    fs::rename(sandbox.path("set/train"), sandbox.path("set/train.hrm-old")).expect("moved");
+    fs::create_dir(sandbox.path("set/train.hrm-partial")).expect("folder");
     generate(3, "--force").ok();
-    assert!(!sandbox.path("set/train.partial").exists() && !sandbox.path("set/train.old").exists());
+    assert!(!sandbox.path("set/train.hrm-partial").exists() && !sandbox.path("set/train.hrm-old").exists());
     sandbox.hrm("data inspect set/train").ok();
 }

@@ -11,6 +11,10 @@ use crate::checksum::sha256_of_file;
 
 /// SHA-256 of the other files of a dataset's folder, as `sha256sum -c` reads them.
 pub(crate) const CHECKSUMS: &str = "checksums.sha256";
+/// What is added to the name of a dataset that is being replaced: nothing that a person would call a copy of theirs.
+pub(crate) const OLD: &str = ".hrm-old";
+/// The same of one that is being written.
+const PARTIAL: &str = ".hrm-partial";
 /// The largest list of checksums that is read.
 const MAX_CHECKSUMS: u64 = 1 << 20;
 
@@ -27,7 +31,7 @@ pub(crate) fn beside(dir: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Lets `fill` write the files of a dataset into a new folder, adds their checksums, and puts it in the place of `dir`. Until
-/// then a dataset that is there stays as it is; a kill between the two renames leaves it as `dir.old`. Other files in the
+/// then a dataset that is there stays as it is; a kill between the two renames leaves it as `dir.hrm-old`. Other files in the
 /// folder are kept.
 pub(crate) fn write<E: From<DatasetError>>(
     dir: &Path,
@@ -39,7 +43,7 @@ pub(crate) fn write<E: From<DatasetError>>(
     }
     // Where a link leads, not the link.
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    let (new, old) = (beside(&dir, ".partial"), beside(&dir, ".old"));
+    let (new, old) = (beside(&dir, PARTIAL), beside(&dir, OLD));
     let clear = |path: &Path| match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at(path)(error)),
         _ => Ok(()),
@@ -58,26 +62,33 @@ pub(crate) fn write<E: From<DatasetError>>(
 }
 
 fn put_in_place(dir: &Path, new: &Path, old: &Path) -> Result<(), DatasetError> {
-    let replaces = dir.exists();
-    if replaces {
+    if dir.exists() {
+        // Left by a kill before the other files had moved.
         if old.exists() {
+            keep_others(old, dir)?;
             fs::remove_dir_all(old).map_err(io_at(old))?;
         }
         fs::rename(dir, old).map_err(io_at(dir))?;
     }
     fs::rename(new, dir).map_err(io_at(dir))?;
-    if replaces {
-        for entry in fs::read_dir(old).map_err(io_at(old))? {
-            let path = entry.map_err(io_at(old))?.path();
-            let name = path.file_name().unwrap_or_default();
-            let text = name.to_string_lossy();
-            let ours = text.ends_with(".npy") || text.ends_with(".npy.gz") || text == "dataset.json";
-            if !ours && text != CHECKSUMS {
-                fs::rename(&path, dir.join(name)).map_err(io_at(&path))?;
-            }
-        }
+    if old.exists() {
+        keep_others(old, dir)?;
     }
     flush(dir.parent().unwrap_or(Path::new("")))
+}
+
+/// Moves the files that are no part of a dataset from its old folder to its new one.
+fn keep_others(old: &Path, dir: &Path) -> Result<(), DatasetError> {
+    for entry in fs::read_dir(old).map_err(io_at(old))? {
+        let path = entry.map_err(io_at(old))?.path();
+        let name = path.file_name().unwrap_or_default();
+        let (text, to) = (name.to_string_lossy(), dir.join(name));
+        let ours = text.ends_with(".npy") || text.ends_with(".npy.gz") || text == "dataset.json";
+        if !ours && text != CHECKSUMS && !to.exists() {
+            fs::rename(&path, to).map_err(io_at(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes the checksums of a folder's files, and flushes everything.
@@ -182,12 +193,24 @@ mod tests {
         assert_eq!(there(), "two");
         let names = || fs::read_dir(root.path()).unwrap().count();
         assert_eq!(names(), 1, "nothing is left beside it");
+        // Copies that somebody made are none of ours.
+        for name in [".old", ".partial", ".bak"] {
+            fs::create_dir(beside(&dir, name)).unwrap();
+        }
+        put("two", Overwrite::Yes).unwrap();
+        assert_eq!(names(), 4);
 
-        // Killed between the two renames.
-        fs::rename(&dir, beside(&dir, ".old")).unwrap();
+        // Killed between the two renames, and after them.
+        fs::write(dir.join("notes"), "mine").unwrap();
+        fs::rename(&dir, beside(&dir, OLD)).unwrap();
         let error = Dataset::load(&dir).unwrap_err().to_string();
-        assert!(error.contains("train.old") && error.contains("rename"), "{error}");
+        assert!(error.contains("train.hrm-old") && error.contains("rename"), "{error}");
         put("three", Overwrite::No).unwrap();
-        assert_eq!((there().as_str(), names()), ("three", 1));
+        assert_eq!((there().as_str(), names()), ("three", 4));
+        fs::create_dir(beside(&dir, OLD)).unwrap();
+        fs::write(beside(&dir, OLD).join("more notes"), "mine too").unwrap();
+        put("four", Overwrite::Yes).unwrap();
+        assert!(dir.join("notes").is_file() && dir.join("more notes").is_file());
+        assert_eq!(names(), 4);
     }
 }

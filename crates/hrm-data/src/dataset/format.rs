@@ -1,6 +1,6 @@
 //! The reference's dataset format: `{train,test}/dataset.json`, five arrays per set, `identifiers.json` at the root.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -176,8 +176,12 @@ impl Metadata {
         // Names become file names: no way out of the folder.
         let legal =
             |name: &String| !name.is_empty() && !name.contains(['/', '\\', '\0']) && !name.starts_with('.');
-        match self.sets.iter().find(|name| !legal(name)) {
-            Some(name) => fail("sets", "plain names", format!("{name:?}")),
+        if let Some(name) = self.sets.iter().find(|name| !legal(name)) {
+            return fail("sets", "plain names", format!("{name:?}"));
+        }
+        let mut seen = BTreeSet::new();
+        match self.sets.iter().find(|name| !seen.insert(*name)) {
+            Some(name) => fail("sets", "each name once", format!("{name:?} twice")),
             None => Ok(()),
         }
     }
@@ -576,7 +580,7 @@ pub fn save_pair(
 }
 
 fn hint(dir: &Path) -> String {
-    let old = folder::beside(dir, ".old");
+    let old = folder::beside(dir, folder::OLD);
     if !dir.exists() && old.join("dataset.json").is_file() {
         return format!(
             "its replacement was stopped; {} is what was there: rename it to go on with it",
@@ -733,6 +737,7 @@ mod tests {
         assert!(with(|m| m.total_groups = 5).is_err_and(|e| e.contains("total_groups: expected 2")));
         assert!(with(|m| m.seq_len = 4).is_err_and(|e| e.contains("seq_len = 4")));
         assert!(with(|m| m.sets = vec!["../all".to_owned()]).is_err_and(|e| e.contains("plain names")));
+        assert!(with(|m| m.sets = vec!["all".to_owned(); 2]).is_err_and(|e| e.contains("each name once")));
         assert!(with(|m| m.pad_id = 5).is_err_and(|e| e.contains("pad_id")));
         assert!(with(|m| m.sets.clear()).is_err_and(|e| e.contains("at least one set")));
     }

@@ -514,6 +514,8 @@ fn obtain(
     }
     match from {
         Some(from) => {
+            // It may be a second name of what is given.
+            discard(&part).map_err(at(&part))?;
             fs::copy(from, &part).map_err(at(from))?;
         }
         None => fetch(remote, &part, options, progress)?,

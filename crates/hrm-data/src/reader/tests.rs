@@ -234,6 +234,35 @@ fn puzzles_come_as_soon_as_they_are_there() {
     }
 }
 
+/// Streams without end, or as good as: told after a bounded part of them.
+#[test]
+fn what_never_becomes_a_puzzle_is_told_early() {
+    struct Endless(Vec<u8>, usize);
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            for byte in buffer.iter_mut() {
+                *byte = self.0[self.1 % self.0.len()];
+                self.1 += 1;
+            }
+            assert!(self.1 < 8 << 20, "read on and on");
+            Ok(buffer.len())
+        }
+    }
+    for line in ["\n", "# a comment\n", " \r\n", "0"] {
+        for &family in Family::ALL {
+            let name = Path::new("in");
+            let found = Reader::new(family, Endless(line.repeat(100).into_bytes(), 0), name).next();
+            // To a family where it means something, a line is a bad puzzle.
+            let told = found.is_some_and(|found| found.map_or(true, |entry| entry.puzzle.is_err()));
+            assert!(told, "{family} {line:?}");
+        }
+    }
+    // Lines so long that a drawing of them is never finished.
+    let long = format!("{}\n", "0".repeat(300_000));
+    let entry = Reader::new(Family::Sudoku, Endless(long.into_bytes(), 0), Path::new("in")).next();
+    assert!(entry.is_some_and(|entry| entry.is_ok_and(|entry| entry.puzzle.is_err())));
+}
+
 #[test]
 fn what_is_written_is_read_again() {
     let dir = tempfile::tempdir().unwrap();

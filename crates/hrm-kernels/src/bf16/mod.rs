@@ -33,7 +33,7 @@ const MC_BLOCKS: usize = 8;
 /// Words of B packed at a time when it is not packed beforehand.
 const PACK_WORDS: usize = 4 << 20;
 /// Multiply-adds below which a product stays on the calling thread.
-const SERIAL_BELOW: usize = 1 << 20;
+const SERIAL_BELOW: usize = if cfg!(miri) { 1 << 10 } else { 1 << 20 };
 
 /// A right-hand side rounded to bfloat16 and laid out in tiles, to use many times.
 #[derive(Clone)]

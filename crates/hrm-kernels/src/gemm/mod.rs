@@ -231,7 +231,7 @@ const PACK_FLOATS: usize = 4 << 20;
 /// Micro-tiles of rows that a task takes, at most.
 const MC_PANELS: usize = 16;
 /// Multiply-adds below which a product stays on the calling thread.
-const SERIAL_BELOW: usize = 1 << 18;
+const SERIAL_BELOW: usize = if cfg!(miri) { 1 << 10 } else { 1 << 18 };
 
 /// Micro-tile of an instruction set.
 #[derive(Clone, Copy)]

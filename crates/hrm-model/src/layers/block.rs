@@ -60,7 +60,7 @@ impl<B: HrmBackend> Block<B> {
             return groups.forward(x, injection);
         }
         let x = match injection {
-            Some(injection) => x + injection,
+            Some(injection) => ops::add(x, injection),
             None => x,
         };
         let x = self.mix(x, rotary);

@@ -2,6 +2,7 @@ use burn::{
     module::{Module, Param},
     tensor::{DType, Int, Tensor, backend::Backend},
 };
+use hrm_backend::{HrmBackend, ops};
 
 use crate::init::{Initializer, lecun_std, trunc_normal_param};
 
@@ -18,15 +19,17 @@ impl<B: Backend> Embedding<B> {
         let std = lecun_std(width);
         Self { embedding_weight: trunc_normal_param(init, std, [entries, width], device) }
     }
+}
 
-    /// The vectors of some tokens, cast to `dtype`.
+impl<B: HrmBackend> Embedding<B> {
+    /// The vectors of some tokens, in `dtype`.
     ///
     /// # Shapes
     /// - `tokens`: `[batch, seq]`; output: `[batch, seq, width]`
     pub fn forward(&self, tokens: Tensor<B, 2, Int>, dtype: DType) -> Tensor<B, 3> {
         let [batch, seq] = tokens.dims();
-        let table = self.embedding_weight.val().cast(dtype);
+        let table = self.embedding_weight.val();
         let width = table.dims()[1];
-        table.select(0, tokens.reshape([batch * seq])).reshape([batch, seq, width])
+        ops::embedding(table, tokens.reshape([batch * seq]), dtype).reshape([batch, seq, width])
     }
 }

@@ -64,12 +64,10 @@ impl<B: HrmBackend> GroupMixer<B> {
     /// # Shapes
     /// - `x`, `injection`, output: `[batch, nodes, hidden]`
     pub fn forward(&self, x: Tensor<B, 3>, injection: Option<Tensor<B, 3>>) -> Tensor<B, 3> {
-        let dtype = x.dtype();
-        let weight = |linear: &Linear<B>| linear.weight.val().cast(dtype);
         let weights = GroupWeights {
-            input: weight(&self.in_proj),
-            gate_up: weight(&self.gate_up_proj),
-            down: weight(&self.down_proj),
+            input: self.in_proj.weight.val(),
+            gate_up: self.gate_up_proj.weight.val(),
+            down: self.down_proj.weight.val(),
         };
         let tables =
             GroupTables { groups: self.groups.clone(), pool: self.pool.clone(), spread: self.spread.clone() };

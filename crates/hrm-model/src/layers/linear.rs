@@ -36,7 +36,7 @@ impl<B: HrmBackend> Linear<B> {
     /// - `x`: `[rows, in]`; output: `[rows, out]`
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let dtype = x.dtype();
-        let y = ops::linear(x, self.weight.val().cast(dtype));
+        let y = ops::linear(x, self.weight.val());
         match &self.bias {
             None => y,
             Some(bias) => y + bias.val().cast(dtype).unsqueeze(),

@@ -39,10 +39,7 @@ impl<B: HrmBackend> SwiGlu<B> {
     /// - `x`, output: `[rows, width]`
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         self.down_proj.forward(match self.unit {
-            GatedUnit::Swiglu => {
-                let weight = self.gate_up_proj.weight.val().cast(x.dtype());
-                ops::linear_swiglu(x, weight)
-            }
+            GatedUnit::Swiglu => ops::linear_swiglu(x, self.gate_up_proj.weight.val()),
             GatedUnit::NormedSwiglu => ops::normed_swiglu(self.gate_up_proj.forward(x), self.eps),
         })
     }

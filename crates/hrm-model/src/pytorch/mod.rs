@@ -43,9 +43,6 @@ pub(crate) fn read(path: &Path) -> std::result::Result<StateDict, WeightsError> 
         |reason: String| WeightsError::Format { path: path.to_owned(), format: "PyTorch checkpoint", reason };
     let file = File::open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
-    if !metadata.is_file() {
-        return Err(format("it is no file".to_owned()));
-    }
     let mut start = [0; OLD_MAGIC.len()];
     let mut file = BufReader::new(file);
     let dict = match file.read_exact(&mut start).and_then(|()| file.rewind()) {
@@ -138,8 +135,19 @@ fn view(storage: &[u8], tensor: &Tensor) -> Vec<u8> {
     bytes
 }
 
-fn read_zip(file: BufReader<File>, length: u64) -> Result<StateDict> {
+fn read_zip(mut file: BufReader<File>, length: u64) -> Result<StateDict> {
+    // Its last record says how many entries there are, as far as two bytes can. Of two that have one name, PyTorch would take
+    // the other one.
+    let mut end = [0; 22];
+    let read = file.seek(SeekFrom::End(-22)).and_then(|_| file.read_exact(&mut end));
+    let entries = usize::from(u16::from_le_bytes([end[10], end[11]]));
     let mut archive = ZipArchive::new(file).map_err(|e| format!("broken zip archive: {e}"))?;
+    if read.is_err() || !end.starts_with(b"PK\x05\x06") || archive.offset() != 0 {
+        return Err("broken zip archive: something stands before it or after its end".to_owned());
+    }
+    if entries != archive.len().min(usize::from(u16::MAX)) {
+        return Err(format!("two of its {entries} entries have one name"));
+    }
     let pickles: Vec<String> = archive
         .file_names()
         .filter(|name| *name == "data.pkl" || name.ends_with("/data.pkl"))

@@ -162,6 +162,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Pickle<'_>> {
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
+        copied: 0,
     };
     for _ in 0..MAX_OPERATIONS {
         if let Some(root) = machine.step()? {
@@ -181,10 +182,10 @@ impl Pickle<'_> {
         };
         let mut found = Vec::new();
         let mut open = vec![(String::new(), self.root, 0)];
-        let mut visits = 0usize;
+        let (mut visits, mut bytes) = (0, 0);
         while let Some((name, id, depth)) = open.pop() {
             visits += 1;
-            if depth > MAX_DEPTH || visits > MAX_OPERATIONS {
+            if depth > MAX_DEPTH || visits > MAX_OPERATIONS || bytes > MAX_BYTES {
                 return Err(format!(
                     "its dictionaries are nested deeper than {MAX_DEPTH}, or hold each other many times over"
                 ));
@@ -210,7 +211,11 @@ impl Pickle<'_> {
                         if name.len() > 1024 {
                             return Err("the name of a tensor is longer than 1024 bytes".to_owned());
                         }
+                        bytes += name.len();
                         open.push((name, *value, depth + 1));
+                        if bytes > MAX_BYTES {
+                            break;
+                        }
                     }
                 }
                 _ => {}
@@ -276,6 +281,8 @@ struct Machine<'a> {
     /// Heights of the stack.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    /// Items that calls have copied into dictionaries.
+    copied: usize,
 }
 
 impl Machine<'_> {
@@ -653,9 +660,14 @@ impl Machine<'_> {
         })
     }
 
-    fn pairs(&self, id: Id) -> Result<Vec<(Id, Id)>> {
+    fn pairs(&mut self, id: Id) -> Result<Vec<(Id, Id)>> {
         let error = || "an OrderedDict in its pickle is not made of pairs".to_owned();
         let Value::List(items) = &self.values[id as usize] else { return Err(error()) };
+        // One short operation copies a whole list.
+        self.copied += items.len();
+        if self.copied > MAX_OPERATIONS {
+            return Err(format!("its dictionaries have more than {MAX_OPERATIONS} items"));
+        }
         items
             .iter()
             .map(|item| match &self.values[*item as usize] {

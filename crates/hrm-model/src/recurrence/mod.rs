@@ -7,7 +7,7 @@ mod tiny;
 mod transformer;
 
 use burn::tensor::{Tensor, backend::Backend};
-use hrm_backend::HrmBackend;
+use hrm_backend::{HrmBackend, ops};
 
 use crate::{Hrm, RecurrenceKind, State, diagnose::Probe, layers::ReasoningModule};
 
@@ -61,7 +61,7 @@ impl<'a, B: HrmBackend> Cell<'a, B> {
 
     /// A new `z_l` from `z_l`, `z_h` and the input.
     pub fn update_l(&self, state: &State<B>) -> Tensor<B, 3> {
-        let injection = state.z_h.clone() + self.input.clone();
+        let injection = ops::add(state.z_h.clone(), self.input.clone());
         self.run("L_level", &self.model.l_level, state.z_l.clone(), injection)
     }
 

@@ -26,7 +26,7 @@ pub struct AdamConfig {
 
 impl AdamConfig {
     /// Adam with `atan2` in place of the division, which makes it scale-invariant and free of an epsilon
-    /// (Everett et al. 2024, arXiv 2407.05872); see [`ops::adam_atan2`] for the formula.
+    /// (Everett et al. 2024, arXiv 2407.05872); see [`ops::adam_atan2`] for the formula and for `good`.
     ///
     /// # Shapes
     /// - `param`, `grad`, output: `[count]`
@@ -36,8 +36,9 @@ impl AdamConfig {
         param: Tensor<B, 1>,
         grad: Tensor<B, 1>,
         moments: Option<Moments<B>>,
+        good: Option<&Tensor<B, 1>>,
     ) -> (Tensor<B, 1>, Moments<B>) {
-        self.update(lr, grad, moments, |grad, m, v, update| ops::adam_atan2(param, grad, m, v, update))
+        self.update(lr, grad, moments, |grad, m, v, update| ops::adam_atan2(param, grad, m, v, update, good))
     }
 
     /// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101): `p *= 1 - lr wd`, then

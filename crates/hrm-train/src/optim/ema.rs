@@ -51,28 +51,19 @@ impl<B: HrmBackend> Ema<B> {
 
 /// The weights that the dense optimizer trains, by name and flattened.
 pub fn trained_weights<B: HrmBackend>(model: &Hrm<Autodiff<B>>) -> BTreeMap<String, Tensor<B, 1>> {
-    weights(model, |is_trained| is_trained)
-}
-
-/// The float tensors of a model that `wanted` picks by whether they are trained, by name and flattened.
-pub(crate) fn weights<B: HrmBackend>(
-    model: &Hrm<Autodiff<B>>,
-    wanted: fn(bool) -> bool,
-) -> BTreeMap<String, Tensor<B, 1>> {
     struct Collector<B: HrmBackend> {
-        wanted: fn(bool) -> bool,
         found: BTreeMap<String, Tensor<B, 1>>,
     }
     impl<B: HrmBackend> NamedVisitor<Autodiff<B>> for Collector<B> {
         fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<Autodiff<B>, D>>) {
             let tensor = param.val();
-            if (self.wanted)(tensor.is_require_grad()) {
+            if tensor.is_require_grad() {
                 let count = tensor.shape().num_elements();
                 self.found.insert(name, tensor.inner().reshape([count]));
             }
         }
     }
-    let mut collector = Collector { wanted, found: BTreeMap::new() };
+    let mut collector = Collector { found: BTreeMap::new() };
     visit_named(model, &mut collector);
     collector.found
 }

@@ -8,7 +8,6 @@ mod schedule;
 mod sign_sgd;
 
 pub use adam::AdamConfig;
-pub(crate) use ema::weights;
 pub use ema::{Ema, trained_weights};
 pub use muon::{MuonConfig, orthogonal};
 pub use optimizer::{Moments, Optimizer, ParamGroup, Rule, matches};

@@ -62,7 +62,8 @@ pub fn orthogonal<B: HrmBackend>(matrix: Tensor<B, 2>, steps: usize) -> Tensor<B
     // The products of a matrix with its transpose are cheaper on the short side.
     let tall = rows > columns;
     let x = if tall { matrix.transpose() } else { matrix };
-    let norm = x.clone().square().sum().sqrt() + 1e-7;
+    let squares = ops::sums_of_squares([x.clone()]).expect("of one tensor");
+    let norm = squares.sqrt() + 1e-7;
     let mut x = x / norm.reshape([1, 1]);
     let (a, b, c) = QUINTIC;
     for _ in 0..steps {

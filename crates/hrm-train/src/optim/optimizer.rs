@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use burn::{backend::Autodiff, module::Param, tensor::Tensor};
-use hrm_backend::HrmBackend;
+use hrm_backend::{HrmBackend, ops};
 use hrm_model::{
     Hrm,
     named::{NamedMapper, map_named},
@@ -65,9 +65,16 @@ impl<B: HrmBackend> Optimizer<B> {
         Self::new(vec![ParamGroup { params: "*".to_owned(), rule: Rule::AdamAtan2(config), lr_scale: 1.0 }])
     }
 
-    /// Updates every parameter that has a gradient; the others keep value and moments.
-    pub fn step(&mut self, lr: f64, model: Hrm<Autodiff<B>>, grads: Gradients<B>) -> Hrm<Autodiff<B>> {
-        map_named(model, &mut Updater { optimizer: self, lr, grads })
+    /// Updates every parameter that has a gradient; the others keep value and moments. With a flag `good`, `[1]`, that is 0 on the device,
+    /// all keep them.
+    pub fn step(
+        &mut self,
+        lr: f64,
+        model: Hrm<Autodiff<B>>,
+        grads: Gradients<B>,
+        good: Option<&Tensor<B, 1>>,
+    ) -> Hrm<Autodiff<B>> {
+        map_named(model, &mut Updater { optimizer: self, lr, grads, good })
     }
 
     /// Takes the last update out of the count of each parameter, after its effect has been undone.
@@ -110,6 +117,27 @@ struct Updater<'a, B: HrmBackend> {
     optimizer: &'a mut Optimizer<B>,
     lr: f64,
     grads: Gradients<B>,
+    good: Option<&'a Tensor<B, 1>>,
+}
+
+impl<B: HrmBackend> Updater<'_, B> {
+    /// What a rule that knows no flag gives, or what was before.
+    fn guarded(
+        &self,
+        old: (Tensor<B, 1>, Option<Moments<B>>),
+        update: impl FnOnce(Tensor<B, 1>, Option<Moments<B>>) -> (Tensor<B, 1>, Moments<B>),
+    ) -> (Tensor<B, 1>, Moments<B>) {
+        let (param, moments) = old;
+        let Some(good) = self.good else { return update(param, moments) };
+        let (new, Moments { step, m, v }) = update(param.clone(), moments.clone());
+        let (old_m, old_v) = moments.map_or((None, None), |old| (Some(old.m), old.v));
+        let keep = |new: Tensor<B, 1>, old: Option<Tensor<B, 1>>| {
+            let old = old.unwrap_or_else(|| new.zeros_like());
+            ops::if_good(good, new, old)
+        };
+        let moments = Moments { step, m: keep(m, old_m), v: v.map(|v| keep(v, old_v)) };
+        (ops::if_good(good, new, param), moments)
+    }
 }
 
 impl<B: HrmBackend> NamedMapper<Autodiff<B>> for Updater<'_, B> {
@@ -132,12 +160,14 @@ impl<B: HrmBackend> NamedMapper<Autodiff<B>> for Updater<'_, B> {
             let count = shape.num_elements();
             let flat = tensor.inner().reshape([count]);
             let (new, moments) = match rule {
-                Rule::AdamAtan2(adam) => adam.adam_atan2(lr, flat, grad, moments),
-                Rule::AdamW(adam) => adam.adam_w(lr, flat, grad, moments),
-                Rule::Muon(muon) => {
-                    let rows = shape[0];
-                    muon.step(lr, flat, grad, moments, [rows, count / rows], stacked(&name))
+                Rule::AdamAtan2(adam) => adam.adam_atan2(lr, flat, grad, moments, self.good),
+                Rule::AdamW(adam) => {
+                    self.guarded((flat, moments), |param, moments| adam.adam_w(lr, param, grad, moments))
                 }
+                Rule::Muon(muon) => self.guarded((flat, moments), |param, moments| {
+                    let rows = shape[0];
+                    muon.step(lr, param, grad, moments, [rows, count / rows], stacked(&name))
+                }),
             };
             self.optimizer.moments.insert(name, moments);
             Tensor::from_inner(new.reshape(shape)).require_grad()

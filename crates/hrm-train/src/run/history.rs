@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
 
 use super::{METRICS, RunError, environment::Session, io_at, sessions};
-use crate::checkpoint;
+use crate::{checkpoint, disk};
 
 /// The rows of `metrics.jsonl`, in the order of their steps.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -44,7 +44,7 @@ impl History {
     /// If there is no `metrics.jsonl`, or it cannot be read.
     pub fn read(run: &Path) -> Result<Self, RunError> {
         let path = run.join(METRICS);
-        let bytes = fs::read(&path).map_err(io_at(&path))?;
+        let bytes = disk::read(&path).map_err(io_at(&path))?;
         let rows =
             bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
         let rows = rows.filter_map(|row| {

@@ -28,6 +28,10 @@ impl RunLock {
     /// [`RunError::Locked`] tells who holds it.
     pub fn take(run: &Path) -> Result<Self, RunError> {
         let path = run.join(LOCK);
+        // What a link leads to is not written over.
+        if path.is_symlink() || path.exists() && !path.is_file() {
+            return Err(io_at(&path)(io::Error::other("not a file of its own; remove it")));
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

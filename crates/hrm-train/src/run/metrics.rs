@@ -1,6 +1,6 @@
 //! `metrics.jsonl` of a run that goes on: cut to what its checkpoint knows of, or repaired.
 
-use std::{collections::BTreeSet, fs, io, path::Path};
+use std::{collections::BTreeSet, io, path::Path};
 
 use hrm_data::checksum::{Hasher, sha256};
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ pub(super) fn restore(
     known: Option<&Written>,
 ) -> Result<(Vec<String>, Tally), RunError> {
     let path = run.join(METRICS);
-    let bytes = match fs::read(&path) {
+    let bytes = match disk::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         bytes => bytes.map_err(io_at(&path))?,
     };
@@ -160,6 +160,8 @@ fn ranges(what: &str, numbers: impl Iterator<Item = u64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn restored(text: &[u8], step: u64, known: Option<&Written>) -> (Vec<String>, String, Option<String>) {

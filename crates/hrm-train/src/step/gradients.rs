@@ -7,7 +7,7 @@ use burn::{
     module::Param,
     tensor::{Tensor, backend::AutodiffBackend},
 };
-use hrm_backend::HrmBackend;
+use hrm_backend::{HrmBackend, ops};
 use hrm_model::{
     Hrm,
     named::{NamedVisitor, visit_named},
@@ -59,8 +59,7 @@ impl<B: HrmBackend> Gradients<B> {
 
     /// The sum of squares of each gradient, in the order of the names, `[gradients]`; `None` if there is none.
     pub fn squares(&self) -> Option<Tensor<B, 1>> {
-        let squares: Vec<_> = self.0.values().map(|grad| grad.clone().square().sum()).collect();
-        (!squares.is_empty()).then(|| Tensor::cat(squares, 0))
+        ops::sums_of_squares(self.0.values().cloned())
     }
 
     /// The Euclidean norm of all gradients together, `[1]`; `None` if there is none.

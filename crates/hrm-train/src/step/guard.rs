@@ -1,27 +1,19 @@
 //! Steps whose loss or gradients are not finite change nothing: they are skipped, counted and explained.
 //!
 //! On the CPU a step's [`Vitals`] are read before its update, which costs nothing there. A GPU works behind the program,
-//! which would have to wait at every step; there the update is computed in any case, and a mask on the device keeps the
+//! which would have to wait at every step; there the update is computed in any case, and by a flag on the device it keeps the
 //! old weights and moments ([`Guard::Mask`]). The program learns of it when it reads the metrics, and from then on waits
 //! for each step until one is good again.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
-use burn::{
-    backend::Autodiff,
-    module::Param,
-    tensor::{Bool, Tensor},
-};
+use burn::{backend::Autodiff, tensor::Tensor};
 use hrm_backend::HrmBackend;
-use hrm_model::{
-    Hrm,
-    diagnose::finite,
-    named::{NamedMapper, map_named},
-};
+use hrm_model::{Hrm, diagnose::finite};
 use serde::{Deserialize, Serialize};
 
 use super::{Signs, Vitals};
-use crate::optim::{Moments, Optimizer, weights};
+use crate::optim::Optimizer;
 
 /// How a bad step is kept from doing harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,60 +31,22 @@ impl Guard {
     }
 }
 
-/// Runs `update`, unless the step is bad: then model and optimizer stay as they are. Gives the vitals if they were read.
+/// Runs `update`, unless the step is bad: then model and optimizer stay as they are. Gives the vitals if they were read; if not, `update`
+/// gets a flag, `[1]`, and keeps all that it would change where that is 0.
 pub(super) fn guarded<B: HrmBackend>(
     model: Hrm<Autodiff<B>>,
     optimizer: &mut Optimizer<B>,
     vitals: &Vitals<B>,
     guard: Guard,
-    update: impl FnOnce(Hrm<Autodiff<B>>, &mut Optimizer<B>) -> Hrm<Autodiff<B>>,
+    update: impl FnOnce(Hrm<Autodiff<B>>, &mut Optimizer<B>, Option<&Tensor<B, 1>>) -> Hrm<Autodiff<B>>,
 ) -> (Hrm<Autodiff<B>>, Option<Signs>) {
     if guard == Guard::Read {
         let signs = vitals.read();
-        let model = if signs.finite() { update(model, optimizer) } else { model };
+        let model = if signs.finite() { update(model, optimizer, None) } else { model };
         return (model, Some(signs));
     }
-    let good = finite(vitals.values.clone()).all();
-    let (weights, moments) = (weights(&model, |_| true), optimizer.moments.clone());
-    let model = map_named(update(model, optimizer), &mut Keep { good: good.clone(), weights });
-    for (name, new) in &mut optimizer.moments {
-        let old = moments.get(name);
-        let keep = |new: &Tensor<B, 1>, old: Option<&Tensor<B, 1>>| {
-            either(&good, new.clone(), old.cloned().unwrap_or_else(|| new.zeros_like()))
-        };
-        *new = Moments {
-            step: new.step,
-            m: keep(&new.m, old.map(|old| &old.m)),
-            v: new.v.as_ref().map(|v| keep(v, old.and_then(|old| old.v.as_ref()))),
-        };
-    }
-    (model, None)
-}
-
-/// `new` where the step is good, else `old`.
-fn either<B: HrmBackend>(good: &Tensor<B, 1, Bool>, new: Tensor<B, 1>, old: Tensor<B, 1>) -> Tensor<B, 1> {
-    let mask = good.clone().expand(new.shape());
-    old.mask_where(mask, new)
-}
-
-struct Keep<B: HrmBackend> {
-    good: Tensor<B, 1, Bool>,
-    weights: BTreeMap<String, Tensor<B, 1>>,
-}
-
-impl<B: HrmBackend> NamedMapper<Autodiff<B>> for Keep<B> {
-    fn map<const D: usize>(
-        &mut self,
-        name: String,
-        param: Param<Tensor<Autodiff<B>, D>>,
-    ) -> Param<Tensor<Autodiff<B>, D>> {
-        let Some(old) = self.weights.remove(&name) else { return param };
-        param.map(|tensor| {
-            let (shape, trains) = (tensor.shape(), tensor.is_require_grad());
-            let new = either(&self.good, tensor.inner().reshape([shape.num_elements()]), old);
-            Tensor::from_inner(new.reshape(shape)).set_require_grad(trains)
-        })
-    }
+    let good = finite(vitals.values.clone()).all().float();
+    (update(model, optimizer, Some(&good)), None)
 }
 
 /// The skipped steps of a run.

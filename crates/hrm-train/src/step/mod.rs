@@ -20,7 +20,7 @@ use burn::{
     backend::Autodiff,
     tensor::{Int, Tensor},
 };
-use hrm_backend::HrmBackend;
+use hrm_backend::{HrmBackend, ops};
 use hrm_model::{
     Cycles, Hrm, SegmentOutput,
     act::{self, Carry, PuzzleBatch},
@@ -160,10 +160,17 @@ impl<'a, B: HrmBackend> Step<'a, B> {
         let Share { metrics, grads, identifiers, stop } =
             share.sum(team, settings.global_batch * settings.chains)?;
         let vitals = Vitals::of(&metrics, &grads);
-        let (model, signs) = guarded(model, optimizer, &vitals, guard, |mut model, optimizer| {
+        let (model, signs) = guarded(model, optimizer, &vitals, guard, |mut model, optimizer, good| {
             if let (Some(table), Some(rows)) = (&mut model.puzzle_emb, grads.puzzle_rows) {
                 table.weights = table.weights.clone().map(|weights| {
-                    let new = sign_sgd.step(settings.puzzle_emb_lr, weights.inner(), identifiers, rows);
+                    let shape = weights.shape();
+                    let old = weights.inner();
+                    let new = sign_sgd.step(settings.puzzle_emb_lr, old.clone(), identifiers, rows);
+                    let flat = |t: Tensor<B, 2>| t.flatten::<1>(0, 1);
+                    let new = match good {
+                        None => new,
+                        Some(good) => ops::if_good(good, flat(new), flat(old)).reshape(shape),
+                    };
                     Tensor::from_inner(new).set_require_grad(false)
                 });
             }
@@ -171,7 +178,7 @@ impl<'a, B: HrmBackend> Step<'a, B> {
                 None => grads.model,
                 Some(max_norm) => grads.model.clip(max_norm),
             };
-            optimizer.step(settings.lr, model, grads)
+            optimizer.step(settings.lr, model, grads, good)
         });
         let skipped = signs.map(|signs| !signs.finite());
         Ok(Done { model, carry, metrics, vitals, skipped, stop })

@@ -1,7 +1,7 @@
 //! The numbers that tell whether a step may be applied.
 
 use burn::tensor::Tensor;
-use hrm_backend::HrmBackend;
+use hrm_backend::{HrmBackend, ops};
 use hrm_model::{diagnose::NonFinite, loss::Metrics};
 
 use super::StepGradients;
@@ -24,7 +24,7 @@ impl<B: HrmBackend> Vitals<B> {
         values.extend(grads.model.squares());
         if let Some(rows) = &grads.puzzle_rows {
             names.push("puzzle_emb.weights".to_owned());
-            values.push(rows.clone().square().sum());
+            values.extend(ops::sums_of_squares([rows.clone()]));
         }
         Self { names, values: Tensor::cat(values, 0) }
     }

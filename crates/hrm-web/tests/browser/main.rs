@@ -241,6 +241,7 @@ fn says_what_it_cannot_do() {
     let (mut browser, _server) = open();
     browser.click("#kinds label:has([value='16x16'])");
     browser.wait("hrm.state.puzzle.rows === 16 && hrm.state.checked?.solution");
+    browser.choose("#limit", "16");
     think(&mut browser);
     let status = browser.text("#status");
     assert!(status.contains("Not solved") && status.contains("of 256 are wrong"), "{status}");

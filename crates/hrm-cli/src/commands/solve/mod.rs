@@ -4,6 +4,7 @@ mod film;
 mod report;
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal},
     path::PathBuf,
     process::{self, ExitCode},
@@ -23,7 +24,7 @@ use self::film::Films;
 use self::report::{Json, Reporter, Tally, Text};
 use crate::{
     backend::ComputeArgs,
-    infer::InferArgs,
+    infer::{GUESSES, InferArgs},
     models::{self, Header},
     puzzles::{Entry, Puzzle, Source, Stream, families},
     terminal::{self, Working},
@@ -33,8 +34,8 @@ use crate::{
 ///
 /// Without a puzzle, solves a built-in Sudoku with the model that comes with the program. The model is picked by the
 /// size of the puzzle. Every puzzle is checked first: one that is malformed, has no solution, or has several, is told
-/// so and left out. The model thinks on while its answer breaks the rules, up to the last step. Answers come as they are ready,
-/// in the order of the puzzles. Exit code 0 only if every answer is right.
+/// so and left out. The model thinks on while its answer breaks the rules, up to the last step; one that has learned trial and error then
+/// guesses values and takes back what leads nowhere. Answers come as they are ready, in the order of the puzzles. Exit code 0 only if every answer is right.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -76,7 +77,7 @@ milliseconds is a puzzle's share of the time that its batch took.")]
 pub struct Args {
     /// A puzzle, row by row, `.` or 0 for a blank, or a file of puzzles; `-` reads them from standard input
     #[arg(value_name = "PUZZLE")]
-    puzzle: Option<String>,
+    puzzle: Option<OsString>,
     /// Puzzles in a file: one a line, drawn with empty lines between, or CSV with the columns
     /// source,question,answer,rating (also gzipped)
     #[arg(long, short, value_name = "FILE", conflicts_with = "puzzle")]
@@ -178,7 +179,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let options = InferOptions { keep_thoughts: args.json || in_full, halting, ..args.infer.options() };
     let done = match (method, backend) {
         (Some(method), _) => by_method(method, args.trace, &mut stream, reporter.as_mut()),
-        (None, Some(backend)) => by_models(backend, given, options, &mut stream, reporter.as_mut()),
+        (None, Some(backend)) => {
+            by_models(backend, Plan::new(given, &args.infer), options, &mut stream, reporter.as_mut())
+        }
         (None, None) => Ok(()),
     };
     // Also what ends early is closed: the JSON can be read.
@@ -351,12 +354,11 @@ fn work(
 /// Answers by models. None is loaded and no device is started before there is a puzzle for them.
 fn by_models(
     backend: Name,
-    given: Option<Given>,
+    mut plan: Plan,
     options: InferOptions,
     stream: &mut Stream,
     reporter: &mut dyn Reporter,
 ) -> Result<()> {
-    let mut plan = Plan { given, shapes: Vec::new() };
     loop {
         let mut entries = stream.next(BATCHES * options.batch)?;
         if entries.is_empty() {
@@ -375,13 +377,27 @@ fn by_models(
     }
 }
 
-/// Which checkpoints work on which puzzles.
+/// Which checkpoints work on which puzzles, and how.
 struct Plan {
     given: Option<Given>,
     shapes: Vec<(Shape, Vec<Weights>)>,
+    /// Whether a model that has learned trial and error makes guesses without being asked.
+    may_guess: bool,
 }
 
 impl Plan {
+    fn new(given: Option<Given>, infer: &InferArgs) -> Self {
+        let single = infer.vote.is_none() && infer.restarts.is_none() && infer.ensemble.is_empty();
+        Self { given, shapes: Vec::new(), may_guess: single && infer.guesses.is_none() && !infer.all_steps }
+    }
+
+    fn options(&self, options: InferOptions, models: &dyn Models) -> InferOptions {
+        match models.configs().iter().all(|config| config.conflict) && self.may_guess {
+            true => InferOptions { guesses: GUESSES, ..options },
+            false => options,
+        }
+    }
+
     /// Puzzles without a model become entries that say so.
     fn assign(&mut self, entries: &mut [Entry]) {
         for entry in entries {
@@ -437,6 +453,7 @@ impl SolveJob<'_> {
             let infos: Vec<(Shape, &ModelInfo)> =
                 loaded.iter().map(|(shape, _, info)| (*shape, info)).collect();
             for (shape, models, _) in &loaded {
+                let options = plan.options(options, models.as_ref());
                 let rules = infer::of_shape(Some(*shape), options.votes, options.seed);
                 let (places, queries): (Vec<usize>, Vec<Query>) = entries
                     .iter()
@@ -514,8 +531,8 @@ struct ModelInfo {
     files: Vec<Weights>,
     parameters: usize,
     max_steps: usize,
-    /// Whether the `q_continue` of every model means something: TRM does not learn it.
-    learns_continue: bool,
+    /// What the second halting value of every model means, if anything: TRM does not learn it.
+    second: Option<&'static str>,
 }
 
 impl ModelInfo {
@@ -525,7 +542,11 @@ impl ModelInfo {
             files: files.to_vec(),
             parameters: models.parameters(),
             max_steps: options.max_steps.or(trained).unwrap_or_default(),
-            learns_continue: models.configs().iter().all(|config| !config.no_act_continue),
+            second: match models.configs().as_slice() {
+                configs if configs.iter().all(|config| !config.no_act_continue) => Some("q_continue"),
+                configs if configs.iter().all(|config| config.conflict) => Some("conflict"),
+                _ => None,
+            },
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{io::Write, thread, time::Duration};
 use anyhow::Result;
 use hrm_data::{registry::Family, render::Style, task::Worked};
 use hrm_engine::Weights;
-use hrm_infer::{Answer, Sources, Thought};
+use hrm_infer::{Answer, Source, Sources, Thought};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -246,7 +246,7 @@ impl<W: Write> Text<W> {
                 if let Some(legend) = puzzle.task.legend(self.style) {
                     writeln!(self.out, "{legend}")?;
                 }
-                self.table(puzzle, answer, info.learns_continue)?;
+                self.table(puzzle, answer, info.second)?;
                 writeln!(self.out)?;
             }
             By::Method(Worked { trace: Some((trace, _)), .. }) => writeln!(self.out, "{trace}")?,
@@ -294,8 +294,12 @@ impl<W: Write> Text<W> {
             (false, Some(true)) if steps < info.max_steps => "stopped because the answer keeps the rules",
             _ => "stopped at the last step",
         };
-        writeln!(self.out, "steps     {steps} of at most {}, {ending}", info.max_steps)?;
-        if self.scales {
+        let guessed = answer.source == Source::Guessed;
+        match guessed {
+            true => writeln!(self.out, "steps     {steps} on the way to it, {ending}")?,
+            false => writeln!(self.out, "steps     {steps} of at most {}, {ending}", info.max_steps)?,
+        }
+        if self.scales || guessed {
             writeln!(self.out, "answer    {}", origin(answer))?;
         }
         let backend = self.backend.unwrap_or_default();
@@ -391,22 +395,20 @@ impl<W: Write> Text<W> {
         Some(Panel { title, body })
     }
 
-    fn table(&mut self, puzzle: &Puzzle, answer: &Answer, learns_continue: bool) -> Result<()> {
+    fn table(&mut self, puzzle: &Puzzle, answer: &Answer, second: Option<&str>) -> Result<()> {
         // A narrow terminal has no room for it.
-        let learns_continue = learns_continue && terminal::width() >= 60;
-        let q_continue = if learns_continue { "   q_continue" } else { "" };
-        writeln!(self.out, "step   changed   wrong   q_halt{q_continue}")?;
+        let second = second.filter(|_| terminal::width() >= 60);
+        let title = second.map(|name| format!("{name:>13}")).unwrap_or_default();
+        writeln!(self.out, "step   changed   wrong   q_halt{title}")?;
         let mut previous = puzzle.record.input.as_slice();
         for (index, thought) in answer.trace.thoughts.iter().enumerate() {
             let wrong = puzzle.wrong(&thought.tokens).map_or_else(|| "?".to_owned(), |n| n.to_string());
             let stops = answer.trace.halted && index + 1 == answer.trace.thoughts.len();
-            let q_continue = match learns_continue {
-                true => format!("{:>13.3}", thought.continue_probability()),
-                false => String::new(),
-            };
+            let value =
+                second.map(|_| format!("{:>13.3}", thought.continue_probability())).unwrap_or_default();
             writeln!(
                 self.out,
-                "{:>4}{:>10}{wrong:>8}{:>9.3}{q_continue}{}",
+                "{:>4}{:>10}{wrong:>8}{:>9.3}{value}{}",
                 index + 1,
                 changed(puzzle, previous, &thought.tokens),
                 thought.halt_probability(),

@@ -2,12 +2,11 @@
 //! speaks: a name on standard input, a line of JSON with seconds, peak memory and a checksum on standard output. Of a training
 //! step also the seconds until it was issued to the device: on a GPU a small part of the whole, if nothing in it waits.
 //!
-//! Usage: `worker WEIGHTS.safetensors [f32|bf16]`. Writes the weights that both sides use: those of the 27M model, and beside them, with
-//! `.lattice` behind the name, those of a lattice like that of `configs/sudoku-9x9.toml`, of width 32.
+//! It writes the weights that both sides use: those of the 27M model, and beside them, with `.lattice` behind the name, those of a
+//! lattice like that of `configs/sudoku-9x9.toml`, of width 32.
 
 use std::{
     collections::HashMap,
-    env,
     error::Error,
     fs,
     io::{self, BufRead, Write},
@@ -20,7 +19,6 @@ use burn::{
     tensor::{Tensor, TensorData, backend::Backend},
 };
 use hrm_backend::{HrmBackend, MatmulPrecision, ops, set_matmul_precision};
-use hrm_benches::batch;
 use hrm_data::{
     puzzles::sudoku::{Geometry, Sudoku},
     registry::Shape,
@@ -39,28 +37,20 @@ use hrm_train::{
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-#[global_allocator]
-static ALLOCATOR: hrm_backend::TensorAllocator = hrm_backend::TensorAllocator::new();
+use crate::{Device, batch};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-#[cfg(feature = "cuda")]
-type Device = burn::backend::Cuda;
-#[cfg(not(feature = "cuda"))]
-type Device = hrm_backend::Cpu;
-
 const SEGMENTS: usize = 16;
 
-fn main() -> Result<()> {
-    let mut args = env::args().skip(1);
-    let weights = args.next().ok_or("usage: worker WEIGHTS.safetensors [f32|bf16]")?;
-    let dtype = match args.next().as_deref() {
-        None | Some("f32") => ForwardDtype::F32,
-        Some("bf16") => ForwardDtype::Bf16,
-        Some(other) => return Err(format!("expected f32 or bf16, got {other}").into()),
-    };
+/// Answers requests until there are no more, with models whose weights are written to a file first.
+///
+/// # Errors
+/// If the weights cannot be written, or a workload is not known.
+pub fn serve(weights: &Path, bf16: bool) -> Result<()> {
     hrm_backend::keep_compiled_kernels();
-    let mut worker = Worker::<Device>::new(Path::new(&weights), dtype)?;
+    let dtype = if bf16 { ForwardDtype::Bf16 } else { ForwardDtype::F32 };
+    let mut worker = Worker::<Device>::new(weights, dtype)?;
     let device = Device::name(&Default::default());
     println!(r#"{{"ready": "hrm {device}{}", "threads": {}}}"#, products(), rayon_threads());
     for line in io::stdin().lock().lines() {
@@ -74,6 +64,25 @@ fn main() -> Result<()> {
         io::stdout().flush()?;
     }
     Ok(())
+}
+
+/// Runs a workload three times and says where the last of them begins and ends, for a profiler.
+///
+/// # Errors
+/// If the workload is not known.
+pub fn profile(weights: &Path, workload: &str, mark: impl Fn(bool)) -> Result<f64> {
+    hrm_backend::keep_compiled_kernels();
+    let mut worker = Worker::<Device>::new(weights, ForwardDtype::Bf16)?;
+    for _ in 0..2 {
+        worker.run(workload)?;
+    }
+    // What CubeCL has counted so far is told and forgotten when it is waited for.
+    Device::sync(&Default::default())?;
+    mark(true);
+    let (seconds, _) = worker.run(workload)?;
+    Device::sync(&Default::default())?;
+    mark(false);
+    Ok(seconds)
 }
 
 /// Whose matrix products are measured, where there is a choice.
