@@ -37,8 +37,11 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets")
     }
 
-    /// Input and label of every test puzzle of a folder of `datasets/`, once each, and its family.
-    fn test_set(folder: &Path) -> Option<(Family, Vec<(Vec<u8>, Vec<u8>)>)> {
+    /// Input and label of puzzles.
+    type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+    /// Every test puzzle of a folder of `datasets/`, once each, and their family.
+    fn test_set(folder: &Path) -> Option<(Family, Rows)> {
         let name = folder.file_name()?.to_str()?.to_owned();
         let family: Family = name.split('-').next()?.parse().ok()?;
         let table = folder.join("test.csv.gz");

@@ -68,7 +68,7 @@ pub(super) fn parse(text: &str, notation: Notation, geometry: Option<Geometry>) 
         match pieces.map(|pieces| of_cells(pieces, geometry)) {
             Some(Ok(board)) => match &found {
                 Some((one, other)) if board != *other => {
-                    return Err(BoardError::Ambiguous { one: *one, other: how });
+                    return Err(BoardError::Ambiguous { one, other: how });
                 }
                 Some(_) => {}
                 None => found = Some((how, board)),
