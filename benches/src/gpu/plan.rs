@@ -34,7 +34,7 @@ pub struct Plan {
     pub workloads: &'static [&'static str],
     /// Rounds of it.
     pub rounds: usize,
-    /// How many of the [`SWITCHES`](super::SWITCHES) are compared with their fallbacks: the stand-in for a GPU cannot multiply
+    /// How many of the [`SWITCHES`] are compared with their fallbacks: the stand-in for a GPU cannot multiply
     /// without cuBLASLt's.
     pub fallbacks: usize,
     /// Recipes whose step is timed, with what is changed in them.
