@@ -37,8 +37,11 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets")
     }
 
-    /// Input and label of every test puzzle of a folder of `datasets/`, once each, and its family.
-    fn test_set(folder: &Path) -> Option<(Family, Vec<(Vec<u8>, Vec<u8>)>)> {
+    /// Input and label of puzzles.
+    type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
+    /// Every test puzzle of a folder of `datasets/`, once each, and their family.
+    fn test_set(folder: &Path) -> Option<(Family, Rows)> {
         let name = folder.file_name()?.to_str()?.to_owned();
         let family: Family = name.split('-').next()?.parse().ok()?;
         let table = folder.join("test.csv.gz");
@@ -83,18 +86,18 @@ mod tests {
             max_path: Some(48),
             ..Default::default()
         };
-        for (family, side, options, seeds) in [
-            (Family::Sudoku, 9, givens(24, 50), [1, 1]),
-            (Family::Sudoku, 6, givens(8, 24), [2, 2]),
-            (Family::Sudoku, 4, givens(4, 8), [1, 55]),
-            (Family::Maze, 10, unique, [7, 7]),
+        for (family, side, options, seeds, train) in [
+            (Family::Sudoku, 9, givens(24, 50), [1, 1], 400),
+            (Family::Sudoku, 6, givens(8, 24), [2, 2], 400),
+            (Family::Sudoku, 4, givens(4, 8), [1, 55], 2_000),
+            (Family::Maze, 10, unique, [7, 7], 400),
         ] {
             let task = Shape::of_size(family, Size::new(side, side)).unwrap().task();
             for (seed, test) in seeds.into_iter().zip([0, 5]) {
                 let tested = |spare_bundled| {
                     let options = GenerateOptions { spare_bundled, ..options.clone() };
-                    let made = task.split(&options, seed, (400, test)).unwrap();
-                    assert_eq!((made.train.len(), made.test.len()), (400, test));
+                    let made = task.split(&options, seed, (train, test)).unwrap();
+                    assert_eq!((made.train.len(), made.test.len()), (train, test));
                     let is_tested = |record: &&Record| {
                         let (kind, shared) = kin(family, &record.input, record.label.as_ref().unwrap());
                         is_tested(&kind, &shared)

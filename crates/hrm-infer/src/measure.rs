@@ -91,9 +91,9 @@ pub fn measure<B: HrmBackend>(
     solver.solve_each(&rows.queries, |row, answer| {
         let is_exact = rows.is_exact(row, &answer.tokens);
         exact += usize::from(is_exact);
-        taken_for_right += usize::from(!is_exact && !keeps_rules && answer.trace.halted);
         let keeps_rules = puzzles.check(&rows.queries[row], &answer.tokens) == Some(true);
         valid += usize::from(keeps_rules);
+        taken_for_right += usize::from(!is_exact && !keeps_rules && answer.trace.halted);
         steps += answer.trace.steps;
         segments += answer.segments;
         attempts += answer.attempts;

@@ -30,7 +30,7 @@ fn model<B: HrmBackend>(config: ModelConfig, seed: u64) -> Hrm<B> {
         .init(&mut ChaCha8Rng::seed_from_u64(seed), &B::Device::default())
         .expect("a valid configuration");
     // That of a fresh model reads nothing.
-    let weight = model.lm_head.weight.val().slice([0..1]).repeat_dim(0, 2);
+    let weight = model.lm_head.weight.val().narrow(0, 0, 1).repeat_dim(0, 2);
     model.q_head.weight = model.q_head.weight.map(|_| weight);
     model
 }

@@ -102,6 +102,10 @@ impl Part {
                 };
                 let seconds = worker::profile(&weights, &workload, mark).map_err(|e| anyhow!("{e}"))?;
                 println!("{seconds}");
+                if !marks {
+                    // CubeCL's log is written by a thread that nobody waits for.
+                    thread::sleep(Duration::from_secs(1));
+                }
             }
             Self::WarmUp { config, set } => {
                 let recipe = ResolvedRecipe::load(Some(&config), &set)?;

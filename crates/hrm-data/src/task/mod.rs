@@ -316,7 +316,7 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
     /// [`Task::search`].
     ///
     /// # Errors
-    /// [`UnknownName`] if there is no such method.
+    /// If there is no such method.
     fn work(&self, puzzle: &Self::Puzzle, method: &str, trace: bool) -> Result<Worked, String> {
         let _ = (method, trace);
         let Some(Exact { answer, guesses, nodes }) = self.search(puzzle, None, MAX_NODES) else {

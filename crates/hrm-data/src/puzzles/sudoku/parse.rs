@@ -68,7 +68,7 @@ pub(super) fn parse(text: &str, notation: Notation, geometry: Option<Geometry>) 
         match pieces.map(|pieces| of_cells(pieces, geometry)) {
             Some(Ok(board)) => match &found {
                 Some((one, other)) if board != *other => {
-                    return Err(BoardError::Ambiguous { one: *one, other: how });
+                    return Err(BoardError::Ambiguous { one, other: how });
                 }
                 Some(_) => {}
                 None => found = Some((how, board)),
@@ -159,10 +159,11 @@ fn fields(text: &str) -> Option<Vec<Piece<'_>>> {
     let is_around = |c: char| c.is_whitespace() || matches!(c, '[' | ']' | '(' | ')' | '{' | '}');
     let mut pieces = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let row = line.trim_end();
+        let row = line.trim_end_matches([' ', '\r']);
         // The comma behind a row of a list begins no cell.
         let row = row.strip_suffix(separator).filter(|row| row.ends_with([']', ')'])).unwrap_or(row);
-        if row.chars().all(is_around) || is_border(row) {
+        let holds_a_cell = row.contains(separator) || !row.chars().all(is_around);
+        if !holds_a_cell || is_border(row) {
             continue;
         }
         for field in row.split(separator) {
