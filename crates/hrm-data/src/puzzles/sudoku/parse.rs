@@ -43,6 +43,8 @@ impl Piece<'_> {
 
 /// Reads a board. A text that can be read in several ways, as different boards, is none.
 pub(super) fn parse(text: &str, notation: Notation, geometry: Option<Geometry>) -> Result<Board, BoardError> {
+    let rows = rows_of_list(text);
+    let text = rows.as_deref().unwrap_or(text);
     let text = text.trim_start_matches('\u{feff}');
     let first = separated(text, notation, geometry);
     let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
@@ -145,6 +147,16 @@ fn crosses_as_blanks(mut pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
         }
     }
     pieces
+}
+
+/// The rows of a list of texts, each a row of characters, `["53..7....", ...`, one a line.
+fn rows_of_list(text: &str) -> Option<String> {
+    let text = text.trim();
+    let quote =
+        text.strip_prefix(['[', '('])?.trim_start().chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let rows: Vec<&str> = text.split(quote).skip(1).step_by(2).collect();
+    let is_square = rows.len() > 1 && rows.iter().all(|row| row.chars().count() == rows.len());
+    is_square.then(|| rows.join("\n"))
 }
 
 /// The fields of lists (`[[5,3,0],[..`) and of rows with commas, semicolons or tabs, each a cell: an empty one is blank. `None`
