@@ -16,8 +16,8 @@ pub type Guess = (usize, u8);
 /// model that learned from guesses says so before it knows anything.
 pub const SURE: f32 = 0.9;
 
-/// Values below this share of the likeliest one's weight are no hypothesis, but for the second likeliest.
-const LEAST: f32 = 0.02;
+/// Values below this share of the likeliest one's weight are no hypothesis, but for the second likeliest. The unlikely ones are tried last.
+const LEAST: f32 = 1e-6;
 
 #[derive(Debug)]
 struct Hypothesis<S> {
@@ -170,7 +170,7 @@ mod tests {
                 .then(|| guesses.current().to_vec())
         };
         // The second cell is the less sure one; its third value is as good as impossible.
-        assert_eq!(next([0.9, 0.1, 0.0], [0.599, 0.4, 0.001]).unwrap(), [(1, 2)]);
+        assert_eq!(next([0.9, 0.1, 0.0], [0.6, 0.4, 0.0]).unwrap(), [(1, 2)]);
         // With that given, the first cell may be 2 (0.6 * 0.55) or 3 (0.6 * 0.45): less likely than 3 in the second.
         assert_eq!(next([0.55, 0.45, 0.0], [1.0, 0.0, 0.0]).unwrap(), [(1, 3)]);
         assert_eq!(next([0.9, 0.05, 0.05], [0.0, 1.0, 0.0]).unwrap(), [(1, 3), (0, 2)]);
