@@ -42,10 +42,10 @@ mod cuda {
     /// What is written down while `work` is done.
     fn lines(path: &PathBuf, work: impl FnOnce()) -> Vec<String> {
         let device = Default::default();
-        Cuda::sync(&device).expect("a device that works");
+        <Cuda as Backend>::sync(&device).expect("a device that works");
         let before = fs::read_to_string(path).unwrap_or_default().len();
         work();
-        Cuda::sync(&device).expect("a device that works");
+        <Cuda as Backend>::sync(&device).expect("a device that works");
         let text = fs::read_to_string(path).unwrap_or_default();
         text[before..].lines().map(str::to_owned).collect()
     }
