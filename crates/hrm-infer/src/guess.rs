@@ -5,7 +5,11 @@
 //! ends an attempt where it sees one, and what follows from it is less likely. Only the model's beliefs, its own halting and its own doubts
 //! steer the search: it knows no rules. Every hypothesis that a part could still be right of is tried at some time, so a value that was wrong is taken back.
 
-use std::{cmp::Ordering, collections::BinaryHeap, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::BinaryHeap,
+    sync::{Arc, Weak},
+};
 
 use hrm_data::task::Beliefs;
 
@@ -60,6 +64,8 @@ pub struct Guesses<S> {
     current: (f32, Vec<Guess>),
     from: Option<Arc<S>>,
     made: usize,
+    /// The states that hypotheses may hold.
+    states: Vec<Weak<S>>,
     /// For each attempt but the first, the one whose hypothesis it is a part of.
     parents: Vec<usize>,
 }
@@ -71,6 +77,7 @@ impl<S> Default for Guesses<S> {
             current: Default::default(),
             from: None,
             made: 0,
+            states: Vec::new(),
             parents: Vec::new(),
         }
     }
@@ -80,6 +87,12 @@ impl<S> Guesses<S> {
     /// The values that the running attempt takes as given.
     pub fn current(&self) -> &[Guess] {
         &self.current.1
+    }
+
+    /// How many states the waiting hypotheses hold.
+    pub fn states(&mut self) -> usize {
+        self.states.retain(|state| state.strong_count() > 0);
+        self.states.len()
     }
 
     /// The attempts that led to one, the first of all first, itself last.
@@ -108,6 +121,7 @@ impl<S> Guesses<S> {
         blank: u8,
     ) -> bool {
         let from = state.map(Arc::new);
+        self.states.extend(from.iter().map(Arc::downgrade));
         let parent = self.parents.len();
         let (score, guesses) = std::mem::take(&mut self.current);
         let score = score + chance.max(f32::MIN_POSITIVE).ln();
@@ -182,6 +196,23 @@ mod tests {
             assert!(rest == [(1, 3), (0, 3)] || rest == [(1, 3), (0, 4)], "{rest:?}");
         }
         assert_eq!(next([1.0, 0.0, 0.0], [1.0, 0.0, 0.0]), None);
+    }
+
+    #[test]
+    fn states_are_held_as_long_as_hypotheses_wait_on_them() {
+        let mut guesses = Guesses::default();
+        let sure = [1.0, 0.0, 0.0];
+        assert!(guesses.go_on(1.0, Some(7), &beliefs([0.6, 0.4, 0.0], sure), 0..2, 1));
+        assert!(guesses.go_on(1.0, Some(8), &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
+        assert_eq!(
+            (guesses.states(), guesses.from()),
+            (2, Some(&7)),
+            "the other value of the first cell comes next"
+        );
+        for _ in 0..2 {
+            assert!(guesses.go_on(1.0, None, &beliefs(sure, sure), 0..2, 1));
+        }
+        assert_eq!((guesses.states(), guesses.from()), (1, Some(&8)));
     }
 
     #[test]

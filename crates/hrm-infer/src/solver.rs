@@ -153,6 +153,14 @@ impl<'a, B: HrmBackend> Solver<'a, B> {
         self.options.verify || self.options.guesses > 0
     }
 
+    /// States that the hypotheses about one puzzle may hold; those beyond start afresh. All puzzles of a batch together hold 2 GiB at most.
+    fn states_at_most(&self, model: usize) -> usize {
+        const BYTES: usize = 2 << 30;
+        let config = self.models[model].config();
+        let state = 2 * 4 * config.total_len() * config.hidden_size;
+        BYTES / (state * self.options.batch).max(1)
+    }
+
     fn max_steps(&self, model: usize) -> usize {
         self.options.max_steps.unwrap_or(self.models[model].config().halt_max_steps)
     }
@@ -541,7 +549,8 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             let tokens = &self.queries[puzzle].tokens;
             let blanks = (0..tokens.len()).filter(|&cell| tokens[cell] == blank);
             // A copy: a view would keep the whole batch.
-            let state = self.lanes[lane].carry.clone().filter(|_| chance > 0.5);
+            let room = live.guesses.states() < self.solver.states_at_most(lane);
+            let state = self.lanes[lane].carry.clone().filter(|_| chance > 0.5 && room);
             let state = state
                 .map(|carry| carry.select(batch::index(&[at], &self.solver.models[lane].device())).state);
             another &= live.guesses.go_on(chance, state, beliefs, blanks, blank);
