@@ -131,7 +131,7 @@ fn puzzles_that_make_no_sense_are_told_before_the_model_runs() {
         ("123....4........", "no solution"),
         ("1234", "got 4"),
         ("1....3...2....7.", "'7'"),
-        ("1....3...2....?.", "'?'"),
+        ("1....3...2....%.", "'%'"),
     ] {
         let error = sandbox.hrm(&format!("solve {puzzle} --plain")).code;
         assert_eq!(error, 1, "{puzzle}");
