@@ -119,10 +119,7 @@ impl InferArgs {
             (self.max_steps.is_none(), "--max-steps 64"),
             (alone && self.vote.is_none(), "--vote 8"),
             (alone && self.restarts.is_none(), "--restarts 8 --noise 0.2"),
-            (
-                family == Family::Sudoku && !self.scales() && self.guesses.is_none_or(|n| n == 0),
-                "--guesses 512",
-            ),
+            (family == Family::Sudoku && !self.scales(), "--guesses 512"),
         ];
         let mut ways: Vec<&str> = ways.iter().filter(|(is_new, _)| *is_new).map(|(_, way)| *way).collect();
         let surely =

@@ -30,7 +30,8 @@ impl Thought {
     }
 }
 
-fn sigmoid(x: f32) -> f32 {
+/// The chance that a logit stands for.
+pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 

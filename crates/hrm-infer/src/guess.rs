@@ -109,23 +109,31 @@ impl<S> Guesses<S> {
         self.from.as_deref()
     }
 
-    /// Parts the running attempt's hypothesis, right with the chance `chance`, by the values of a cell and goes on to the likeliest
-    /// hypothesis of all; `false` if there is none left. `state` is where the attempt ended: what follows from it goes on there. `blanks` are the cells whose value the puzzle leaves open, values the tokens above
-    /// `blank`.
+    /// Fills in the values that the running attempt takes as given.
+    pub fn give(&self, tokens: &mut [u8]) {
+        self.current.1.iter().for_each(|&(cell, value)| tokens[cell] = value);
+    }
+
+    /// Parts the running attempt's hypothesis by the values of a cell and goes on to the likeliest hypothesis of all; `false` if there is
+    /// none left. `doubt` is the chance that the hypothesis contradicts itself. `state` is where the attempt ended: its parts go on there,
+    /// unless they follow from a likely contradiction. `tokens` are the puzzle's, `blank` where a value is left open, values the tokens
+    /// above.
     pub fn go_on(
         &mut self,
-        chance: f32,
-        state: Option<S>,
+        doubt: f32,
+        state: impl FnOnce() -> Option<S>,
         beliefs: &Beliefs,
-        blanks: impl Iterator<Item = usize>,
+        tokens: &[u8],
         blank: u8,
     ) -> bool {
-        let from = state.map(Arc::new);
+        let from = if doubt < 0.5 { state().map(Arc::new) } else { None };
         self.states.extend(from.iter().map(Arc::downgrade));
         let parent = self.parents.len();
         let (score, guesses) = std::mem::take(&mut self.current);
-        let score = score + chance.max(f32::MIN_POSITIVE).ln();
-        let open = blanks.filter(|cell| guesses.iter().all(|(guessed, _)| guessed != cell));
+        let score = score + (1.0 - doubt).max(f32::MIN_POSITIVE).ln();
+        let is_open =
+            |cell: &usize| tokens[*cell] == blank && guesses.iter().all(|(guessed, _)| guessed != cell);
+        let open = (0..tokens.len()).filter(is_open);
         // The cell whose second value is the likeliest.
         let values = open.map(|cell| (cell, ranked(beliefs, cell, blank)));
         let values = values.filter(|(_, ranked)| ranked.len() > 1);
@@ -180,7 +188,7 @@ mod tests {
         assert!(guesses.current().is_empty(), "the first attempt is at the puzzle itself");
         let mut next = |first, second| {
             guesses
-                .go_on(1.0, None::<()>, &beliefs(first, second), 0..2, 1)
+                .go_on(0.0, || None::<()>, &beliefs(first, second), &[1, 1], 1)
                 .then(|| guesses.current().to_vec())
         };
         // The second cell is the less sure one; its third value is as good as impossible.
@@ -202,15 +210,15 @@ mod tests {
     fn states_are_held_as_long_as_hypotheses_wait_on_them() {
         let mut guesses = Guesses::default();
         let sure = [1.0, 0.0, 0.0];
-        assert!(guesses.go_on(1.0, Some(7), &beliefs([0.6, 0.4, 0.0], sure), 0..2, 1));
-        assert!(guesses.go_on(1.0, Some(8), &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
+        assert!(guesses.go_on(0.0, || Some(7), &beliefs([0.6, 0.4, 0.0], sure), &[1, 1], 1));
+        assert!(guesses.go_on(0.0, || Some(8), &beliefs(sure, [0.6, 0.4, 0.0]), &[1, 1], 1));
         assert_eq!(
             (guesses.states(), guesses.from()),
             (2, Some(&7)),
             "the other value of the first cell comes next"
         );
         for _ in 0..2 {
-            assert!(guesses.go_on(1.0, None, &beliefs(sure, sure), 0..2, 1));
+            assert!(guesses.go_on(0.0, || None, &beliefs(sure, sure), &[1, 1], 1));
         }
         assert_eq!((guesses.states(), guesses.from()), (1, Some(&8)));
     }
@@ -219,12 +227,12 @@ mod tests {
     fn what_is_doubted_waits() {
         let mut guesses = Guesses::default();
         let sure = [1.0, 0.0, 0.0];
-        assert!(guesses.go_on(1.0, None::<()>, &beliefs([0.9, 0.1, 0.0], sure), 0..2, 1));
+        assert!(guesses.go_on(0.0, || None::<()>, &beliefs([0.9, 0.1, 0.0], sure), &[1, 1], 1));
         assert_eq!(guesses.current(), [(0, 2)]);
         // A contradiction is as good as certain there, so the other value comes before all that follows from this one.
-        assert!(guesses.go_on(0.01, None::<()>, &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
+        assert!(guesses.go_on(0.99, || None::<()>, &beliefs(sure, [0.6, 0.4, 0.0]), &[1, 1], 1));
         assert_eq!(guesses.current(), [(0, 3)]);
-        assert!(guesses.go_on(0.5, None::<()>, &beliefs(sure, [0.6, 0.4, 0.0]), 0..2, 1));
+        assert!(guesses.go_on(0.5, || None::<()>, &beliefs(sure, [0.6, 0.4, 0.0]), &[1, 1], 1));
         assert_eq!(guesses.current(), [(0, 3), (1, 2)]);
         assert_eq!([guesses.path(0), guesses.path(2), guesses.path(3)], [vec![0], vec![0, 2], vec![0, 2, 3]]);
     }

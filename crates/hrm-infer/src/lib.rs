@@ -26,7 +26,7 @@ mod solver;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use answer::{Answer, Exactly, Source, Sources, Thought, Trace};
+pub use answer::{Answer, Exactly, Source, Sources, Thought, Trace, sigmoid};
 pub use batch::to_device;
 pub use guess::{Guess, Guesses, SURE};
 pub use measure::{Axis, Curve, CurveLimits, CurvePoint, CurveSeries, InferenceReport, Rows, curve, measure};

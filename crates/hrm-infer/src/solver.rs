@@ -278,8 +278,9 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             .map(|&(puzzle, attempt)| {
                 let mut query =
                     self.solver.puzzles.image(&self.queries[puzzle], self.solver.plan[attempt].view);
-                let guesses = self.live.get(&puzzle).map_or(&[][..], |live| live.guesses.current());
-                guesses.iter().for_each(|&(cell, value)| query.tokens[cell] = value);
+                if let Some(live) = self.live.get(&puzzle) {
+                    live.guesses.give(&mut query.tokens);
+                }
                 query
             })
             .collect();
@@ -413,12 +414,11 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             Some((answer, left)) => {
                 trace.halted &= trace.answer() == answer && !doubts;
                 *left -= 1;
-                let goes_on = trace.halted && *left > 0;
                 if attempt == 0 && !trace.halted && trace.steps < most {
                     *claim = None;
                     return true;
                 }
-                goes_on
+                trace.halted && *left > 0
             }
             None if trace.halted => {
                 *claim = Some((trace.answer().to_vec(), PROOF));
@@ -531,7 +531,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
 
     /// Files an attempt that ended, and finishes its puzzle or starts the next attempt.
     fn end(&mut self, lane: usize, slot: usize, solved: bool, beliefs: Option<Beliefs>) {
-        let chance = 1.0 - self.doubt(lane, slot);
+        let doubt = self.doubt(lane, slot);
         let at = slot;
         let slot = &mut self.lanes[lane].slots[at];
         let (puzzle, attempt) = (slot.puzzle, slot.attempt);
@@ -546,14 +546,11 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         }
         let mut another = self.solver.one_by_one() && attempt + 1 < plan.len();
         if let (Some(beliefs), Some(blank)) = (&beliefs, puzzles.blank().filter(|_| options.guesses > 0)) {
-            let tokens = &self.queries[puzzle].tokens;
-            let blanks = (0..tokens.len()).filter(|&cell| tokens[cell] == blank);
-            // A copy: a view would keep the whole batch.
             let room = live.guesses.states() < self.solver.states_at_most(lane);
-            let state = self.lanes[lane].carry.clone().filter(|_| chance > 0.5 && room);
-            let state = state
-                .map(|carry| carry.select(batch::index(&[at], &self.solver.models[lane].device())).state);
-            another &= live.guesses.go_on(chance, state, beliefs, blanks, blank);
+            let (carry, model) = (self.lanes[lane].carry.clone().filter(|_| room), &self.solver.models[lane]);
+            // A copy: a view would keep the whole batch.
+            let state = || carry.map(|carry| carry.select(batch::index(&[at], &model.device())).state);
+            another &= live.guesses.go_on(doubt, state, beliefs, &self.queries[puzzle].tokens, blank);
         }
         if let Some(beliefs) = beliefs {
             match &mut live.beliefs {

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 use hrm_backend::Cpu;
 use hrm_data::task::{AnyTask, Beliefs};
-use hrm_infer::{Guesses, SURE, structure};
+use hrm_infer::{Guesses, SURE, of_shape, sigmoid, structure};
 use hrm_model::{Hrm, State, act::Carry};
 use serde::Serialize;
 
@@ -48,8 +48,20 @@ impl Model {
         let model = model.map_err(|error| error.to_string())?.with_converted_blocks();
         let carry = fresh(&model, &puzzle.tokens);
         let last = Thought { tokens: puzzle.tokens.clone(), attempt: 1, ..Thought::default() };
-        let (puzzle, logits, guesses) = (puzzle.clone(), Vec::new(), Guesses::default());
-        Ok(Thinker { model, task, puzzle, carry, last, logits, guesses, steps: 0, doubt: 0.0 })
+        let blank = of_shape(Some(shape), 1, 0).blank().filter(|_| model.config().conflict);
+        Ok(Thinker {
+            model,
+            task,
+            puzzle: puzzle.clone(),
+            carry,
+            last,
+            logits: Vec::new(),
+            chances: None,
+            blank,
+            guesses: Guesses::default(),
+            steps: 0,
+            doubt: 0.0,
+        })
     }
 }
 
@@ -101,6 +113,10 @@ pub struct Thinker {
     carry: Carry<Cpu>,
     last: Thought,
     logits: Vec<f32>,
+    /// The chance of each token, `[1, cells, tokens]`.
+    chances: Option<Tensor<Cpu, 3>>,
+    /// What a guess may fill in, for a model that has learned to guess.
+    blank: Option<u8>,
     guesses: Guesses<State<Cpu>>,
     /// Segments of the attempt.
     steps: usize,
@@ -113,33 +129,16 @@ impl Thinker {
     /// [`Solver`](hrm_infer::Solver) does.
     fn guess(&mut self) {
         let config = self.model.config();
-        let gives_up = self.last.attempt > 1 && self.doubt > SURE;
-        let (Some(first), true) =
-            (config.structure.as_ref().map(|structure| structure.first_value), config.conflict)
-        else {
-            return;
-        };
-        if !gives_up && self.steps < config.halt_max_steps {
-            return;
-        }
-        let vocab_size = config.vocab_size;
-        let weights = self.logits.chunks_exact(vocab_size).flat_map(|logits| {
-            let most = logits.iter().copied().fold(f32::MIN, f32::max);
-            let weights = logits.iter().map(move |logit| (logit - most).exp());
-            let sum: f32 = weights.clone().sum();
-            weights.map(move |weight| weight / sum)
-        });
-        let beliefs = Beliefs::new(vocab_size, weights.collect());
-        let tokens = &self.puzzle.tokens;
-        let blank = first as u8 - 1;
-        let blanks = (0..tokens.len()).filter(|&cell| tokens[cell] == blank);
-        let state = (self.doubt < 0.5).then(|| self.carry.state.clone());
-        if !self.guesses.go_on(1.0 - self.doubt, state, &beliefs, blanks, blank) {
+        let over = self.steps >= config.halt_max_steps || self.last.attempt > 1 && self.doubt > SURE;
+        let (Some(blank), Some(chances), true) = (self.blank, &self.chances, over) else { return };
+        let beliefs = Beliefs::new(config.vocab_size, chances.to_data().iter().collect());
+        let state = || Some(self.carry.state.clone());
+        let mut tokens = self.puzzle.tokens.clone();
+        if !self.guesses.go_on(self.doubt, state, &beliefs, &tokens, blank) {
             return;
         }
-        let mut given = tokens.clone();
-        self.guesses.current().iter().for_each(|&(cell, value)| given[cell] = value);
-        self.carry = fresh(&self.model, &given);
+        self.guesses.give(&mut tokens);
+        self.carry = fresh(&self.model, &tokens);
         if let Some(state) = self.guesses.from() {
             self.carry.state = state.clone();
         }
@@ -155,7 +154,9 @@ impl Thinker {
         self.carry = carry;
         let logits = output.logits.clone().cast(DType::F32);
         let [_, cells, vocab] = logits.dims();
-        let best = activation::softmax(logits.clone(), 2).max_dim(2).reshape([cells]);
+        let chances = activation::softmax(logits.clone(), 2);
+        let best = chances.clone().max_dim(2).reshape([cells]);
+        self.chances = Some(chances);
         let tokens = output.predictions().float().cast(DType::F32).reshape([cells]);
         // One read of everything.
         let parts = vec![tokens, best, output.q_halt, output.q_continue, logits.reshape([cells * vocab])];
@@ -170,7 +171,7 @@ impl Thinker {
         let fault = self.task.verify(&self.puzzle.tokens, &tokens).err();
         let before = self.last.tokens.iter().zip(&tokens).enumerate();
         self.steps += 1;
-        self.doubt = if self.model.config().conflict { 1.0 / (1.0 + (-q_continue).exp()) } else { 0.0 };
+        self.doubt = if self.model.config().conflict { sigmoid(q_continue) } else { 0.0 };
         self.last = Thought {
             step: self.last.step + 1,
             attempt: self.last.attempt,
@@ -181,7 +182,7 @@ impl Thinker {
             settled: halts && fault.is_none(),
             fault,
             q_halt,
-            halt_probability: 1.0 / (1.0 + (-q_halt).exp()),
+            halt_probability: sigmoid(q_halt),
             halts,
             tokens,
         };

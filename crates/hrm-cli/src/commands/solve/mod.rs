@@ -17,7 +17,7 @@ use hrm_data::{
     task::{Size, Worked},
 };
 use hrm_engine::{Engine, Models, Name, Weights};
-use hrm_infer::{self as infer, Answer, Halting, InferOptions, Query};
+use hrm_infer::{self as infer, Answer, Halting, InferOptions, Puzzles, Query};
 use hrm_model::ModelConfig;
 
 use self::film::Films;
@@ -35,7 +35,8 @@ use crate::{
 /// Without a puzzle, solves a built-in Sudoku with the model that comes with the program. The model is picked by the
 /// size of the puzzle. Every puzzle is checked first: one that is malformed, has no solution, or has several, is told
 /// so and left out. The model thinks on while its answer breaks the rules, up to the last step; one that has learned trial and error then
-/// guesses values and takes back what leads nowhere. Answers come as they are ready, in the order of the puzzles. Exit code 0 only if every answer is right.
+/// guesses values and takes back what leads nowhere. Answers come as they are ready, in the order of the puzzles. Exit code 0
+/// only if every answer is right.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -391,8 +392,9 @@ impl Plan {
         Self { given, shapes: Vec::new(), may_guess: single && infer.guesses.is_none() && !infer.all_steps }
     }
 
-    fn options(&self, options: InferOptions, models: &dyn Models) -> InferOptions {
-        match models.configs().iter().all(|config| config.conflict) && self.may_guess {
+    fn options(&self, options: InferOptions, models: &dyn Models, puzzles: &dyn Puzzles) -> InferOptions {
+        let has_learned = models.configs().iter().all(|config| config.conflict);
+        match self.may_guess && has_learned && puzzles.blank().is_some() {
             true => InferOptions { guesses: GUESSES, ..options },
             false => options,
         }
@@ -453,8 +455,8 @@ impl SolveJob<'_> {
             let infos: Vec<(Shape, &ModelInfo)> =
                 loaded.iter().map(|(shape, _, info)| (*shape, info)).collect();
             for (shape, models, _) in &loaded {
-                let options = plan.options(options, models.as_ref());
                 let rules = infer::of_shape(Some(*shape), options.votes, options.seed);
+                let options = plan.options(options, models.as_ref(), rules.as_ref());
                 let (places, queries): (Vec<usize>, Vec<Query>) = entries
                     .iter()
                     .enumerate()
