@@ -208,6 +208,10 @@ impl Task for SamuraiTask {
         Ok((made.puzzle, made.solution))
     }
 
+    fn example(&self) -> Option<String> {
+        Some(Generator::new(5).with_clues(150, 150).generate(0).puzzle.to_line())
+    }
+
     fn measures(&self, puzzle: &Samurai, _: &[u8]) -> Vec<(&'static str, f64)> {
         let search = puzzle.search(2, 100_000);
         let mut found = vec![("givens", puzzle.clues() as f64)];
