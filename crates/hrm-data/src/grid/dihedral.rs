@@ -96,17 +96,6 @@ impl Dihedral {
         }
     }
 
-    /// This symmetry, then `next`, in one.
-    #[must_use]
-    pub const fn then(self, next: Self) -> Self {
-        let (swap, row, col) = PARTS[self.0 as usize];
-        let (next_swap, next_row, next_col) = PARTS[next.0 as usize];
-        let (next_row, next_col) = if swap { (next_col, next_row) } else { (next_row, next_col) };
-        let bits =
-            (swap ^ next_swap) as usize * 4 + (row ^ next_row) as usize * 2 + (col ^ next_col) as usize;
-        Self([0, 4, 5, 2, 6, 1, 3, 7][bits])
-    }
-
     /// Rows and columns of the image of a grid of `rows` x `cols`.
     pub const fn shape(self, rows: usize, cols: usize) -> (usize, usize) {
         if self.transposes() { (cols, rows) } else { (rows, cols) }

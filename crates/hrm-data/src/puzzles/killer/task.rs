@@ -49,11 +49,6 @@ impl KillerTask {
         Ok(Self { geometry })
     }
 
-    /// The shape.
-    pub const fn geometry(&self) -> Geometry {
-        self.geometry
-    }
-
     fn generator(&self, options: &GenerateOptions, seed: u64) -> Result<Generator, String> {
         let generator = Generator::new(self.geometry, seed).map_err(told)?;
         Ok(options.largest.into_iter().fold(generator, Generator::with_largest_cage))

@@ -300,11 +300,6 @@ impl Maze {
         self.grid.cells()
     }
 
-    /// The tokens as a grid.
-    pub const fn grid(&self) -> &Grid {
-        &self.grid
-    }
-
     /// The cell of the start, counted row by row.
     pub const fn start(&self) -> usize {
         self.start

@@ -44,9 +44,6 @@ impl Geometry {
     pub const S9: Self = Self { box_rows: 3, box_cols: 3 };
     /// 16x16 with 4x4 boxes.
     pub const S16: Self = Self { box_rows: 4, box_cols: 4 };
-    /// 25x25 with 5x5 boxes.
-    pub const S25: Self = Self { box_rows: 5, box_cols: 5 };
-
     /// Boxes of `box_rows` x `box_cols` cells.
     ///
     /// # Errors

@@ -50,11 +50,6 @@ impl Generator {
         self
     }
 
-    /// The shape of the boards generated.
-    pub const fn geometry(&self) -> Geometry {
-        self.geometry
-    }
-
     /// Puzzle number `index`.
     pub fn generate(&mut self, index: u64) -> Generated {
         let mut rng = stream(self.seed, Purpose::Generate, index, 1);
