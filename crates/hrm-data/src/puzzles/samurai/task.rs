@@ -170,12 +170,8 @@ impl Task for SamuraiTask {
     }
 
     fn search(&self, puzzle: &Samurai, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
-        let Search { first, work, .. } = match beliefs {
-            None => puzzle.search(1, max_nodes),
-            Some(beliefs) => {
-                puzzle.search_preferring(1, max_nodes, &|cell, digit| beliefs.weight(cell, digit + 1))
-            }
-        };
+        let weight = |cell, digit| beliefs.map_or(0.0, |beliefs| beliefs.weight(cell, digit + 1));
+        let Search { first, work, .. } = puzzle.search_preferring(1, max_nodes, &weight);
         let answer = self.encode_solution(puzzle, &first?);
         Some(Exact { answer, guesses: work.guesses, nodes: work.nodes })
     }
