@@ -39,7 +39,7 @@ Examples:
   hrm import hf:sapientinc/HRM-checkpoint-sudoku-extreme --out models/published
 
 hf:OWNER/NAME fetches the files `checkpoint` and `all_config.yaml` of a model on the Hugging Face hub (HF_ENDPOINT names another one)
-into the cache folder; the network needs the cargo feature `download`.
+into the cache folder.
 
 --config takes JSON, TOML or YAML with the original's key names (H_cycles, num_heads, ...) or ours, at the top level or
 below `arch`, `model` or `config`. Options win over the file. Without it, the file that `hrm export` wrote beside SRC

@@ -57,7 +57,8 @@ impl Bf16Engine {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
             found.push(Bf16Engine::Avx512Bf16);
         }
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        // Miri cannot ask the kernel for tiles.
+        #[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
         if amx::available() {
             found.push(Bf16Engine::Amx);
         }

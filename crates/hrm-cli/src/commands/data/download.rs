@@ -24,8 +24,8 @@ const DRAW: (usize, u64) = (1000, 42);
 /// In a folder with datasets/, the files also appear below it (as links, where that can be done), with the 1,000 training puzzles of
 /// Sudoku-Extreme that the papers train on: drawn anew, as the ones of the papers were not published.
 ///
-/// Transfers go on where they were cut, and files are checked before they appear. The network needs the cargo feature
-/// `download`; --from does without.
+/// Transfers go on where they were cut, and files are checked before they appear. --from takes files that are here, without the
+/// network.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Data sets: sudoku-extreme, maze-hard, arc-1, arc-2, conceptarc
