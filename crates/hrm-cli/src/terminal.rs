@@ -92,12 +92,12 @@ impl Working {
                     return;
                 }
                 let bar = ProgressBar::new_spinner().with_elapsed(PATIENCE).with_message(what);
-                let style = ProgressStyle::with_template("{spinner} {msg}{done} {elapsed}");
+                let style = ProgressStyle::with_template("{spinner} {wide_msg} {done} {elapsed}");
                 let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
                 bar.set_style(style.with_key("done", move |_: &ProgressState, out: &mut dyn fmt::Write| {
                     let _ = match counted.load(Ordering::Relaxed) {
                         0 => Ok(()),
-                        some => write!(out, ", {some} done"),
+                        some => write!(out, "{some} done,"),
                     };
                 }));
                 bar.enable_steady_tick(Duration::from_millis(200));

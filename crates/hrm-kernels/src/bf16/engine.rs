@@ -57,8 +57,7 @@ impl Bf16Engine {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
             found.push(Bf16Engine::Avx512Bf16);
         }
-        // Miri cannot ask the kernel for tiles.
-        #[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if amx::available() {
             found.push(Bf16Engine::Amx);
         }
@@ -215,6 +214,10 @@ mod amx {
     pub(super) fn available() -> bool {
         static AVAILABLE: OnceLock<bool> = OnceLock::new();
         *AVAILABLE.get_or_init(|| {
+            if cfg!(miri) {
+                // It has no system calls by hand.
+                return false;
+            }
             use std::arch::x86_64::{__cpuid, __cpuid_count};
             // Leaf 7: bit 22 = AMX-BF16, bit 24 = AMX-TILE; leaf 1, bit 27 of ecx = the system uses XSAVE.
             let known = __cpuid(0).eax >= 7 && __cpuid(1).ecx & 1 << 27 != 0;
