@@ -354,7 +354,8 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
         (train, test): (usize, usize),
     ) -> Result<Split<Record>, String> {
         self.generate(options, seed, 0)?;
-        let spared = |puzzle: &Self::Puzzle| options.spare_bundled && is_tested(Self::NAME, &self.class(puzzle));
+        let spared =
+            |puzzle: &Self::Puzzle| options.spare_bundled && is_tested(Self::NAME, &self.class(puzzle));
         let make = |index| self.generate(options, seed, index).ok().filter(|(puzzle, _)| !spared(puzzle));
         let made = split(make, |(puzzle, _)| self.class(puzzle), train, test).map_err(told)?;
         let records = |made: Vec<(Self::Puzzle, Self::Solution)>| {
