@@ -12,12 +12,12 @@ impl Backend {
     }
 
     /// Arguments for a Cargo command on `hrm-cli` that give a binary with this backend alone, so that nothing
-    /// is compiled for a second one. The default build is the CPU's: it takes no arguments and compiles nothing
+    /// is compiled for a second one, and with the network, as in the default build. The default build is the CPU's: it takes no arguments and compiles nothing
     /// that `cargo run` and `cargo test` have not compiled already.
     pub fn cargo_args(self) -> Vec<&'static str> {
         match self.feature() {
             "flex" => Vec::new(),
-            feature => vec!["--no-default-features", "--features", feature],
+            feature => vec!["--no-default-features", "--features", feature, "--features", "download"],
         }
     }
 }

@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(train("--backend cpu --config F --set a=1"), cpu);
         assert_eq!(train("--config F --set a=1"), cpu);
         assert_eq!(train("-- --config F --set a=1"), cpu);
-        let cuda = "cargo run --package hrm-cli --no-default-features --features cuda --release -- train --backend cuda --config F";
+        let cuda = "cargo run --package hrm-cli --no-default-features --features cuda --features download --release -- train --backend cuda --config F";
         assert_eq!(train("--backend cuda --release -- --config F"), cuda);
         assert_eq!(train("--config F --backend=cuda --release"), cuda);
     }

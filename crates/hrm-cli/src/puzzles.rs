@@ -57,6 +57,9 @@ pub struct Entry {
     pub puzzle: Result<Puzzle, String>,
 }
 
+/// What messages call it.
+const STDIN: &str = "standard input";
+
 /// A puzzle that keeps the rules and has one solution.
 #[derive(Debug, Clone)]
 pub struct Puzzle {
@@ -95,6 +98,14 @@ impl Entry {
     }
 }
 
+/// Opens a file of puzzles; `-` is standard input.
+pub fn open(family: Family, path: &Path) -> Result<Reader> {
+    match path == Path::new("-") {
+        true => Ok(Reader::new(family, io::stdin(), Path::new(STDIN))),
+        false => Ok(Reader::open(family, path)?),
+    }
+}
+
 /// The puzzles of a source. A thread reads and checks them while others are solved.
 pub struct Stream {
     ready: Vec<Entry>,
@@ -111,7 +122,7 @@ impl Stream {
             })?;
             Ok(Self { ready: vec![Entry::alone(family, &text)], rest: None, several: false })
         };
-        let standard = Path::new("standard input");
+        let standard = Path::new(STDIN);
         let reader = match source {
             Source::Argument(text) => match Path::new(&text) {
                 path if path.is_file() || is_name_of_file(path) => Reader::open(family, path)?,
@@ -128,10 +139,10 @@ impl Stream {
                 None => return built_in(),
             },
         };
-        Self::new(reader)
+        Self::new(family, reader)
     }
 
-    fn new(reader: Reader) -> Result<Self> {
+    fn new(family: Family, reader: Reader) -> Result<Self> {
         let name = reader.path().display().to_string();
         let (sender, rest) = mpsc::sync_channel(AHEAD);
         thread::spawn(move || {
@@ -144,7 +155,8 @@ impl Stream {
         });
         let Ok(first) = rest.recv() else {
             bail!(
-                "{name}: no puzzle in it; expected one a line, drawn ones, or CSV with a column `question`"
+                "{name}: no {family} puzzle in it; expected one a line, drawn ones, or CSV with a column `question` \
+                 (--task names another kind)"
             );
         };
         let mut first = first?;
@@ -210,7 +222,7 @@ mod tests {
 
     fn solved(family: Family, text: &str) -> Vec<Result<bool, String>> {
         let reader = Reader::new(family, Cursor::new(text.as_bytes().to_vec()), Path::new("in"));
-        let mut stream = Stream::new(reader).unwrap();
+        let mut stream = Stream::new(family, reader).unwrap();
         let mut found = Vec::new();
         loop {
             let next = stream.next(2).unwrap();
@@ -251,7 +263,8 @@ mod tests {
     fn one_puzzle_has_no_place_and_several_have() {
         let stream = |text: &str| {
             let reader = Reader::new(Family::Sudoku, Cursor::new(text.as_bytes().to_vec()), Path::new("in"));
-            Stream::new(reader).map(|mut stream| (stream.several(), stream.next(9).unwrap()[0].place.clone()))
+            Stream::new(Family::Sudoku, reader)
+                .map(|mut stream| (stream.several(), stream.next(9).unwrap()[0].place.clone()))
         };
         assert_eq!(stream("1....3...2....4.\n").unwrap(), (false, String::new()));
         assert_eq!(stream("1....3...2....4.\n11..............").unwrap(), (true, "line 1".to_owned()));

@@ -4,7 +4,8 @@ use std::{
     fmt,
     io::{self, ErrorKind, IsTerminal, Write},
     sync::{
-        OnceLock,
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError, Sender},
     },
     thread::{self, JoinHandle},
@@ -14,7 +15,7 @@ use std::{
 use anstyle::AnsiColor;
 use console::Term;
 use hrm_data::render::Style;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// Columns to fill where nobody says how many there are.
 const WIDTH: usize = 80;
@@ -72,7 +73,9 @@ pub fn width() -> usize {
 
 /// Says on standard error, if that is a terminal, what is done and for how long, once it has taken a while; gone when dropped.
 pub struct Working {
-    done: Option<Sender<()>>,
+    end: Option<Sender<()>>,
+    /// How much of it is done, for whoever counts.
+    pub done: Arc<AtomicUsize>,
     teller: Option<JoinHandle<()>>,
 }
 
@@ -80,27 +83,35 @@ impl Working {
     /// Begins; `what` is as in `measuring 1,000 puzzles`.
     pub fn on(what: impl Into<String>) -> Self {
         let what = what.into();
-        let (done, is_done) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let done = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&done);
         let teller = io::stderr().is_terminal().then(|| {
             thread::spawn(move || {
-                if is_done.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
+                if ended.recv_timeout(PATIENCE) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
                 let bar = ProgressBar::new_spinner().with_elapsed(PATIENCE).with_message(what);
-                let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
-                bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+                let style = ProgressStyle::with_template("{spinner} {wide_msg} {done} {elapsed}");
+                let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+                bar.set_style(style.with_key("done", move |_: &ProgressState, out: &mut dyn fmt::Write| {
+                    let _ = match counted.load(Ordering::Relaxed) {
+                        0 => Ok(()),
+                        some => write!(out, "{some} done,"),
+                    };
+                }));
                 bar.enable_steady_tick(Duration::from_millis(200));
-                let _ = is_done.recv();
+                let _ = ended.recv();
                 bar.finish_and_clear();
             })
         });
-        Self { done: Some(done), teller }
+        Self { end: Some(end), done, teller }
     }
 }
 
 impl Drop for Working {
     fn drop(&mut self) {
-        drop(self.done.take());
+        drop(self.end.take());
         if let Some(teller) = self.teller.take() {
             let _ = teller.join();
         }

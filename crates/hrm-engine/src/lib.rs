@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
 };
 
 use hrm_data::{puzzles::arc::ArcData, registry::Shape};
@@ -124,7 +124,7 @@ pub trait Models: fmt::Debug {
         done: &mut dyn FnMut(usize, Answer),
     ) -> Result<(), InferError>;
 
-    /// Solves puzzles and compares with the stated answers, see [`hrm_infer::measure`].
+    /// Solves puzzles and compares with the stated answers, counted in `done`; see [`hrm_infer::measure`].
     ///
     /// # Errors
     /// If options, puzzles and models do not fit together.
@@ -133,6 +133,7 @@ pub trait Models: fmt::Debug {
         puzzles: &dyn Puzzles,
         options: InferOptions,
         rows: &Rows,
+        done: &AtomicUsize,
     ) -> Result<InferenceReport, InferError>;
 
     /// Accuracy against work, see [`hrm_infer::curve`].

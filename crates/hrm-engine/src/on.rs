@@ -3,7 +3,7 @@
 use std::path::Path;
 #[cfg(feature = "mpi")]
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use hrm_backend::HrmBackend;
 use hrm_data::{puzzles::arc::ArcData, registry::Shape};
@@ -157,8 +157,9 @@ impl<B: HrmBackend> Models for Loaded<B> {
         puzzles: &dyn Puzzles,
         options: InferOptions,
         rows: &Rows,
+        done: &AtomicUsize,
     ) -> Result<InferenceReport, InferError> {
-        measure(&self.solver(puzzles, options)?, puzzles, rows)
+        measure(&self.solver(puzzles, options)?, puzzles, rows, done)
     }
 
     fn curve(

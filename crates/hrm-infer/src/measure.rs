@@ -1,6 +1,9 @@
 //! How good inference is on puzzles with known answers, and how that grows with the work put in.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
 
 use hrm_backend::HrmBackend;
 use hrm_data::dataset::Dataset;
@@ -74,7 +77,7 @@ pub struct InferenceReport {
     pub seconds: f64,
 }
 
-/// Solves puzzles and compares with the stated answers.
+/// Solves puzzles and compares with the stated answers; counts in `done` those that are answered.
 ///
 /// # Errors
 /// If the puzzles do not fit the models.
@@ -82,6 +85,7 @@ pub fn measure<B: HrmBackend>(
     solver: &Solver<'_, B>,
     puzzles: &dyn Puzzles,
     rows: &Rows,
+    done: &AtomicUsize,
 ) -> Result<InferenceReport, InferError> {
     let start = Instant::now();
     let (mut exact, mut valid, mut taken_for_right) = (0, 0, 0);
@@ -89,6 +93,7 @@ pub fn measure<B: HrmBackend>(
     let (mut guesses, mut guesses_without_model) = (0, 0);
     let mut sources = Sources::default();
     solver.solve_each(&rows.queries, |row, answer| {
+        done.fetch_add(1, Ordering::Relaxed);
         let is_exact = rows.is_exact(row, &answer.tokens);
         exact += usize::from(is_exact);
         let keeps_rules = puzzles.check(&rows.queries[row], &answer.tokens) == Some(true);

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicUsize},
 };
 
 use anyhow::{Context, Result, bail};
@@ -152,11 +153,11 @@ pub fn run(args: Args) -> Result<()> {
         );
     }
     let outcome = {
-        let _working = Working::on(match &puzzles {
+        let working = Working::on(match &puzzles {
             Puzzles::Rows { dataset, .. } => format!("measuring {}", count(dataset.groups(), "puzzle")),
             Puzzles::Arc { .. } => "measuring ARC tasks".to_owned(),
         });
-        measure(backend.open(None)?.as_ref(), &files, puzzles, &args)?
+        measure(backend.open(None)?.as_ref(), &files, puzzles, &args, &working.done)?
     };
     let mut out = io::stdout().lock();
     let json = serde_json::to_string_pretty(&outcome).context("cannot write JSON")?;
@@ -181,7 +182,13 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn measure(engine: &dyn Engine, files: &[Weights], puzzles: Puzzles, args: &Args) -> Result<Outcome> {
+fn measure(
+    engine: &dyn Engine,
+    files: &[Weights],
+    puzzles: Puzzles,
+    args: &Args,
+    done: &Arc<AtomicUsize>,
+) -> Result<Outcome> {
     let shape = match &puzzles {
         Puzzles::Rows { shape, .. } => *shape,
         Puzzles::Arc { .. } => None,
@@ -196,7 +203,8 @@ fn measure(engine: &dyn Engine, files: &[Weights], puzzles: Puzzles, args: &Args
         Puzzles::Rows { dataset, shape, ratings } => (dataset, shape, ratings),
         Puzzles::Arc { data, limit } => {
             let settings = EvalSettings { loss: args.loss, max_steps: steps, course_steps: 0 };
-            let (report, _) = models.evaluate(data.evaluation(options.batch, limit), settings);
+            let puzzles = data.evaluation(options.batch, limit).counted_by(Arc::clone(done));
+            let (report, _) = models.evaluate(puzzles, settings);
             return Ok(Outcome::Report(Box::new(Report {
                 checkpoint,
                 fixed: Some(report),
@@ -221,13 +229,13 @@ fn measure(engine: &dyn Engine, files: &[Weights], puzzles: Puzzles, args: &Args
         if !wanted {
             return Ok(None);
         }
-        Ok(Some(models.measure(puzzles.as_ref(), options, &Rows::of_dataset(&dataset))?))
+        Ok(Some(models.measure(puzzles.as_ref(), options, &Rows::of_dataset(&dataset), done)?))
     };
     let scales = args.infer.scales();
     let fixed = (!scales).then(|| {
         let asked: Vec<usize> = args.steps.iter().map(|n| *n as usize).collect();
         let last = asked.iter().copied().max().unwrap_or(0);
-        let puzzles = HeldOut::of_rows(&dataset, shape, options.batch, 0);
+        let puzzles = HeldOut::of_rows(&dataset, shape, options.batch, 0).counted_by(Arc::clone(done));
         let settings = EvalSettings { loss: args.loss, max_steps: steps, course_steps: last.max(steps) };
         let (report, courses) = models.evaluate(puzzles, settings);
         let givens = eval_tables::givens(&dataset, shape);

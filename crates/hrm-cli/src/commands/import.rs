@@ -14,11 +14,11 @@ use hrm_model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::arc::{IDENTIFIERS, read_names};
-use crate::{
-    backend, models,
-    terminal::{Working, bytes},
+use super::{
+    arc::{IDENTIFIERS, read_names},
+    data::download::fetch,
 };
+use crate::{backend, models, terminal::bytes};
 
 /// Import weights of the original PyTorch code of HRM or TRM
 ///
@@ -35,11 +35,10 @@ Examples:
   hrm import checkpoints/Arc-aug-1000/HRM --identifiers data/arc-aug-1000/identifiers.json --out models/arc
   hrm import checkpoint.pt --config config.json --out models/sudoku
   hrm import step_15600.pt --num-heads 8 --seq-len 81 --h-cycles 2 --l-cycles 2 --halt-max-steps 16 --out models/sudoku
-
   hrm import hf:sapientinc/HRM-checkpoint-sudoku-extreme --out models/published
 
 hf:OWNER/NAME fetches the files `checkpoint` and `all_config.yaml` of a model on the Hugging Face hub (HF_ENDPOINT names another one)
-into the cache folder; the network needs the cargo feature `download`.
+into the cache folder.
 
 --config takes JSON, TOML or YAML with the original's key names (H_cycles, num_heads, ...) or ours, at the top level or
 below `arch`, `model` or `config`. Options win over the file. Without it, the file that `hrm export` wrote beside SRC
@@ -258,8 +257,7 @@ fn of_hub(name: &str) -> Result<[PathBuf; 2]> {
     // As the hub's own tools call it.
     let endpoint = env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".to_owned());
     let set = download::hub_model(&endpoint, name)?;
-    let _working = Working::on(format!("fetching {}", set.about));
-    let files = download::download(&set, &Options::new(download::cache_dir()?), &mut |_| {})?;
+    let files = fetch(&set, &Options::new(download::cache_dir()?))?;
     files.try_into().map_err(|_| anyhow!("{name}: expected weights and a configuration"))
 }
 

@@ -1,6 +1,14 @@
 //! `hrm import` and `hrm export`.
 
-use std::{collections::HashMap, env, fs, path::Path};
+use std::{
+    collections::HashMap,
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+};
 
 use hrm_backend::Cpu;
 use hrm_model::{
@@ -10,7 +18,10 @@ use hrm_model::{
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde_json::Value;
 
-use crate::sandbox::{Sandbox, assert_says};
+use crate::sandbox::{Run, Sandbox, assert_says};
+
+#[path = "../../../hrm-model/tests/torch/mod.rs"]
+mod torch;
 
 const FLAGS: &str = "--seq-len 16 --num-heads 2 --h-cycles 1 --l-cycles 1 --halt-max-steps 3";
 
@@ -125,6 +136,74 @@ fn a_folder_of_the_original_needs_no_options() {
     for file in ["model.safetensors", "identifiers.json"] {
         assert_eq!(sandbox.read(&format!("again/{file}")), sandbox.read(&format!("kept/{file}")), "{file}");
     }
+}
+
+/// The file of `torch.save` with these tensors, as `torch.compile` and the loss head name them.
+fn of_torch(dict: &StateDict) -> Vec<u8> {
+    let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    let mut storages = Vec::new();
+    let specs: Vec<torch::Spec> = dict
+        .iter()
+        .enumerate()
+        .map(|(number, (name, data))| {
+            let bytes = data.clone().convert::<f32>().as_bytes().to_vec();
+            let shape: Vec<i64> = data.shape.iter().map(|&size| size as i64).collect();
+            let strides: Vec<i64> = (1..=shape.len()).map(|axis| shape[axis..].iter().product()).collect();
+            let (name, key) = (leak(format!("_orig_mod.model.inner.{name}")), leak(number.to_string()));
+            let spec = torch::spec(name, key, bytes.len() as i64 / 4, 0, &shape, &strides);
+            storages.push((key, bytes));
+            spec
+        })
+        .collect();
+    let storages: Vec<(&str, &[u8])> = storages.iter().map(|(key, bytes)| (*key, bytes.as_slice())).collect();
+    torch::archive(&torch::pickle(&specs), &storages)
+}
+
+/// From a server of this machine in the place of the hub.
+#[test]
+fn a_published_model_comes_from_the_hub() {
+    let sandbox = Sandbox::new();
+    sandbox.arc_model("model.safetensors", 30, 3);
+    sandbox.hrm("export model.safetensors --out a.safetensors").ok();
+    let (dict, _) = weights::read_safetensors(&sandbox.path("a.safetensors")).expect("weights");
+    let checkpoint = of_torch(&dict);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let hub = format!("http://{}", listener.local_addr().expect("an address"));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    // The thread ends with the test's process.
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let request: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let path = request[0].split(' ').nth(1).unwrap_or_default().to_owned();
+            let (status, body) = match path.as_str() {
+                "/owner/HRM-arc/resolve/main/checkpoint" => ("200 OK", checkpoint.as_slice()),
+                "/owner/HRM-arc/resolve/main/all_config.yaml" => ("200 OK", ALL_CONFIG.as_bytes()),
+                _ => ("404 Not Found", &b""[..]),
+            };
+            log.lock().expect("a log").push(path);
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        }
+    });
+    let import = |args: &str| -> Run {
+        let mut command = sandbox.command();
+        command.env("HF_ENDPOINT", &hub).env("HRM_CACHE", sandbox.path("cache"));
+        command.arg("import").args(args.split_whitespace()).output().expect("starts").into()
+    };
+    let text = import("hf:owner/HRM-arc --out published").ok();
+    assert_says(&text, &["imported hf:owner/HRM-arc", "900 tokens of 12", "3 rows"]);
+    sandbox.write("all_config.yaml", ALL_CONFIG);
+    sandbox.hrm("import a.safetensors --config all_config.yaml --out here").ok();
+    assert_eq!(sandbox.read("published/model.safetensors"), sandbox.read("here/model.safetensors"));
+    // What is in the cache is not fetched again.
+    assert_eq!(asked.lock().expect("a log").len(), 2);
+    import("hf:owner/HRM-arc --out again").ok();
+    assert_eq!(asked.lock().expect("a log").len(), 2);
+    assert_says(&import("hf:owner/absent --out no").error(), &["/owner/absent/", "404"]);
+    assert!(!sandbox.path("no").exists());
 }
 
 #[test]

@@ -193,8 +193,7 @@ pub enum DownloadError {
     },
     /// The program was built without the network.
     #[error(
-        "{url}: this program was built without the network, which keeps the usual build light; use \
-         `cargo run -p hrm-cli --features download -- data download`, or {}",
+        "{url}: this program was built without the network (the cargo feature `download` of hrm-data); use one with it, or {}",
         advice(file)
     )]
     NoNetwork {

@@ -97,7 +97,7 @@ pub fn split<E: Send, C: Hash + Eq + Send>(
         if misses >= patience {
             return Err(SplitError { tries: misses, found, wanted });
         }
-        let end = next + ((wanted - found) as u64).clamp(16, WAVE);
+        let end = next + ((wanted - found).max(rayon::current_num_threads()) as u64).min(WAVE);
         let with_class = |example: E| (class(&example), example);
         let made: Vec<Option<(C, E)>> =
             (next..end).into_par_iter().map(|index| generate(index).map(with_class)).collect();

@@ -1,6 +1,9 @@
 //! Sequential batches of held-out puzzles, and the judge of the answers to them.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use hrm_data::{
     dataset::{Dataset, EvalBatch, EvalBatches},
@@ -65,6 +68,7 @@ impl TaskScores {
 pub struct Evaluation {
     batches: Batches,
     judge: Judge,
+    done: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -92,7 +96,7 @@ impl Evaluation {
             None => Judge::Labels,
             Some(task) => Judge::Rules { task, judged: 0, right: 0 },
         };
-        Self { batches, judge }
+        Self { batches, judge, done: Arc::default() }
     }
 
     /// The tests of the first `limit` evaluation tasks (0 for all) under their augmentations, at most `votes` of each.
@@ -101,7 +105,13 @@ impl Evaluation {
         let batches = ArcEvalBatches::new(Arc::clone(data), batch_size, votes).limit(tasks);
         let voted = &data.evaluation()[..data.evaluation().len().min(tasks)];
         let judge = Judge::Vote { data: Arc::clone(data), voting: Box::new(Voting::new(voted)) };
-        Self { batches: Batches::Arc(batches), judge }
+        Self { batches: Batches::Arc(batches), judge, done: Arc::default() }
+    }
+
+    /// Counts answers here while they are judged, for whoever waits.
+    #[must_use]
+    pub fn counted_by(self, done: Arc<AtomicUsize>) -> Self {
+        Self { done, ..self }
     }
 
     /// Judges the answers to the rows of a batch that stand for a puzzle.
@@ -110,6 +120,7 @@ impl Evaluation {
     /// - `answers`: tokens, `[valid_rows or more, seq_len]`, flat; `q_halt`: logits, `[valid_rows or more]`
     pub fn judge(&mut self, batch: &EvalBatch, answers: &[u8], q_halt: &[f32]) {
         let rows = &batch.batch;
+        self.done.fetch_add(batch.valid_rows, Ordering::Relaxed);
         let answers = answers.chunks_exact(rows.seq_len.max(1)).take(batch.valid_rows);
         for (row, (answer, q_halt)) in answers.zip(q_halt).enumerate() {
             match &mut self.judge {

@@ -218,6 +218,10 @@ mod amx {
     pub(super) fn available() -> bool {
         static AVAILABLE: OnceLock<bool> = OnceLock::new();
         *AVAILABLE.get_or_init(|| {
+            if cfg!(miri) {
+                // It has no system calls by hand.
+                return false;
+            }
             use std::arch::x86_64::{__cpuid, __cpuid_count};
             // Leaf 7: bit 22 = AMX-BF16, bit 24 = AMX-TILE; leaf 1, bit 27 of ecx = the system uses XSAVE.
             let known = __cpuid(0).eax >= 7 && __cpuid(1).ecx & 1 << 27 != 0;

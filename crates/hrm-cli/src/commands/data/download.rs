@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use hrm_data::{
-    download::{Options, Progress, cache_dir, data_set, download},
+    download::{DataSet, Options, Progress, cache_dir, data_set, download},
     reader::{self, Reader},
     registry::Family,
     task::{reservoir, write_records},
@@ -24,8 +24,8 @@ const DRAW: (usize, u64) = (1000, 42);
 /// In a folder with datasets/, the files also appear below it (as links, where that can be done), with the 1,000 training puzzles of
 /// Sudoku-Extreme that the papers train on: drawn anew, as the ones of the papers were not published.
 ///
-/// Transfers go on where they were cut, and files are checked before they appear. The network needs the cargo feature
-/// `download`; --from does without.
+/// Transfers go on where they were cut, and files are checked before they appear. --from takes files that are here, without the
+/// network.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Data sets: sudoku-extreme, maze-hard, arc-1, arc-2, conceptarc
@@ -53,25 +53,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let set = data_set(&args.name)?;
     let cache = args.cache.clone().map_or_else(cache_dir, Ok)?;
-    let options = Options { from: args.from.clone(), ..Options::new(cache) };
-    let bar = ProgressBar::new_spinner();
-    let style = ProgressStyle::with_template("{msg} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let files = download(&set, &options, &mut |progress| match progress {
-        Progress::Bytes { file, done, total } => {
-            bar.set_message(file.to_owned());
-            if let Some(total) = total {
-                bar.set_length(total);
-            }
-            bar.set_position(done);
-        }
-        Progress::Retry { file, failures, why } => {
-            bar.println(format!("warning: {file}: {why}; failure {failures} in a row, trying again"));
-        }
-        other => bar.set_message(other.to_string()),
-    });
-    bar.finish_and_clear();
-    let files = files?;
+    let files = fetch(&set, &Options { from: args.from.clone(), ..Options::new(cache) })?;
     for file in &files {
         say!("{}", file.display());
     }
@@ -91,6 +73,28 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Downloads with a bar.
+pub fn fetch(set: &DataSet, options: &Options) -> Result<Vec<PathBuf>> {
+    let bar = ProgressBar::new_spinner();
+    let style = ProgressStyle::with_template("{msg} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let files = download(set, options, &mut |progress| match progress {
+        Progress::Bytes { file, done, total } => {
+            bar.set_message(file.to_owned());
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
+            bar.set_position(done);
+        }
+        Progress::Retry { file, failures, why } => {
+            bar.suspend(|| note!("warning: {file}: {why}; failure {failures} in a row, trying again"));
+        }
+        other => bar.set_message(other.to_string()),
+    });
+    bar.finish_and_clear();
+    Ok(files?)
 }
 
 /// Where the recipes read a file of a set: `datasets/arc-1/training`.

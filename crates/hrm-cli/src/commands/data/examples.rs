@@ -11,6 +11,8 @@ use hrm_data::{
     task::{Record, Size},
 };
 
+use crate::puzzles;
+
 /// A puzzle as text: givens and answer told apart.
 pub fn text(Puzzle { task, record, .. }: &Puzzle, style: Style) -> Result<String> {
     let drawn = match &record.label {
@@ -118,5 +120,5 @@ pub fn read(path: &Path, task: Family, size: Option<(usize, usize)>) -> Result<V
         return Ok(firsts(&dataset, shape).collect());
     }
     no_size_of_file(path, size)?;
-    Ok(reader::read_all(task, path)?)
+    reader::puzzles(puzzles::open(task, path)?).map(|puzzle| Ok(puzzle?)).collect()
 }

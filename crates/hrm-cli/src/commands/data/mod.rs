@@ -2,7 +2,7 @@
 
 mod arc;
 mod build;
-mod download;
+pub mod download;
 pub mod examples;
 pub mod inspect;
 mod made;

@@ -12,7 +12,7 @@ use hrm_data::{
         arc,
         sudoku::{DifficultyTable, difficulty},
     },
-    reader::{self, Puzzle, Reader},
+    reader::{self, Puzzle},
     registry::Family,
     render::{Picture, Style},
     task::Record,
@@ -20,7 +20,7 @@ use hrm_data::{
 
 use super::{examples, rectangle};
 use crate::{
-    puzzles::families,
+    puzzles::{self, families},
     terminal::{self, count},
 };
 
@@ -34,7 +34,7 @@ Examples:
   hrm data canonical puzzles.csv
   hrm data canonical puzzles.txt | sort | uniq -d      equivalent puzzles")]
 pub struct Canonical {
-    /// Puzzles: CSV source,question,answer,rating or one puzzle a line, also gzipped
+    /// Puzzles: CSV source,question,answer,rating or one puzzle a line, also gzipped; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
@@ -43,7 +43,7 @@ impl Canonical {
     /// Runs the command.
     pub fn run(&self) -> Result<()> {
         let mut out = BufWriter::new(io::stdout().lock());
-        for puzzle in reader::puzzles(Reader::open(Family::Sudoku, &self.file)?) {
+        for puzzle in reader::puzzles(puzzles::open(Family::Sudoku, &self.file)?) {
             let Puzzle { task, record, .. } = puzzle?;
             writeln!(out, "{}", task.canonical_line(&record.input).map_err(anyhow::Error::msg)?)?;
         }
@@ -133,7 +133,7 @@ fn report(what: &str, found: &[(usize, usize)], train: usize, test: usize) {
 Example:
   hrm data difficulty datasets/sudoku-hard/train.csv.gz")]
 pub struct Difficulty {
-    /// Puzzles: CSV source,question,answer,rating or one puzzle a line, also gzipped
+    /// Puzzles: CSV source,question,answer,rating or one puzzle a line, also gzipped; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Print one JSON object instead of text
@@ -144,8 +144,8 @@ pub struct Difficulty {
 impl Difficulty {
     /// Runs the command.
     pub fn run(&self) -> Result<()> {
-        let puzzles = reader::read_all(Family::Sudoku, &self.file)?;
-        let records: Vec<Record> = puzzles.into_iter().map(|puzzle| puzzle.record).collect();
+        let puzzles = reader::puzzles(puzzles::open(Family::Sudoku, &self.file)?);
+        let records = puzzles.map(|puzzle| Ok(puzzle?.record)).collect::<Result<Vec<Record>>>()?;
         let table: DifficultyTable = difficulty(&records);
         if self.json {
             say!("{}", serde_json::to_string_pretty(&table)?);
@@ -169,7 +169,7 @@ Examples:
   hrm data render data/killer-6x6/test.txt --task killer
   hrm data render arc1-training.json.gz --task arc --id 007bbfb7 --out task.png")]
 pub struct Render {
-    /// Sudoku or maze CSV, also gzipped, Killer, Samurai or queens puzzles one a line, ARC tasks, or a dataset folder
+    /// Sudoku or maze CSV, also gzipped, Killer, Samurai or queens puzzles one a line, ARC tasks, or a dataset folder; `-` is standard input
     #[arg(value_name = "FILE|DIR")]
     file: PathBuf,
     /// What is in it

@@ -267,7 +267,7 @@ fn wrong_length(text: &str, got: usize, geometry: Option<Geometry>) -> BoardErro
                 Ok(g) if got.abs_diff(g.cells()) <= g.side() => {
                     format!("{} ({g}) or another legal size (16, 36, 81, 256, 625, ...)", g.cells())
                 }
-                _ => "a legal number of (16 for 4x4, 36 for 6x6, 81 for 9x9, 256 for 16x16, 625 for 25x25, ...)".to_owned(),
+                _ => "16 (4x4), 36 (6x6), 81 (9x9), 256 (16x16), 625 (25x25) or more".to_owned(),
             },
         },
     };

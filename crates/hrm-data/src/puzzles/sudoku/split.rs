@@ -90,7 +90,7 @@ impl Quotas {
 
 /// What makes puzzles number 0, 1, 2, ... and how long to go on with it.
 pub(super) struct Source<I, M> {
-    /// Puzzles made between two looks at the quotas.
+    /// Puzzles made between two looks at the quotas, at most.
     pub(super) chunk: u64,
     /// Puzzles in a row that are of no use after which there are taken to be no more.
     pub(super) patience: usize,
@@ -111,11 +111,14 @@ pub(super) fn deal<S, T: Send>(
     let mut misses = 0;
     let mut start = 0;
     loop {
-        let made: Vec<(u64, T)> = (start..start + source.chunk)
+        let missing =
+            train.saturating_add(test).saturating_sub(quotas.split.train.len() + quotas.split.test.len());
+        let chunk = source.chunk.min(missing.max(rayon::current_num_threads()) as u64);
+        let made: Vec<(u64, T)> = (start..start + chunk)
             .into_par_iter()
             .map_init(&source.init, |state, index| (index, (source.make)(state, index)))
             .collect();
-        start += source.chunk;
+        start += chunk;
         for (index, made) in made {
             if quotas.is_full(false) && quotas.is_full(true) {
                 return Ok(quotas.split);

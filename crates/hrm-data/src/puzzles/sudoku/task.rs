@@ -34,7 +34,7 @@ pub fn encode_tokens(board: &Board) -> Vec<u8> {
 /// [`BoardError`] if there is no such board, or a token stands for no value of it.
 pub fn decode_tokens(tokens: &[u8]) -> Result<Board, BoardError> {
     let Some(geometry) = Geometry::from_cells(tokens.len()) else {
-        let expected = "a legal number of (16, 36, 81, 256, ...)".to_owned();
+        let expected = "16, 36, 81, 256, 625 or more".to_owned();
         return Err(BoardError::Length { expected, got: tokens.len(), hint: "" });
     };
     Sudoku { geometry }.board(tokens)
