@@ -21,7 +21,7 @@ fn config(recurrence: RecurrenceKind, tokens: Tokens, hidden: usize, width: usiz
         (config.mixer, config.tokens, config.recurrence) = (Mixer::Groups, tokens, recurrence);
         (config.group_width, config.pos_encodings) = (width, PositionEncoding::None);
         let groups = vec![kind("row", rows), kind("column", cols)];
-        config.structure = Some(Structure { first_value: 2, after_values: 0, groups });
+        config.structure = Some(Structure { first_value: 2, after_values: 0, distinct_values: 0, groups });
     })
 }
 

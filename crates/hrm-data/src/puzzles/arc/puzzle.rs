@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::{ArcTask, CANVAS, Pair, VOCAB_SIZE, decode, draw, encode, side_of};
 use crate::grid::Grid;
+use crate::groups::{Groups, Kind, by_number};
 use crate::render::{Picture, Style};
 use crate::task::{GenerateOptions, Size, Solutions, Task};
 
@@ -100,6 +101,44 @@ impl Task for Arc {
     fn decode(&self, input: &[u8]) -> Result<Grid, String> {
         grid(input)
             .ok_or_else(|| "expected tokens with a grid of colours and its borders, got none".to_owned())
+    }
+
+    /// All twelve tokens are values, since an answer may leave any of them in a cell: of those, padding, end and black are told apart.
+    /// A cell knows the cells beside it and all cells on each side of it, its row, its column and the canvas.
+    fn groups(&self) -> Option<Groups> {
+        let side = self.canvas;
+        let lines = |name, number: fn(usize, usize) -> usize| Kind {
+            name,
+            groups: by_number((side, side), number),
+            own: false,
+        };
+        // Of the cells on one side of each cell, in the order of their distance, the first ones.
+        let beside = |name, count: usize, on_this_side: &dyn Fn(usize) -> Vec<usize>| Kind {
+            name,
+            groups: (0..side * side)
+                .map(|cell| on_this_side(cell).into_iter().take(count).map(|cell| cell as u32).collect())
+                .collect(),
+            own: true,
+        };
+        let above = |cell: usize| (0..cell / side).rev().map(|row| row * side + cell % side).collect();
+        let below =
+            |cell: usize| (cell / side + 1..side).map(|row| row * side + cell % side).collect::<Vec<_>>();
+        let left = |cell: usize| (cell - cell % side..cell).rev().collect();
+        let right = |cell: usize| (cell + 1..cell - cell % side + side).collect();
+        let kinds = vec![
+            lines("row", |row, _| row),
+            lines("column", |_, col| col),
+            lines("canvas", |_, _| 0),
+            beside("above", 1, &above),
+            beside("below", 1, &below),
+            beside("left", 1, &left),
+            beside("right", 1, &right),
+            beside("all above", side, &above),
+            beside("all below", side, &below),
+            beside("all left", side, &left),
+            beside("all right", side, &right),
+        ];
+        Some(Groups { first_value: 0, after_values: 0, distinct_values: 3, kinds })
     }
 
     fn symmetries(&self) -> (f64, &'static str) {
