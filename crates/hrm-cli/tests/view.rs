@@ -1,5 +1,5 @@
-//! The page of `hrm view` in a browser, with real clicks and keys: `cargo test -p hrm-cli --test view -- --ignored`. Needs Chromium, on
-//! the PATH or named by $CHROMIUM. Pictures go to the folder $HRM_PICTURES, if that is set.
+//! The page of `hrm view` in a browser, with real clicks and keys: `cargo xtask web --test`, or by themselves `cargo test -p hrm-cli --test
+//! view -- --ignored`. They need Chromium, on the PATH or named by $CHROMIUM. Pictures go to the folder $HRM_PICTURES, if that is set.
 #![cfg(feature = "flex")]
 
 use std::{env, fs, path::Path, process::Command};
