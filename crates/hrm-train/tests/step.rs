@@ -264,7 +264,7 @@ fn doubting() -> ModelConfig {
     let groups = vec![GroupKind { name: "row".into(), groups: rows, own: false }];
     let config = tiny().with_layers(0, 1).with_puzzle_emb_ndim(0);
     config.with(|config| {
-        config.structure = Some(Structure { first_value: 2, after_values: 0, groups });
+        config.structure = Some(Structure { first_value: 2, after_values: 0, distinct_values: 0, groups });
         (config.tokens, config.mixer, config.recurrence) =
             (Tokens::Lattice, Mixer::Groups, RecurrenceKind::Trm);
         config.pos_encodings = PositionEncoding::None;

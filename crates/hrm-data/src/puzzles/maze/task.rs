@@ -167,7 +167,7 @@ impl Task for Mazes {
             GroupKind { name, groups, own: true }
         });
         let kinds = kinds.to_vec();
-        Some(Groups { first_value: Task::vocab_size(self), after_values: 0, kinds })
+        Some(Groups { first_value: Task::vocab_size(self), after_values: 0, distinct_values: 0, kinds })
     }
 
     fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {

@@ -114,7 +114,7 @@ impl Task for SamuraiTask {
             let all: std::collections::BTreeSet<Vec<u32>> = on_canvas.collect();
             kind.groups = all.into_iter().collect();
         }
-        Some(Groups { first_value: 2, after_values: 1, kinds })
+        Some(Groups { first_value: 2, after_values: 1, distinct_values: 0, kinds })
     }
 
     /// Digits change names, lines change places within their strips of three, the two strips that touch one end of the canvas

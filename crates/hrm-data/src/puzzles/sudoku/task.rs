@@ -121,7 +121,12 @@ impl Task for Sudoku {
     }
 
     fn groups(&self) -> Option<Groups> {
-        Some(Groups { first_value: 2, after_values: 0, kinds: group_kinds(self.geometry) })
+        Some(Groups {
+            first_value: 2,
+            after_values: 0,
+            distinct_values: 0,
+            kinds: group_kinds(self.geometry),
+        })
     }
 
     fn augmentation(&self) -> Option<Value> {
