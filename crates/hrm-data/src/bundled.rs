@@ -72,6 +72,10 @@ mod tests {
                 let side = input.len().isqrt();
                 maze::kin(&maze::decode_tokens(side, side, input).unwrap())
             }
+            Family::Samurai => {
+                let task = Shape::of_size(family, Size::new(21, 21)).unwrap().task();
+                (family.name().to_owned(), task.class(input).unwrap())
+            }
             other => panic!("say what the images of a {other} share"),
         }
     }
@@ -91,6 +95,7 @@ mod tests {
             (Family::Sudoku, 6, givens(8, 24), [2, 2], 400),
             (Family::Sudoku, 4, givens(4, 8), [1, 55], 2_000),
             (Family::Maze, 10, unique, [7, 7], 400),
+            (Family::Samurai, 21, givens(140, 240), [777, 777], 100),
         ] {
             let task = Shape::of_size(family, Size::new(side, side)).unwrap().task();
             for (seed, test) in seeds.into_iter().zip([0, 5]) {

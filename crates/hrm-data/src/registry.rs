@@ -56,6 +56,11 @@ macro_rules! families {
                 match self { $(Self::$family => <$task>::COMMAS),+ }
             }
 
+            /// Whether blanks may be filled in from the solution; [`Task::HINTS`].
+            pub const fn takes_hints(self) -> bool {
+                match self { $(Self::$family => <$task>::HINTS),+ }
+            }
+
             /// Whether answers are judged by rules, one by one; [`Task::RULES`].
             pub const fn has_rules(self) -> bool {
                 match self { $(Self::$family => <$task>::RULES),+ }

@@ -254,6 +254,43 @@ fn without_the_carry_a_resumed_run_takes_new_puzzles() {
 }
 
 #[test]
+fn sizes_take_turns_and_a_resumed_run_goes_on_with_the_right_one() {
+    let root = tempfile::tempdir().unwrap();
+    let model = [
+        "model.tokens=lattice",
+        "model.mixer=groups",
+        "model.pos_encodings=none",
+        "model.puzzle_emb_ndim=0",
+        "model.halt_exploration_prob=0",
+        "train.lr=0",
+        "train.weight_decay=0",
+        "train.checkpoint_carry=false",
+        "train.checkpoint_interval=0",
+        "eval.interval=0",
+    ];
+    let losses = |name: &str, extra: &[&str]| -> Vec<f64> {
+        let dir = root.path().join(name);
+        run(&dir, recipe(&[&model[..], extra].concat()), false).0.unwrap();
+        if extra.contains(&"train.stop_after=3") {
+            run(&dir, saved_recipe(&dir, &[]).unwrap(), true).0.unwrap();
+        }
+        curve(&dir).iter().filter_map(|row| row["loss"].as_f64()).collect()
+    };
+    let also = ["data.also=[{train_examples=100,box_rows=2,box_cols=3}]", "train.batches_in_turn=2"];
+    let alone = losses("alone", &["train.max_steps=4"]);
+    let mixed = losses("mixed", &[&also[..], &["train.max_steps=8"]].concat());
+    let of_size = |size: usize| mixed.iter().copied().skip(size).step_by(2).collect::<Vec<_>>();
+    // With weights that stay as they are, the recipe's own puzzles are those of a run on them alone.
+    assert_eq!(of_size(0), alone);
+    assert!(of_size(1).iter().all(|loss| loss.is_finite() && !alone.contains(loss)), "{mixed:?}");
+    // A resumed run begins with the size whose turn it is, in other slots.
+    let resumed = losses("resumed", &[&also[..], &["train.max_steps=8", "train.stop_after=3"]].concat());
+    assert_eq!(resumed[..3], mixed[..3]);
+    assert_eq!(resumed.len(), 8);
+    assert!(resumed[3..].iter().all(|loss| loss.is_finite()), "{resumed:?}");
+}
+
+#[test]
 fn the_newest_the_milestones_and_the_best_are_kept() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("run");

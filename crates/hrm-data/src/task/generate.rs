@@ -74,12 +74,12 @@ const WAVE: u64 = 256;
 
 /// Generates puzzles number 0, 1, 2, ... and keeps those whose `class` is new, until there are enough: no two of them, on
 /// either side, have the same class (the smallest image under the symmetries of the task, say). They are dealt out evenly. The
-/// same on any number of threads.
+/// same on any number of threads. A number may stand for no puzzle.
 ///
 /// # Errors
 /// [`SplitError`] if nothing new is found for long.
 pub fn split<E: Send, C: Hash + Eq + Send>(
-    generate: impl Fn(u64) -> E + Sync,
+    generate: impl Fn(u64) -> Option<E> + Sync,
     class: impl Fn(&E) -> C + Sync,
     train: usize,
     test: usize,
@@ -98,17 +98,19 @@ pub fn split<E: Send, C: Hash + Eq + Send>(
             return Err(SplitError { tries: misses, found, wanted });
         }
         let end = next + ((wanted - found) as u64).clamp(16, WAVE);
-        let made: Vec<(C, E)> =
-            (next..end).into_par_iter().map(&generate).map(|example| (class(&example), example)).collect();
+        let with_class = |example: E| (class(&example), example);
+        let made: Vec<Option<(C, E)>> =
+            (next..end).into_par_iter().map(|index| generate(index).map(with_class)).collect();
         next = end;
-        for (class, example) in made {
+        for made in made {
             if split.train.len() + split.test.len() == wanted {
                 break;
             }
-            if !known.insert(class) {
+            let new = made.and_then(|(class, example)| known.insert(class).then_some(example));
+            let Some(example) = new else {
                 misses += 1;
                 continue;
-            }
+            };
             misses = 0;
             // Whoever is further from the share that he should have.
             let (of_train, of_test) = (split.train.len() as u128, split.test.len() as u128);
@@ -129,12 +131,12 @@ mod tests {
     #[test]
     fn sides_are_disjoint_and_filled() {
         for (train, test) in [(30, 10), (0, 5), (7, 0), (1, 1)] {
-            let made = split(|index| index / 3, |value| *value, train, test).unwrap();
+            let made = split(|index| Some(index / 3), |value| *value, train, test).unwrap();
             assert_eq!((made.train.len(), made.test.len()), (train, test));
             let all: HashSet<u64> = made.train.iter().chain(&made.test).copied().collect();
             assert_eq!(all.len(), train + test);
         }
-        let error = split(|index| index % 4, |value| *value, 4, 1).unwrap_err();
+        let error = split(|index| Some(index % 4), |value| *value, 4, 1).unwrap_err();
         assert_eq!((error.found, error.wanted), (4, 5));
     }
 }

@@ -48,6 +48,7 @@ pub use record::{BuildError, Leak, Leaks, Record, dataset, draw, reservoir, with
 pub use search::{Beliefs, Exact, Solutions, Worked};
 pub use symmetry::{SymmetryError, TokenSymmetry};
 
+use crate::bundled::is_tested;
 use crate::dataset::{Dataset, widen};
 use crate::groups::Groups;
 use crate::render::{Picture, Style};
@@ -353,11 +354,11 @@ pub trait Task: Copy + fmt::Debug + fmt::Display + PartialEq + Send + Sync + Siz
         (train, test): (usize, usize),
     ) -> Result<Split<Record>, String> {
         self.generate(options, seed, 0)?;
-        let make = |index| self.generate(options, seed, index).ok();
-        let class = |made: &Option<(Self::Puzzle, Self::Solution)>| made.as_ref().map(|(p, _)| self.class(p));
-        let made = split(make, class, train, test).map_err(told)?;
-        let records = |made: Vec<Option<(Self::Puzzle, Self::Solution)>>| {
-            made.iter().flatten().map(|(puzzle, solution)| Record::of(self, puzzle, Some(solution))).collect()
+        let spared = |puzzle: &Self::Puzzle| options.spare_bundled && is_tested(Self::NAME, &self.class(puzzle));
+        let make = |index| self.generate(options, seed, index).ok().filter(|(puzzle, _)| !spared(puzzle));
+        let made = split(make, |(puzzle, _)| self.class(puzzle), train, test).map_err(told)?;
+        let records = |made: Vec<(Self::Puzzle, Self::Solution)>| {
+            made.iter().map(|(puzzle, solution)| Record::of(self, puzzle, Some(solution))).collect()
         };
         Ok(Split { train: records(made.train), test: records(made.test) })
     }

@@ -166,7 +166,8 @@ pub fn load(config: &DataConfig) -> Result<TaskData, DataError> {
         DataSource::Generate => Source::Rows(generated(config, shape)?),
         DataSource::Csv | DataSource::Text => Source::Rows(files(config, shape, &mut warnings)?),
     };
-    Ok(TaskData { shape, warnings, source })
+    let also = config.also.iter().map(|also| load(&also.section(config))).collect::<Result<_, _>>()?;
+    Ok(TaskData { shape, warnings, source, also })
 }
 
 /// What the puzzles are.

@@ -12,6 +12,7 @@ use hrm_data::{
     task::Augmentation,
 };
 use hrm_infer::evaluate::Evaluation;
+use serde::{Deserialize, Serialize};
 
 pub use hrm_infer::structure;
 pub use load::{DataError, Sizes, load, sizes};
@@ -26,6 +27,8 @@ pub struct TaskData {
     /// What the recipe allows but its user should know: test puzzles that are given away, for example.
     pub warnings: Vec<String>,
     source: Source,
+    /// Puzzles of further sizes to train on (`data.also`).
+    also: Vec<Self>,
 }
 
 /// Where batches come from.
@@ -69,8 +72,17 @@ impl TaskData {
         }
     }
 
-    /// Examples to train on: puzzles, or pairs of ARC tasks, augmentations not counted.
+    /// What the puzzles are, of each size that is trained on; the recipe's own first.
+    pub fn shapes(&self) -> Vec<Shape> {
+        std::iter::once(self).chain(&self.also).map(|data| data.shape).collect()
+    }
+
+    /// Examples to train on: puzzles of all sizes, or pairs of ARC tasks, augmentations not counted.
     pub fn train_examples(&self) -> usize {
+        self.also.iter().map(Self::train_examples).sum::<usize>() + self.own_train_examples()
+    }
+
+    fn own_train_examples(&self) -> usize {
         match &self.source {
             Source::Rows(rows) => rows.train.examples(),
             Source::Arc { data, .. } => {
@@ -111,33 +123,36 @@ impl TaskData {
         }
     }
 
-    /// The sampler of a fresh run.
+    /// The sampler of a fresh run, or one that goes on where another stopped.
     ///
     /// # Errors
-    /// If the data cannot fill a batch.
-    pub fn sampler(&self, recipe: &Recipe) -> Result<Sampler, DataError> {
-        let config = self.sampler_config(recipe);
-        Ok(match &self.source {
-            Source::Rows(rows) => Sampler::Rows(TrainSampler::new(Arc::clone(&rows.train), config)?),
-            Source::Arc { data, .. } => Sampler::Arc(ArcSampler::new(Arc::clone(data), config)?),
-        })
-    }
-
-    /// A sampler that goes on where another stopped.
-    ///
-    /// # Errors
-    /// If the state is that of other data.
-    pub fn sampler_from(&self, recipe: &Recipe, state: SamplerState) -> Result<Sampler, DataError> {
-        let config = self.sampler_config(recipe);
-        let restored: Result<Sampler, SamplerError> = match &self.source {
-            Source::Rows(rows) => {
-                TrainSampler::restore(Arc::clone(&rows.train), config, state).map(Sampler::Rows)
-            }
-            Source::Arc { data, .. } => {
-                ArcSampler::restore(Arc::clone(data), config, state).map(Sampler::Arc)
-            }
+    /// If the data cannot fill a batch, or the state is that of other data.
+    pub fn sampler(&self, recipe: &Recipe, state: Option<Drawn>) -> Result<Sampler, DataError> {
+        let states = state.map(|Drawn { own, also }| std::iter::once(own).chain(also).collect::<Vec<_>>());
+        let sizes = std::iter::once(self).chain(&self.also);
+        let of_size = |(size, data): (usize, &Self)| {
+            let config = data.sampler_config(recipe);
+            let state = match &states {
+                Some(states) if states.len() != self.also.len() + 1 => {
+                    let (expected, got) = ((self.also.len() + 1).to_string(), states.len().to_string());
+                    return Err(SamplerError::State { field: "sizes of puzzles", expected, got }.into());
+                }
+                states => states.as_ref().map(|states| states[size].clone()),
+            };
+            Ok(match (&data.source, state) {
+                (Source::Rows(rows), None) => {
+                    OfSize::Rows(TrainSampler::new(Arc::clone(&rows.train), config)?)
+                }
+                (Source::Rows(rows), Some(state)) => {
+                    OfSize::Rows(TrainSampler::restore(Arc::clone(&rows.train), config, state)?)
+                }
+                (Source::Arc { data, .. }, None) => OfSize::Arc(ArcSampler::new(Arc::clone(data), config)?),
+                (Source::Arc { data, .. }, Some(state)) => {
+                    OfSize::Arc(ArcSampler::restore(Arc::clone(data), config, state)?)
+                }
+            })
         };
-        Ok(restored?)
+        Ok(Sampler(sizes.enumerate().map(of_size).collect::<Result<_, DataError>>()?))
     }
 
     /// Sequential batches of the held-out puzzles, at most `limit` of them (0 for all), and the judge of their answers. Of
@@ -164,7 +179,7 @@ impl TaskData {
         // no more than an eighth of it is dropped with the short last batch.
         let examples = match &self.source {
             Source::Rows(_) => self.metadata().total_groups,
-            Source::Arc { .. } => self.train_examples(),
+            Source::Arc { .. } => self.own_train_examples(),
         };
         let epochs_per_iteration = (8 * batch_size).div_ceil(examples.max(1));
         let config =
@@ -182,37 +197,59 @@ impl TaskData {
     }
 }
 
-/// Draws training batches of any task, endlessly.
+/// Draws training batches of any task, endlessly; of each size, the recipe's own first.
 #[derive(Debug, Clone)]
-pub enum Sampler {
+pub struct Sampler(Vec<OfSize>);
+
+#[derive(Debug, Clone)]
+enum OfSize {
     /// From rows of tokens.
     Rows(TrainSampler),
     /// From ARC tasks.
     Arc(ArcSampler),
 }
 
+/// Where a [`Sampler`] stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drawn {
+    #[serde(flatten)]
+    own: SamplerState,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    also: Vec<SamplerState>,
+}
+
+impl Drawn {
+    /// Batches drawn of all sizes; `None` if a sampler has passed over its puzzles more often than it has drawn.
+    pub fn batches(&self) -> Option<u64> {
+        let each = || std::iter::once(&self.own).chain(&self.also);
+        let sound = each().all(|state| state.iteration <= state.batches);
+        sound.then(|| each().fold(0, |sum, state| state.batches.saturating_add(sum)))
+    }
+}
+
 impl Sampler {
-    /// The next batch: always full, never ends.
-    pub fn next_batch(&mut self) -> Batch {
-        match self {
-            Self::Rows(sampler) => sampler.next_batch(),
-            Self::Arc(sampler) => sampler.next_batch(),
+    /// The next batch of a size: always full, never ends.
+    pub fn next_batch(&mut self, size: usize) -> Batch {
+        match &mut self.0[size] {
+            OfSize::Rows(sampler) => sampler.next_batch(),
+            OfSize::Arc(sampler) => sampler.next_batch(),
         }
     }
 
     /// Where the sampler stands, after the last batch drawn.
-    pub fn state(&self) -> SamplerState {
-        match self {
-            Self::Rows(sampler) => sampler.state(),
-            Self::Arc(sampler) => sampler.state(),
-        }
+    pub fn state(&self) -> Drawn {
+        let mut states = self.0.iter().map(|sampler| match sampler {
+            OfSize::Rows(sampler) => sampler.state(),
+            OfSize::Arc(sampler) => sampler.state(),
+        });
+        Drawn { own: states.next().expect("the recipe's own size"), also: states.collect() }
     }
 
-    /// Batches of one pass over the training puzzles.
+    /// Batches of one pass over the training puzzles of the recipe's own size.
     pub fn batches_per_epoch(&self) -> f64 {
-        match self {
-            Self::Rows(sampler) => sampler.batches_per_epoch(),
-            Self::Arc(sampler) => sampler.batches_per_epoch(),
+        match &self.0[0] {
+            OfSize::Rows(sampler) => sampler.batches_per_epoch(),
+            OfSize::Arc(sampler) => sampler.batches_per_epoch(),
         }
     }
 }

@@ -4,7 +4,7 @@ use hrm_data::registry::Family;
 use hrm_model::{Cycles, ModelError, RecurrenceKind, settings::Unsound};
 use toml::Value;
 
-use super::{ConfigError, DataConfig, DataSource, MOST, Recipe, ResolvedRecipe, flatten, to_table};
+use super::{Also, ConfigError, DataConfig, DataSource, MOST, Recipe, ResolvedRecipe, flatten, to_table};
 use crate::{optim::Decay, step::curriculum};
 
 /// A rule: whether it is broken, the key at fault, and what was expected.
@@ -23,6 +23,15 @@ impl ResolvedRecipe {
 impl Recipe {
     /// The first key at fault, its value, and what was expected.
     fn problem(&self) -> Option<(String, String, String)> {
+        let of_a_size = |also: &Also| {
+            let of_that_size = Self { data: also.section(&self.data), ..self.clone() };
+            let (key, got, expected) = of_that_size.problem()?;
+            Some((
+                "data.also".to_owned(),
+                format!("{{ {} = {got} }}", key.trim_start_matches("data.")),
+                expected,
+            ))
+        };
         let in_section = |section: &str, ranges: Result<(), Unsound>| {
             ranges.err().map(|(key, got, expected)| (format!("{section}.{key}"), got, expected))
         };
@@ -40,8 +49,9 @@ impl Recipe {
                 let (key, value) = beyond(self)?;
                 Some((key, value.to_string(), format!("at most {MOST}")))
             })
-            .or_else(|| broken(self.rules()))
             .or_else(|| broken(self.data.rules()))
+            .or_else(|| self.data.also.iter().find_map(of_a_size))
+            .or_else(|| broken(self.rules()))
             .or_else(|| match self.model.validate() {
                 Err(ModelError::Config { field, got, expected }) => {
                     Some((format!("model.{field}"), got, expected))
@@ -79,6 +89,21 @@ impl Recipe {
                 train.commit_prob > 0.0 && (!model.conflict || train.chains > 1),
                 "train.commit_prob",
                 "0, or model.conflict = true and train.chains = 1".into(),
+            ),
+            (
+                !data.also.is_empty() && train.batches_in_turn <= data.also.len(),
+                "train.batches_in_turn",
+                format!("at least {}: one for each size in data.also, and one for the recipe's own", data.also.len() + 1),
+            ),
+            (
+                !data.also.is_empty() && train.checkpoint_carry,
+                "train.checkpoint_carry",
+                "false with data.also: a checkpoint keeps puzzles at hand of one size only".into(),
+            ),
+            (
+                !data.also.is_empty() && train.max_steps == 0,
+                "train.max_steps",
+                "at least 1 with data.also: an epoch is one of the recipe's own puzzles".into(),
             ),
             (
                 train.lr_schedule == Decay::Linear && !decays,
@@ -141,6 +166,10 @@ impl DataConfig {
         let are_shares =
             shares.iter().all(|share| *share > 0.0 && *share < 1.0) && shares.iter().sum::<f64>() < 1.0;
         let no_file = || "no file with data.source = \"generate\"; another source reads one".to_owned();
+        let hints = || {
+            let families = Family::ALL.iter().filter(|family| family.takes_hints());
+            format!("0 but for {}", families.map(|family| family.name()).collect::<Vec<_>>().join(" and "))
+        };
         let some = |key, count: usize| {
             let expected = "at least 1 with data.source = \"generate\"".to_owned();
             (generates && count == 0, key, expected)
@@ -181,8 +210,8 @@ impl DataConfig {
                     self.extra_paths.len()
                 ),
             ),
-            (self.hint_prob > 0.0 && !sudoku, "data.hint_prob", "0 but for Sudoku".into()),
-            (self.wrong_hint_prob > 0.0 && !sudoku, "data.wrong_hint_prob", "0 but for Sudoku".into()),
+            (self.hint_prob > 0.0 && !task.takes_hints(), "data.hint_prob", hints()),
+            (self.wrong_hint_prob > 0.0 && !task.takes_hints(), "data.wrong_hint_prob", hints()),
             (
                 *task == Family::Queens && self.grid_rows != self.grid_cols,
                 "data.grid_cols",

@@ -62,6 +62,60 @@ pub enum OnLeak {
     Allow,
 }
 
+/// An entry of `data.also`: `{ box_rows = 2, box_cols = 3, train_examples = 2000 }`. What is left out is as in the section itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Also {
+    /// Puzzles to make.
+    pub train_examples: usize,
+    /// Rows of a box.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub box_rows: Option<usize>,
+    /// Columns of a box.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub box_cols: Option<usize>,
+    /// Rows of the grid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grid_rows: Option<usize>,
+    /// Columns of the grid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grid_cols: Option<usize>,
+    /// Fewest givens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_clues: Option<usize>,
+    /// Most givens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_clues: Option<usize>,
+    /// Fewest moves of a maze.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_path: Option<usize>,
+}
+
+impl Also {
+    /// The section for the puzzles of this size.
+    pub(crate) fn section(&self, config: &DataConfig) -> DataConfig {
+        DataConfig {
+            source: DataSource::Generate,
+            path: String::new(),
+            test_path: String::new(),
+            extra_paths: Vec::new(),
+            extra_shares: Vec::new(),
+            also: Vec::new(),
+            train_examples: self.train_examples,
+            test_examples: 1,
+            box_rows: self.box_rows.unwrap_or(config.box_rows),
+            box_cols: self.box_cols.unwrap_or(config.box_cols),
+            grid_rows: self.grid_rows.unwrap_or(config.grid_rows),
+            grid_cols: self.grid_cols.unwrap_or(config.grid_cols),
+            min_clues: self.min_clues.unwrap_or(config.min_clues),
+            max_clues: self.max_clues.unwrap_or(config.max_clues),
+            min_path: self.min_path.unwrap_or(config.min_path),
+            ..config.clone()
+        }
+    }
+}
+
 /// What is allocated before the first step has a limit.
 const SIDE: Range = Range::count(1, 1000);
 const EXAMPLES: Range = Range::count(0, 10_000_000);
@@ -84,11 +138,11 @@ hrm_model::settings! {
         /// The share of training rows that comes from each of `extra_paths`, above 0 and together below 1; the rest comes from
         /// `path`. Without shares, every puzzle of every file is as frequent as any other. Sudoku only.
         extra_shares: Vec<f64> = Vec::new();
-        /// Sudoku: the share of training rows in which a random number of blanks, drawn uniformly, is filled in from the
+        /// Sudoku and Samurai: the share of training rows in which a random number of blanks, drawn uniformly, is filled in from the
         /// solution, anew each time.
         hint_prob: f64 = 0.0 => Range::from(0.0, "a probability from 0 to 1").to(1.0);
-        /// Sudoku: the share of training rows in which a blank is filled in with a wrong value that breaks no rule at first sight. The model
-        /// learns not to halt on what a wrong guess (`hrm solve --guesses`) leads to.
+        /// Sudoku and Samurai: the share of training rows in which a blank is filled in with a wrong value that breaks no rule at
+        /// first sight. The model learns not to halt on what a wrong guess (`hrm solve --guesses`) leads to.
         wrong_hint_prob: f64 = 0.0 => Range::from(0.0, "a probability from 0 to 1").to(1.0);
         /// Rows of a Sudoku or Killer box.
         box_rows: usize = 3 => SIDE;
@@ -120,6 +174,9 @@ hrm_model::settings! {
         votes: usize = 0;
         /// What to do if training puzzles give test puzzles away: `refuse`, `drop` or `allow`.
         on_leak: OnLeak = OnLeak::Refuse;
+        /// Puzzles of further sizes that a model without places is trained on as well, all of them generated. Of the batches that take
+        /// turns (`train.batches_in_turn`) the last ones are theirs, one a size. Only the puzzles of the recipe's own size are evaluated.
+        also: Vec<Also> = Vec::new();
         /// Seed of generation, of subset draws, and of the list of ARC augmentations.
         seed: u64 = 42;
         /// Whether training applies a random symmetry to each puzzle each time. ARC always does, as `augmentations` says.

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
-pub use data::{DataConfig, DataSource, MazeKind, OnLeak};
+pub use data::{Also, DataConfig, DataSource, MazeKind, OnLeak};
 pub use eval::EvalConfig;
 pub use origin::{ConfigRow, Origin};
 pub use train::{GroupConfig, OptimizerKind, TrainConfig};
@@ -462,6 +462,8 @@ mod tests {
             ("train.curriculum=[{from=0,h_cycles=1,l_cycles=1}]", "h_cycles = 2"),
             ("train.curriculum=[{from=0,h_cycles=2}]", "train.curriculum"),
             ("eval.best_metric=any_optimal", "mazes"),
+            ("data.also=[{train_examples=9,box_rows=2}]", "at least 2: one for each size in data.also"),
+            ("data.also=[{train_examples=9,box_rows=0}]", "{ box_rows = 0 }: expected "),
         ] {
             assert!(told("", &[set]).contains(part), "{set}: {}", told("", &[set]));
         }

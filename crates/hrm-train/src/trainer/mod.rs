@@ -21,7 +21,7 @@ use std::{
 use burn::backend::Autodiff;
 use hrm_backend::HrmBackend;
 use hrm_infer::{evaluate::EvalReport, noise::Noise};
-use hrm_model::{Hrm, ModelError, act::Carry};
+use hrm_model::{Hrm, ModelError, Structure, act::Carry};
 use thiserror::Error;
 
 use crate::{
@@ -226,6 +226,9 @@ pub fn train_in_team<B: HrmBackend>(
 /// The model, and the carries of the batches, the next one's first.
 type State<B> = (Hrm<Autodiff<B>>, VecDeque<Carry<B>>);
 
+/// What a model has to know of puzzles of one size: kinds of tokens, tokens, and which belong together.
+type Puzzles = (usize, usize, Option<Structure>);
+
 /// A run.
 struct Trainer<B: HrmBackend> {
     recipe: ResolvedRecipe,
@@ -238,6 +241,8 @@ struct Trainer<B: HrmBackend> {
     /// Where random states come from, if the recipe wants any.
     noise: Option<Noise<B>>,
     sampler: Sampler,
+    /// The puzzles of each size, the recipe's own first.
+    sizes: Vec<Puzzles>,
     step: u64,
     progress: Progress,
     /// What the last bad step started from, why it was bad, and where its state was saved.
@@ -261,6 +266,13 @@ impl<B: HrmBackend> Trainer<B> {
 
     fn model(&self) -> &Hrm<Autodiff<B>> {
         &self.state().0
+    }
+
+    /// Which size the batch of a step has: of those that take turns, the last ones are of the further sizes.
+    fn size_at(&self, step: u64) -> usize {
+        let turns = self.recipe.train.batches_in_turn;
+        let turn = ((step - 1) % turns as u64) as usize;
+        (turn + self.sizes.len()).saturating_sub(turns)
     }
 }
 

@@ -9,8 +9,9 @@ use burn::tensor::{Int, Tensor, TensorData};
 use hrm_backend::HrmBackend;
 use hrm_data::dataset::Batch;
 use hrm_infer::{evaluate::Workers, noise::Key, to_device};
+use hrm_model::Hrm;
 
-use super::{TrainError, Trainer, pending::PendingStep, supervision::Evidence};
+use super::{Puzzles, TrainError, Trainer, pending::PendingStep, supervision::Evidence};
 use crate::{
     recipe::{Recipe, ResolvedRecipe},
     step::{Commitment, Done, Guard, Step, StepSettings, chains, curriculum, exploration, noise},
@@ -23,7 +24,8 @@ impl<B: HrmBackend> Trainer<B> {
         let chains = settings.chains;
         let device = self.model().device();
         // The whole batch on every worker: drawing is cheap, and the sampler stands at the same place for all.
-        let batch = self.sampler.next_batch();
+        let size = self.size_at(self.step);
+        let batch = self.sampler.next_batch(size);
         if !self.agreed {
             self.agree(&batch)?;
         }
@@ -31,6 +33,7 @@ impl<B: HrmBackend> Trainer<B> {
         let batch = chains::spread(to_device(&batch, &device), chains);
         let min_steps = self.exploration(&device).map(|steps| chains::spread_steps(steps, chains));
         let (model, mut carries) = self.state.take().expect("only a step takes the state, and gives it back");
+        let model = if size > 0 { on_size(model, &self.sizes, size) } else { model };
         let carry = carries.pop_front().expect("each batch has a carry");
         let carry = match &self.noise {
             None => carry,
@@ -55,6 +58,7 @@ impl<B: HrmBackend> Trainer<B> {
         };
         let Done { model, carry, metrics, vitals, skipped, stop } =
             step.run(model, carry, batch, min_steps)?;
+        let model = if size > 0 { on_size(model, &self.sizes, 0) } else { model };
         self.evidence = evidence.filter(|_| skipped == Some(true));
         if let Some(ema) = &mut self.ema {
             ema.update(self.step, &model);
@@ -109,6 +113,12 @@ impl<B: HrmBackend> Trainer<B> {
         let count = draws.len();
         Some(Tensor::from_data(TensorData::new(draws, [count]).convert::<B::IntElem>(), device))
     }
+}
+
+/// The model on puzzles of another size.
+pub(super) fn on_size<B: HrmBackend>(model: Hrm<B>, sizes: &[Puzzles], size: usize) -> Hrm<B> {
+    let (vocab_size, seq_len, structure) = sizes[size].clone();
+    model.on_puzzle(vocab_size, seq_len, structure).expect("tried when the run started")
 }
 
 fn hash(value: &impl Hash) -> u64 {

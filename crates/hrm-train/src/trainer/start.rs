@@ -4,19 +4,21 @@ use std::{collections::VecDeque, path::Path, sync::atomic::AtomicBool, time::Ins
 
 use burn::{backend::Autodiff, tensor::Tensor};
 use hrm_backend::{HrmBackend, MatmulPrecision};
-use hrm_data::{dataset::save_identifiers, sampler::SamplerState};
+use hrm_data::{dataset::save_identifiers, registry::Shape};
 use hrm_infer::{
     evaluate::{Alone, EvalSettings, Workers, evaluate},
     noise::Noise,
 };
-use hrm_model::{Hrm, InitState, ModelConfig, act::Carry, weights};
+use hrm_model::{Hrm, InitState, ModelConfig, ModelError, act::Carry, weights};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Journal, Observer, Progress, State, TrainError, TrainOptions, Trainer};
+use super::{
+    Journal, Observer, Progress, Puzzles, State, TrainError, TrainOptions, Trainer, one_step::on_size,
+};
 use crate::{
     checkpoint::{self, CheckpointError, Loaded, TrainState},
-    data::{self, DataError, Sampler, TaskData},
+    data::{self, DataError, Drawn, Sampler, TaskData},
     distributed::Team,
     optim::{self, Ema, Optimizer, Schedule, SignSgd, total_steps, trained_weights},
     recipe::{ConfigError, Recipe, ResolvedRecipe},
@@ -110,15 +112,14 @@ fn resume_run<B: HrmBackend>(
     let changes = sound_changes(&before, &recipe)?;
     let folder = run_dir.join("checkpoints");
     let warn = |warning: &str| observer.on_message(warning);
-    let sound = |state: &TrainState<SamplerState>| {
-        let SamplerState { batches, iteration, .. } = state.sampler;
-        if batches != state.step || iteration > batches {
-            return Err(format!("batch {batches} of pass {iteration} after {} steps", state.step));
+    let sound = |state: &TrainState<Drawn>| {
+        if state.sampler.batches() != Some(state.step) {
+            return Err(format!("not the batches of {} steps: {:?}", state.step, state.sampler));
         }
         ResolvedRecipe::saved(&config, &state.recipe, &[]).map(|_| ()).map_err(|e| format!("recipe: {e}"))
     };
     let mut metrics = None;
-    let loaded = checkpoint::load_newest::<B, SamplerState>(&folder, device, sound, warn)?;
+    let loaded = checkpoint::load_newest::<B, Drawn>(&folder, device, sound, warn)?;
     let mut trainer = match loaded {
         Some(loaded) => {
             // The file may have been edited since.
@@ -166,15 +167,40 @@ fn backend_name<B: HrmBackend>(device: &B::Device) -> String {
     B::name(device)
 }
 
-/// The slots of a worker, all of which take new puzzles at the next step.
+/// What the model has to know of the puzzles of each size.
+fn sizes<B: HrmBackend>(data: &TaskData, model: &Hrm<Autodiff<B>>) -> Result<Vec<Puzzles>, ModelError> {
+    let of_shape = |shape: Shape| {
+        let (seq_len, vocab_size) = shape.tokens();
+        (vocab_size, seq_len, data::structure(shape))
+    };
+    let config = model.config();
+    let own = (config.vocab_size, config.seq_len, config.structure.clone());
+    let sizes = std::iter::once(own).chain(data.shapes().into_iter().skip(1).map(of_shape));
+    sizes
+        .map(|(vocab_size, seq_len, structure)| {
+            if (vocab_size, seq_len) != (config.vocab_size, config.seq_len) {
+                model.clone().on_puzzle(vocab_size, seq_len, structure.clone())?;
+            }
+            Ok((vocab_size, seq_len, structure))
+        })
+        .collect()
+}
+
+/// The slots of a worker after a step, all of which take new puzzles when it is their turn.
 fn empty_slots<B: HrmBackend>(
     recipe: &ResolvedRecipe,
-    model: &Hrm<Autodiff<B>>,
+    (model, sizes): (&Hrm<Autodiff<B>>, &[Puzzles]),
+    step: u64,
     team: &Team<B>,
 ) -> VecDeque<Carry<B>> {
     let train = &recipe.train;
     let slots = team.rows(train.global_batch_size).len() * train.chains;
-    (0..train.batches_in_turn).map(|_| model.inner().empty_carry(slots)).collect()
+    let own = train.batches_in_turn + 1 - sizes.len();
+    let of_size = |size| on_size(model.inner(), sizes, size).empty_carry(slots);
+    let own = std::iter::repeat_n(model.inner().empty_carry(slots), own);
+    let mut carries: VecDeque<_> = own.chain((1..sizes.len()).map(of_size)).collect();
+    carries.rotate_left((step % train.batches_in_turn as u64) as usize);
+    carries
 }
 
 /// Refuses what cannot fit, before any of it is allocated: an allocation that fails ends the process without a word.
@@ -264,19 +290,21 @@ impl<B: HrmBackend> Trainer<B> {
             model = start_from(model, Path::new(origin))?;
         }
         check_groups(&recipe, &model)?;
-        let carries = empty_slots(&recipe, &model, team);
-        let sampler = data.sampler(&recipe)?;
-        Self::assemble(recipe, data, (model, carries), sampler, team)
+        let sizes = sizes(data, &model)?;
+        let carries = empty_slots(&recipe, (&model, &sizes), 0, team);
+        let sampler = data.sampler(&recipe, None)?;
+        Self::assemble(recipe, data, (model, carries), (sampler, sizes), team)
     }
 
     fn from_checkpoint(
         recipe: ResolvedRecipe,
         data: &TaskData,
-        loaded: Loaded<B, SamplerState>,
+        loaded: Loaded<B, Drawn>,
         team: &Team<B>,
     ) -> Result<Self, TrainError> {
         let Loaded { model, moments, ema, carry, state } = loaded;
-        let sampler = data.sampler_from(&recipe, state.sampler)?;
+        let sampler = data.sampler(&recipe, Some(state.sampler))?;
+        let sizes = sizes(data, &model)?;
         let carries = match carry {
             Some(carry) => {
                 let batches = recipe.train.batches_in_turn;
@@ -287,9 +315,9 @@ impl<B: HrmBackend> Trainer<B> {
                 };
                 (0..batches).map(of_batch).collect()
             }
-            None => empty_slots(&recipe, &model, team),
+            None => empty_slots(&recipe, (&model, &sizes), state.step, team),
         };
-        let mut trainer = Self::assemble(recipe, data, (model, carries), sampler, team)?;
+        let mut trainer = Self::assemble(recipe, data, (model, carries), (sampler, sizes), team)?;
         trainer.optimizer.moments = moments;
         if let (Some(average), Some(weights)) = (&mut trainer.ema, ema) {
             average.weights = weights;
@@ -303,7 +331,7 @@ impl<B: HrmBackend> Trainer<B> {
         recipe: ResolvedRecipe,
         data: &TaskData,
         state: State<B>,
-        sampler: Sampler,
+        (sampler, sizes): (Sampler, Vec<Puzzles>),
         team: &Team<B>,
     ) -> Result<Self, TrainError> {
         let train = &recipe.train;
@@ -337,6 +365,7 @@ impl<B: HrmBackend> Trainer<B> {
             state: Some(state),
             optimizer: Optimizer::new(train.param_groups()),
             sampler,
+            sizes,
             recipe,
             step: 0,
             progress: Progress::default(),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EvalRow, Journal, Selection, TrainError, Trainer, Watch,
+    one_step::on_size,
     pending::{Done, Pending},
 };
 use crate::{
@@ -75,13 +76,19 @@ impl<B: HrmBackend> Trainer<B> {
             self.optimizer.take_back_update();
         }
         if in_a_row == 1 {
-            let inner = self.model().inner();
-            let carry = match self.evidence.take() {
-                Some(Evidence { carry, batch }) => carry.admit(&inner, batch),
+            let evidence = self.evidence.take();
+            let on_size = |size| on_size(self.model().inner(), &self.sizes, size);
+            let found = match evidence {
+                Some(Evidence { carry, batch }) => {
+                    let inner = on_size(self.size_at(step));
+                    inner.first_non_finite(&carry.admit(&inner, batch))
+                }
                 // The one that the step ran on is among them.
-                None => Carry::cat(self.state().1.iter().cloned().collect()),
+                None => (self.step + 1..)
+                    .zip(&self.state().1)
+                    .find_map(|(next, carry)| on_size(self.size_at(next)).first_non_finite(carry)),
             };
-            self.why = explain(inner.first_non_finite(&carry), &done.signs);
+            self.why = explain(found, &done.signs);
             let path = self.save_to(&journal.run.diagnostics(), journal)?;
             let message = format!(
                 "warning: step {step} was skipped ({total} so far): {}; state in {}",

@@ -51,6 +51,12 @@ fn board(browser: &mut Browser) -> String {
     cells.as_str().expect("text").to_owned()
 }
 
+/// Chooses a kind of puzzle and waits for its first example.
+fn choose(browser: &mut Browser, kind: &str) {
+    browser.click(&format!("#kinds label:has([value='{kind}'])"));
+    browser.wait(&format!("hrm.state.kind.id === '{kind}' && hrm.state.checked?.solution"));
+}
+
 /// Presses Think and waits for the end.
 fn think(browser: &mut Browser) {
     browser.choose("#speed", "0");
@@ -196,8 +202,7 @@ fn boards_are_typed_and_pasted() {
 #[ignore = "needs the built page and Chromium: cargo xtask web --test"]
 fn mazes_are_drawn_with_the_mouse_and_with_keys() {
     let (mut browser, _server) = open();
-    browser.click("#kinds label:has([value=maze])");
-    browser.wait("hrm.state.puzzle.family === 'maze' && hrm.state.checked?.solution");
+    choose(&mut browser, "maze");
     think(&mut browser);
     assert!(browser.text("#status").contains("Solved"), "{}", browser.text("#status"));
     assert!(browser.eval("document.querySelectorAll('.cell.path').length").as_u64().unwrap() > 5);
@@ -239,8 +244,7 @@ fn mazes_are_drawn_with_the_mouse_and_with_keys() {
 #[ignore = "needs the built page and Chromium: cargo xtask web --test"]
 fn says_what_it_cannot_do() {
     let (mut browser, _server) = open();
-    browser.click("#kinds label:has([value='16x16'])");
-    browser.wait("hrm.state.puzzle.rows === 16 && hrm.state.checked?.solution");
+    choose(&mut browser, "16x16");
     browser.choose("#limit", "16");
     think(&mut browser);
     let status = browser.text("#status");
@@ -266,13 +270,11 @@ fn fits_a_phone_in_the_dark_and_answers_fingers() {
         browser.size(390, 844, true);
         browser.dark(dark);
         for kind in ["9x9", "16x16", "maze"] {
-            browser.click(&format!("#kinds label:has([value='{kind}'])"));
-            browser.wait("hrm.state.checked?.solution");
+            choose(&mut browser, kind);
             let width = browser.eval("document.documentElement.scrollWidth");
             assert_eq!(width, json!(390), "{kind}: nothing sticks out to the side");
         }
-        browser.click("#kinds label:has([value='9x9'])");
-        browser.wait("hrm.state.puzzle.rows === 9 && hrm.state.checked?.solution");
+        choose(&mut browser, "9x9");
         browser.tap(".cell[data-cell='0']");
         browser.tap("#pad button:nth-child(7)");
         browser.wait("hrm.state.puzzle.tokens[0] === 8");
@@ -327,8 +329,7 @@ fn works_offline_and_asks_for_nothing_but_its_own_files() {
     let loaded = server.asked();
     assert!(loaded.iter().all(|path| path.starts_with(server::FOLDER)), "{loaded:?}");
     think(&mut browser);
-    browser.click("#kinds label:has([value=maze])");
-    browser.wait("hrm.state.puzzle.family === 'maze' && hrm.state.checked?.solution");
+    choose(&mut browser, "maze");
     think(&mut browser);
     assert_eq!(server.asked(), loaded, "nothing is fetched after loading");
 

@@ -45,6 +45,7 @@ impl Task for SamuraiTask {
     const ABOUT: &'static str = "Samurai Sudoku: five 9x9 boards that overlap";
     const OPTIONS: &'static [&'static str] = &["givens"];
     const LOOSE: bool = false;
+    const HINTS: bool = true;
 
     fn of_size(_: Size) -> Result<Self, String> {
         Ok(Self)
