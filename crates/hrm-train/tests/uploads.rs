@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 hrm_backend::for_each_backend!(few_uploads);
 
 /// Copies from the host that a step of the model below may make.
-const MOST: usize = 60;
+const MOST: usize = 45;
 
 const ROWS: usize = 4;
 const SEQ: usize = 17;
