@@ -14,7 +14,7 @@ use burn::{
     },
 };
 
-use crate::{GroupTables, GroupWeights, HrmBackend};
+use crate::{CellLoss, GroupTables, GroupWeights, HrmBackend, SegmentWeights, losses::SegmentOf};
 
 impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
     const WIDEST_FLOAT: DType = B::WIDEST_FLOAT;
@@ -88,6 +88,31 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
         (tracked(Attention.prepare::<C>([qkv.node]), state, out), untracked)
     }
 
+    fn answers(
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        asked: IntTensor<Self>,
+        how: &CellLoss,
+    ) -> FloatTensor<Self> {
+        let out = B::answers(logits.primitive.clone(), labels, asked.clone(), how);
+        match Answers.prepare::<C>([logits.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((logits.primitive, asked, out.clone(), *how), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn act_loss(segment: SegmentOf<Self>, how: &SegmentWeights) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [&segment.answers, &segment.q_halt, &segment.q_continue].map(|x| x.node.clone());
+        let segment = segment.map(|x| x.primitive, |x| x.primitive, |steps| steps);
+        let (loss, metrics) = B::act_loss(segment.clone(), how);
+        let untracked = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(metrics);
+        let loss = match ActLoss.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((segment, *how), loss),
+            OpsKind::UnTracked(prep) => prep.finish(loss),
+        };
+        (loss, untracked)
+    }
+
     fn group_block(
         z: FloatTensor<Self>,
         injection: Option<FloatTensor<Self>>,
@@ -128,6 +153,39 @@ fn tracked<B: HrmBackend, C: CheckpointStrategy, O: Backward<B, N>, const N: usi
     match prepared.compute_bound().stateful() {
         OpsKind::Tracked(prep) => prep.finish(state, out),
         OpsKind::UnTracked(prep) => prep.finish(out),
+    }
+}
+
+#[derive(Debug)]
+struct Answers;
+
+impl<B: HrmBackend> Backward<B, 1> for Answers {
+    type State = (FloatTensor<B>, IntTensor<B>, FloatTensor<B>, CellLoss);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let danswers = grads.consume::<B>(&ops.node);
+        let (logits, asked, answers, how) = ops.state;
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::answers_backward(logits, asked, answers, &how, danswers));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ActLoss;
+
+impl<B: HrmBackend> Backward<B, 3> for ActLoss {
+    type State = (SegmentOf<B>, SegmentWeights);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dloss = grads.consume::<B>(&ops.node);
+        let (segment, how) = ops.state;
+        let (danswers, dq_halt, dq_continue) = B::act_loss_backward(segment, &how, dloss);
+        for (node, gradient) in ops.parents.into_iter().zip([danswers, dq_halt, dq_continue]) {
+            if let Some(node) = node {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
     }
 }
 
