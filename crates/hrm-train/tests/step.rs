@@ -218,7 +218,7 @@ fn clipping_bounds_the_norm<B: HrmBackend>() {
     close("norm", before, by_hand.sqrt(), 1e-5);
     assert_eq!(
         grads.model.0.len(),
-        model.parameter_table().rows().len() - 3,
+        model.state_dict().len() - 3,
         "all but puzzles and initial states"
     );
 
