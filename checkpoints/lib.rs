@@ -10,8 +10,10 @@
 
 /// Every model, its name and the bytes of its `model.safetensors`. A name is that of the task and the size of its puzzles, or of the
 /// task alone: for every size.
-pub const ALL: [(&str, &[u8]); 4] = [
+pub const ALL: [(&str, &[u8]); 6] = [
     ("maze", include_bytes!("maze/model.safetensors")),
+    ("samurai", include_bytes!("samurai/model.safetensors")),
+    ("sudoku", include_bytes!("sudoku/model.safetensors")),
     ("sudoku-4x4", include_bytes!("sudoku-4x4/model.safetensors")),
     ("sudoku-6x6", include_bytes!("sudoku-6x6/model.safetensors")),
     ("sudoku-9x9", include_bytes!("sudoku-9x9/model.safetensors")),

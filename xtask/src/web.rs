@@ -202,7 +202,7 @@ fn report(page: &Path, first_model: &str) -> Result<()> {
     Ok(())
 }
 
-/// The tests of the page, in Chromium.
+/// The tests of the page and of that of `hrm view`, in Chromium.
 fn test(page: &Path) -> Result<()> {
     let chromium = find_chromium()
         .context("the tests need Chromium (apt-get install chromium): on the PATH, or named by $CHROMIUM")?;
@@ -214,7 +214,10 @@ fn test(page: &Path) -> Result<()> {
     };
     // The page has the portable kernels; its answers are those of other kernels, too.
     test("").env("HRM_KERNELS_ISA", "portable").run()?;
-    test("answers_are_the_native_ones").run()
+    test("answers_are_the_native_ones").run()?;
+    Cmd::cargo("test --package hrm-cli --test view -- --ignored --test-threads 1")
+        .env("CHROMIUM", display(&chromium))
+        .run()
 }
 
 /// Finds what building and testing the page needs, Chromium after installing it if need be.

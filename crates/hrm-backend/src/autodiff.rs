@@ -5,15 +5,16 @@ use burn::{
         Autodiff,
         checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
         grads::Gradients,
-        ops::{Backward, Ops, OpsKind},
+        ops::{Backward, Ops, OpsKind, OpsPrep},
     },
     tensor::{
         DType, TensorMetadata,
+        backend::AutodiffBackend,
         ops::{FloatTensor, IntTensor},
     },
 };
 
-use crate::{GroupTables, GroupWeights, HrmBackend};
+use crate::{CellLoss, GroupTables, GroupWeights, HrmBackend, SegmentWeights, losses::SegmentOf};
 
 impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
     const WIDEST_FLOAT: DType = B::WIDEST_FLOAT;
@@ -24,37 +25,29 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
 
     fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
         let out = B::product(lhs.primitive.clone(), rhs.primitive.clone());
-        match Product.prepare::<C>([lhs.node, rhs.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((lhs.primitive, rhs.primitive), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        tracked(Product.prepare::<C>([lhs.node, rhs.node]), (lhs.primitive, rhs.primitive), out)
     }
 
     fn add(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         let out = B::add(a.primitive, b.primitive);
-        match Add.prepare::<C>([a.node, b.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        tracked(Add.prepare::<C>([a.node, b.node]), (), out)
     }
 
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let master = weight.primitive.dtype();
         let converted = B::convert(weight.primitive, x.primitive.dtype());
         let out = B::fused_linear(x.primitive.clone(), converted.clone());
-        match Linear.prepare::<C>([x.node.clone(), weight.node.clone()]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x.primitive, converted, master), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        tracked(
+            Linear.prepare::<C>([x.node.clone(), weight.node.clone()]),
+            (x.primitive, converted, master),
+            out,
+        )
     }
 
     fn token_embedding(table: FloatTensor<Self>, tokens: IntTensor<Self>, dtype: DType) -> FloatTensor<Self> {
         let (entries, master) = (table.primitive.shape()[0], table.primitive.dtype());
         let out = B::token_embedding(table.primitive, tokens.clone(), dtype);
-        match Embedding.prepare::<C>([table.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((tokens, entries, master), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        tracked(Embedding.prepare::<C>([table.node]), (tokens, entries, master), out)
     }
 
     fn add_rms_norm(
@@ -63,38 +56,24 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (y, inv_rms) = B::add_rms_norm(x.primitive, residual.primitive, eps);
-        let untracked = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(inv_rms.clone());
-        let y = match AddRmsNorm.prepare::<C>([x.node, residual.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((y.clone(), inv_rms), y),
-            OpsKind::UnTracked(prep) => prep.finish(y),
-        };
-        (y, untracked)
+        let untracked = Self::from_inner(inv_rms.clone());
+        (tracked(AddRmsNorm.prepare::<C>([x.node, residual.node]), (y.clone(), inv_rms), y), untracked)
     }
 
     fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
         let out = B::swiglu(gate_up.primitive.clone());
-        match Swiglu.prepare::<C>([gate_up.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(gate_up.primitive, out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        tracked(Swiglu.prepare::<C>([gate_up.node]), gate_up.primitive, out)
     }
 
     fn normed_swiglu(gate_up: FloatTensor<Self>, eps: f64) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (y, inv_rms) = B::normed_swiglu(gate_up.primitive.clone(), eps);
-        let untracked = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(inv_rms.clone());
-        let y = match NormedSwiglu.prepare::<C>([gate_up.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((gate_up.primitive, inv_rms), y),
-            OpsKind::UnTracked(prep) => prep.finish(y),
-        };
-        (y, untracked)
+        let untracked = Self::from_inner(inv_rms.clone());
+        (tracked(NormedSwiglu.prepare::<C>([gate_up.node]), (gate_up.primitive, inv_rms), y), untracked)
     }
 
     fn transpose(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let out = B::transpose(x.primitive);
-        match Transpose.prepare::<C>([x.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        tracked(Transpose.prepare::<C>([x.node]), (), out)
     }
 
     fn fused_attention(
@@ -104,15 +83,34 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let rotary = rotary.map(|(cos, sin)| (cos.primitive, sin.primitive));
         let (out, lse) = B::fused_attention(qkv.primitive.clone(), rotary.clone(), heads);
-        let untracked = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(lse.clone());
-        let out = match Attention.prepare::<C>([qkv.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let state = AttentionState { qkv: qkv.primitive, rotary, heads, out: out.clone(), lse };
-                prep.finish(state, out)
-            }
+        let untracked = Self::from_inner(lse.clone());
+        let state = AttentionState { qkv: qkv.primitive, rotary, heads, out: out.clone(), lse };
+        (tracked(Attention.prepare::<C>([qkv.node]), state, out), untracked)
+    }
+
+    fn answers(
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        asked: IntTensor<Self>,
+        how: &CellLoss,
+    ) -> FloatTensor<Self> {
+        let out = B::answers(logits.primitive.clone(), labels, asked.clone(), how);
+        match Answers.prepare::<C>([logits.node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((logits.primitive, asked, out.clone(), *how), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+
+    fn act_loss(segment: SegmentOf<Self>, how: &SegmentWeights) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [&segment.answers, &segment.q_halt, &segment.q_continue].map(|x| x.node.clone());
+        let segment = segment.map(|x| x.primitive, |x| x.primitive, |steps| steps);
+        let (loss, metrics) = B::act_loss(segment.clone(), how);
+        let untracked = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(metrics);
+        let loss = match ActLoss.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((segment, *how), loss),
+            OpsKind::UnTracked(prep) => prep.finish(loss),
         };
-        (out, untracked)
+        (loss, untracked)
     }
 
     fn group_block(
@@ -122,7 +120,6 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
         tables: &GroupTables<FloatTensor<Self>>,
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        use burn::tensor::backend::AutodiffBackend;
         let tables = GroupTables {
             groups: tables.groups.clone(),
             pool: tables.pool.primitive.clone(),
@@ -141,15 +138,54 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
         let (y, inv_rms) =
             B::group_block(z.primitive.clone(), injection.clone(), weights.clone(), &tables, eps);
         let untracked = Self::from_inner(inv_rms.clone());
-        let y = match GroupBlock.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let output = (y.clone(), inv_rms);
-                let state = GroupBlockState { z: z.primitive, injection, weights, masters, tables, output };
-                prep.finish(state, y)
+        let output = (y.clone(), inv_rms);
+        let state = GroupBlockState { z: z.primitive, injection, weights, masters, tables, output };
+        (tracked(GroupBlock.prepare::<C>(nodes), state, y), untracked)
+    }
+}
+
+/// The output of an operator with what its backward pass needs, which is kept where a parent wants a gradient.
+fn tracked<B: HrmBackend, C: CheckpointStrategy, O: Backward<B, N>, const N: usize>(
+    prepared: OpsPrep<O, B, O::State, C, N>,
+    state: O::State,
+    out: FloatTensor<B>,
+) -> FloatTensor<Autodiff<B, C>> {
+    match prepared.compute_bound().stateful() {
+        OpsKind::Tracked(prep) => prep.finish(state, out),
+        OpsKind::UnTracked(prep) => prep.finish(out),
+    }
+}
+
+#[derive(Debug)]
+struct Answers;
+
+impl<B: HrmBackend> Backward<B, 1> for Answers {
+    type State = (FloatTensor<B>, IntTensor<B>, FloatTensor<B>, CellLoss);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let danswers = grads.consume::<B>(&ops.node);
+        let (logits, asked, answers, how) = ops.state;
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, B::answers_backward(logits, asked, answers, &how, danswers));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ActLoss;
+
+impl<B: HrmBackend> Backward<B, 3> for ActLoss {
+    type State = (SegmentOf<B>, SegmentWeights);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dloss = grads.consume::<B>(&ops.node);
+        let (segment, how) = ops.state;
+        let (danswers, dq_halt, dq_continue) = B::act_loss_backward(segment, &how, dloss);
+        for (node, gradient) in ops.parents.into_iter().zip([danswers, dq_halt, dq_continue]) {
+            if let Some(node) = node {
+                grads.register::<B>(node.id, gradient);
             }
-            OpsKind::UnTracked(prep) => prep.finish(y),
-        };
-        (y, untracked)
+        }
     }
 }
 
@@ -187,74 +223,6 @@ impl<B: HrmBackend> Backward<B, 5> for GroupBlock {
 }
 
 #[derive(Debug)]
-struct Product;
-
-impl<B: HrmBackend> Backward<B, 2> for Product {
-    type State = (FloatTensor<B>, FloatTensor<B>);
-
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        let (lhs, rhs) = ops.state;
-        let [lhs_node, rhs_node] = ops.parents;
-        if let Some(node) = lhs_node {
-            grads.register::<B>(node.id, B::product(dy.clone(), B::float_transpose(rhs)));
-        }
-        if let Some(node) = rhs_node {
-            grads.register::<B>(node.id, B::product(B::float_transpose(lhs), dy));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Add;
-
-impl<B: HrmBackend> Backward<B, 2> for Add {
-    type State = ();
-
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        for node in ops.parents.into_iter().flatten() {
-            grads.register::<B>(node.id, dy.clone());
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Linear;
-
-impl<B: HrmBackend> Backward<B, 2> for Linear {
-    type State = (FloatTensor<B>, FloatTensor<B>, DType);
-
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        let (x, weight, master) = ops.state;
-        let [x_node, weight_node] = ops.parents;
-        if let Some(node) = x_node {
-            grads.register::<B>(node.id, B::linear_backward_input(dy.clone(), weight));
-        }
-        if let Some(node) = weight_node {
-            grads.register::<B>(node.id, B::linear_backward_weight(dy, x, master));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Embedding;
-
-impl<B: HrmBackend> Backward<B, 1> for Embedding {
-    type State = (IntTensor<B>, usize, DType);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        let (tokens, entries, master) = ops.state;
-        if let [Some(node)] = ops.parents {
-            let gradient = B::token_embedding_backward(dy, tokens, entries);
-            grads.register::<B>(node.id, B::convert(gradient, master));
-        }
-    }
-}
-
-#[derive(Debug)]
 struct AddRmsNorm;
 
 impl<B: HrmBackend> Backward<B, 2> for AddRmsNorm {
@@ -270,51 +238,50 @@ impl<B: HrmBackend> Backward<B, 2> for AddRmsNorm {
     }
 }
 
-#[derive(Debug)]
-struct Swiglu;
+/// Operators whose state and output's gradient make one gradient for each parent, in their order, where one is wanted.
+macro_rules! backward {
+    ($($Operator:ident<$N:literal>($state:pat in $State:ty, $dy:ident) = [$($gradient:expr),+];)+) => {$(
+        #[derive(Debug)]
+        struct $Operator;
 
-impl<B: HrmBackend> Backward<B, 1> for Swiglu {
-    type State = FloatTensor<B>;
+        impl<B: HrmBackend> Backward<B, $N> for $Operator {
+            type State = $State;
 
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        if let [Some(node)] = ops.parents {
-            grads.register::<B>(node.id, B::swiglu_backward(ops.state, dy));
+            fn backward(self, ops: Ops<$State, $N>, grads: &mut Gradients, _: &mut Checkpointer) {
+                let $dy = grads.consume::<B>(&ops.node);
+                let $state = ops.state;
+                let mut parents = ops.parents.into_iter();
+                $(if let Some(node) = parents.next().flatten() {
+                    grads.register::<B>(node.id, $gradient);
+                })+
+            }
         }
-    }
+    )+};
 }
 
-#[derive(Debug)]
-struct NormedSwiglu;
-
-impl<B: HrmBackend> Backward<B, 1> for NormedSwiglu {
-    type State = (FloatTensor<B>, FloatTensor<B>);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        let (gate_up, inv_rms) = ops.state;
-        if let [Some(node)] = ops.parents {
-            grads.register::<B>(node.id, B::normed_swiglu_backward(gate_up, inv_rms, dy));
-        }
-    }
+backward! {
+    Product<2>((lhs, rhs) in (FloatTensor<B>, FloatTensor<B>), dy) = [
+        B::product(dy.clone(), B::float_transpose(rhs)),
+        B::product(B::float_transpose(lhs), dy)
+    ];
+    Add<2>(() in (), dy) = [dy.clone(), dy];
+    Linear<2>((x, weight, master) in (FloatTensor<B>, FloatTensor<B>, DType), dy) = [
+        B::linear_backward_input(dy.clone(), weight),
+        B::linear_backward_weight(dy, x, master)
+    ];
+    Embedding<1>((tokens, entries, master) in (IntTensor<B>, usize, DType), dy) = [
+        B::convert(B::token_embedding_backward(dy, tokens, entries), master)
+    ];
+    Swiglu<1>(gate_up in FloatTensor<B>, dy) = [B::swiglu_backward(gate_up, dy)];
+    NormedSwiglu<1>((gate_up, inv_rms) in (FloatTensor<B>, FloatTensor<B>), dy) = [
+        B::normed_swiglu_backward(gate_up, inv_rms, dy)
+    ];
+    Transpose<1>(() in (), dy) = [B::transpose(dy)];
+    Attention<1>(state in AttentionState<FloatTensor<B>>, dout) = [{
+        let AttentionState { qkv, rotary, heads, out, lse } = state;
+        B::attention_backward(qkv, rotary, heads, out, lse, dout)
+    }];
 }
-
-#[derive(Debug)]
-struct Transpose;
-
-impl<B: HrmBackend> Backward<B, 1> for Transpose {
-    type State = ();
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<B>(&ops.node);
-        if let [Some(node)] = ops.parents {
-            grads.register::<B>(node.id, B::transpose(dy));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Attention;
 
 #[derive(Clone, Debug)]
 struct AttentionState<T> {
@@ -323,16 +290,4 @@ struct AttentionState<T> {
     heads: usize,
     out: T,
     lse: T,
-}
-
-impl<B: HrmBackend> Backward<B, 1> for Attention {
-    type State = AttentionState<FloatTensor<B>>;
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dout = grads.consume::<B>(&ops.node);
-        let AttentionState { qkv, rotary, heads, out, lse } = ops.state;
-        if let [Some(node)] = ops.parents {
-            grads.register::<B>(node.id, B::attention_backward(qkv, rotary, heads, out, lse, dout));
-        }
-    }
 }

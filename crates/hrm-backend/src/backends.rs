@@ -4,16 +4,14 @@
     any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
     not(feature = "fusion")
 ))]
-use crate::{GroupTables, GroupWeights, cube, ops, plain};
-#[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
-use burn::tensor::ops::FloatTensor;
+use crate::{CellLoss, GroupTables, GroupWeights, SegmentWeights, cube, losses::SegmentOf, ops, plain};
 #[cfg(all(
     any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"),
     not(feature = "fusion")
 ))]
 use burn::tensor::{
     DType, Shape, TensorMetadata,
-    ops::{FloatTensorOps, IntTensor},
+    ops::{FloatTensor, FloatTensorOps, IntTensor},
 };
 
 #[cfg(feature = "ndarray")]
@@ -158,6 +156,36 @@ macro_rules! cube_backend {
                     Some(plane) => cube::sums_of_squares(tensors, plane),
                     None => plain::primitives::sums_of_squares::<Self>(tensors),
                 }
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn answers(logits: FloatTensor<Self>, labels: IntTensor<Self>, asked: IntTensor<Self>, how: &CellLoss) -> FloatTensor<Self> {
+                cube::answers(logits, labels, asked, how)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn answers_backward(
+                logits: FloatTensor<Self>,
+                asked: IntTensor<Self>,
+                answers: FloatTensor<Self>,
+                how: &CellLoss,
+                danswers: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                cube::answers_backward(logits, asked, answers, how, danswers)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn act_loss(segment: SegmentOf<Self>, how: &SegmentWeights) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                cube::act_loss(segment, how)
+            }
+
+            #[cfg(not(feature = "fusion"))]
+            fn act_loss_backward(
+                segment: SegmentOf<Self>,
+                how: &SegmentWeights,
+                dloss: FloatTensor<Self>,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+                cube::act_loss_backward(segment, how, dloss)
             }
 
             #[cfg(not(feature = "fusion"))]

@@ -10,15 +10,17 @@ macro_rules! sources {
 
 /// The sources of our kernels, all files of the folder `cube`. CubeCL knows a compiled kernel by its name and types only: after a
 /// change of its body the compiled form of the old one must not be found.
-const SOURCES: [(&str, &str); 8] = sources![
+const SOURCES: [(&str, &str); 10] = sources![
     "adam.rs",
     "attention.rs",
     "cublas.rs",
     "flash.rs",
     "groups.rs",
+    "losses.rs",
     "mod.rs",
     "product.rs",
-    "sums.rs"
+    "sums.rs",
+    "tiled.rs"
 ];
 
 /// Keeps compiled kernels on disk for the processes that follow, unless a `cubecl.toml` says where or CubeCL is in use already.

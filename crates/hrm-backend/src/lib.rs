@@ -21,6 +21,7 @@ pub mod functions;
 pub mod groups;
 #[cfg(any(feature = "cuda", feature = "wgpu", feature = "vulkan", feature = "metal"))]
 mod kernel_cache;
+pub mod losses;
 pub mod ops;
 #[cfg(feature = "flex")]
 mod packed;
@@ -31,6 +32,7 @@ pub mod testing;
 mod wheels;
 
 pub use groups::{GroupTables, GroupWeights, Groups};
+pub use losses::{CellLoss, Segment, SegmentWeights};
 pub use precision::{MatmulPrecision, matmul_precision, set_matmul_precision};
 
 use burn::tensor::{
@@ -307,6 +309,69 @@ pub trait HrmBackend: BaseBackend {
         dy: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, GroupWeights<FloatTensor<Self>>) {
         groups::group_block_backward::<Self>(input, weights, tables, output, dy)
+    }
+
+    /// What the answers of a segment are worth, of each sequence, in fp32: the cross-entropy averaged over the cells that `asked` asks
+    /// for; the same against smoothed labels; the share of the cells with a label that are right; 1 if all are; 1 if there is any; and
+    /// how many cells `asked` asks for. An answer is the first most likely token. Only the first two have a gradient.
+    ///
+    /// # Shapes
+    /// - `logits`: `[batch, seq, vocab]`; `labels`, `asked`: `[batch, seq]`, [`losses::IGNORE_LABEL`] for no label
+    /// - output: `[batch, losses::ANSWERS]`
+    fn answers(
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        asked: IntTensor<Self>,
+        how: &CellLoss,
+    ) -> FloatTensor<Self> {
+        let [labels, asked] = [labels, asked].map(Tensor::from_primitive);
+        primitive(losses::answers::<Self>(tensor(logits), labels, asked, how))
+    }
+
+    /// Gradient of [`answers`](Self::answers) with respect to the logits.
+    ///
+    /// # Shapes
+    /// - as there
+    fn answers_backward(
+        logits: FloatTensor<Self>,
+        asked: IntTensor<Self>,
+        answers: FloatTensor<Self>,
+        how: &CellLoss,
+        danswers: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let asked = Tensor::from_primitive(asked);
+        primitive(losses::answers_backward::<Self>(
+            tensor(logits),
+            asked,
+            tensor(answers),
+            how,
+            tensor(danswers),
+        ))
+    }
+
+    /// What is minimised, summed over the sequences of a segment, `[1]`: the cross-entropy against smoothed labels, and the binary
+    /// cross-entropies of both Q values, of halting against exactness; and what is reported of it, `[losses::METRICS]`, which has no
+    /// gradient: over the sequences that count and ask for anything their number, the sums of the shares of right cells, of those that are
+    /// exact, of those whose exactness the sign of `q_halt` tells, and of their steps; over all sequences the sums of the cross-entropies
+    /// (not smoothed) and of both losses of Q values; what is minimised; and, again over those that count, the sum of `sigmoid(q_halt)`.
+    fn act_loss(
+        segment: losses::SegmentOf<Self>,
+        how: &SegmentWeights,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let segment = segment.map(tensor, tensor, Tensor::from_primitive);
+        let (loss, metrics) = losses::act_loss::<Self>(segment, how);
+        (primitive(loss), primitive(metrics))
+    }
+
+    /// Gradients of what [`act_loss`](Self::act_loss) minimises with respect to the answers and both Q values.
+    fn act_loss_backward(
+        segment: losses::SegmentOf<Self>,
+        how: &SegmentWeights,
+        dloss: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let segment = segment.map(tensor, tensor, Tensor::from_primitive);
+        let (danswers, dq_halt, dq_continue) = losses::act_loss_backward::<Self>(segment, how, tensor(dloss));
+        (primitive(danswers), primitive(dq_halt), primitive(dq_continue))
     }
 
     /// `old` with some of its rows from `new`.

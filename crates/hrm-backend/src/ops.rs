@@ -2,7 +2,7 @@
 
 use burn::tensor::{Bool, DType, Int, Tensor};
 
-use crate::{GroupTables, GroupWeights, HrmBackend, primitive, tensor};
+use crate::{CellLoss, GroupTables, GroupWeights, HrmBackend, Segment, SegmentWeights, primitive, tensor};
 
 /// The scalars of one [`adam_atan2`] update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -117,6 +117,29 @@ pub fn attention<B: HrmBackend>(
 ) -> Tensor<B, 3> {
     let rotary = rotary.map(|(cos, sin)| (primitive(cos), primitive(sin)));
     tensor(B::fused_attention(primitive(qkv), rotary, heads).0)
+}
+
+/// What the answers of a segment are worth, of each sequence: see [`HrmBackend::answers`].
+///
+/// # Shapes
+/// - `logits`: `[batch, seq, vocab]`; `labels`, `asked`: `[batch, seq]`; output: `[batch, ANSWERS]`
+pub fn answers<B: HrmBackend>(
+    logits: Tensor<B, 3>,
+    labels: Tensor<B, 2, Int>,
+    asked: Tensor<B, 2, Int>,
+    how: &CellLoss,
+) -> Tensor<B, 2> {
+    tensor(B::answers(primitive(logits), labels.into_primitive(), asked.into_primitive(), how))
+}
+
+/// What is minimised of a segment, `[1]`, and what is reported of it, `[METRICS]`: see [`HrmBackend::act_loss`].
+pub fn act_loss<B: HrmBackend>(
+    segment: Segment<Tensor<B, 2>, Tensor<B, 1>, Tensor<B, 1, Int>>,
+    how: &SegmentWeights,
+) -> (Tensor<B, 1>, Tensor<B, 1>) {
+    let segment = segment.map(primitive, primitive, Tensor::into_primitive);
+    let (loss, metrics) = B::act_loss(segment, how);
+    (tensor(loss), tensor(metrics))
 }
 
 /// `old` with some of its rows from `new`.

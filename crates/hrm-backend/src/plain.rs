@@ -321,6 +321,7 @@ pub(crate) mod primitives {
         primitive(super::embedding_backward::<B>(tensor(dy), Tensor::from_primitive(tokens), entries))
     }
 
+    #[cfg(feature = "flex")]
     pub fn embedding_backward_by_rows<B: Backend>(
         dy: FloatTensor<B>,
         tokens: IntTensor<B>,

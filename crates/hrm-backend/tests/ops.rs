@@ -6,7 +6,8 @@ use burn::{
     tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend},
 };
 use hrm_backend::{
-    GroupTables, GroupWeights, Groups, HrmBackend, for_each_backend, groups,
+    CellLoss, GroupTables, GroupWeights, Groups, HrmBackend, Segment, SegmentWeights, for_each_backend,
+    groups, losses,
     ops::{self, AdamAtan2Update},
     plain,
     testing::{Deviations, tensor_values},
@@ -33,6 +34,9 @@ for_each_backend!(
     attention_of_tiles,
     attention_of_large_scores,
     replace_rows,
+    answers,
+    answers_of_equal_logits,
+    act_loss,
     group_block,
     group_block_of_odd_widths,
     adam_atan2,
@@ -363,6 +367,108 @@ fn embedding_of_equal_tokens<B: HrmBackend>() {
     }
 }
 
+/// Labels of some sequences: some cells without one, and of the second sequence all.
+fn labels<B: Backend>([batch, seq, vocab]: [usize; 3], skip: usize) -> Tensor<B, 2, burn::tensor::Int> {
+    let label = |i: usize| match i % skip == 0 || i / seq == 1 {
+        true => losses::IGNORE_LABEL as i32,
+        false => (i * i % vocab) as i32,
+    };
+    let values: Vec<i32> = (0..batch * seq).map(label).collect();
+    Tensor::from_data(TensorData::new(values, [batch, seq]), &B::Device::default())
+}
+
+fn answers<B: HrmBackend>() {
+    let mut check = line::<B>("answers");
+    for precision in precisions::<B>() {
+        for shape in [[1, 1, 2], [3, 5, 11], [2, 300, 33]] {
+            for (stablemax, smoothing) in [(true, 0.0), (true, 0.3), (false, 0.0), (false, 0.3)] {
+                let how = CellLoss { stablemax, smoothing };
+                let (all, some) = (labels(shape, 7), labels(shape, 3));
+                let columns = |answers: Diff<B>| answers.narrow(1, 0, 2).cast(precision.dtype);
+                let [batch, seq, vocab] = shape;
+                Inputs { scale: 8.0, ..Inputs::of([[batch * seq, vocab]]) }.compare::<B>(
+                    &mut check,
+                    precision,
+                    |[x]| columns(ops::answers(x.reshape(shape), all.clone(), some.clone(), &how)),
+                    |[x]| losses::answers(x.reshape(shape), all.clone(), some.clone(), &how).narrow(1, 0, 2),
+                );
+                // Counts are counts in every type.
+                let values = noise(5, batch * seq * vocab, precision.dtype);
+                let logits = Tensor::<B, 3>::from_data(TensorData::new(values, shape), &B::Device::default())
+                    .cast(precision.dtype);
+                let (all, some) = (labels::<B>(shape, 7), labels::<B>(shape, 3));
+                let counts = |answers: Tensor<B, 2>| tensor_values(answers.narrow(1, 2, 4));
+                let got = counts(ops::answers(logits.clone(), all.clone(), some.clone(), &how));
+                let expected = counts(losses::answers(logits, all, some, &how));
+                check.check(&format!("counts of {shape:?}"), &got, &expected, 0.0);
+            }
+        }
+    }
+    check.finish();
+}
+
+/// The first of equal logits is the answer.
+fn answers_of_equal_logits<B: HrmBackend>() {
+    let device = B::Device::default();
+    let logits = Tensor::<B, 3>::from_floats([[[0.0, 3.0, 3.0], [-1.0, -1.0, -2.0]]], &device);
+    let labels = Tensor::<B, 2, burn::tensor::Int>::from_ints([[1, 0]], &device);
+    let how = CellLoss { stablemax: false, smoothing: 0.0 };
+    let answers = tensor_values(ops::answers(logits, labels.clone(), labels, &how));
+    assert_eq!(answers[2..], [1.0, 1.0, 1.0, 2.0]);
+}
+
+fn act_loss<B: HrmBackend>() {
+    let mut check = line::<B>("act_loss");
+    let device = B::Device::default();
+    let precision = precisions::<B>()[0];
+    for batch in [1, 5, 300] {
+        let row = |of: fn(usize) -> f32| -> Tensor<Autodiff<B>, 1> {
+            let values: Vec<f32> = (0..batch).map(of).collect();
+            Tensor::from_data(TensorData::new(values, [batch]), &device)
+        };
+        let flags = [row(|i| (i % 2) as f32), row(|i| f32::from(u8::from(i % 3 > 0))), row(|_| 4.0)];
+        let flags = Tensor::stack::<2>(flags.to_vec(), 1);
+        let (counted, weights, target) = (
+            row(|i| f32::from(u8::from(i % 5 != 2))),
+            row(|i| (i % 4) as f32),
+            row(|i| (i % 8) as f32 / 8.0),
+        );
+        let steps = row(|i| (i % 16 + 1) as f32).int();
+        for (with_target, with_weights, decay) in [(true, false, 1.0), (false, true, 0.7), (true, true, 0.7)]
+        {
+            let how = SegmentWeights { halt: 0.3, decay };
+            let segment = |answers: Diff<B>, q: Diff<B>| {
+                let column = |index: usize| q.clone().narrow(1, index, 1).squeeze_dim::<1>(1) * 8.0;
+                Segment {
+                    answers: Tensor::cat(vec![answers, flags.clone()], 1),
+                    q_halt: column(0),
+                    q_continue: column(1),
+                    target: with_target.then(|| target.clone()),
+                    weights: with_weights.then(|| weights.clone()),
+                    counted: counted.clone(),
+                    steps: steps.clone(),
+                }
+            };
+            let loss = |(loss, _): (Tensor<Autodiff<B>, 1>, _)| loss.unsqueeze_dim::<2>(0);
+            Inputs::of([[batch, 3], [batch, 2]]).compare::<B>(
+                &mut check,
+                precision,
+                |[answers, q]| loss(ops::act_loss(segment(answers, q), &how)),
+                |[answers, q]| loss(losses::act_loss(segment(answers, q), &how)),
+            );
+            let tensor = |columns| {
+                let values = noise(7, batch * columns, DType::F32);
+                Diff::<B>::from_data(TensorData::new(values, [batch, columns]), &device)
+            };
+            let (answers, q) = (tensor(3), tensor(2));
+            let got = ops::act_loss(segment(answers.clone(), q.clone()), &how).1;
+            let expected = losses::act_loss(segment(answers, q), &how).1;
+            check.check(&format!("metrics of {batch}"), &tensor_values(got), &tensor_values(expected), 0.0);
+        }
+    }
+    check.finish();
+}
+
 fn add_rms_norm<B: HrmBackend>() {
     let mut check = line::<B>("add_rms_norm");
     for precision in precisions::<B>() {
@@ -581,6 +687,14 @@ fn attention_of_tiles<B: HrmBackend>() {
         }
         for more_columns in [64, 3] {
             compare_attention_of_slice::<B>(&mut check, precision, [2, 33, 2, 32], 2.0, true, more_columns);
+        }
+        // Longer than what a cube takes as a whole: blocks of 64, the last of them full, with one row and with some.
+        for shape in [[2, 192, 1, 32], [1, 193, 2, 64], [1, 150, 1, 128]] {
+            compare_attention::<B>(&mut check, precision, shape, 2.0, true);
+        }
+        compare_attention::<B>(&mut check, precision, [1, 300, 1, 32], 2.0, false);
+        for more_columns in [64, 3] {
+            compare_attention_of_slice::<B>(&mut check, precision, [1, 140, 2, 32], 2.0, true, more_columns);
         }
     }
     check.finish();

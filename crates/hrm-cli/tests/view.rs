@@ -1,5 +1,5 @@
-//! The page of `hrm view` in a browser, with real clicks and keys: `cargo test -p hrm-cli --test view -- --ignored`. Needs Chromium, on
-//! the PATH or named by $CHROMIUM. Pictures go to the folder $HRM_PICTURES, if that is set.
+//! The page of `hrm view` in a browser, with real clicks and keys: `cargo xtask web --test`, or by themselves `cargo test -p hrm-cli --test
+//! view -- --ignored`. They need Chromium, on the PATH or named by $CHROMIUM. Pictures go to the folder $HRM_PICTURES, if that is set.
 #![cfg(feature = "flex")]
 
 use std::{env, fs, path::Path, process::Command};
@@ -238,5 +238,62 @@ fn the_player_of_a_sudoku() {
     browser.tap("#back");
     assert_eq!(where_is(&mut browser), "step 4 of 5");
     picture(&mut browser, "sudoku-phone.png");
+    assert_eq!(browser.errors, Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs Chromium"]
+fn mazes_and_queens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bundled = concat!(env!("CARGO_MANIFEST_DIR"), "/../../checkpoints/maze/model.safetensors");
+    fs::copy(bundled, folder.path().join("maze.safetensors")).expect("copied");
+    model(&folder.path().join("queens.safetensors"), ModelConfig::new(3, 64).with_puzzle_emb_ndim(0));
+    hrm(folder.path(), "data maze generate --size 8x10 --min-path 9 --train 1 --test 5 --out mazes");
+    hrm(folder.path(), "data queens generate --size 8x8 --train 1 --test 5 --out queens");
+    hrm(folder.path(), "view maze.safetensors --data mazes/test.csv.gz --all-steps --out maze.html");
+    hrm(folder.path(), "view queens.safetensors --data queens --task queens --all-steps --out queens.html");
+
+    let mut browser = Browser::start();
+    let page = |name: &str| folder.path().join(name);
+    let cells = "#frame .cell";
+    let shown = |browser: &mut Browser| {
+        let cells = "[...document.querySelectorAll('#frame .cell')].map(cell => cell.textContent).join()";
+        browser.eval(cells).to_string()
+    };
+    for (name, count_of_cells, steps) in [("maze", 80, 16), ("queens", 64, 5)] {
+        browser.dark(false);
+        browser.size(1000, 1000, false);
+        open(&mut browser, &page(&format!("{name}.html")));
+        assert_eq!((count(&mut browser, cells), count(&mut browser, "#list button")), (count_of_cells, 5));
+        assert!(count(&mut browser, "#frame .given") > 0);
+        assert_eq!(where_is(&mut browser), format!("step {steps} of {steps}"));
+        let end = shown(&mut browser);
+        browser.key("Home");
+        assert_eq!(browser.eval("document.querySelector('#back').disabled"), true);
+        assert_ne!(shown(&mut browser), end, "{name}: the answer changes");
+        picture(&mut browser, &format!("{name}-step-1.png"));
+        // The slider by its own keys.
+        browser.eval("document.querySelector('#step').focus()");
+        browser.key("ArrowRight");
+        assert_eq!(where_is(&mut browser), format!("step 2 of {steps}"));
+        browser.click("#play");
+        browser.wait(&format!("document.querySelector('#where').textContent.startsWith('step {steps}')"));
+        assert_eq!(shown(&mut browser), end, "{name}");
+        picture(&mut browser, &format!("{name}.png"));
+        browser.dark(true);
+        browser.size(390, 800, true);
+        open(&mut browser, &page(&format!("{name}.html")));
+        fits(&mut browser);
+        browser.tap("#back");
+        assert_eq!(where_is(&mut browser), format!("step {} of {steps}", steps - 1));
+        picture(&mut browser, &format!("{name}-phone.png"));
+    }
+    // The bundled model solves such mazes, one with random weights no board of queens.
+    browser.tap("[data-filter=solved]");
+    assert_eq!(count(&mut browser, "#list button"), 0);
+    open(&mut browser, &page("maze.html"));
+    browser.tap("[data-filter=solved]");
+    assert!(count(&mut browser, "#list button") >= 3);
+    assert!(count(&mut browser, "#frame .wall") > 0 && shown(&mut browser).contains('●'));
     assert_eq!(browser.errors, Vec::<String>::new());
 }

@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let puzzle = decode_tokens(&record.input)?;
             total += mean_guesses(&mut solver, &puzzle, IMAGES, 0);
             for _ in 0..IMAGES {
-                let image = Symmetry::random(puzzle.geometry(), &mut rng).apply(&puzzle)?;
+                let image = Symmetry::random(puzzle.geometry(), &mut rng).apply(&puzzle);
                 ratings += rating(&mut solver, &image);
             }
         }

@@ -7,6 +7,8 @@ pub struct Groups {
     pub first_value: usize,
     /// Tokens after the values that are none either: no value can be in such a cell.
     pub after_values: usize,
+    /// So many of the values, the first ones, are told apart; the others could change places.
+    pub distinct_values: usize,
     /// The kinds of groups.
     pub kinds: Vec<Kind>,
 }

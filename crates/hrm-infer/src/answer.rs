@@ -36,7 +36,7 @@ pub fn sigmoid(x: f32) -> f32 {
 }
 
 /// One attempt at a puzzle.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Trace {
     /// What each segment made of it, as answers to the puzzle itself whatever the view; only the last one unless
     /// [`InferOptions::keep_thoughts`](crate::InferOptions::keep_thoughts).

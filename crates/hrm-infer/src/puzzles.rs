@@ -89,8 +89,9 @@ impl Puzzles for Unknown {
 pub fn structure(shape: Shape) -> Option<Structure> {
     let groups = shape.task().groups()?;
     let kind = |Kind { name, groups, own }: Kind| GroupKind { name: name.to_owned(), groups, own };
-    let Groups { first_value, after_values, kinds } = groups;
-    Some(Structure { first_value, after_values, groups: kinds.into_iter().map(kind).collect() })
+    let Groups { first_value, after_values, distinct_values, kinds } = groups;
+    let groups = kinds.into_iter().map(kind).collect();
+    Some(Structure { first_value, after_values, distinct_values, groups })
 }
 
 /// Any [`Task`](hrm_data::task::Task) of `hrm-data`: its random symmetries are the views, the same for every puzzle.

@@ -307,7 +307,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
             puzzle,
             attempt,
             over: false,
-            trace: Trace { thoughts: Vec::new(), steps: 0, halted: false },
+            trace: Trace::default(),
             claim: None,
         }));
     }
@@ -535,8 +535,7 @@ impl<B: HrmBackend> Work<'_, '_, B> {
         let at = slot;
         let slot = &mut self.lanes[lane].slots[at];
         let (puzzle, attempt) = (slot.puzzle, slot.attempt);
-        let trace =
-            std::mem::replace(&mut slot.trace, Trace { thoughts: Vec::new(), steps: 0, halted: false });
+        let trace = std::mem::take(&mut slot.trace);
         let Some(live) = self.live.get_mut(&puzzle) else { return };
         let Solver { options, plan, puzzles, .. } = self.solver;
         let accepted = solved || (options.guesses > 0 && !options.verify && trace.halted);

@@ -8,7 +8,7 @@ use hrm_data::{
         queens::Queens,
         sudoku::{Geometry, Sudoku},
     },
-    random::{Purpose, stream},
+    random::{Purpose, shuffle, stream},
     registry::{Family, Shape},
     task::{AnyTask, Beliefs},
 };
@@ -20,7 +20,12 @@ use hrm_testing::for_each_backend;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-for_each_backend!(results_move_with_the_puzzle, mazes_have_no_places, weights_fit_every_size);
+for_each_backend!(
+    results_move_with_the_puzzle,
+    colours_of_arc_change_places,
+    mazes_have_no_places,
+    weights_fit_every_size,
+);
 
 fn sudoku(rows: usize, cols: usize) -> Shape {
     Shape::Sudoku(Sudoku { geometry: Geometry::new(rows, cols).unwrap() })
@@ -116,6 +121,59 @@ fn results_move_with_the_puzzle<B: HrmBackend>() {
                     assert!(near, "{label}: halting values {q_image:?}, expected {q:?}");
                 }
             }
+        }
+    }
+}
+
+/// A lattice of cells and colours: exchanging colours other than black, and the vectors that a task has for each, exchanges the logits.
+/// Padding, end and black are told apart.
+fn colours_of_arc_change_places<B: HrmBackend>() {
+    const CANVAS: usize = 5;
+    const HIDDEN: usize = 16;
+    const KINDS: usize = 12;
+    let shape = Shape::of(CANVAS * CANVAS, KINDS, Some(Family::Arc)).unwrap();
+    for recurrence in [RecurrenceKind::Hrm, RecurrenceKind::Trm] {
+        let model = model::<B>(shape, recurrence);
+        let config = model.config().clone().with_puzzle_emb_ndim(KINDS * HIDDEN);
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let row: Vec<f32> = (0..KINDS * HIDDEN).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let puzzle: Vec<u8> = (0..CANVAS * CANVAS).map(|_| rng.random_range(0..KINDS as u8)).collect();
+        let of_row = |row: &[f32]| {
+            let mut weights = model.state_dict();
+            weights.insert("puzzle_emb.weights".to_owned(), TensorData::new(row.to_vec(), [1, row.len()]));
+            Hrm::<B>::from_state_dict(&config, weights, &model.device()).unwrap()
+        };
+        let thoughts = think(&of_row(&row), &puzzle, 2);
+        let differences = |order: &[u8]| {
+            let mut image = row.clone();
+            for (value, vector) in row.chunks(HIDDEN).enumerate() {
+                let start = usize::from(order[value]) * HIDDEN;
+                image[start..start + HIDDEN].copy_from_slice(vector);
+            }
+            let moved: Vec<u8> = puzzle.iter().map(|&token| order[usize::from(token)]).collect();
+            let images = think(&of_row(&image), &moved, 2);
+            let mut most = 0.0f32;
+            for ((beliefs, q), (image, q_image)) in thoughts.iter().zip(&images) {
+                q.iter().zip(q_image).for_each(|(a, b)| most = most.max((a - b).abs()));
+                for cell in 0..CANVAS * CANVAS {
+                    for token in 0..KINDS as u8 {
+                        let of_image = image.weight(cell, order[usize::from(token)]);
+                        most = most.max((of_image - beliefs.weight(cell, token)).abs());
+                    }
+                }
+            }
+            most
+        };
+        for draw in 0..20 {
+            let mut order: Vec<u8> = (0..KINDS as u8).collect();
+            shuffle(&mut stream(2, Purpose::View, draw, 0), &mut order[3..]);
+            let most = differences(&order);
+            assert!(most < 2e-4, "{recurrence:?}, order {order:?}: logits differ by {most}");
+        }
+        for (token, other) in [(0, 3), (1, 4), (2, 5), (0, 1), (1, 2)] {
+            let mut order: Vec<u8> = (0..KINDS as u8).collect();
+            order.swap(token, other);
+            assert!(differences(&order) > 1e-2, "{recurrence:?}: {token} and {other} are alike");
         }
     }
 }

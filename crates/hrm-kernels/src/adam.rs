@@ -25,18 +25,14 @@ pub struct AdamAtan2Step {
 ///
 /// # Shapes
 /// `p`, `g`, `m`, `v` all of one length
-pub fn adam_atan2_step(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], step: AdamAtan2Step) {
-    adam_atan2_step_for(Isa::best(), p, g, m, v, step);
-}
-
-pub(crate) fn adam_atan2_step_for(
-    isa: Isa,
+pub fn adam_atan2_step(
     p: &mut [f32],
     g: &[f32],
     m: &mut [f32],
     v: &mut [f32],
     AdamAtan2Step { lr, beta1, beta2, weight_decay, step }: AdamAtan2Step,
 ) {
+    let isa = Isa::best();
     let len = p.len();
     assert!(
         g.len() == len && m.len() == len && v.len() == len,
@@ -109,7 +105,7 @@ impl Kernel for Step<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{in_pools, random, tried, unless_miri};
+    use crate::testing::{ISA, in_pools, random, tried, unless_miri, with};
 
     const CONSTANTS: AdamAtan2Step =
         AdamAtan2Step { lr: 1e-2, beta1: 0.9, beta2: 0.95, weight_decay: 0.1, step: 1 };
@@ -125,7 +121,7 @@ mod tests {
                     let mut g = random(len, 10 + t);
                     g.iter_mut().step_by(7).for_each(|g| *g = 0.0);
                     let c = AdamAtan2Step { step: t, ..CONSTANTS };
-                    adam_atan2_step_for(isa, &mut p, &g, &mut m, &mut v, c);
+                    with(&ISA, isa, || adam_atan2_step(&mut p, &g, &mut m, &mut v, c));
                     for i in 0..len {
                         let g = f64::from(g[i]);
                         p64[i] *= 1.0 - c.lr * c.weight_decay;

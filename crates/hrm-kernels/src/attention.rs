@@ -74,17 +74,7 @@ pub fn attention(
     out: &mut [f32],
     lse: Option<&mut [f32]>,
 ) {
-    attention_for(Isa::best(), shape, qkv, rotary, out, lse);
-}
-
-pub(crate) fn attention_for(
-    isa: Isa,
-    shape: AttentionShape,
-    qkv: &[f32],
-    rotary: Option<Rotary<'_>>,
-    out: &mut [f32],
-    lse: Option<&mut [f32]>,
-) {
+    let isa = Isa::best();
     check(shape, qkv, rotary);
     expect("out", shape, out.len(), shape.out_len());
     if let Some(lse) = &lse {
@@ -116,20 +106,7 @@ pub fn attention_backward(
     dout: &[f32],
     dqkv: &mut [f32],
 ) {
-    attention_backward_for(Isa::best(), shape, qkv, rotary, out, lse, dout, dqkv);
-}
-
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn attention_backward_for(
-    isa: Isa,
-    shape: AttentionShape,
-    qkv: &[f32],
-    rotary: Option<Rotary<'_>>,
-    out: &[f32],
-    lse: &[f32],
-    dout: &[f32],
-    dqkv: &mut [f32],
-) {
+    let isa = Isa::best();
     check(shape, qkv, rotary);
     expect("out", shape, out.len(), shape.out_len());
     expect("lse", shape, lse.len(), shape.lse_len());

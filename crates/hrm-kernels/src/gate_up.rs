@@ -11,7 +11,6 @@ use crate::simd::Isa;
 pub struct PackedGateUp {
     packed: PackedMatrix,
     inter: usize,
-    half: usize,
 }
 
 impl PackedGateUp {
@@ -20,22 +19,9 @@ impl PackedGateUp {
     /// # Shapes
     /// `weight` `[2 * inter, hidden]`, gate first
     pub fn pack(weight: &[f32], inter: usize, hidden: usize) -> Self {
-        Self::pack_for(Isa::best(), weight, inter, hidden)
-    }
-
-    pub(crate) fn pack_for(isa: Isa, weight: &[f32], inter: usize, hidden: usize) -> Self {
-        let half = tile(isa).nr / 2;
-        let rows = in_turn(weight, inter, hidden, half);
-        let packed =
-            PackedMatrix::pack_for(isa, Matrix::new(&rows, rows.len() / hidden, hidden).transposed());
-        PackedGateUp { packed, inter, half }
-    }
-
-    /// Packs other values into the same memory, as after an optimizer step.
-    pub fn repack(&mut self, weight: &[f32]) {
-        let hidden = self.packed.k();
-        let rows = in_turn(weight, self.inter, hidden, self.half);
-        self.packed.repack(Matrix::new(&rows, rows.len() / hidden, hidden).transposed());
+        let rows = in_turn(weight, inter, hidden, tile(Isa::best()).nr / 2);
+        let packed = PackedMatrix::pack_weight(&rows, rows.len() / hidden, hidden);
+        PackedGateUp { packed, inter }
     }
 }
 
@@ -53,15 +39,8 @@ impl PackedGateUpBf16 {
     /// `weight` `[2 * inter, hidden]`, gate first
     pub fn pack(weight: &[f32], inter: usize, hidden: usize) -> Self {
         let rows = in_turn(weight, inter, hidden, 16);
-        let packed = PackedBf16::pack(Matrix::new(&rows, rows.len() / hidden, hidden).transposed());
+        let packed = PackedBf16::pack_weight(&rows, rows.len() / hidden, hidden);
         PackedGateUpBf16 { packed, inter }
-    }
-
-    /// Packs other values into the same memory, as after an optimizer step.
-    pub fn repack(&mut self, weight: &[f32]) {
-        let hidden = self.packed.k();
-        let rows = in_turn(weight, self.inter, hidden, 16);
-        self.packed.repack(Matrix::new(&rows, rows.len() / hidden, hidden).transposed());
     }
 }
 
@@ -127,9 +106,9 @@ fn check(x: Matrix<'_>, hidden: usize, inter: usize, out: &[f32]) {
 mod tests {
     use super::*;
     use crate::bf16::gemm_bf16;
-    use crate::gemm::{Store, gemm_for};
-    use crate::swiglu::swiglu_for;
-    use crate::testing::{in_pools, random, tried, unless_miri};
+    use crate::gemm::{Store, gemm};
+    use crate::swiglu::swiglu;
+    use crate::testing::{ISA, in_pools, random, tried, unless_miri, with};
 
     const SHAPES: [(usize, usize, usize); 5] =
         [(1, 1, 3), (15, 17, 33), (82, 40, 64), (33, 256, 100), (50, 70, 600)];
@@ -151,25 +130,20 @@ mod tests {
                 }
             };
             for isa in Isa::available() {
-                gemm_for(isa, mx, mw.transposed(), &mut gate_up, Store::Set);
-                swiglu_for(isa, &gate_up, inter, &mut want);
-                let mut packed = PackedGateUp::pack_for(isa, &w, inter, hidden);
-                gemm_swiglu(mx, &packed, &mut got);
+                with(&ISA, isa, || {
+                    gemm(mx, mw.transposed(), &mut gate_up, Store::Set);
+                    swiglu(&gate_up, inter, &mut want);
+                    gemm_swiglu(mx, &PackedGateUp::pack(&w, inter, hidden), &mut got);
+                });
                 if hidden <= 512 && isa != Isa::Portable {
                     assert!(got == want, "{isa:?} {m}x{inter}x{hidden}: not the same bits");
                 }
                 close(&got, &want, isa.name());
-                packed.repack(&w);
-                got.fill(f32::NAN);
-                gemm_swiglu(mx, &packed, &mut got);
-                close(&got, &want, isa.name());
             }
             gemm_bf16(mx, mw.transposed(), &mut gate_up, Store::Set);
-            swiglu_for(Isa::best(), &gate_up, inter, &mut want);
-            let mut packed = PackedGateUpBf16::pack(&w, inter, hidden);
-            packed.repack(&w);
+            swiglu(&gate_up, inter, &mut want);
             got.fill(f32::NAN);
-            gemm_swiglu_bf16(mx, &packed, &mut got);
+            gemm_swiglu_bf16(mx, &PackedGateUpBf16::pack(&w, inter, hidden), &mut got);
             close(&got, &want, "bf16");
         }
     }

@@ -18,18 +18,7 @@ pub fn rms_norm(
     out: &mut [f32],
     inv_rms: Option<&mut [f32]>,
 ) {
-    rms_norm_for(Isa::best(), x, r, hidden, eps, out, inv_rms);
-}
-
-pub(crate) fn rms_norm_for(
-    isa: Isa,
-    x: &[f32],
-    r: Option<&[f32]>,
-    hidden: usize,
-    eps: f32,
-    out: &mut [f32],
-    inv_rms: Option<&mut [f32]>,
-) {
+    let isa = Isa::best();
     let rows = rows_of("rms_norm", x.len(), hidden);
     assert_eq!(out.len(), x.len(), "rms_norm: x has {} floats, out {}", x.len(), out.len());
     if let Some(r) = r {
@@ -48,17 +37,7 @@ pub(crate) fn rms_norm_for(
 /// # Shapes
 /// `y`, `dy`, `du` `[rows, hidden]`, `inv_rms` `[rows]`
 pub fn rms_norm_backward(y: &[f32], inv_rms: &[f32], dy: &[f32], hidden: usize, du: &mut [f32]) {
-    rms_norm_backward_for(Isa::best(), y, inv_rms, dy, hidden, du);
-}
-
-pub(crate) fn rms_norm_backward_for(
-    isa: Isa,
-    y: &[f32],
-    inv_rms: &[f32],
-    dy: &[f32],
-    hidden: usize,
-    du: &mut [f32],
-) {
+    let isa = Isa::best();
     let rows = rows_of("rms_norm_backward", y.len(), hidden);
     assert_eq!(inv_rms.len(), rows, "rms_norm_backward: {rows} rows, inv_rms has {}", inv_rms.len());
     assert_eq!(dy.len(), y.len(), "rms_norm_backward: y has {} floats, dy {}", y.len(), dy.len());
@@ -167,7 +146,7 @@ impl Kernel for Backward<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{in_pools, random, tried, unless_miri};
+    use crate::testing::{ISA, in_pools, random, tried, unless_miri, with};
 
     fn close(got: f32, want: f64, size: f64) {
         assert!((f64::from(got) - want).abs() < 5e-7 * size.max(1.0), "{got} is not {want}");
@@ -182,8 +161,10 @@ mod tests {
                     let r = residual.then_some(&r[..]);
                     let (mut y, mut inv, mut du) =
                         (vec![0.0; rows * h], vec![0.0; rows], vec![0.0; rows * h]);
-                    rms_norm_for(isa, &x, r, h, 1e-5, &mut y, Some(&mut inv));
-                    rms_norm_backward_for(isa, &y, &inv, &dy, h, &mut du);
+                    with(&ISA, isa, || {
+                        rms_norm(&x, r, h, 1e-5, &mut y, Some(&mut inv));
+                        rms_norm_backward(&y, &inv, &dy, h, &mut du);
+                    });
                     for row in 0..rows {
                         let at = |i: usize| row * h + i;
                         let u: Vec<f64> = (0..h)

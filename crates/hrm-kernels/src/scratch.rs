@@ -17,6 +17,12 @@ pub(crate) struct Buffer {
     len: usize,
 }
 
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} floats", self.len)
+    }
+}
+
 impl Buffer {
     pub(crate) fn zeroed(len: usize) -> Self {
         Buffer { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }

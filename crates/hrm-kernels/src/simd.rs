@@ -23,6 +23,10 @@ impl Isa {
     /// The best instruction set of this machine, found once. `HRM_KERNELS_ISA` = `portable`, `avx2` or `avx512` asks for another one; a set
     /// that the machine lacks is not taken.
     pub fn best() -> Isa {
+        #[cfg(test)]
+        if let Some(isa) = crate::testing::ISA.get() {
+            return isa;
+        }
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| {
             let available = Isa::available();
@@ -72,10 +76,18 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn splat(self, x: f32) -> Self::V;
     /// # Safety
     /// `p` is readable for `N` floats.
-    unsafe fn load(self, p: *const f32) -> Self::V;
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { self.load_n(p, Self::N) }
+    }
     /// # Safety
     /// `p` is writable for `N` floats.
-    unsafe fn store(self, p: *mut f32, v: Self::V);
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::V) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store_n(p, v, Self::N) };
+    }
     /// The first `n <= N` lanes from memory, zero in the others.
     /// # Safety
     /// `p` is readable for `n` floats.
@@ -253,20 +265,10 @@ impl Simd for Portable {
         [x; 8]
     }
     #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> Self::V {
-        // SAFETY: the caller's promise.
-        unsafe { p.cast::<[f32; 8]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32, v: Self::V) {
-        // SAFETY: the caller's promise.
-        unsafe { p.cast::<[f32; 8]>().write_unaligned(v) }
-    }
-    #[inline(always)]
     unsafe fn load_n(self, p: *const f32, n: usize) -> Self::V {
         if n == 8 {
             // SAFETY: the caller's promise.
-            return unsafe { self.load(p) };
+            return unsafe { p.cast::<[f32; 8]>().read_unaligned() };
         }
         let mut v = [0.0; 8];
         for (i, lane) in v.iter_mut().enumerate().take(n) {
@@ -279,7 +281,7 @@ impl Simd for Portable {
     unsafe fn store_n(self, p: *mut f32, v: Self::V, n: usize) {
         if n == 8 {
             // SAFETY: the caller's promise.
-            return unsafe { self.store(p, v) };
+            return unsafe { p.cast::<[f32; 8]>().write_unaligned(v) };
         }
         for (i, lane) in v.iter().enumerate().take(n) {
             // SAFETY: the caller's promise.
@@ -574,18 +576,9 @@ mod x86 {
             intrinsic!(_mm512_set1_ps(x))
         }
         #[inline(always)]
-        unsafe fn load(self, p: *const f32) -> __m512 {
-            intrinsic!(_mm512_maskz_loadu_ps(!0, p))
-        }
-        #[inline(always)]
-        unsafe fn store(self, p: *mut f32, v: __m512) {
-            intrinsic!(_mm512_mask_storeu_ps(p, !0, v))
-        }
-        #[inline(always)]
         unsafe fn load_n(self, p: *const f32, n: usize) -> __m512 {
             if n == 16 {
-                // SAFETY: the caller's promise.
-                unsafe { self.load(p) }
+                intrinsic!(_mm512_maskz_loadu_ps(!0, p))
             } else {
                 intrinsic!(_mm512_maskz_loadu_ps(mask16(n), p))
             }
@@ -720,14 +713,6 @@ mod x86 {
         #[inline(always)]
         fn splat(self, x: f32) -> __m256 {
             intrinsic!(_mm256_set1_ps(x))
-        }
-        #[inline(always)]
-        unsafe fn load(self, p: *const f32) -> __m256 {
-            intrinsic!(_mm256_maskload_ps(p, _mm256_set1_epi32(-1)))
-        }
-        #[inline(always)]
-        unsafe fn store(self, p: *mut f32, v: __m256) {
-            intrinsic!(_mm256_maskstore_ps(p, _mm256_set1_epi32(-1), v))
         }
         #[inline(always)]
         unsafe fn load_n(self, p: *const f32, n: usize) -> __m256 {

@@ -10,10 +10,7 @@ use std::ops::Range;
 /// # Shapes
 /// `gate_up` `[rows, 2 * inter]`, `out` `[rows, inter]`
 pub fn swiglu(gate_up: &[f32], inter: usize, out: &mut [f32]) {
-    swiglu_for(Isa::best(), gate_up, inter, out);
-}
-
-pub(crate) fn swiglu_for(isa: Isa, gate_up: &[f32], inter: usize, out: &mut [f32]) {
+    let isa = Isa::best();
     let rows = check(gate_up, inter, out.len(), "out");
     let out = Shared::new(out);
     for_each_range(rows, inter * 2, |rows| dispatch(isa, Forward { gate_up, inter, out, rows }));
@@ -24,16 +21,7 @@ pub(crate) fn swiglu_for(isa: Isa, gate_up: &[f32], inter: usize, out: &mut [f32
 /// # Shapes
 /// `gate_up`, `dgate_up` `[rows, 2 * inter]`, `dout` `[rows, inter]`
 pub fn swiglu_backward(gate_up: &[f32], dout: &[f32], inter: usize, dgate_up: &mut [f32]) {
-    swiglu_backward_for(Isa::best(), gate_up, dout, inter, dgate_up);
-}
-
-pub(crate) fn swiglu_backward_for(
-    isa: Isa,
-    gate_up: &[f32],
-    dout: &[f32],
-    inter: usize,
-    dgate_up: &mut [f32],
-) {
+    let isa = Isa::best();
     let rows = check(gate_up, inter, dout.len(), "dout");
     assert_eq!(
         dgate_up.len(),
@@ -160,7 +148,7 @@ impl Kernel for Backward<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{in_pools, random, tried, unless_miri};
+    use crate::testing::{ISA, in_pools, random, tried, unless_miri, with};
 
     #[test]
     fn matches_reference() {
@@ -169,8 +157,10 @@ mod tests {
                 let gate_up: Vec<f32> = random(rows * 2 * inter, 1).iter().map(|x| x * 4.0).collect();
                 let dout = random(rows * inter, 2);
                 let (mut out, mut grad) = (vec![0.0; rows * inter], vec![0.0; gate_up.len()]);
-                swiglu_for(isa, &gate_up, inter, &mut out);
-                swiglu_backward_for(isa, &gate_up, &dout, inter, &mut grad);
+                with(&ISA, isa, || {
+                    swiglu(&gate_up, inter, &mut out);
+                    swiglu_backward(&gate_up, &dout, inter, &mut grad);
+                });
                 for row in 0..rows {
                     for i in 0..inter {
                         let (gi, ui) = (row * 2 * inter + i, row * 2 * inter + inter + i);

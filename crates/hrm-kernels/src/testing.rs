@@ -1,5 +1,23 @@
 //! What the tests share.
 
+use crate::{bf16::Bf16Engine, simd::Isa};
+use std::{cell::Cell, thread::LocalKey};
+
+thread_local! {
+    /// What kernels called on this thread take in place of [`Isa::best`].
+    pub(crate) static ISA: Cell<Option<Isa>> = const { Cell::new(None) };
+    /// And of [`Bf16Engine::best`].
+    pub(crate) static ENGINE: Cell<Option<Bf16Engine>> = const { Cell::new(None) };
+}
+
+/// Runs `f` with a choice in place of the best one.
+pub(crate) fn with<T, R>(choice: &'static LocalKey<Cell<Option<T>>>, value: T, f: impl FnOnce() -> R) -> R {
+    let before = choice.replace(Some(value));
+    let result = f();
+    choice.set(before);
+    result
+}
+
 /// Numbers of about unit size, the same on every run.
 pub(crate) fn random(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);

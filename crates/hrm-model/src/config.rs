@@ -208,7 +208,8 @@ crate::settings! {
         /// Low-level updates per high-level update.
         #[serde(alias = "L_cycles")]
         l_cycles: usize = 2 => Range::count(1, MAX_LAYERS);
-        /// Width of a row of the puzzle embedding; 0 for none. In a recipe that does not say it, `hidden_size`.
+        /// Width of a row of the puzzle embedding; 0 for none. In a recipe that does not say it, `hidden_size`. With `mixer = "groups"` a
+        /// row is one vector for all cells, or in a lattice one for each value.
         puzzle_emb_ndim: usize = 512 => Range::count(0, MAX_SIZE);
         /// Prefix tokens that hold a row of the puzzle embedding; 0 for as many as it needs.
         puzzle_emb_len: usize = 0 => Range::count(0, MAX_TOKENS);
@@ -357,9 +358,9 @@ impl Architecture {
                 let expected = "none for model.mixer = \"groups\", which knows places by their groups";
                 return error("pos_encodings", format!("{:?}", self.pos_encodings).to_lowercase(), expected);
             }
-            if self.puzzle_emb_ndim > 0 {
+            if self.puzzle_emb_len > 0 {
                 let expected = "0 for model.mixer = \"groups\": a prefix belongs to no group";
-                return error("puzzle_emb_ndim", self.puzzle_emb_ndim.to_string(), expected);
+                return error("puzzle_emb_len", self.puzzle_emb_len.to_string(), expected);
             }
         }
         if self.puzzle_emb_len > 0 && self.puzzle_emb_ndim > self.puzzle_emb_len * self.hidden_size {
@@ -503,7 +504,8 @@ impl ModelConfig {
             names.join(", ")
         };
         let (got, expected) = (names(&of_puzzle), names(of_model));
-        if (got.as_str(), of_puzzle.first_value) != (expected.as_str(), of_model.first_value) {
+        let tokens = |structure: &Structure| (structure.first_value, structure.distinct_values);
+        if (got.as_str(), tokens(&of_puzzle)) != (expected.as_str(), tokens(of_model)) {
             return error(format!("the model knows groups by {expected}, the puzzle has groups by {got}"));
         }
         if self.tokens == Tokens::Cells && vocab_size != self.vocab_size {
@@ -514,13 +516,18 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// Prefix tokens that hold a puzzle's embedding; none without one.
-    pub fn prefix_len(&self) -> usize {
+    /// Vectors that hold a puzzle's embedding; none without one.
+    pub(crate) fn puzzle_emb_vectors(&self) -> usize {
         match (self.puzzle_emb_ndim, self.puzzle_emb_len) {
             (0, _) => 0,
             (ndim, 0) => ndim.div_ceil(self.hidden_size),
             (_, len) => len,
         }
+    }
+
+    /// Prefix tokens that hold a puzzle's embedding; none without one, or where tokens are mixed by groups.
+    pub fn prefix_len(&self) -> usize {
+        if self.mixer == Mixer::Groups { 0 } else { self.puzzle_emb_vectors() }
     }
 
     /// Everything that has a state: prefix and sequence, or the nodes of a lattice.
@@ -607,6 +614,22 @@ impl ModelConfig {
                 return error("mixer", got, &format!("at most {MAX_MEMBERS} groups times cells"));
             }
             self.groups()?;
+            let (values, hidden) = (self.values(), self.hidden_size);
+            if ![0, hidden, values * hidden].contains(&self.puzzle_emb_ndim) {
+                let mut expected = format!("0, or model.hidden_size ({hidden}), a vector for all nodes");
+                if values > 1 {
+                    expected += &format!(", or {values} of them, one for each value");
+                }
+                return error("puzzle_emb_ndim", self.puzzle_emb_ndim.to_string(), &expected);
+            }
+            let structure = self.structure.iter().find(|_| self.tokens == Tokens::Lattice);
+            if structure.is_some_and(|structure| structure.distinct_values > values) {
+                return error("mixer", "groups".to_owned(), "no more values that are told apart than values");
+            }
+            if self.conflict && structure.is_some_and(|structure| structure.first_value == 0) {
+                let expected = "false where every cell is given: an answer may be something else";
+                return error("conflict", "true".to_owned(), expected);
+            }
         }
         Ok(())
     }

@@ -23,7 +23,8 @@ use crate::{
 /// the capital letters of `H_level`, `L_level`, `H_init` and `L_init`.
 #[derive(Module, Debug)]
 pub struct Hrm<B: Backend> {
-    /// `[vocab_size, hidden]`; of a lattice `[first_value + 2, hidden]`: each token that is no value, this value is given, another one is.
+    /// `[vocab_size, hidden]`; of a lattice `[first_value + 2, hidden]`: each token that is no value, this value is given, another one
+    /// is; where values are told apart, as many vectors as there are pairs of what a node stands for and what its cell holds.
     pub embed_tokens: Embedding<B>,
     /// `[total_len, hidden]`, with learned positions only.
     pub embed_pos: Option<Embedding<B>>,
@@ -102,7 +103,7 @@ impl<B: Backend> Hrm<B> {
         let groups = config.groups().ok().flatten();
         let groups = groups.as_ref();
         let (embeddings, logits) = match (config.tokens, &config.structure) {
-            (Tokens::Lattice, Some(structure)) => (structure.first_value + 2, 1),
+            (Tokens::Lattice, Some(structure)) => (structure.node_types(), 1),
             _ => (config.vocab_size, config.vocab_size),
         };
         Self {
@@ -186,27 +187,34 @@ impl<B: Backend> Hrm<B> {
         self.puzzle_emb.as_ref().map(|table| table.lookup(identifiers))
     }
 
-    /// What the embedding is asked for: the tokens, or of a lattice for each node whether its value is given, another one is, or the
-    /// token that stands for none.
+    /// What the embedding is asked for: the tokens, or of a lattice for each node whether its value is given, another one is, which of
+    /// those that are told apart is, or the token that stands for none; counted anew for each value that is told apart.
     ///
     /// # Shapes
     /// - `inputs`: `[batch, seq_len]`; output: `[batch, seq_len]`, of a lattice `[batch, seq_len * values]`
     fn node_types(&self, inputs: Tensor<B, 2, Int>) -> Tensor<B, 2, Int> {
-        let (Tokens::Lattice, Some(Structure { first_value, .. })) =
-            (self.config.tokens, &self.config.structure)
-        else {
+        let (Tokens::Lattice, Some(structure)) = (self.config.tokens, &self.config.structure) else {
             return inputs;
         };
-        let (first, values) = (*first_value as i64, self.config.values());
+        let (first, values) = (structure.first_value as i64, self.config.values());
+        let (distinct, seen) = (structure.distinct_values as i64, structure.seen() as i64);
         let [batch, cells] = inputs.dims();
         let shape = [batch, cells, values];
         let inputs = inputs.unsqueeze_dim::<3>(2).expand(shape);
         let of_node = Tensor::arange(first..first + values as i64, &inputs.device())
             .reshape([1, 1, values])
             .expand(shape);
-        let given = inputs.clone().greater_equal_elem(first);
-        let this = inputs.clone().equal(of_node);
-        inputs.mask_fill(given, first + 1).mask_fill(this, first).reshape([batch, cells * values])
+        let other = inputs.clone().greater_equal_elem(first + distinct);
+        let no_value = inputs.clone().lower_elem(first);
+        let this = inputs.clone().equal(of_node.clone());
+        let types = (inputs.clone() + 2)
+            .mask_fill(other, first + 1)
+            .mask_where(no_value, inputs)
+            .mask_fill(this, first);
+        // Types of the values that may change places come first.
+        let offset = (of_node.clone() - first + 1) * seen;
+        let offset = offset.mask_fill(of_node.greater_equal_elem(first + distinct), 0);
+        (types + offset).reshape([batch, cells * values])
     }
 
     fn forward_dtype(&self) -> DType {
@@ -224,7 +232,8 @@ impl<B: HrmBackend> Hrm<B> {
         self
     }
 
-    /// What is injected at every low-level update: prefix and token embeddings, positions if learned, scaled.
+    /// What is injected at every low-level update: prefix and token embeddings, positions if learned, scaled. Where tokens are mixed by
+    /// groups there is no prefix: a row of the puzzle embedding is added to every node, or each of its vectors to the nodes of one value.
     ///
     /// # Shapes
     /// - `inputs`: `[batch, seq_len]`; `puzzle_rows`: `[batch, puzzle_emb_ndim]`
@@ -237,8 +246,15 @@ impl<B: HrmBackend> Hrm<B> {
         let (hidden, dtype) = (self.config.hidden_size, self.forward_dtype());
         let mut embedding = self.embed_tokens.forward(self.node_types(inputs), dtype);
         if let Some(rows) = puzzle_rows {
-            let prefix = prefix_tokens(rows.cast(dtype), self.config.prefix_len(), hidden);
-            embedding = Tensor::cat(vec![prefix, embedding], 1);
+            let vectors = prefix_tokens(rows.cast(dtype), self.config.puzzle_emb_vectors(), hidden);
+            embedding = match self.config.mixer {
+                Mixer::Groups => {
+                    let [batch, nodes, _] = embedding.dims();
+                    let shape = [batch, self.config.seq_len, self.config.values(), hidden];
+                    embedding + vectors.unsqueeze_dim::<4>(1).expand(shape).reshape([batch, nodes, hidden])
+                }
+                _ => Tensor::cat(vec![vectors, embedding], 1),
+            };
         }
         if let Some(positions) = &self.embed_pos {
             // 1/sqrt(2) keeps the variance of the sum.
@@ -307,12 +323,13 @@ impl<B: HrmBackend> Hrm<B> {
         let q = self.q_head.forward(mean_of_nodes(z_h.clone()).reshape([batch, hidden]));
         let logits =
             self.lm_head.forward(z_h.reshape([batch * nodes, hidden])).reshape([batch, seq_len, values]);
-        let never =
-            |count: usize| Tensor::full([batch, seq_len, count], NEVER, (&logits.device(), logits.dtype()));
+        let never = |count: usize| {
+            let logits = || Tensor::full([batch, seq_len, count], NEVER, (&logits.device(), logits.dtype()));
+            (count > 0).then(logits)
+        };
         let after = self.config.structure.as_ref().map_or(0, |structure| structure.after_values);
-        let mut parts = vec![never(vocab_size - values - after), logits.clone()];
-        parts.extend((after > 0).then(|| never(after)));
-        (Tensor::cat(parts, 2), q)
+        let parts = [never(vocab_size - values - after), Some(logits.clone()), never(after)];
+        (Tensor::cat(parts.into_iter().flatten().collect(), 2), q)
     }
 }
 

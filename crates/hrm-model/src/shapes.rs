@@ -13,7 +13,7 @@ impl ModelConfig {
             shapes.insert(name, shape.to_vec());
         };
         let (embeddings, logits) = match (self.tokens, &self.structure) {
-            (Tokens::Lattice, Some(structure)) => (structure.first_value + 2, 1),
+            (Tokens::Lattice, Some(structure)) => (structure.node_types(), 1),
             _ => (self.vocab_size, self.vocab_size),
         };
         add("embed_tokens.embedding_weight".to_owned(), &[embeddings, hidden]);
@@ -82,7 +82,8 @@ mod tests {
         let groups = hrm.clone().with_puzzle_emb_ndim(0).with(|config| {
             config.mixer = Mixer::Groups;
             config.pos_encodings = none;
-            config.structure = Some(Structure { first_value: 2, after_values: 0, groups: vec![rows] });
+            config.structure =
+                Some(Structure { first_value: 2, after_values: 0, distinct_values: 0, groups: vec![rows] });
         });
         groups.validate().unwrap();
         for config in [

@@ -14,6 +14,9 @@ pub struct Structure {
     /// Tokens after the values that are none either: no value can be in such a cell, like those outside of the boards of a Samurai.
     #[serde(default, skip_serializing_if = "is_none")]
     pub after_values: usize,
+    /// So many of the values, the first ones, are told apart in the input; the others could change places.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub distinct_values: usize,
     /// The kinds of groups of cells.
     pub groups: Vec<GroupKind>,
 }
@@ -36,6 +39,17 @@ pub struct GroupKind {
 }
 
 impl Structure {
+    /// What is known of a cell from the view of a node: a token that is no value, this value, another one, one of those that are
+    /// told apart.
+    pub(crate) fn seen(&self) -> usize {
+        self.first_value + 2 + self.distinct_values
+    }
+
+    /// Vectors of a lattice's input: what is known of a cell, from the view of a value that may change places and of each that may not.
+    pub(crate) fn node_types(&self) -> usize {
+        (1 + self.distinct_values) * self.seen()
+    }
+
     /// The groups as the backends take them.
     ///
     /// # Errors

@@ -87,11 +87,6 @@ impl ParameterTable {
         Self { rows }
     }
 
-    /// Every tensor.
-    pub fn rows(&self) -> &[ParameterRow] {
-        &self.rows
-    }
-
     /// Number of trained parameters, as the paper counts them.
     pub fn parameters(&self) -> usize {
         self.count(|row| !row.is_buffer())

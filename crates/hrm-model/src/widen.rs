@@ -87,6 +87,14 @@ impl<B: Backend> Hrm<B> {
                         }
                     }
                 }
+                // Vectors of a node, one after the other.
+                "puzzle_emb" if new.cols / hidden * old_hidden == old.cols && old.rows() <= new.rows() => {
+                    new.fill(all, |_, _| 0.0);
+                    for vector in 0..new.cols / hidden {
+                        let part = ([0, vector * old_hidden], [old.rows(), old_hidden]);
+                        new.copy([0, vector * hidden], &old, part, 1.0);
+                    }
+                }
                 _ if old.rows() > new.rows() || old.cols > new.cols => return (name, narrow),
                 _ => {
                     let factor = match kind {

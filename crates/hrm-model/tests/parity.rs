@@ -6,7 +6,7 @@ use hrm_model::{
     Hrm,
     act::{Carry, PuzzleBatch},
     layers::RotaryTables,
-    loss::{self, Correctness, LossKind, Metrics},
+    loss::{ActLoss, Answers, LossKind, Metrics},
 };
 use hrm_testing::{
     for_each_backend,
@@ -71,26 +71,21 @@ fn eval_set<B: HrmBackend>(set: &str) -> Deviations {
             eval.values_at("out.steps", step),
         );
 
-        let correctness = Correctness::new(output.predictions(), labels.clone());
         for (kind, key) in [(LossKind::Stablemax, "steps_stablemax"), (LossKind::Softmax, "steps_softmax")] {
             let expected = &json[key][step];
             if expected.is_null() {
                 continue;
             }
-            let act_loss = loss::act_loss(kind, &output, labels.clone(), &correctness, None);
+            let settings = kind.into();
+            let answers = Answers::new(&settings, &output, labels.clone(), labels.clone());
+            let act_loss = ActLoss::new(&settings, &output, answers, None);
+            let (total, metrics) = act_loss.sums(next.halted.clone(), next.steps.clone());
             let number = |v: &serde_json::Value| v.as_f64().expect("a number");
             deviations.check(
                 &format!("step {} {key} loss", step + 1),
-                &tensor_values(act_loss.total(next.steps.clone())),
+                &tensor_values(total),
                 &[number(&expected["loss"])],
                 floor("out.logits"),
-            );
-            let metrics = Metrics::tensor(
-                &act_loss,
-                &correctness,
-                output.q_halt.clone(),
-                next.halted.clone(),
-                next.steps.clone(),
             );
             let metrics = Metrics::from_values(&tensor_values(metrics));
             let got = [

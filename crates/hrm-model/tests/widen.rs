@@ -17,11 +17,12 @@ fn config(recurrence: RecurrenceKind, tokens: Tokens, hidden: usize, width: usiz
     let cols = (0..4).map(|col| (0..4).map(|row| 4 * row + col).collect()).collect();
     let h_layers = usize::from(recurrence == RecurrenceKind::Hrm);
     let config = ModelConfig::new(6, 16).with_hidden_size(hidden).with_num_heads(2).with_layers(h_layers, 2);
-    config.with_puzzle_emb_ndim(0).with(|config| {
+    let vectors = if tokens == Tokens::Lattice { 4 } else { 1 };
+    config.with_puzzle_emb_ndim(vectors * hidden).with(|config| {
         (config.mixer, config.tokens, config.recurrence) = (Mixer::Groups, tokens, recurrence);
         (config.group_width, config.pos_encodings) = (width, PositionEncoding::None);
         let groups = vec![kind("row", rows), kind("column", cols)];
-        config.structure = Some(Structure { first_value: 2, after_values: 0, groups });
+        config.structure = Some(Structure { first_value: 2, after_values: 0, distinct_values: 0, groups });
     })
 }
 
@@ -32,6 +33,16 @@ fn model<B: HrmBackend>(config: ModelConfig, seed: u64) -> Hrm<B> {
     // That of a fresh model reads nothing.
     let weight = model.lm_head.weight.val().narrow(0, 0, 1).repeat_dim(0, 2);
     model.q_head.weight = model.q_head.weight.map(|_| weight);
+    // So does a row of zeros.
+    model.puzzle_emb = model.puzzle_emb.map(|mut table| {
+        let row = |weights: Tensor<B, 2>| {
+            let [_, width] = weights.dims();
+            let row = Tensor::arange(0..width as i64, &weights.device()).float();
+            row.sin().reshape([1, width])
+        };
+        table.weights = table.weights.map(row);
+        table
+    });
     model
 }
 

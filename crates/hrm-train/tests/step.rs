@@ -9,7 +9,7 @@ use hrm_model::{
     Cycles, GroupKind, Hrm, Mixer, ModelConfig, PositionEncoding, RecurrenceKind, SegmentOutput, Structure,
     Tokens,
     act::{self, PuzzleBatch},
-    loss::{self, Correctness, IGNORE_LABEL, LossKind, LossSettings, Metrics},
+    loss::{self, ActLoss, Answers, IGNORE_LABEL, LossKind, LossSettings, Metrics},
 };
 use hrm_testing::{
     for_each_backend,
@@ -73,10 +73,10 @@ fn losses_are_their_formulas<B: HrmBackend>() {
 
     let ints = TensorData::new(labels.clone(), [ROWS, SEQ]).convert::<B::IntElem>();
     let label_tensor = Tensor::<B, 2, Int>::from_data(ints, &device);
-    let correctness = Correctness::new(output.predictions(), label_tensor.clone());
-    let act = loss::act_loss(settings, &output, label_tensor, &correctness, Some(targets.clone()));
+    let answers = Answers::new(&settings, &output, label_tensor.clone(), label_tensor);
+    let act = ActLoss::new(&settings, &output, answers, Some(targets.clone()));
     let halted = steps.clone().greater_equal_elem(0);
-    let metrics = Metrics::tensor(&act, &correctness, output.q_halt.clone(), halted, steps.clone());
+    let (_, metrics) = act.sums(halted, steps.clone());
     let metrics = Metrics::from_values(&tensor_values(metrics));
 
     let (logits, q_halt, q_continue) =
@@ -218,7 +218,7 @@ fn clipping_bounds_the_norm<B: HrmBackend>() {
     close("norm", before, by_hand.sqrt(), 1e-5);
     assert_eq!(
         grads.model.0.len(),
-        model.parameter_table().rows().len() - 3,
+        model.state_dict().len() - 3,
         "all but puzzles and initial states"
     );
 
@@ -264,7 +264,7 @@ fn doubting() -> ModelConfig {
     let groups = vec![GroupKind { name: "row".into(), groups: rows, own: false }];
     let config = tiny().with_layers(0, 1).with_puzzle_emb_ndim(0);
     config.with(|config| {
-        config.structure = Some(Structure { first_value: 2, after_values: 0, groups });
+        config.structure = Some(Structure { first_value: 2, after_values: 0, distinct_values: 0, groups });
         (config.tokens, config.mixer, config.recurrence) =
             (Tokens::Lattice, Mixer::Groups, RecurrenceKind::Trm);
         config.pos_encodings = PositionEncoding::None;

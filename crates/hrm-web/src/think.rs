@@ -10,17 +10,17 @@ use serde::Serialize;
 use crate::Puzzle;
 
 /// The models that come with the page, by the folders of `checkpoints/`.
-pub const BUNDLED: [&str; 4] = ["sudoku-9x9", "sudoku-4x4", "sudoku-6x6", "maze"];
+pub const BUNDLED: [&str; 5] = ["sudoku-9x9", "sudoku-4x4", "sudoku-6x6", "sudoku", "maze"];
 
 /// Which of the [`BUNDLED`] models works on a puzzle: that of its size, otherwise one whose weights belong to no place: that of all
-/// mazes, for Sudokus the lattice of candidates of 9x9.
+/// mazes, or that of all Sudokus.
 ///
 /// # Errors
 /// If the puzzle is none.
 pub fn model_name(puzzle: &Puzzle) -> Result<&'static str, String> {
     let folder = puzzle.shape()?.folder();
     let of_size = BUNDLED.into_iter().find(|name| **name == *folder);
-    Ok(of_size.unwrap_or(if folder.starts_with("maze") { "maze" } else { BUNDLED[0] }))
+    Ok(of_size.unwrap_or(if folder.starts_with("maze") { "maze" } else { "sudoku" }))
 }
 
 /// A model from the bytes of a checkpoint.

@@ -3,7 +3,7 @@
 //! Heads are taken apart into matrices whose rows, one for each position, are padded with zeros to a multiple of 8: so the
 //! rows of scores are aligned, which tensor cores need. Padded positions get no weight.
 //!
-//! What fits into one kernel goes to [`flash`] instead.
+//! In the types of tensor cores, [`flash`] and, for long sequences, [`tiled`] compute it without scores in memory instead.
 
 use burn::tensor::{DType, Shape, TensorMetadata};
 use burn_cubecl::{
@@ -14,7 +14,7 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 
-use super::{PLANES, Rows, cubes, flash, plane_width, row_of_plane, vector_size};
+use super::{PLANES, Rows, cubes, flash, plane_width, row_of_plane, tiled, vector_size};
 
 const ALIGNMENT: usize = 8;
 
@@ -379,7 +379,9 @@ pub(crate) fn attention<R: CubeRuntime>(
     plane: u32,
     product: fn(CubeTensor<R>, CubeTensor<R>) -> CubeTensor<R>,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
-    if let Some(result) = flash::attention(&qkv, &rotary, heads) {
+    if let Some(result) =
+        flash::attention(&qkv, &rotary, heads).or_else(|| tiled::attention(&qkv, &rotary, heads))
+    {
         return result;
     }
     let [batch, seq, width] = qkv.shape().dims();
@@ -418,7 +420,10 @@ pub(crate) fn attention_backward<R: CubeRuntime>(
     plane: u32,
     product: fn(CubeTensor<R>, CubeTensor<R>) -> CubeTensor<R>,
 ) -> CubeTensor<R> {
-    if let Some(dqkv) = flash::attention_backward(&qkv, &rotary, heads, [&out, &lse, &dout]) {
+    let from_forward = [&out, &lse, &dout];
+    if let Some(dqkv) = flash::attention_backward(&qkv, &rotary, heads, from_forward)
+        .or_else(|| tiled::attention_backward(&qkv, &rotary, heads, from_forward))
+    {
         return dqkv;
     }
     let [_, seq, width] = qkv.shape().dims();

@@ -29,29 +29,29 @@ use super::{
 pub const FLASH_VARIABLE: &str = "HRM_FLASH";
 
 /// Side of a tile.
-const SIDE: usize = 16;
+pub(super) const SIDE: usize = 16;
 /// Elements of a vector: 16 bytes.
-const VECTOR: usize = 8;
+pub(super) const VECTOR: usize = 8;
 /// Elements between the rows of a matrix in shared memory, so that eight rows lie in different banks.
-const GAP: usize = 8;
+pub(super) const GAP: usize = 8;
 /// Values from one row to the next of a tile that [`to_lanes`] moves: four more than a row has, for the same reason.
-const TILE_STRIDE: usize = SIDE + 4;
+pub(super) const TILE_STRIDE: usize = SIDE + 4;
 /// Lanes of a plane.
-const PLANE: u32 = 32;
+pub(super) const PLANE: u32 = 32;
 /// Each lane of a plane keeps half a row of scores.
 const MOST_ROWS: usize = 128;
 /// Bytes of what a boundary of tiles must be aligned to.
-const ALIGNMENT: usize = 32;
+pub(super) const ALIGNMENT: usize = 32;
 
-type Eight = Const<VECTOR>;
-type Four = Const<4>;
+pub(super) type Eight = Const<VECTOR>;
+pub(super) type Four = Const<4>;
 
 /// Sizes of an attention, and what follows from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Sizes {
-    seq: usize,
-    heads: usize,
-    head_dim: usize,
+pub(super) struct Sizes {
+    pub(super) seq: usize,
+    pub(super) heads: usize,
+    pub(super) head_dim: usize,
 }
 
 impl Sizes {
@@ -60,7 +60,7 @@ impl Sizes {
         self.seq.next_multiple_of(SIDE)
     }
 
-    fn scale(&self) -> f32 {
+    pub(super) fn scale(&self) -> f32 {
         (self.head_dim as f32).sqrt().recip()
     }
 
@@ -70,17 +70,17 @@ impl Sizes {
     }
 
     /// Tiles beside each other in queries, keys or values.
-    fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         self.head_dim / SIDE
     }
 
     /// Vectors of half a head, whose halves are rotated together.
-    fn lanes(&self) -> usize {
+    pub(super) fn lanes(&self) -> usize {
         self.head_dim / 2 / VECTOR
     }
 
     /// From one row of queries, keys or values in shared memory to the next.
-    fn narrow(&self) -> usize {
+    pub(super) fn narrow(&self) -> usize {
         self.head_dim + GAP
     }
 
@@ -114,19 +114,23 @@ impl Sizes {
 
 /// The rotation at a place of the tables of rotary positions, whose halves are the same.
 #[derive(CubeType)]
-struct Rotation {
+pub(super) struct Rotation {
     cos: Vector<f32, Eight>,
     sin: Vector<f32, Eight>,
 }
 
 #[cube]
-fn rotation(cos: &Array<Vector<f32, Eight>>, sin: &Array<Vector<f32, Eight>>, at: usize) -> Rotation {
+pub(super) fn rotation(
+    cos: &Array<Vector<f32, Eight>>,
+    sin: &Array<Vector<f32, Eight>>,
+    at: usize,
+) -> Rotation {
     Rotation { cos: cos[at], sin: sin[at] }
 }
 
 /// Copies a vector each of the two halves of a head to shared memory, rotated.
 #[cube]
-fn keep_rotated<F: Float>(
+pub(super) fn keep_rotated<F: Float>(
     x: &Array<Vector<F, Eight>>,
     from: usize,
     matrix: &mut SharedMemory<Vector<F, Eight>>,
@@ -142,7 +146,7 @@ fn keep_rotated<F: Float>(
 
 /// The same, as it is.
 #[cube]
-fn keep<F: Float>(
+pub(super) fn keep<F: Float>(
     x: &Array<Vector<F, Eight>>,
     from: usize,
     matrix: &mut SharedMemory<Vector<F, Eight>>,
@@ -185,7 +189,7 @@ fn zeros() -> cmma::Matrix<f32> {
 
 /// The tiles beside each other of a strip of a matrix, as left operands.
 #[cube]
-fn strip_of<F: Float>(
+pub(super) fn strip_of<F: Float>(
     matrix: &SharedMemory<Vector<F, Eight>>,
     row: usize,
     #[comptime] tiles: usize,
@@ -208,7 +212,7 @@ fn strip_of<F: Float>(
 
 /// A tile of `strip matrix^T`: the columns that are the rows of `matrix` from `row` on.
 #[cube]
-fn times_transposed<F: Float>(
+pub(super) fn times_transposed<F: Float>(
     strip: &Sequence<cmma::Matrix<F>>,
     matrix: &SharedMemory<Vector<F, Eight>>,
     row: usize,
@@ -231,19 +235,30 @@ fn times_transposed<F: Float>(
     sum
 }
 
-/// `strip matrix`, all tiles of it.
+/// Tiles of zeros beside each other, to add to.
 #[cube]
-fn times<F: Float>(
+pub(super) fn sums_of(#[comptime] columns: usize) -> Sequence<cmma::Matrix<f32>> {
+    let mut sums = Sequence::<cmma::Matrix<f32>>::new();
+    #[unroll]
+    for _ in 0..columns {
+        sums.push(zeros());
+    }
+    sums
+}
+
+/// Adds `strip matrix` to sums, all tiles of it.
+#[cube]
+pub(super) fn add_times<F: Float>(
+    sums: &Sequence<cmma::Matrix<f32>>,
     strip: &Sequence<cmma::Matrix<F>>,
     matrix: &SharedMemory<Vector<F, Eight>>,
     #[comptime] tiles: usize,
     #[comptime] columns: usize,
     #[comptime] stride: usize,
-) -> Sequence<cmma::Matrix<f32>> {
-    let mut sums = Sequence::<cmma::Matrix<f32>>::new();
+) {
     #[unroll]
     for column in 0..columns {
-        let sum = zeros();
+        let sum = sums.index(column);
         #[unroll]
         for tile in 0..tiles {
             let right = operand::<F>(
@@ -254,28 +269,43 @@ fn times<F: Float>(
                 cmma::MatrixIdent::B,
                 cmma::MatrixLayout::RowMajor,
             );
-            cmma::execute::<F, F, f32, f32>(strip.index(tile), &right, &sum, &sum);
+            cmma::execute::<F, F, f32, f32>(strip.index(tile), &right, sum, sum);
         }
-        sums.push(sum);
     }
+}
+
+/// `strip matrix`, all tiles of it.
+#[cube]
+fn times<F: Float>(
+    strip: &Sequence<cmma::Matrix<F>>,
+    matrix: &SharedMemory<Vector<F, Eight>>,
+    #[comptime] tiles: usize,
+    #[comptime] columns: usize,
+    #[comptime] stride: usize,
+) -> Sequence<cmma::Matrix<f32>> {
+    let sums = sums_of(columns);
+    add_times::<F>(&sums, strip, matrix, tiles, columns, stride);
     sums
 }
 
 /// The row of tiles that [`to_lanes`] gives to this lane.
 #[cube]
-fn row_of_lane() -> usize {
+pub(super) fn row_of_lane() -> usize {
     (UNIT_POS_X as usize) % SIDE
 }
 
 /// Which half of that row.
 #[cube]
-fn half_of_lane() -> usize {
+pub(super) fn half_of_lane() -> usize {
     (UNIT_POS_X as usize) / SIDE
 }
 
 /// A tile, half a row to each lane.
 #[cube]
-fn to_lanes(tile: &cmma::Matrix<f32>, stage: &mut SharedMemory<Vector<f32, Four>>) -> Vector<f32, Eight> {
+pub(super) fn to_lanes(
+    tile: &cmma::Matrix<f32>,
+    stage: &mut SharedMemory<Vector<f32, Four>>,
+) -> Vector<f32, Eight> {
     let start = (UNIT_POS_Y as usize) * comptime!(SIDE * TILE_STRIDE / 4);
     let mut place = stage.slice_mut(start, start + comptime!(SIDE * TILE_STRIDE / 4));
     cmma::store(&mut place, tile, comptime!(TILE_STRIDE as u32), cmma::MatrixLayout::RowMajor);
@@ -406,9 +436,32 @@ fn forward_kernel<F: Float>(
     }
 }
 
+/// `out . dout` of the row of this lane, half of it by each of two lanes.
+#[cube]
+pub(super) fn row_delta<F: Float>(
+    out: &Array<Vector<F, Eight>>,
+    dout: &Array<Vector<F, Eight>>,
+    out_start: usize,
+    dout_start: usize,
+    #[comptime] lanes: usize,
+) -> f32 {
+    let mut delta = 0.0f32;
+    #[unroll]
+    for step in 0..lanes {
+        let lane = step * 2 + half_of_lane();
+        let products = Vector::<f32, Eight>::cast_from(out[out_start + lane])
+            * Vector::<f32, Eight>::cast_from(dout[dout_start + lane]);
+        #[unroll]
+        for i in 0..VECTOR {
+            delta += products[i];
+        }
+    }
+    delta + plane_shuffle_xor(delta, SIDE as u32)
+}
+
 /// Writes a strip of a gradient, whose rotation is undone.
 #[cube]
-fn write_strip<F: Float>(
+pub(super) fn write_strip<F: Float>(
     sums: &Sequence<cmma::Matrix<f32>>,
     stage: &mut SharedMemory<Vector<f32, Four>>,
     cos: &Array<Vector<f32, Eight>>,
@@ -499,18 +552,8 @@ fn backward_kernel<F: Float>(
     let first_row = (UNIT_POS_Y as usize) * SIDE;
     let row = first_row + row_of_lane();
     let token = usize::min(row, comptime!(seq - 1));
-    let mut delta = 0.0f32;
-    #[unroll]
-    for step in 0..lanes {
-        let lane = head * comptime!(2 * lanes) + step * 2 + half_of_lane();
-        let products = Vector::<f32, Eight>::cast_from(out[(batch * seq + token) * out_stride + lane])
-            * Vector::<f32, Eight>::cast_from(dout[(batch * seq + token) * dout_stride + lane]);
-        #[unroll]
-        for i in 0..VECTOR {
-            delta += products[i];
-        }
-    }
-    let delta = delta + plane_shuffle_xor(delta, SIDE as u32);
+    let (token, column) = (batch * seq + token, head * comptime!(2 * lanes));
+    let delta = row_delta::<F>(out, dout, token * out_stride + column, token * dout_stride + column, lanes);
     if half_of_lane() == 0 {
         // Weights of queries that are padding: exp(-huge).
         let mut log_sum = f32::max_value();
@@ -603,7 +646,11 @@ fn is_on() -> bool {
 }
 
 /// The sizes, if tensor cores take the type and such heads, and a cube of the device what `bytes` says of them.
-fn sizes<R: CubeRuntime>(qkv: &CubeTensor<R>, heads: usize, bytes: fn(&Sizes) -> usize) -> Option<Sizes> {
+pub(super) fn fits<R: CubeRuntime>(
+    qkv: &CubeTensor<R>,
+    heads: usize,
+    bytes: fn(&Sizes) -> usize,
+) -> Option<Sizes> {
     let [batch, seq, width] = qkv.shape().dims();
     let sizes = Sizes { seq, heads, head_dim: width / 3 / heads };
     let properties = qkv.client.properties();
@@ -617,16 +664,21 @@ fn sizes<R: CubeRuntime>(qkv: &CubeTensor<R>, heads: usize, bytes: fn(&Sizes) ->
         && qkv.client.io_optimized_vector_sizes(qkv.dtype.size()).any(|size| size == VECTOR)
         && sizes.head_dim.is_multiple_of(2 * SIDE)
         && sizes.head_dim <= 128
-        && (1..=MOST_ROWS).contains(&seq)
-        && sizes.strips() as u32 * PLANE <= hardware.max_units_per_cube
+        && seq > 0
         && bytes(&sizes) <= hardware.max_shared_memory_size
         && heads as u32 <= hardware.max_cube_count.0
         && (1..=hardware.max_cube_count.1 as usize).contains(&batch);
     fits.then_some(sizes)
 }
 
+/// The same for sequences of which a cube takes a whole head.
+fn sizes<R: CubeRuntime>(qkv: &CubeTensor<R>, heads: usize, bytes: fn(&Sizes) -> usize) -> Option<Sizes> {
+    let most = qkv.client.properties().hardware.max_units_per_cube;
+    fits(qkv, heads, bytes).filter(|sizes| sizes.seq <= MOST_ROWS && sizes.strips() as u32 * PLANE <= most)
+}
+
 /// Rows whose distance is a multiple of a vector.
-fn rows_of_vectors<R: CubeRuntime>(tensor: CubeTensor<R>) -> Rows<R> {
+pub(super) fn rows_of_vectors<R: CubeRuntime>(tensor: CubeTensor<R>) -> Rows<R> {
     let rows = Rows::new(tensor);
     match rows.stride.is_multiple_of(VECTOR) {
         true => rows,

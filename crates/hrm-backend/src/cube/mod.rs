@@ -12,13 +12,16 @@ mod attention;
 mod cublas;
 mod flash;
 mod groups;
+mod losses;
 mod product;
 mod sums;
+mod tiled;
 
 pub(crate) use adam::adam_atan2;
 pub(crate) use attention::{attention, attention_backward, attention_plane};
 pub use flash::FLASH_VARIABLE;
 pub(crate) use groups::{group_block, group_block_backward};
+pub(crate) use losses::{act_loss, act_loss_backward, answers, answers_backward};
 pub use product::{KERNEL_VARIABLE, KERNELS, product_by};
 pub(crate) use product::{Precision, exact_product, grouped_rows, in_groups, library_product, product};
 #[cfg(feature = "cuda")]

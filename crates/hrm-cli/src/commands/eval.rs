@@ -98,7 +98,7 @@ enum Halt {
 }
 
 /// What is printed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Report {
     /// The model's file, or the first of several.
     #[serde(serialize_with = "models::path_to_json")]
@@ -118,21 +118,9 @@ struct Report {
     inference: Option<InferenceReport>,
 }
 
-impl Report {
-    /// Of fixed steps and nothing else.
-    const fn of_fixed(checkpoint: PathBuf, report: EvalReport) -> Self {
-        Self {
-            checkpoint,
-            fixed: Some(report),
-            tables: None,
-            halting: None,
-            time_saved: None,
-            inference: None,
-        }
-    }
-}
-
 /// What an evaluation gives.
+#[derive(Serialize)]
+#[serde(untagged)]
 enum Outcome {
     Report(Box<Report>),
     Curve(Curve),
@@ -151,7 +139,7 @@ pub fn run(args: Args) -> Result<()> {
     let files = args.infer.checkpoints(args.checkpoint.as_deref())?;
     let Some(file) = files.first() else { bail!("expected a checkpoint") };
     let config = Header::read(file)?.config()?;
-    let pictures = args.curve.as_deref().map(|prefix| CurveFiles::new(prefix, args.force)).transpose()?;
+    let pictures = args.curve.as_deref().map(|prefix| curve_files(prefix, args.force)).transpose()?;
     let puzzles = {
         let _working = Working::on("reading the puzzles");
         args.puzzles.load(file.path(), &config, args.infer.vote)?
@@ -172,13 +160,13 @@ pub fn run(args: Args) -> Result<()> {
         measure(backend.open(None)?.as_ref(), &files, puzzles, &args, &working.done)?
     };
     let mut out = io::stdout().lock();
-    let json = match &outcome {
-        Outcome::Report(report) => serde_json::to_string_pretty(report),
-        Outcome::Curve(curve) => serde_json::to_string_pretty(curve),
-    }
-    .context("cannot write JSON")?;
+    let json = serde_json::to_string_pretty(&outcome).context("cannot write JSON")?;
     if let (Outcome::Curve(curve), Some(files)) = (&outcome, &pictures) {
-        files.write(&json, &curve_picture(curve))?;
+        let picture = curve_picture(curve);
+        let contents = [json.clone().into_bytes(), picture.svg().into_bytes(), picture.png(2.0)?];
+        for (file, bytes) in files.iter().zip(contents) {
+            fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
+        }
     }
     match &outcome {
         _ if args.json => writeln!(out, "{json}")?,
@@ -186,7 +174,8 @@ pub fn run(args: Args) -> Result<()> {
         Outcome::Curve(curve) => {
             print_curve(&mut out, curve)?;
             if let Some(files) = &pictures {
-                writeln!(out, "\nwrote {files}")?;
+                let [json, svg, png] = files.each_ref().map(|file| file.display());
+                writeln!(out, "\nwrote {json}, {svg}, {png}")?;
             }
         }
     }
@@ -216,7 +205,11 @@ fn measure(
             let settings = EvalSettings { loss: args.loss, max_steps: steps, course_steps: 0 };
             let puzzles = data.evaluation(options.batch, limit).counted_by(Arc::clone(done));
             let (report, _) = models.evaluate(puzzles, settings);
-            return Ok(Outcome::Report(Box::new(Report::of_fixed(checkpoint, report))));
+            return Ok(Outcome::Report(Box::new(Report {
+                checkpoint,
+                fixed: Some(report),
+                ..Report::default()
+            })));
         }
     };
     if args.curve.is_some() {
@@ -326,43 +319,16 @@ fn print_inference(out: &mut impl Write, report: &InferenceReport) -> io::Result
     writeln!(out, "seconds          {:.2}", report.seconds)
 }
 
-/// Where a curve goes.
-struct CurveFiles {
-    json: PathBuf,
-    svg: PathBuf,
-    png: PathBuf,
-}
-
-impl CurveFiles {
-    /// Files that may be written, checked before the long work.
-    fn new(prefix: &Path, force: bool) -> Result<Self> {
-        let with = |ending: &str| {
-            let mut name = prefix.as_os_str().to_owned();
-            name.push(ending);
-            PathBuf::from(name)
-        };
-        let files = Self { json: with(".json"), svg: with(".svg"), png: with(".png") };
-        for path in [&files.json, &files.svg, &files.png] {
-            models::may_write(path, force)?;
-        }
-        Ok(files)
-    }
-
-    fn write(&self, json: &str, picture: &Picture) -> Result<()> {
-        let png = picture.png(2.0)?;
-        for (path, bytes) in
-            [(&self.json, json.as_bytes()), (&self.svg, picture.svg().as_bytes()), (&self.png, &png)]
-        {
-            fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Display for CurveFiles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, {}, {}", self.json.display(), self.svg.display(), self.png.display())
-    }
+/// The files of a curve: `PREFIX.json`, `PREFIX.svg`, `PREFIX.png`.
+fn curve_files(prefix: &Path, force: bool) -> Result<[PathBuf; 3]> {
+    let files = ["json", "svg", "png"].map(|ending| {
+        let mut name = prefix.as_os_str().to_owned();
+        name.push(".");
+        name.push(ending);
+        PathBuf::from(name)
+    });
+    files.iter().try_for_each(|file| models::may_write(file, force))?;
+    Ok(files)
 }
 
 const fn rule_name(rule: Selection) -> &'static str {
@@ -409,13 +375,8 @@ fn print_curve(out: &mut impl Write, curve: &Curve) -> io::Result<()> {
 fn curve_picture(curve: &Curve) -> Picture {
     let panel = |title: &str, value: fn(&hrm_infer::CurvePoint) -> f64| Chart {
         title: title.to_owned(),
-        x: render::Axis {
-            label: "steps a puzzle".to_owned(),
-            scale: Scale::Log,
-            range: None,
-            percent: false,
-        },
-        y: render::Axis { label: String::new(), scale: Scale::Linear, range: None, percent: true },
+        x: render::Axis { label: "steps a puzzle".to_owned(), scale: Scale::Log, ..render::Axis::default() },
+        y: render::Axis { percent: true, ..render::Axis::default() },
         series: curve
             .series
             .iter()

@@ -4,10 +4,10 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use hrm_engine::Weights;
-use hrm_model::ModelConfig;
+use hrm_model::{Mixer, ModelConfig};
 use serde_json::{Map, Value};
 
-use super::arc::IDENTIFIERS;
+use super::arc::{IDENTIFIERS, identifiers_of};
 use crate::{
     backend,
     models::{self, Header},
@@ -45,25 +45,29 @@ pub fn run(args: Args) -> Result<()> {
     }
     let from = models::file(&args.checkpoint)?;
     let config = args.out.with_extension("json");
-    let names = match &from {
-        Weights::File(path) => path.with_file_name(IDENTIFIERS),
-        Weights::Bundled(..) => PathBuf::new(),
-    };
+    let of_model = Header::read(&from)?.config()?;
+    if of_model.mixer == Mixer::Groups {
+        bail!("{from} mixes tokens by groups, which the original code cannot; hand on the file itself");
+    }
     let names_out = args.out.with_file_name(IDENTIFIERS);
+    let names = match &from {
+        Weights::File(path) => identifiers_of(path),
+        Weights::Bundled(..) => None,
+    };
     // In its own folder the file with the names is there already.
-    let has_names = names.is_file() && names.canonicalize().ok() != names_out.canonicalize().ok();
-    for file in [Some(&args.out), Some(&config), has_names.then_some(&names_out)].into_iter().flatten() {
+    let names = names.filter(|names| names.canonicalize().ok() != names_out.canonicalize().ok());
+    for file in [Some(&args.out), Some(&config), names.as_ref().map(|_| &names_out)].into_iter().flatten() {
         models::may_write(file, args.force)?;
     }
-    let text = serde_json::to_string_pretty(&original_config(&Header::read(&from)?.config()?)?);
+    let text = serde_json::to_string_pretty(&original_config(&of_model)?);
     backend::Name::light()?.open(None)?.export_original(&from, &args.out)?;
     let size = args.out.metadata().map(|m| m.len()).unwrap_or_default();
     say!("wrote {} ({}) from {from}", args.out.display(), bytes(size));
     let text = text.context("cannot write JSON")?;
     fs::write(&config, text + "\n").with_context(|| format!("cannot write {}", config.display()))?;
     say!("wrote {}", config.display());
-    if has_names {
-        fs::copy(&names, &names_out).with_context(|| format!("cannot write {}", names_out.display()))?;
+    if let Some(names) = names {
+        fs::copy(names, &names_out).with_context(|| format!("cannot write {}", names_out.display()))?;
         say!("wrote {}", names_out.display());
     }
     Ok(())

@@ -12,7 +12,7 @@ use hrm_model::{
     ModelConfig, summary,
     weights::{self, StateDict},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     arc::{IDENTIFIERS, read_names},
@@ -68,7 +68,7 @@ pub struct Args {
 }
 
 /// Values that no tensor tells.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, clap::Args, serde::Serialize)]
 #[command(next_help_heading = "Values that the tensors do not tell")]
 struct Values {
     /// Tokens of a puzzle (81 for 9x9 Sudoku)
@@ -345,9 +345,7 @@ fn resolve(found: Map<String, Value>, file: Option<&Path>, values: &Values) -> R
     if let Some(path) = file {
         config = read_config(path)?;
     }
-    for (key, value) in values.given() {
-        config.insert(key.to_owned(), value);
-    }
+    config.extend(values.given());
     let trm = found.get("recurrence").is_some_and(|recurrence| recurrence == "trm");
     if trm {
         // As in the original's recipes; a configuration may say otherwise.
@@ -439,19 +437,9 @@ fn read_config(path: &Path) -> Result<Map<String, Value>> {
 }
 
 impl Values {
-    fn given(&self) -> Vec<(&'static str, Value)> {
-        let whole = [
-            ("seq_len", self.seq_len),
-            ("num_heads", self.num_heads),
-            ("h_cycles", self.h_cycles),
-            ("l_cycles", self.l_cycles),
-            ("puzzle_emb_len", self.puzzle_emb_len),
-            ("halt_max_steps", self.halt_max_steps),
-        ];
-        let real = [("rope_theta", self.rope_theta), ("rms_norm_eps", self.rms_norm_eps)];
-        let whole = whole.into_iter().filter_map(|(key, value)| Some((key, value?.into())));
-        let real = real.into_iter().filter_map(|(key, value)| Some((key, value?.into())));
-        let dtype = self.forward_dtype.clone().map(|dtype| ("forward_dtype", dtype.into()));
-        whole.chain(real).chain(dtype).collect()
+    fn given(&self) -> Map<String, Value> {
+        let mut given = json!(self).as_object().cloned().unwrap_or_default();
+        given.retain(|_, value| !value.is_null());
+        given
     }
 }

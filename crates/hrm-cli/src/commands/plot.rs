@@ -12,7 +12,10 @@ use hrm_train::run::{
     history::{History, Over},
 };
 
-use crate::models::shown;
+use crate::{
+    choice::{Choice, one_of},
+    models::shown,
+};
 
 /// Draw the curves of one or more runs over one another
 ///
@@ -33,8 +36,8 @@ pub struct Args {
     #[arg(long, short, value_name = "NAME")]
     metric: Vec<String>,
     /// The horizontal axis
-    #[arg(long, value_enum, default_value_t = Axis::Step, value_name = "AXIS")]
-    over: Axis,
+    #[arg(long, value_parser = one_of(&AXES), default_value = "step", value_name = "AXIS")]
+    over: Over,
     /// Points of a training curve at most; fewer are smoother
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..))]
     points: u32,
@@ -50,15 +53,12 @@ pub struct Args {
     list: bool,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Axis {
-    /// Training steps
-    Step,
-    /// Passes over the training puzzles
-    Epoch,
-    /// Hours of training
-    Hours,
-}
+/// What curves may be drawn over.
+const AXES: [Choice<Over>; 3] = [
+    ("step", Over::Step, "Training steps"),
+    ("epoch", Over::Epoch, "Passes over the training puzzles"),
+    ("hours", Over::Hours, "Hours of training"),
+];
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
@@ -91,16 +91,7 @@ pub fn run(args: Args) -> Result<()> {
         (None, [(name, _)]) => name.clone(),
         (None, _) => String::new(),
     };
-    let options = CurveOptions {
-        metrics: args.metric,
-        over: match args.over {
-            Axis::Step => Over::Step,
-            Axis::Epoch => Over::Epoch,
-            Axis::Hours => Over::Hours,
-        },
-        points: args.points as usize,
-        title,
-    };
+    let options = CurveOptions { metrics: args.metric, over: args.over, points: args.points as usize, title };
     let Some(picture) = curves::picture(&runs, &options) else {
         let names = DEFAULT_METRICS.map(|(name, _)| name).join(", ");
         bail!("nothing to draw yet: the runs have none of {names}");

@@ -100,18 +100,14 @@ fn facts(summary: &RunSummary, history: &History) -> Facts {
     let mut facts = vec![("state", summary.state().to_owned())];
     let total = summary.sessions.last().map_or(0, |session| session.total_steps);
     facts.push(("steps", format!("{} of {}", thousands(summary.step as usize), thousands(total as usize))));
-    if let Some(session) = summary.sessions.last() {
-        facts.push(("parameters", thousands(session.parameters)));
-    }
-    if let Some((step, exact)) = summary.best {
-        facts.push(("best, held out", format!("{} exact, at step {step}", percent(exact))));
-    }
-    if let Some(exact) = summary.last {
-        facts.push(("last, held out", format!("{} exact", percent(exact))));
-    }
-    if let Some(loss) = summary.loss {
-        facts.push(("training loss", format!("{loss:.4}")));
-    }
+    facts.extend(summary.sessions.last().map(|session| ("parameters", thousands(session.parameters))));
+    facts.extend(
+        summary
+            .best
+            .map(|(step, exact)| ("best, held out", format!("{} exact, at step {step}", percent(exact)))),
+    );
+    facts.extend(summary.last.map(|exact| ("last, held out", format!("{} exact", percent(exact)))));
+    facts.extend(summary.loss.map(|loss| ("training loss", format!("{loss:.4}"))));
     // Each process counts its hours from its start.
     let hours = history.curve("train/loss", hrm_train::run::history::Over::Hours);
     if let Some((hours, _)) = hours.last() {
@@ -119,12 +115,8 @@ fn facts(summary: &RunSummary, history: &History) -> Facts {
             if *hours < 1.0 { format!("{:.1} minutes", hours * 60.0) } else { format!("{hours:.1} hours") };
         facts.push(("cost", format!("{time} of training")));
     }
-    if let Some(speed) = summary.examples_per_second {
-        facts.push(("speed", format!("{speed:.0} puzzles a second")));
-    }
-    if let Some(memory) = summary.peak_memory {
-        facts.push(("memory", format!("{} at most", bytes(memory))));
-    }
+    facts.extend(summary.examples_per_second.map(|speed| ("speed", format!("{speed:.0} puzzles a second"))));
+    facts.extend(summary.peak_memory.map(|memory| ("memory", format!("{} at most", bytes(memory)))));
     facts
 }
 

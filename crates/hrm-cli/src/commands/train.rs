@@ -23,7 +23,7 @@ use hrm_train::{
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 use crate::{
-    backend::{self, BackendArgs},
+    backend::BackendArgs,
     terminal::{Working, bytes, sparkline},
     workers::{self, Role},
 };
@@ -128,7 +128,7 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     let stop = Arc::new(AtomicBool::new(false));
     let options = TrainOptions { recipe, run_dir: run_dir.clone(), resume, stop: Arc::clone(&stop) };
     let data = options.recipe.recipe.data.clone();
-    let mut watcher = Watcher::new(args.quiet);
+    let mut watcher = Watcher { quiet: args.quiet, ..Watcher::default() };
     let say_where = |who: &str| {
         if !args.quiet {
             note!("run {} on {}{who}", run_dir.display(), backend.feature());
@@ -139,7 +139,8 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
             stop_on_ctrl_c(stop)?;
             say_where("");
             watcher.preparing = (!args.quiet).then(|| Working::on("preparing the data"));
-            train(backend, device, options, &mut watcher)
+            let engine = backend.open(device).map_err(anyhow::Error::from);
+            engine.and_then(|engine| Ok(engine.train(options, &mut watcher)?))
         }
         #[cfg(feature = "mpi")]
         Role::Launcher { workers } => {
@@ -181,22 +182,12 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     };
     watcher.end();
     let summary = match summary {
-        Err(error) if watcher.has_started => return Err(error.context(way_on(&run_dir))),
+        Err(error) if watcher.started.is_some() => return Err(error.context(way_on(&run_dir))),
         Err(error) => return Err(with_advice(error, &data)),
         Ok(summary) => summary,
     };
     report(&summary, &run_dir, data.task);
     Ok(ExitCode::SUCCESS)
-}
-
-/// Trains alone.
-fn train(
-    backend: backend::Name,
-    device: Option<usize>,
-    options: TrainOptions,
-    observer: &mut dyn Observer,
-) -> Result<TrainSummary> {
-    Ok(backend.open(device)?.train(options, observer)?)
 }
 
 /// A resumed run cannot be made longer: its learning rate has followed a schedule that ends with its last step.
@@ -356,13 +347,13 @@ fn held_out(eval: &EvalReport) -> String {
 }
 
 /// Shows progress: a view that is redrawn on a terminal, a line now and then elsewhere.
+#[derive(Default)]
 struct Watcher {
     quiet: bool,
-    has_started: bool,
+    started: Option<Instant>,
     bar: Option<ProgressBar>,
     preparing: Option<Working>,
     total: u64,
-    begin: Instant,
     /// Steps done when this process started, and when it last reported a line.
     first_step: u64,
     last_line: Option<Instant>,
@@ -434,26 +425,6 @@ impl Course {
 }
 
 impl Watcher {
-    fn new(quiet: bool) -> Self {
-        Self {
-            quiet,
-            has_started: false,
-            bar: None,
-            preparing: None,
-            total: 0,
-            begin: Instant::now(),
-            first_step: 0,
-            last_line: None,
-            unshown: None,
-            has_puzzle_embedding: false,
-            halted: Halted::default(),
-            losses: Course::default(),
-            exact: Course::default(),
-            evaluated: None,
-            best: None,
-        }
-    }
-
     /// A line that stays.
     fn say(&self, line: &str) {
         match &self.bar {
@@ -568,10 +539,10 @@ fn panel(lines: &[(&str, Vec<String>)], columns: usize) -> String {
 
 impl Observer for Watcher {
     fn on_start(&mut self, start: &StartReport) {
-        self.has_started = true;
         self.preparing = None;
         STARTED.store(true, Ordering::SeqCst);
-        (self.total, self.first_step, self.begin) = (start.total_steps, start.first_step, Instant::now());
+        self.started = Some(Instant::now());
+        (self.total, self.first_step) = (start.total_steps, start.first_step);
         self.has_puzzle_embedding = start.model.puzzle_emb_ndim > 0;
         if self.quiet {
             return;
@@ -611,7 +582,7 @@ impl Observer for Watcher {
             self.exact.add(exact);
         }
         let done = step.step.saturating_sub(self.first_step);
-        let left = self.begin.elapsed().as_secs_f64() / done.max(1) as f64
+        let left = self.started.map_or(0.0, |start| start.elapsed().as_secs_f64()) / done.max(1) as f64
             * self.total.saturating_sub(step.step) as f64;
         let left = HumanDuration(Duration::from_secs_f64(left));
         if let Some(bar) = &self.bar {

@@ -208,7 +208,10 @@ fn bad_files_are_told_by_task_pair_and_row() {
     let error = sandbox.hrm("arc predict x_challenges.json --baseline identity").error();
     assert_says(&error, &["x_solutions.json: expected solutions of task a, got none"]);
     sandbox.write("cut.json", "{\"task0\": [{\"attempt_1\": [[1]]");
-    assert_says(&sandbox.hrm("arc score cut.json tasks.json").error(), &["cut.json: EOF"]);
+    assert_says(
+        &sandbox.hrm("arc score cut.json tasks.json").error(),
+        &["cut.json: EOF", "the file is cut off"],
+    );
     sandbox.write("short.json", "{\"task0\": [{\"attempt_1\": [[1]]}]}");
     let error = sandbox.hrm("arc score short.json tasks.json").error();
     assert_says(&error, &["short.json, task task0, test pair 1: expected a grid attempt_2"]);

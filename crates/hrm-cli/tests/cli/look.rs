@@ -40,14 +40,27 @@ fn the_models_are_in_the_program() {
 #[test]
 fn puzzles_without_a_model_name_a_solver() {
     let sandbox = Sandbox::new();
+    sandbox.hrm("data queens generate --size 9 --train 1 --test 1 --out queens").ok();
+    let solve = "solve --task queens --file queens/test.txt --json";
+    let error = sandbox.hrm(solve).json()["puzzles"][0]["error"].as_str().expect("an error").to_owned();
+    assert_says(&error, &["no model for 9x9", "--with"]);
+    let named = error.split("--with ").nth(1).expect("a name").trim();
+    let report = sandbox.hrm(&format!("{solve} --with {named}")).json();
+    assert_eq!(report["summary"]["solved"], 1);
+}
+
+#[test]
+fn a_model_of_every_size_and_one_for_samurai_are_bundled() {
+    let sandbox = Sandbox::new();
     let shape = Shape::of_size(Family::Sudoku, Size::new(16, 16)).expect("a Sudoku");
     let puzzle = shape.task().example().expect("an example");
-    let report = sandbox.hrm(&format!("solve {puzzle} --json")).json();
-    let error = report["puzzles"][0]["error"].as_str().expect("an error").to_owned();
-    assert_says(&error, &["no model for 16x16", "--with"]);
-    let named = error.split("--with ").nth(1).expect("a name").trim();
-    let report = sandbox.hrm(&format!("solve {puzzle} --json --with {named}")).json();
-    assert_eq!(report["summary"]["solved"], 1);
+    for (solve, model) in
+        [(format!("solve {puzzle} --json"), "sudoku"), ("solve --task samurai --json".into(), "samurai")]
+    {
+        let report = sandbox.hrm(&solve).json();
+        assert_eq!(report["summary"]["solved"], 1, "{solve}: {report}");
+        assert_says(&report["models"].to_string(), &[model]);
+    }
 }
 
 #[test]

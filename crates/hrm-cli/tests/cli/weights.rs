@@ -136,6 +136,18 @@ fn a_folder_of_the_original_needs_no_options() {
     for file in ["model.safetensors", "identifiers.json"] {
         assert_eq!(sandbox.read(&format!("again/{file}")), sandbox.read(&format!("kept/{file}")), "{file}");
     }
+    // The names of a run stand above its checkpoints.
+    sandbox.arc_model("trained/checkpoints/step-1/model.safetensors", 30, 3);
+    sandbox.write("trained/identifiers.json", r#"["<blank>", "a", "b"]"#);
+    sandbox.hrm("export trained/checkpoints/step-1 --out of-run/c.safetensors").ok();
+    sandbox.hrm("import of-run/c.safetensors --out of-run/again").ok();
+    let names = String::from_utf8(sandbox.read("of-run/again/identifiers.json")).expect("text");
+    assert_eq!(names.trim(), r#"["<blank>","a","b"]"#);
+    // What the original cannot read is not written.
+    sandbox.lattice("lattice.safetensors", 4);
+    let error = sandbox.hrm("export lattice.safetensors --out no.safetensors").error();
+    assert_says(&error, &["lattice.safetensors", "by groups"]);
+    assert!(!sandbox.path("no.safetensors").exists());
 }
 
 /// The file of `torch.save` with these tensors, as `torch.compile` and the loss head name them.

@@ -304,11 +304,6 @@ impl TrainSampler {
         self.state.clone()
     }
 
-    /// The dataset drawn from.
-    pub const fn dataset(&self) -> &Arc<Dataset> {
-        &self.dataset
-    }
-
     /// Batches of one iteration (all sets, `epochs_per_iteration` passes). Exact if all puzzles of a set have the same
     /// number of examples, as in Sudoku and mazes; otherwise the expectation, rounded down.
     pub fn batches_per_iteration(&self) -> usize {

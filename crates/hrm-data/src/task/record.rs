@@ -302,6 +302,13 @@ impl Leaks {
         all.sort_unstable();
         all
     }
+
+    /// Leaves the training puzzles out that give one away.
+    pub fn drop_from(&self, train: &mut Vec<Record>) {
+        let gone: HashSet<usize> = self.all().into_iter().map(|(of_train, _)| of_train).collect();
+        let mut indices = 0..;
+        train.retain(|_| indices.next().is_some_and(|index| !gone.contains(&index)));
+    }
 }
 
 /// How many of which kind, each puzzle in the first kind that it belongs to, as it follows "puzzles": `2 equivalent to puzzles of

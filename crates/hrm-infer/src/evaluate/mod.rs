@@ -16,7 +16,7 @@ use hrm_data::dataset::Batch;
 use hrm_model::{
     Hrm, InitState,
     act::PuzzleBatch,
-    loss::{self, Correctness, LossKind, Metrics},
+    loss::{self, ActLoss, LossKind, Metrics},
 };
 use serde::{Deserialize, Serialize};
 
@@ -242,6 +242,7 @@ impl<B: HrmBackend> Share<'_, B> {
         let model = &model.clone().with_converted_blocks();
         let batch: PuzzleBatch<B> = to_device(rows, device);
         let labels = batch.labels.clone();
+        let settings = loss.into();
         let carry = model.empty_carry(rows.rows);
         // The initial state of the first attempt of inference, the same for all puzzles.
         let carry = match noise {
@@ -255,7 +256,7 @@ impl<B: HrmBackend> Share<'_, B> {
         let mut step = |carry| {
             let (carry, output) = model.segment(carry);
             if record.len() < recorded {
-                let exact = Correctness::new(output.predictions(), labels.clone()).exact.float();
+                let exact = loss::Answers::new(&settings, &output, labels.clone(), labels.clone()).exact();
                 let values = [exact, output.q_halt.clone(), output.q_continue.clone()];
                 record.push(Tensor::stack::<2>(values.to_vec(), 1)); // [rows, RECORD]
             }
@@ -287,10 +288,9 @@ impl<B: HrmBackend> Share<'_, B> {
                 output.q_continue = output.q_continue.narrow(0, 0, valid);
                 let labels = labels.narrow(0, 0, valid);
                 let steps = carry.steps.narrow(0, 0, valid);
-                let correctness = Correctness::new(predictions.clone().narrow(0, 0, valid), labels.clone());
-                let act_loss = loss::act_loss(loss, &output, labels, &correctness, None);
+                let answers = loss::Answers::new(&settings, &output, labels.clone(), labels);
                 let all = steps.clone().greater_equal_elem(0);
-                Metrics::tensor(&act_loss, &correctness, output.q_halt, all, steps)
+                ActLoss::new(&settings, &output, answers, None).sums(all, steps).1
             }
         };
         Answers { metrics, predictions: predictions.float(), q_halt, record, beyond }

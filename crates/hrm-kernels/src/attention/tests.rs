@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{in_pools, random, tried, unless_miri};
+use crate::testing::{ISA, in_pools, random, tried, unless_miri, with};
 
 fn tables(seq: usize, head_dim: usize) -> (Vec<f32>, Vec<f32>) {
     // Both halves differ, so that a mix-up of halves is seen.
@@ -110,11 +110,11 @@ fn matches_reference() {
             for rotary in [None, Some(Rotary { cos: &cos, sin: &sin })] {
                 let (mut out, mut lse) = (vec![f32::NAN; shape.out_len()], vec![f32::NAN; shape.lse_len()]);
                 let mut grad = vec![f32::NAN; shape.qkv_len()];
-                attention_for(isa, shape, &qkv, rotary, &mut out, Some(&mut lse));
+                with(&ISA, isa, || attention(shape, &qkv, rotary, &mut out, Some(&mut lse)));
                 let mut alone = vec![f32::NAN; shape.out_len()];
-                attention_for(isa, shape, &qkv, rotary, &mut alone, None);
+                with(&ISA, isa, || attention(shape, &qkv, rotary, &mut alone, None));
                 assert_eq!(out, alone);
-                attention_backward_for(isa, shape, &qkv, rotary, &out, &lse, &dout, &mut grad);
+                with(&ISA, isa, || attention_backward(shape, &qkv, rotary, &out, &lse, &dout, &mut grad));
                 let want = reference(shape, &qkv, rotary, &dout);
                 let errors = [worst(&out, &want.0), worst(&lse, &want.1), worst(&grad, &want.2)];
                 println!("{isa:?} {shape:?}: {errors:?}");

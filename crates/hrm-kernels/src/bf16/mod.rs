@@ -36,26 +36,19 @@ const PACK_WORDS: usize = 4 << 20;
 const SERIAL_BELOW: usize = if cfg!(miri) { 1 << 10 } else { 1 << 20 };
 
 /// A right-hand side rounded to bfloat16 and laid out in tiles, to use many times.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PackedBf16 {
     k: usize,
     n: usize,
     data: Buffer,
 }
 
-impl std::fmt::Debug for PackedBf16 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PackedBf16").field("k", &self.k).field("n", &self.n).finish()
-    }
-}
-
 impl PackedBf16 {
     /// Packs the right-hand side `[k, n]` of a product.
     pub fn pack(b: Matrix<'_>) -> Self {
-        let mut packed =
-            PackedBf16 { k: b.rows(), n: b.cols(), data: Buffer::zeroed(packed_b_words(b.rows(), b.cols())) };
-        packed.repack(b);
-        packed
+        let mut data = Buffer::zeroed(packed_b_words(b.rows(), b.cols()));
+        pack_b(b, 0..b.rows(), data.as_mut_slice());
+        PackedBf16 { k: b.rows(), n: b.cols(), data }
     }
 
     /// Packs the weight of a linear layer for its forward product, `x [m, in] -> [m, out]`.
@@ -66,28 +59,9 @@ impl PackedBf16 {
         Self::pack(Matrix::new(weight, out_features, in_features).transposed())
     }
 
-    /// Packs other values into the same memory, as after an optimizer step.
-    pub fn repack(&mut self, b: Matrix<'_>) {
-        assert_eq!(
-            (b.rows(), b.cols()),
-            (self.k, self.n),
-            "repack: expected {}x{}, got {}x{}",
-            self.k,
-            self.n,
-            b.rows(),
-            b.cols()
-        );
-        pack_b(b, 0..b.rows(), self.data.as_mut_slice());
-    }
-
     /// Length of the reduction.
     pub fn k(&self) -> usize {
         self.k
-    }
-
-    /// Columns of the result.
-    pub fn n(&self) -> usize {
-        self.n
     }
 }
 
@@ -96,7 +70,25 @@ impl PackedBf16 {
 /// # Shapes
 /// `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]` row-major
 pub fn gemm_bf16(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
-    gemm_bf16_for(Bf16Engine::best(), a, b, out, store);
+    let engine = Bf16Engine::best();
+    let (k, n) = (b.rows(), b.cols());
+    a.check_product(k, n, out);
+    if k == 0 {
+        return empty(out, store);
+    }
+    let mut out = Output { data: Shared::new(out), cols: n, store };
+    let unit = KC_TILES * DEPTH;
+    let part = (PACK_WORDS / packed_b_words(unit, n).max(1)).max(1) * unit;
+    let mut start = 0;
+    while start < k {
+        let depth = start..k.min(start + part);
+        with_scratch(packed_b_words(depth.len(), n), |packed| {
+            pack_b(b, depth.clone(), packed);
+            product(engine, a, depth.clone(), packed, out, None);
+        });
+        out.store = Store::Add;
+        start += part;
+    }
 }
 
 /// [`gemm_bf16`] with a right-hand side packed before. Same result, bit for bit.
@@ -104,16 +96,7 @@ pub fn gemm_bf16(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
 /// # Shapes
 /// `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]` row-major
 pub fn gemm_bf16_packed(a: Matrix<'_>, b: &PackedBf16, out: &mut [f32], store: Store) {
-    gemm_bf16_packed_for(Bf16Engine::best(), a, b, out, store);
-}
-
-pub(crate) fn gemm_bf16_packed_for(
-    engine: Bf16Engine,
-    a: Matrix<'_>,
-    b: &PackedBf16,
-    out: &mut [f32],
-    store: Store,
-) {
+    let engine = Bf16Engine::best();
     a.check_product(b.k, b.n, out);
     if b.k == 0 {
         return empty(out, store);
@@ -149,27 +132,6 @@ impl Kernel for SwigluBlock<'_> {
     fn run<S: GemmSimd>(self, s: S) {
         // SAFETY: `product` gives the place of the block in the output.
         unsafe { swiglu_tile(s, self.block.as_ptr(), TILE, self.rows, self.cols, self.out) };
-    }
-}
-
-pub(crate) fn gemm_bf16_for(engine: Bf16Engine, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
-    let (k, n) = (b.rows(), b.cols());
-    a.check_product(k, n, out);
-    if k == 0 {
-        return empty(out, store);
-    }
-    let mut out = Output { data: Shared::new(out), cols: n, store };
-    let unit = KC_TILES * DEPTH;
-    let part = (PACK_WORDS / packed_b_words(unit, n).max(1)).max(1) * unit;
-    let mut start = 0;
-    while start < k {
-        let depth = start..k.min(start + part);
-        with_scratch(packed_b_words(depth.len(), n), |packed| {
-            pack_b(b, depth.clone(), packed);
-            product(engine, a, depth.clone(), packed, out, None);
-        });
-        out.store = Store::Add;
-        start += part;
     }
 }
 

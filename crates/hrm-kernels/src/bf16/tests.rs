@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{in_pools, random, tried, unless_miri};
+use crate::testing::{ENGINE, in_pools, random, tried, unless_miri, with};
 use half::bf16;
 
 fn rounded(x: &[f32]) -> Vec<f32> {
@@ -37,10 +37,12 @@ fn matches_reference_in_all_layouts() {
                 let before = random(m * n, 3);
                 let (mut out, mut packed, mut added) =
                     (vec![f32::NAN; m * n], vec![f32::NAN; m * n], before.clone());
-                gemm_bf16_for(engine, a, b, &mut out, Store::Set);
-                gemm_bf16_packed_for(engine, a, &PackedBf16::pack(b), &mut packed, Store::Set);
+                with(&ENGINE, engine, || {
+                    gemm_bf16(a, b, &mut out, Store::Set);
+                    gemm_bf16_packed(a, &PackedBf16::pack(b), &mut packed, Store::Set);
+                });
                 assert_eq!(out, packed, "{engine:?} {m}x{n}x{k} layout {layout}");
-                gemm_bf16_for(engine, a, b, &mut added, Store::Add);
+                with(&ENGINE, engine, || gemm_bf16(a, b, &mut added, Store::Add));
                 for i in 0..m {
                     for j in 0..n {
                         let (mut sum, mut size) = (0.0, 0.0);

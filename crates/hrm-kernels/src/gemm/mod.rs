@@ -102,7 +102,7 @@ pub enum Store {
 }
 
 /// A right-hand side laid out for the micro-kernel, to use many times.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PackedMatrix {
     isa: Isa,
     k: usize,
@@ -110,20 +110,13 @@ pub struct PackedMatrix {
     data: Buffer,
 }
 
-impl std::fmt::Debug for PackedMatrix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PackedMatrix")
-            .field("isa", &self.isa)
-            .field("k", &self.k)
-            .field("n", &self.n)
-            .finish()
-    }
-}
-
 impl PackedMatrix {
     /// Packs the right-hand side `[k, n]` of a product.
     pub fn pack(b: Matrix<'_>) -> Self {
-        Self::pack_for(Isa::best(), b)
+        let isa = Isa::best();
+        let mut data = Buffer::zeroed(b.cols.div_ceil(tile(isa).nr) * tile(isa).nr * b.rows);
+        pack_b(isa, b, 0..b.rows, 0..b.cols, data.as_mut_slice());
+        PackedMatrix { isa, k: b.rows, n: b.cols, data }
     }
 
     /// Packs the weight of a linear layer for its forward product, `x [m, in] -> [m, out]`.
@@ -134,35 +127,9 @@ impl PackedMatrix {
         Self::pack(Matrix::new(weight, out_features, in_features).transposed())
     }
 
-    pub(crate) fn pack_for(isa: Isa, b: Matrix<'_>) -> Self {
-        let mut packed = PackedMatrix { isa, k: b.rows, n: b.cols, data: Buffer::default() };
-        packed.data = Buffer::zeroed(b.cols.div_ceil(tile(isa).nr) * tile(isa).nr * b.rows);
-        packed.repack(b);
-        packed
-    }
-
-    /// Packs other values into the same memory, as after an optimizer step.
-    pub fn repack(&mut self, b: Matrix<'_>) {
-        assert_eq!(
-            (b.rows, b.cols),
-            (self.k, self.n),
-            "repack: expected {}x{}, got {}x{}",
-            self.k,
-            self.n,
-            b.rows,
-            b.cols
-        );
-        pack_b(self.isa, b, 0..b.rows, 0..b.cols, self.data.as_mut_slice());
-    }
-
     /// Length of the reduction.
     pub fn k(&self) -> usize {
         self.k
-    }
-
-    /// Columns of the result.
-    pub fn n(&self) -> usize {
-        self.n
     }
 }
 
@@ -174,7 +141,24 @@ impl PackedMatrix {
 /// # Shapes
 /// `a` `[m, k]`, `b` `[k, n]`, `out` `[m, n]` row-major
 pub fn gemm(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
-    gemm_for(Isa::best(), a, b, out, store);
+    let isa = Isa::best();
+    a.check_product(b.rows, b.cols, out);
+    let (k, n) = (b.rows, b.cols);
+    if k == 0 {
+        return empty(out, store);
+    }
+    let mut out = Output { data: Shared::new(out), stride: n, store };
+    let nr = tile(isa).nr;
+    // Long reductions are packed in parts of a few megabytes, whole blocks each, so that the result is that of one part.
+    let part = (PACK_FLOATS / (n.div_ceil(nr) * nr).max(1) / KC).max(1) * KC;
+    for start in (0..k).step_by(part) {
+        let depth = start..k.min(start + part);
+        with_scratch(n.div_ceil(nr) * nr * depth.len(), |packed| {
+            pack_b(isa, b, depth.clone(), 0..n, packed);
+            product(isa, a, depth.clone(), packed, n, out, None);
+        });
+        out.store = Store::Add;
+    }
 }
 
 /// [`gemm`] with a right-hand side packed before. Same result, bit for bit.
@@ -195,26 +179,6 @@ pub(crate) fn gemm_swiglu_tiles(a: Matrix<'_>, b: &PackedMatrix, inter: usize, o
     assert!(a.cols == b.k && out.len() == floats(&[a.rows, inter]));
     let out = Output { data: Shared::new(out), stride: inter, store: Store::Set };
     product(b.isa, a, 0..b.k, b.data.as_slice(), b.n, out, Some(inter));
-}
-
-pub(crate) fn gemm_for(isa: Isa, a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], store: Store) {
-    a.check_product(b.rows, b.cols, out);
-    let (k, n) = (b.rows, b.cols);
-    if k == 0 {
-        return empty(out, store);
-    }
-    let mut out = Output { data: Shared::new(out), stride: n, store };
-    let nr = tile(isa).nr;
-    // Long reductions are packed in parts of a few megabytes, whole blocks each, so that the result is that of one part.
-    let part = (PACK_FLOATS / (n.div_ceil(nr) * nr).max(1) / KC).max(1) * KC;
-    for start in (0..k).step_by(part) {
-        let depth = start..k.min(start + part);
-        with_scratch(n.div_ceil(nr) * nr * depth.len(), |packed| {
-            pack_b(isa, b, depth.clone(), 0..n, packed);
-            product(isa, a, depth.clone(), packed, n, out, None);
-        });
-        out.store = Store::Add;
-    }
 }
 
 /// A product over nothing.

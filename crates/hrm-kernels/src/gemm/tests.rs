@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{in_pools, random, tried, unless_miri};
+use crate::testing::{ISA, in_pools, random, tried, unless_miri, with};
 
 /// Largest error in units of the sum of |a b|.
 fn worst(a: Matrix<'_>, b: Matrix<'_>, before: &[f32], out: &[f32]) -> f64 {
@@ -47,14 +47,14 @@ fn matches_reference_in_all_layouts() {
                     if layout & 2 == 0 { Matrix::new(&y, k, n) } else { Matrix::new(&y, n, k).transposed() };
                 let before = random(m * n, 3);
                 let mut out = before.clone();
-                gemm_for(isa, a, b, &mut out, Store::Set);
+                with(&ISA, isa, || gemm(a, b, &mut out, Store::Set));
                 let error = worst(a, b, &vec![0.0; m * n], &out);
                 assert!(error < 3e-6, "{isa:?} {m}x{n}x{k} layout {layout}: {error:e}");
                 let mut again = vec![f32::NAN; m * n];
-                gemm_packed(a, &PackedMatrix::pack_for(isa, b), &mut again, Store::Set);
+                gemm_packed(a, &with(&ISA, isa, || PackedMatrix::pack(b)), &mut again, Store::Set);
                 assert_eq!(out, again, "{isa:?} {m}x{n}x{k} layout {layout}: packed differs");
                 let mut added = before.clone();
-                gemm_for(isa, a, b, &mut added, Store::Add);
+                with(&ISA, isa, || gemm(a, b, &mut added, Store::Add));
                 let error = worst(a, b, &before, &added);
                 assert!(error < 3e-6, "{isa:?} {m}x{n}x{k} layout {layout}, add: {error:e}");
             }
@@ -70,7 +70,7 @@ fn any_strides() {
         let a = Matrix::strided(&x, m, k, k * 3, 2);
         let b = Matrix::strided(&y, k, n, 2, k * 3);
         let mut out = vec![0.0; m * n];
-        gemm_for(isa, a, b, &mut out, Store::Set);
+        with(&ISA, isa, || gemm(a, b, &mut out, Store::Set));
         assert!(worst(a, b, &vec![0.0; m * n], &out) < 1e-6);
     }
 }

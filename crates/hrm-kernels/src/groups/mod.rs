@@ -178,7 +178,7 @@ impl GroupShape {
 }
 
 /// A weight laid out for the products of a block, forward and backward.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct GroupWeight {
     isa: Isa,
     rows: usize,
@@ -190,26 +190,13 @@ pub struct GroupWeight {
     backward: Buffer,
 }
 
-impl std::fmt::Debug for GroupWeight {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GroupWeight")
-            .field("rows", &self.rows)
-            .field("cols", &self.cols)
-            .field("pairs", &self.pairs)
-            .finish()
-    }
-}
-
 impl GroupWeight {
     /// Packs a weight. With `rounded`, products take operands rounded to bfloat16 where the processor multiplies those faster.
     ///
     /// # Shapes
     /// `weight` `[rows, cols]`, both multiples of 16
     pub fn pack(weight: &[f32], rows: usize, cols: usize, rounded: bool) -> Self {
-        Self::pack_for(Isa::best(), weight, rows, cols, rounded)
-    }
-
-    pub(crate) fn pack_for(isa: Isa, weight: &[f32], rows: usize, cols: usize, rounded: bool) -> Self {
+        let isa = Isa::best();
         assert_eq!(
             Some(weight.len()),
             rows.checked_mul(cols),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{in_pools, random, unless_miri};
+use crate::testing::{ISA, in_pools, random, unless_miri, with};
 
 /// Groups of cells as owned lists.
 struct Kind {
@@ -91,11 +91,9 @@ impl Case {
                 readers: Lists { starts: &readers.0, items: &readers.1 },
             })
             .collect();
-        let [input, gate_up, down] = [
-            GroupWeight::pack_for(isa, &self.weights[0], width, hidden, rounded),
-            GroupWeight::pack_for(isa, &self.weights[1], 2 * inter, self.columns(), rounded),
-            GroupWeight::pack_for(isa, &self.weights[2], hidden, inter, rounded),
-        ];
+        let sizes = [(width, hidden), (2 * inter, self.columns()), (hidden, inter)];
+        let pack = |i: usize| GroupWeight::pack(&self.weights[i], sizes[i].0, sizes[i].1, rounded);
+        let [input, gate_up, down] = with(&ISA, isa, || [0, 1, 2].map(pack));
         f(GroupBlock {
             shape: self.shape,
             index: &GroupIndex::new(self.cells, self.values, &groups),

@@ -312,8 +312,7 @@ fn files(config: &DataConfig, shape: Shape, warnings: &mut Vec<String>) -> Resul
                 false => task::draw(train.clone(), wanted, config.seed).0,
             };
             // The held-out puzzles give themselves away.
-            let known = leaks(&train, &test)?.all();
-            retain_others(&mut train, &known.into_iter().map(|leak| leak.0).collect());
+            leaks(&train, &test)?.drop_from(&mut train);
             match config.train_examples {
                 0 => {}
                 count if as_it_reads => train.truncate(count),
@@ -358,7 +357,7 @@ fn settle(
     let example = format!("puzzle {} there is puzzle {} here, for one", of_train + 1, of_test + 1);
     settle_by(on_leak, between, &leaks.to_string(), example, warnings)?;
     if on_leak == OnLeak::Drop {
-        retain_others(train, &pairs.iter().map(|leak| leak.0).collect());
+        leaks.drop_from(train);
     }
     Ok(())
 }
@@ -382,15 +381,6 @@ fn settle_by(
         OnLeak::Allow => warnings.push(format!("{told}: evaluations on those are not held out")),
     }
     Ok(())
-}
-
-/// Leaves out the items at some places.
-fn retain_others<T>(items: &mut Vec<T>, places: &HashSet<usize>) {
-    let mut place = 0;
-    items.retain(|_| {
-        place += 1;
-        !places.contains(&(place - 1))
-    });
 }
 
 fn load_arc(config: &DataConfig, warnings: &mut Vec<String>) -> Result<Source, DataError> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::timestamp;
 
 /// One process that worked on a run; `environment.json` holds one for each, in order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Session {
     /// When it started, UTC.
@@ -73,32 +73,6 @@ pub struct SessionEnd {
     pub peak_memory: Option<u64>,
 }
 
-impl Default for Session {
-    fn default() -> Self {
-        Self {
-            started: String::new(),
-            command: String::new(),
-            folder: String::new(),
-            hrm: env!("CARGO_PKG_VERSION").to_owned(),
-            burn: BURN.to_owned(),
-            git_commit: None,
-            git_modified: None,
-            host: String::new(),
-            system: format!("{} {}", env::consts::OS, env::consts::ARCH),
-            cpu: String::new(),
-            cores: 0,
-            threads: 0,
-            backend: String::new(),
-            seed: 0,
-            pid: 0,
-            first_step: 0,
-            total_steps: 0,
-            parameters: 0,
-            ended: None,
-        }
-    }
-}
-
 /// The version that the workspace pins.
 const BURN: &str = "0.21.0";
 
@@ -118,6 +92,9 @@ impl Session {
                 .collect::<Vec<_>>()
                 .join(" "),
             folder: env::current_dir().map(|folder| folder.display().to_string()).unwrap_or_default(),
+            hrm: env!("CARGO_PKG_VERSION").to_owned(),
+            burn: BURN.to_owned(),
+            system: format!("{} {}", env::consts::OS, env::consts::ARCH),
             git_modified: changes.map(|changes| !changes.is_empty()),
             git_commit,
             host: host(),

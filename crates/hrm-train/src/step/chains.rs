@@ -30,12 +30,12 @@ pub(super) fn judge<B: HrmBackend>(
     state: State<B>,
     halted: Tensor<B, 1, Bool>,
 ) -> Judged<B> {
-    let Some(winners) = winners(act_loss.lm.clone().inner(), chains) else {
+    let Some(winners) = winners(act_loss.answers.lm().inner(), chains) else {
         return Judged { act_loss, state, counted: halted.clone(), halted };
     };
     let halted = winners.share(halted);
     Judged {
-        act_loss: act_loss.weighted(&Tensor::from_inner(winners.mask.clone())),
+        act_loss: act_loss.weighted(Tensor::from_inner(winners.mask.clone())),
         state: winners.share_state(state),
         counted: halted.clone().bool_and(winners.mask.greater_elem(0.5)),
         halted,

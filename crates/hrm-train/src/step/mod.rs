@@ -25,7 +25,7 @@ use hrm_model::{
     Cycles, Hrm, SegmentOutput,
     act::{self, Carry, PuzzleBatch},
     diagnose::finite,
-    loss::{self, Correctness, IGNORE_LABEL, LossKind, LossSettings, Metrics},
+    loss::{ActLoss, Answers, IGNORE_LABEL, LossKind, LossSettings},
 };
 
 use crate::{
@@ -248,33 +248,28 @@ pub fn forward<B: HrmBackend>(
         }),
     };
 
-    let mut correctness = Correctness::new(output.predictions(), Tensor::from_inner(labels.clone()));
-    let mut asked = settings.loss.labels(carry.batch.inputs.clone(), labels);
+    let mut asked = settings.loss.labels(carry.batch.inputs.clone(), labels.clone());
     if let Some(rows) = contradicted.clone() {
         // Nothing can be learned from an answer that the givens exclude, but that they do.
-        asked =
-            asked.clone().mask_fill(rows.clone().unsqueeze_dim::<2>(1).expand(asked.shape()), IGNORE_LABEL);
-        correctness = correctness.without(Tensor::from_inner(rows));
+        asked = asked.clone().mask_fill(rows.unsqueeze_dim::<2>(1).expand(asked.shape()), IGNORE_LABEL);
     }
-    let asked = Tensor::from_inner(asked);
+    let mut answers =
+        Answers::new(&settings.loss, &output, Tensor::from_inner(labels), Tensor::from_inner(asked));
+    if let Some(rows) = contradicted.clone() {
+        answers = answers.without(Tensor::from_inner(rows));
+    }
+    let (lm, exact) = (answers.lm().inner(), answers.exact().inner());
     let target = q_continue_target.clone().map(Tensor::from_inner);
-    let act_loss = loss::act_loss(settings.loss, &output, asked, &correctness, target);
+    let act_loss = ActLoss::new(&settings.loss, &output, answers, target);
     let chains::Judged { act_loss, state, halted, counted } =
         chains::judge(settings.chains, act_loss, state, halted);
-    let total = act_loss.total(Tensor::from_inner(steps.clone()));
     // Such a sequence would not recover: its slot takes a new puzzle.
-    let sound = finite(act_loss.lm.clone().inner());
+    let sound = finite(lm);
     let halted = halted.bool_or(sound.clone().bool_not());
-    let metrics = Metrics::tensor(
-        &act_loss,
-        &correctness,
-        output.q_halt.clone(),
-        Tensor::from_inner(counted),
-        Tensor::from_inner(steps.clone()),
-    );
+    let (total, metrics) = act_loss.sums(Tensor::from_inner(counted), Tensor::from_inner(steps.clone()));
     let mut carry = Carry { state, steps, halted, batch: carry.batch };
     if let (Some(commitment), Some(contradicted)) = (settings.commitment, contradicted) {
-        let solved = correctness.exact.clone().inner();
+        let solved = exact.greater_elem(0.5);
         let unsolved = carry.halted.clone().bool_and(solved.bool_or(contradicted).bool_not()).bool_and(sound);
         carry = commitment.go_on(config, carry, output.logits.clone().inner(), unsolved);
     }

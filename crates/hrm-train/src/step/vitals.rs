@@ -17,7 +17,7 @@ pub struct Vitals<B: HrmBackend> {
 }
 
 impl<B: HrmBackend> Vitals<B> {
-    /// Those of a step with these [metrics](Metrics::tensor) and gradients.
+    /// Those of a step with these [metrics](hrm_model::loss::ActLoss::sums) and gradients.
     pub fn of(metrics: &Tensor<B, 1>, grads: &StepGradients<B>) -> Self {
         let mut names: Vec<String> = grads.model.0.keys().cloned().collect();
         let mut values = vec![metrics.clone().narrow(0, Metrics::LOSS, 1)];

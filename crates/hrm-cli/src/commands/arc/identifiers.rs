@@ -1,6 +1,10 @@
 //! Which rows of the puzzle embedding belong to which task, by name.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use hrm_data::puzzles::arc::{ArcTask, Transform, parse_name};
@@ -24,18 +28,10 @@ impl Identifiers {
         if config.puzzle_emb_ndim == 0 {
             return Ok(None);
         }
-        let run = file.ancestors().find(|folder| folder.ends_with("checkpoints")).and_then(Path::parent);
-        let last = run.or_else(|| file.parent());
-        for folder in file.ancestors().skip(1) {
-            let names = folder.join(FILE);
-            if names.is_file() {
-                return Self::read(&names, config.num_puzzle_identifiers).map(Some);
-            }
-            if Some(folder) == last {
-                break;
-            }
+        if let Some(names) = file_of(file) {
+            return Self::read(&names, config.num_puzzle_identifiers).map(Some);
         }
-        let recipe = run.map(|run| run.join("config.toml")).filter(|recipe| recipe.is_file());
+        let recipe = run_of(file).map(|run| run.join("config.toml")).filter(|recipe| recipe.is_file());
         let Some(recipe) = recipe else { return Ok(None) };
         let resolved = ResolvedRecipe::load(Some(&recipe), &[])?;
         let data = data::load(&resolved.recipe.data).with_context(|| {
@@ -71,6 +67,18 @@ impl Identifiers {
         let rows = self.0.get(&task.id).map_or(&[][..], Vec::as_slice);
         &rows[..rows.len().min(count)]
     }
+}
+
+/// The folder of the run that a model's file is in.
+fn run_of(file: &Path) -> Option<&Path> {
+    file.ancestors().find(|folder| folder.ends_with("checkpoints")).and_then(Path::parent)
+}
+
+/// The file of names that comes with a model's file: beside it, or in a folder above up to that of its run.
+pub fn file_of(file: &Path) -> Option<PathBuf> {
+    let last = run_of(file).or_else(|| file.parent())?;
+    let folders = file.ancestors().skip(1).take_while(|folder| folder.starts_with(last));
+    folders.map(|folder| folder.join(FILE)).find(|names| names.is_file())
 }
 
 /// The names in a file.

@@ -10,7 +10,7 @@ mod vote;
 
 use anyhow::Result;
 
-pub use identifiers::{FILE as IDENTIFIERS, read_names};
+pub use identifiers::{FILE as IDENTIFIERS, file_of as identifiers_of, read_names};
 pub use journal::Lines;
 
 /// What to do with ARC tasks.

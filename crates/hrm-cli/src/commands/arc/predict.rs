@@ -203,9 +203,9 @@ pub fn run(args: Args) -> Result<()> {
         };
         let late = if complete { "" } else { ", out of time" };
         say!(
-            "group {} of {groups}: {} tasks, {} known{adapted}, {seconds:.1} s{late}",
+            "group {} of {groups}: {}, {} known{adapted}, {seconds:.1} s{late}",
             number + 1,
-            group.len(),
+            count(group.len(), "task"),
             report.known
         );
         for (task, outcome) in group.iter().zip(&outcomes) {

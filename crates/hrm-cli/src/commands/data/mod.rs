@@ -66,23 +66,19 @@ const ON_LEAK: [Choice<OnLeak>; 3] = [
 
 /// Deals with training puzzles that give test puzzles away: leaves them out, or refuses with what is wrong.
 fn settle(on_leak: OnLeak, train: &mut Vec<Record>, leaks: &Leaks) -> Result<()> {
-    let (what, leaks) = (leaks.to_string(), leaks.all());
-    let Some((of_train, of_test)) = leaks.first() else { return Ok(()) };
+    let all = leaks.all();
+    let Some((of_train, of_test)) = all.first() else { return Ok(()) };
     let (of_train, of_test) = (of_train + 1, of_test + 1);
     let found = format!(
-        "{} of the training set: {what} (training {of_train} and test {of_test} for one)",
-        count(leaks.len(), "puzzle")
+        "{} of the training set: {leaks} (training {of_train} and test {of_test} for one)",
+        count(all.len(), "puzzle")
     );
     match on_leak {
         OnLeak::Refuse => bail!(
             "{found}: an evaluation would not be held out; `--on-leak drop` leaves these training puzzles out, `--on-leak allow` keeps them"
         ),
         OnLeak::Drop => {
-            let mut index = 0;
-            train.retain(|_| {
-                index += 1;
-                leaks.binary_search_by_key(&(index - 1), |leak| leak.0).is_err()
-            });
+            leaks.drop_from(train);
             say!("left out {found}");
         }
         OnLeak::Allow => note!("warning: {found}"),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::{ArcTask, CANVAS, Pair, VOCAB_SIZE, decode, draw, encode, side_of};
 use crate::grid::Grid;
+use crate::groups::{Groups, Kind, by_number};
 use crate::render::{Picture, Style};
 use crate::task::{GenerateOptions, Size, Solutions, Task};
 
@@ -102,6 +103,44 @@ impl Task for Arc {
             .ok_or_else(|| "expected tokens with a grid of colours and its borders, got none".to_owned())
     }
 
+    /// All twelve tokens are values, since an answer may leave any of them in a cell: of those, padding, end and black are told apart.
+    /// A cell knows the cells beside it and all cells on each side of it, its row, its column and the canvas.
+    fn groups(&self) -> Option<Groups> {
+        let side = self.canvas;
+        let lines = |name, number: fn(usize, usize) -> usize| Kind {
+            name,
+            groups: by_number((side, side), number),
+            own: false,
+        };
+        // The first `count` cells that are met on the way from each cell to the border.
+        let beside = |name, count: usize, (down, right): (isize, isize)| {
+            let met = |cell: usize| {
+                let on_canvas = |place: usize| (place < side).then_some(place);
+                (1..=count as isize).map_while(move |distance| {
+                    let row = on_canvas((cell / side).checked_add_signed(distance * down)?)?;
+                    let col = on_canvas((cell % side).checked_add_signed(distance * right)?)?;
+                    Some((row * side + col) as u32)
+                })
+            };
+            let groups = (0..side * side).map(|cell| met(cell).collect()).collect();
+            Kind { name, groups, own: true }
+        };
+        let kinds = vec![
+            lines("row", |row, _| row),
+            lines("column", |_, col| col),
+            lines("canvas", |_, _| 0),
+            beside("above", 1, (-1, 0)),
+            beside("below", 1, (1, 0)),
+            beside("left", 1, (0, -1)),
+            beside("right", 1, (0, 1)),
+            beside("all above", side, (-1, 0)),
+            beside("all below", side, (1, 0)),
+            beside("all left", side, (0, -1)),
+            beside("all right", side, (0, 1)),
+        ];
+        Some(Groups { first_value: 0, after_values: 0, distinct_values: 3, kinds })
+    }
+
     fn symmetries(&self) -> (f64, &'static str) {
         let orders = (1..=9).map(f64::from).product::<f64>();
         (8.0 * orders, "turned and mirrored, colours but black exchanged; then translated")
@@ -149,5 +188,36 @@ impl Task for Arc {
 
     fn picture(&self, puzzle: &Grid, answer: Option<&[u8]>, _: Option<&[u8]>) -> Picture {
         draw::task_picture(&alone(puzzle, answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_a_cell() {
+        let groups = Arc { canvas: 3 }.groups().unwrap();
+        assert_eq!((groups.first_value, groups.distinct_values), (0, 3));
+        let of_cell = |name: &str, cell: u32| {
+            let kind = groups.kinds.iter().find(|kind| kind.name == name).unwrap();
+            let own = kind.own.then(|| kind.groups[cell as usize].clone());
+            own.unwrap_or_else(|| kind.groups.iter().find(|group| group.contains(&cell)).unwrap().clone())
+        };
+        for (name, cells) in [
+            ("row", vec![6, 7, 8]),
+            ("column", vec![1, 4, 7]),
+            ("canvas", (0..9).collect()),
+            ("above", vec![4]),
+            ("below", vec![]),
+            ("left", vec![6]),
+            ("right", vec![8]),
+            ("all above", vec![4, 1]),
+            ("all below", vec![]),
+            ("all left", vec![6]),
+        ] {
+            assert_eq!(of_cell(name, 7), cells, "{name}");
+        }
+        assert_eq!(of_cell("all right", 3), [4, 5]);
     }
 }

@@ -123,7 +123,7 @@ pub enum ArcError {
         source: io::Error,
     },
     /// A file that is not JSON.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), if source.is_eof() { "; the file is cut off" } else { "" })]
     Json {
         /// The file.
         path: PathBuf,

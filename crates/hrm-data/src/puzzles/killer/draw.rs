@@ -116,12 +116,8 @@ fn edge(puzzle: &Killer, (row, col): (usize, usize), step: (usize, usize)) -> ch
 
 /// Cells whose digit breaks a rule, stands twice in its cage, or is in a full cage with another sum.
 fn conflicts(puzzle: &Killer, board: Option<&Board>) -> Vec<bool> {
-    let side = puzzle.geometry().side();
-    let mut conflict = vec![false; puzzle.geometry().cells()];
-    let Some(board) = board else { return conflict };
-    for (row, col) in board.violations().into_iter().flat_map(|violation| violation.cells) {
-        conflict[row * side + col] = true;
-    }
+    let Some(board) = board else { return vec![false; puzzle.geometry().cells()] };
+    let mut conflict = board.conflicts();
     for cage in puzzle.cages() {
         let digits: Vec<u8> = cage.cells.iter().map(|&cell| board.cells()[cell]).collect();
         let sum: u32 = digits.iter().map(|&digit| u32::from(digit)).sum();

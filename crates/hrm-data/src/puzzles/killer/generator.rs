@@ -41,24 +41,15 @@ impl Generator {
     ///
     /// # Errors
     /// [`KillerError::Geometry`] if the board is larger than 9x9.
-    pub const fn new(geometry: Geometry, seed: u64) -> Result<Self, KillerError> {
-        if geometry.side() > super::MAX_SIDE {
-            return Err(KillerError::Geometry { got: geometry });
-        }
+    pub fn new(geometry: Geometry, seed: u64) -> Result<Self, KillerError> {
+        super::check(geometry)?;
         Ok(Self { geometry, seed, largest: 5 })
     }
 
     /// Starts from cages of up to `cells` cells (1 to the side of the board).
     #[must_use]
-    pub const fn with_largest_cage(mut self, cells: usize) -> Self {
-        let side = self.geometry.side();
-        self.largest = if cells == 0 {
-            1
-        } else if cells > side {
-            side
-        } else {
-            cells
-        };
+    pub fn with_largest_cage(mut self, cells: usize) -> Self {
+        self.largest = cells.clamp(1, self.geometry.side());
         self
     }
 
@@ -139,19 +130,8 @@ impl Generator {
 
     fn puzzle(&self, solution: &Board, parts: &[Vec<usize>]) -> Killer {
         let sum = |cells: &Vec<usize>| cells.iter().map(|&cell| u32::from(solution.cells()[cell])).sum();
-        let mut cages: Vec<Cage> =
-            parts.iter().map(|cells| Cage { cells: cells.clone(), sum: sum(cells) }).collect();
-        for cage in &mut cages {
-            cage.cells.sort_unstable();
-        }
-        cages.sort();
-        let mut cage_of = vec![0; self.geometry.cells()];
-        for (index, cage) in cages.iter().enumerate() {
-            for &cell in &cage.cells {
-                cage_of[cell] = index as u8;
-            }
-        }
-        Killer { geometry: self.geometry, cages, cage_of }
+        let cage = |cells: &Vec<usize>| Cage { cells: cells.clone(), sum: sum(cells) };
+        Killer::of_cages(self.geometry, parts.iter().map(cage).collect())
     }
 
     /// Cages that grow from random cells to random sizes; their digits differ.

@@ -96,6 +96,11 @@ pub enum KillerError {
     Cages(String),
 }
 
+/// That a board is not too large.
+const fn check(geometry: Geometry) -> Result<(), KillerError> {
+    if geometry.side() > MAX_SIDE { Err(KillerError::Geometry { got: geometry }) } else { Ok(()) }
+}
+
 impl Killer {
     /// A puzzle from its cages, in any order.
     ///
@@ -104,13 +109,9 @@ impl Killer {
     /// different digits can have.
     pub fn new(geometry: Geometry, mut cages: Vec<Cage>) -> Result<Self, KillerError> {
         let (side, cells) = (geometry.side(), geometry.cells());
-        if side > MAX_SIDE {
-            return Err(KillerError::Geometry { got: geometry });
-        }
-        for cage in &mut cages {
-            cage.cells.sort_unstable();
-        }
+        check(geometry)?;
         cages.retain(|cage| !cage.cells.is_empty());
+        cages.iter_mut().for_each(|cage| cage.cells.sort_unstable());
         cages.sort();
         let fail = |why: String| Err(KillerError::Cages(why));
         let mut seen = vec![0; cells];
@@ -128,7 +129,6 @@ impl Killer {
             let (row, column) = (cell / side + 1, cell % side + 1);
             return fail(format!("row {row}, column {column}: expected one cage, got {}", seen[cell]));
         }
-        let mut cage_of = vec![0; cells];
         for (index, Cage { cells, sum }) in cages.iter().enumerate() {
             let (cage, n) = (index + 1, cells.len());
             let at = format!("at row {}, column {}", cells[0] / side + 1, cells[0] % side + 1);
@@ -145,11 +145,19 @@ impl Killer {
                     "cage {cage} ({at}): {n} different digits have a sum of {least} to {most}, got {sum}"
                 ));
             }
-            for &cell in cells {
-                cage_of[cell] = index as u8;
-            }
         }
-        Ok(Self { geometry, cages, cage_of })
+        Ok(Self::of_cages(geometry, cages))
+    }
+
+    /// A puzzle of cages that are right.
+    fn of_cages(geometry: Geometry, mut cages: Vec<Cage>) -> Self {
+        cages.iter_mut().for_each(|cage| cage.cells.sort_unstable());
+        cages.sort();
+        let mut cage_of = vec![0; geometry.cells()];
+        for (index, cage) in cages.iter().enumerate() {
+            cage.cells.iter().for_each(|&cell| cage_of[cell] = index as u8);
+        }
+        Self { geometry, cages, cage_of }
     }
 
     /// The shape of the board.

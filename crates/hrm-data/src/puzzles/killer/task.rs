@@ -42,14 +42,12 @@ impl KillerTask {
     ///
     /// # Errors
     /// [`KillerError::Geometry`] if the board is larger than 9x9.
-    pub const fn new(geometry: Geometry) -> Result<Self, KillerError> {
-        if geometry.side() > super::MAX_SIDE {
-            return Err(KillerError::Geometry { got: geometry });
-        }
+    pub fn new(geometry: Geometry) -> Result<Self, KillerError> {
+        super::check(geometry)?;
         Ok(Self { geometry })
     }
 
-    /// The shape.
+    /// The board.
     pub const fn geometry(&self) -> Geometry {
         self.geometry
     }
@@ -261,12 +259,8 @@ impl Task for KillerTask {
     }
 
     fn search(&self, puzzle: &Killer, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
-        let Search { first, work, .. } = match beliefs {
-            None => puzzle.search(1, max_nodes),
-            Some(beliefs) => {
-                puzzle.search_preferring(1, max_nodes, &|cell, digit| beliefs.weight(cell, digit + 1))
-            }
-        };
+        let weight = |cell, digit| beliefs.map_or(0.0, |beliefs| beliefs.weight(cell, digit + 1));
+        let Search { first, work, .. } = puzzle.search_preferring(1, max_nodes, &weight);
         let answer = self.encode_solution(puzzle, &first?);
         Some(Exact { answer, guesses: work.guesses, nodes: work.nodes })
     }

@@ -300,11 +300,6 @@ impl Maze {
         self.grid.cells()
     }
 
-    /// The tokens as a grid.
-    pub const fn grid(&self) -> &Grid {
-        &self.grid
-    }
-
     /// The cell of the start, counted row by row.
     pub const fn start(&self) -> usize {
         self.start
@@ -374,14 +369,7 @@ impl Maze {
         while let Some(cell) = queue.pop_front() {
             visited.push(cell);
             if cell == self.goal {
-                let mut path = vec![cell];
-                let mut at = cell;
-                while at != self.start {
-                    at = parent[at];
-                    path.push(at);
-                }
-                path.reverse();
-                return (Some(path), visited);
+                return (Some(self.path_by(&parent)), visited);
             }
             for next in self.neighbours(cell) {
                 if parent[next] == usize::MAX && (next == self.goal || allowed(next)) {
@@ -391,6 +379,16 @@ impl Maze {
             }
         }
         (None, visited)
+    }
+
+    /// The path to the goal, by the cell before each.
+    pub(super) fn path_by(&self, parent: &[usize]) -> Vec<usize> {
+        let mut path = vec![self.goal];
+        while let Some(&at) = path.last().filter(|at| **at != self.start) {
+            path.push(parent[at]);
+        }
+        path.reverse();
+        path
     }
 
     /// Moves of a shortest path; `None` if there is none.
@@ -419,27 +417,26 @@ impl Maze {
     ///
     /// # Errors
     /// [`PathError`] with the first thing that is wrong.
-    pub fn check<T: Copy + Into<i64>>(&self, answer: &[T]) -> Result<Vec<usize>, PathError> {
+    pub fn check(&self, answer: &[u8]) -> Result<Vec<usize>, PathError> {
         let (expected, got) = (self.tokens().len(), answer.len());
         if got != expected {
             return Err(PathError::Length { expected, got });
         }
         let mut marked = 0;
         for (cell, (&token, &answer)) in self.tokens().iter().zip(answer).enumerate() {
-            let answer: i64 = answer.into();
-            if token == FREE && answer == i64::from(PATH) {
+            if token == FREE && answer == PATH {
                 marked += 1;
-            } else if answer != i64::from(token) {
+            } else if answer != token {
                 let expected = match token {
                     FREE => format!("{} or {}", symbol(FREE), symbol(PATH)),
                     token => symbol(token),
                 };
-                let got = u8::try_from(answer).map_or_else(|_| format!("token {answer}"), symbol);
+                let got = symbol(answer);
                 let (row, col) = (cell / self.cols() + 1, cell % self.cols() + 1);
                 return Err(PathError::Changed { row, col, expected, got });
             }
         }
-        let path = self.shortest_path_within(|cell| answer[cell].into() == i64::from(PATH)).0;
+        let path = self.shortest_path_within(|cell| answer[cell] == PATH).0;
         match path {
             None => Err(PathError::Disconnected { marked }),
             Some(path) if path.len() - 2 < marked => Err(PathError::Stray { marked, needed: path.len() - 2 }),
@@ -451,7 +448,7 @@ impl Maze {
     ///
     /// # Errors
     /// [`PathError`] with the first thing that is wrong.
-    pub fn check_optimal<T: Copy + Into<i64>>(&self, answer: &[T]) -> Result<Vec<usize>, PathError> {
+    pub fn check_optimal(&self, answer: &[u8]) -> Result<Vec<usize>, PathError> {
         let path = self.check(answer)?;
         match self.distance() {
             None => Err(PathError::NoPath),
@@ -591,8 +588,8 @@ mod tests {
         );
         assert_eq!(maze("S#\n#G").shortest_path(), None);
         assert_eq!(maze("SG\n##").label().unwrap(), [3, 4, 1, 1]);
-        let ours: Vec<i32> = vec![3, 4, 1, -100];
-        assert!(maze("SG\n##").check(&ours).unwrap_err().to_string().ends_with("got token -100"));
+        let error = maze("SG\n##").check(&[3, 4, 1, 100]).unwrap_err();
+        assert!(error.to_string().ends_with("got token 100"));
     }
 
     #[test]
@@ -600,7 +597,7 @@ mod tests {
         let maze = maze("S # \n # G\n    ");
         for symmetry in Dihedral::ALL {
             let image = maze.transformed(symmetry);
-            assert_eq!(Maze::from_tokens(image.grid().clone()).unwrap(), image, "start and goal move along");
+            assert_eq!(Maze::from_tokens(image.grid.clone()).unwrap(), image, "start and goal move along");
             assert_eq!(image.canonical(), maze.canonical());
             assert_eq!(image.distance(), maze.distance());
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Maze;
+use super::{Maze, SYMBOLS};
 use crate::render::{Anchor, Colour, Picture, Style, WHITE};
 
 const CELL: f32 = 16.0;
@@ -23,31 +23,25 @@ pub fn path(maze: &Maze, path: Option<&[usize]>, style: Style) -> String {
 
 /// Draws an answer of a model to a maze: tokens `[rows * cols]`. Cells where the answer changes the maze are marked `!` (in
 /// colour: magenta); cells that the answer lacks are drawn as in the maze.
-pub fn answer<T: Copy + Into<i64>>(maze: &Maze, answer: &[T], style: Style) -> String {
+pub fn answer(maze: &Maze, answer: &[u8], style: Style) -> String {
     let mut out = String::new();
     for (cell, &token) in maze.tokens().iter().enumerate() {
         if cell > 0 && cell.is_multiple_of(maze.cols()) {
             out.push('\n');
         }
-        let answered = answer.get(cell).map_or(i64::from(token), |&t| t.into());
-        let kind = match (token, answered) {
-            (1..=4, a) if a == i64::from(token) => token,
-            (2, 5) => 5,
-            _ => 6,
-        };
-        let (symbol, colour) = match kind {
-            1 => ('#', (70, 70, 78)),
-            2 => ('.', (236, 236, 232)),
-            3 => ('S', (46, 160, 67)),
-            4 => ('G', (214, 48, 49)),
-            5 => ('o', (245, 190, 40)),
-            _ => ('!', (240, 18, 190)),
+        let (symbol, colour) = match drawn(token, answer.get(cell)) {
+            '#' => ('#', (70, 70, 78)),
+            '.' => ('.', (236, 236, 232)),
+            'S' => ('S', START),
+            'G' => ('G', GOAL),
+            'o' => ('o', PATH),
+            _ => ('!', FAULT),
         };
         match style {
             Style::Plain => out.push(symbol),
             Style::Ansi => {
                 let (r, g, b) = colour;
-                let text = if matches!(kind, 3 | 4 | 6) { symbol } else { ' ' };
+                let text = if matches!(symbol, 'S' | 'G' | '!') { symbol } else { ' ' };
                 // Writing to a String cannot fail.
                 let _ = write!(out, "\x1b[1;97;48;2;{r};{g};{b}m{text} \x1b[0m");
             }
@@ -56,9 +50,19 @@ pub fn answer<T: Copy + Into<i64>>(maze: &Maze, answer: &[T], style: Style) -> S
     out
 }
 
+/// What stands in a cell: a symbol, or `!` where the answer changes the maze.
+fn drawn(token: u8, answered: Option<&u8>) -> char {
+    match (token, *answered.unwrap_or(&token)) {
+        (2, 5) => 'o',
+        (2, 2) => '.',
+        (1..=4, answered) if answered == token => SYMBOLS[usize::from(token) - 1],
+        _ => '!',
+    }
+}
+
 /// Draws a maze with an answer to it, tokens `[rows * cols]`: marked cells yellow, and joined by a line where they are
 /// neighbours; cells where the answer changes the maze magenta with a `!`. Cells that the answer lacks are drawn as in the maze.
-pub fn picture<T: Copy + Into<i64>>(maze: &Maze, answer: &[T]) -> Picture {
+pub fn picture(maze: &Maze, answer: &[u8]) -> Picture {
     let (rows, cols) = (maze.rows(), maze.cols());
     let mut picture =
         Picture::new((cols as f32).mul_add(CELL, 2.0 * MARGIN), (rows as f32).mul_add(CELL, 2.0 * MARGIN));
@@ -75,15 +79,14 @@ pub fn picture<T: Copy + Into<i64>>(maze: &Maze, answer: &[T]) -> Picture {
         let (x, y) = corner(cell);
         (x + CELL / 2.0, y + CELL / 2.0)
     };
-    let answered = |cell: usize, token: u8| answer.get(cell).map_or(i64::from(token), |&t| t.into());
     let mut marked = vec![false; maze.tokens().len()];
     for (cell, &token) in maze.tokens().iter().enumerate() {
-        let (ground, letter) = match (token, answered(cell, token)) {
-            (1, 1) => (WALL, None),
-            (2, 2) => (FREE, None),
-            (2, 5) => (PATH, None),
-            (3, 3) => (START, Some('S')),
-            (4, 4) => (GOAL, Some('G')),
+        let (ground, letter) = match drawn(token, answer.get(cell)) {
+            '#' => (WALL, None),
+            '.' => (FREE, None),
+            'o' => (PATH, None),
+            'S' => (START, Some('S')),
+            'G' => (GOAL, Some('G')),
             _ => (FAULT, Some('!')),
         };
         marked[cell] = matches!(ground, PATH | START | GOAL);
@@ -134,6 +137,6 @@ mod tests {
         assert_eq!((count(&drawn, ">S<"), count(&drawn, ">G<"), count(&drawn, ">!<")), (1, 1, 0));
         let faulty = picture(&maze, &[3u8, 5, 9, 2, 2]);
         assert_eq!((count(&faulty, ">!<"), count(&faulty, "#f5be28")), (2, 1));
-        assert!(picture::<u8>(&maze, &[]).png(1.0).is_ok());
+        assert!(picture(&maze, &[]).png(1.0).is_ok());
     }
 }

@@ -115,14 +115,7 @@ fn astar(maze: &Maze) -> Found {
         }
         visited.push(cell);
         if cell == maze.goal() {
-            let mut path = vec![cell];
-            let mut at = cell;
-            while at != maze.start() {
-                at = parent[at];
-                path.push(at);
-            }
-            path.reverse();
-            return (Ok(path), visited);
+            return (Ok(maze.path_by(&parent)), visited);
         }
         for next in maze.neighbours(cell) {
             if moves[cell] + 1 < moves[next] {

@@ -211,7 +211,7 @@ mod tests {
                     for row in 0..batch.rows {
                         let bytes = |tokens: &[i32]| tokens.iter().map(|&t| t as u8).collect::<Vec<u8>>();
                         let maze = task.decode(&bytes(batch.input(row))).unwrap();
-                        assert!(maze.check_optimal(batch.label(row)).is_ok());
+                        assert!(maze.check_optimal(&bytes(batch.label(row))).is_ok());
                         canonical += usize::from(maze.label() == Some(bytes(batch.label(row))));
                         assert!(classes.contains(&maze.canonical()));
                         images.insert(maze);

@@ -167,7 +167,7 @@ impl Task for Mazes {
             GroupKind { name, groups, own: true }
         });
         let kinds = kinds.to_vec();
-        Some(Groups { first_value: Task::vocab_size(self), after_values: 0, kinds })
+        Some(Groups { first_value: Task::vocab_size(self), after_values: 0, distinct_values: 0, kinds })
     }
 
     fn symmetry(&self, rng: &mut ChaCha8Rng) -> TokenSymmetry {
@@ -341,12 +341,7 @@ impl Task for Mazes {
         made.train.extend(unique.train);
         made.test.extend(unique.test);
         // Each part is disjoint in itself; a maze of one part could in principle be of the other kind as well.
-        let leaks = self.leaks(&made.train, &made.test)?.all();
-        let mut index = 0;
-        made.train.retain(|_| {
-            index += 1;
-            leaks.binary_search_by_key(&(index - 1), |leak| leak.0).is_err()
-        });
+        self.leaks(&made.train, &made.test)?.drop_from(&mut made.train);
         Ok(made)
     }
 

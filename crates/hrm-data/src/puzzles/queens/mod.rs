@@ -36,11 +36,6 @@ impl Queens {
         fits.then_some(Self { side }).ok_or_else(|| format!("expected a side of 4 to 24, got {side}"))
     }
 
-    /// Rows and columns of the board.
-    pub const fn side(&self) -> usize {
-        self.side
-    }
-
     /// Number of ways to complete a placement, counted up to `limit`.
     pub fn completions(&self, puzzle: &Placement, limit: u64) -> u64 {
         let mut found = 0;

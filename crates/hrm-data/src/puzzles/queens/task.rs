@@ -99,7 +99,12 @@ impl Task for Queens {
         let kind = |name, groups: [Vec<Vec<u32>>; 2]| Kind { name, groups: groups.concat(), own: false };
         let lines = kind("line", [by(&|r, _| r), by(&|_, c| c)]);
         let diagonals = kind("diagonal", [by(&|r, c| r + c), by(&|r, c| r + self.side - c)]);
-        Some(Groups { first_value: self.vocab_size(), after_values: 0, kinds: vec![lines, diagonals] })
+        Some(Groups {
+            first_value: self.vocab_size(),
+            after_values: 0,
+            distinct_values: 0,
+            kinds: vec![lines, diagonals],
+        })
     }
 
     fn parse(&self, text: &str) -> Result<Placement, String> {

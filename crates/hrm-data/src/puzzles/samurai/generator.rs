@@ -43,10 +43,8 @@ impl Generator {
     /// Stops digging at a number of clues drawn uniformly from `fewest..=most` for each puzzle. A puzzle that can lose no more
     /// digits earlier has more clues than drawn.
     #[must_use]
-    pub const fn with_clues(mut self, fewest: usize, most: usize) -> Self {
-        let fewest = if fewest < super::BOARD_CELLS { fewest } else { super::BOARD_CELLS };
-        let most = if most < super::BOARD_CELLS { most } else { super::BOARD_CELLS };
-        self.clues = if fewest <= most { (fewest, most) } else { (most, fewest) };
+    pub fn with_clues(mut self, fewest: usize, most: usize) -> Self {
+        self.clues = (fewest.min(most).min(super::BOARD_CELLS), fewest.max(most).min(super::BOARD_CELLS));
         self
     }
 

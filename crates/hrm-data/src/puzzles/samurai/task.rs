@@ -114,7 +114,7 @@ impl Task for SamuraiTask {
             let all: std::collections::BTreeSet<Vec<u32>> = on_canvas.collect();
             kind.groups = all.into_iter().collect();
         }
-        Some(Groups { first_value: 2, after_values: 1, kinds })
+        Some(Groups { first_value: 2, after_values: 1, distinct_values: 0, kinds })
     }
 
     /// Digits change names, lines change places within their strips of three, the two strips that touch one end of the canvas
@@ -170,12 +170,8 @@ impl Task for SamuraiTask {
     }
 
     fn search(&self, puzzle: &Samurai, beliefs: Option<&Beliefs>, max_nodes: u64) -> Option<Exact> {
-        let Search { first, work, .. } = match beliefs {
-            None => puzzle.search(1, max_nodes),
-            Some(beliefs) => {
-                puzzle.search_preferring(1, max_nodes, &|cell, digit| beliefs.weight(cell, digit + 1))
-            }
-        };
+        let weight = |cell, digit| beliefs.map_or(0.0, |beliefs| beliefs.weight(cell, digit + 1));
+        let Search { first, work, .. } = puzzle.search_preferring(1, max_nodes, &weight);
         let answer = self.encode_solution(puzzle, &first?);
         Some(Exact { answer, guesses: work.guesses, nodes: work.nodes })
     }
@@ -206,6 +202,10 @@ impl Task for SamuraiTask {
         }
         let made = generator.generate(index);
         Ok((made.puzzle, made.solution))
+    }
+
+    fn example(&self) -> Option<String> {
+        Some(Generator::new(5).with_clues(150, 150).generate(0).puzzle.to_line())
     }
 
     fn measures(&self, puzzle: &Samurai, _: &[u8]) -> Vec<(&'static str, f64)> {

@@ -44,9 +44,6 @@ impl Geometry {
     pub const S9: Self = Self { box_rows: 3, box_cols: 3 };
     /// 16x16 with 4x4 boxes.
     pub const S16: Self = Self { box_rows: 4, box_cols: 4 };
-    /// 25x25 with 5x5 boxes.
-    pub const S25: Self = Self { box_rows: 5, box_cols: 5 };
-
     /// Boxes of `box_rows` x `box_cols` cells.
     ///
     /// # Errors
@@ -456,6 +453,15 @@ impl Board {
         found
     }
 
+    /// Whether each cell is one of several of its unit with the same value.
+    pub fn conflicts(&self) -> Vec<bool> {
+        let mut conflicts = vec![false; self.cells.len()];
+        for (row, col) in self.violations().into_iter().flat_map(|violation| violation.cells) {
+            conflicts[row * self.side() + col] = true;
+        }
+        conflicts
+    }
+
     /// Checks that no value stands twice in a row, column or box. Blank cells are fine.
     ///
     /// # Errors
@@ -467,16 +473,7 @@ impl Board {
 
     /// Whether the board is full and keeps the rules.
     pub fn is_solved(&self) -> bool {
-        let side = self.side();
-        let all = ((1u64 << (side + 1)) - 2) as u32;
-        let mut seen = [[0u32; MAX_SIDE]; 3];
-        for (i, &value) in self.cells.iter().enumerate() {
-            let (row, col) = (i / side, i % side);
-            seen[0][row] |= 1 << value;
-            seen[1][col] |= 1 << value;
-            seen[2][self.geometry.box_of(row, col)] |= 1 << value;
-        }
-        seen.iter().all(|units| units[..side].iter().all(|&s| s == all))
+        self.is_full() && self.violations().is_empty()
     }
 
     /// Whether every given of `puzzle` stands unchanged in this board.

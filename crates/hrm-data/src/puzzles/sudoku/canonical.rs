@@ -16,35 +16,14 @@ use super::symmetry::Symmetry;
 /// The largest side with an exact canonical form.
 pub const MAX_CANONICAL_SIDE: usize = 9;
 
-/// Why a board has no canonical form here.
+/// The board is too large for a canonical form.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum CanonicalError {
-    /// The group of larger boards is too large to search; use [`Fingerprint`].
-    #[error(
-        "expected a board of side at most {MAX_CANONICAL_SIDE}, got {geometry}: compare fingerprints instead"
-    )]
-    TooLarge {
-        /// The geometry asked for.
-        geometry: Geometry,
-    },
-    /// A board of another geometry than the canonicalizer was made for.
-    #[error("expected a board of {expected}, got {got}")]
-    Geometry {
-        /// What the canonicalizer is for.
-        expected: Geometry,
-        /// The board's geometry.
-        got: Geometry,
-    },
-}
-
-/// A canonical form and a way to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Canonical {
-    /// The smallest image of the board.
-    pub board: Board,
-    /// A symmetry that takes the board there.
-    pub symmetry: Symmetry,
+#[error(
+    "expected a board of side at most {MAX_CANONICAL_SIDE}, got {geometry}: compare fingerprints instead"
+)]
+pub struct TooLarge {
+    /// The board's geometry.
+    pub geometry: Geometry,
 }
 
 /// A value that equivalent boards share, for boards of any size. Boards with different fingerprints are not equivalent;
@@ -89,11 +68,11 @@ impl Canonicalizer {
     /// Tables for a geometry.
     ///
     /// # Errors
-    /// [`CanonicalError::TooLarge`] if the side is above [`MAX_CANONICAL_SIDE`].
-    pub fn new(geometry: Geometry) -> Result<Self, CanonicalError> {
+    /// [`TooLarge`] if the side is above [`MAX_CANONICAL_SIDE`].
+    pub fn new(geometry: Geometry) -> Result<Self, TooLarge> {
         let side = geometry.side();
         if side > MAX_CANONICAL_SIDE {
-            return Err(CanonicalError::TooLarge { geometry });
+            return Err(TooLarge { geometry });
         }
         let orders = column_orders(geometry);
         let mut best = vec![0u16; 1 << side];
@@ -114,14 +93,9 @@ impl Canonicalizer {
         self.geometry
     }
 
-    /// The canonical form of a board. Boards that break the rules have one as well.
-    ///
-    /// # Errors
-    /// [`CanonicalError::Geometry`] if the board has another geometry.
-    pub fn canonical(&mut self, board: &Board) -> Result<Canonical, CanonicalError> {
-        if board.geometry() != self.geometry {
-            return Err(CanonicalError::Geometry { expected: self.geometry, got: board.geometry() });
-        }
+    /// The canonical form of a board of the geometry: its smallest image. Boards that break the rules have one as well.
+    pub fn canonical(&mut self, board: &Board) -> Board {
+        debug_assert_eq!(board.geometry(), self.geometry);
         let side = self.geometry.side();
         // Both orientations as rows of cells.
         let mut grids = [[[0u8; MAX_CANONICAL_SIDE]; MAX_CANONICAL_SIDE]; 2];
@@ -133,10 +107,7 @@ impl Canonicalizer {
         for row in 1..side {
             self.extend(&grids, row);
         }
-        let chosen = self.level[0];
-        let symmetry = self.symmetry(&chosen);
-        let cells = self.image(&grids, &chosen);
-        Ok(Canonical { board: Board::from_trusted(self.geometry, cells), symmetry })
+        self.symmetry(&self.level[0]).apply(board)
     }
 
     /// Fills `level` with every choice of a first row that puts the most givens to the left.
@@ -255,21 +226,6 @@ impl Canonicalizer {
         }
         let order = &self.orders[usize::from(chosen.order)];
         Symmetry::new(self.geometry, &digits[..side], &chosen.rows[..side], &order[..side], chosen.transpose)
-            .unwrap_or_else(|_| Symmetry::identity(self.geometry))
-    }
-
-    fn image(&self, grids: &[Grid; 2], chosen: &Partial) -> Vec<u8> {
-        let side = self.geometry.side();
-        let grid = &grids[usize::from(chosen.transpose)];
-        let order = &self.orders[usize::from(chosen.order)][..side];
-        let mut cells = Vec::with_capacity(side * side);
-        for &row in &chosen.rows[..side] {
-            for &col in order {
-                let value = grid[usize::from(row)][usize::from(col)];
-                cells.push((chosen.labels.of >> (4 * value) & 15) as u8);
-            }
-        }
-        cells
     }
 }
 
@@ -442,8 +398,8 @@ impl Classifier {
         if self.canonicalizer.as_ref().is_none_or(|c| c.geometry() != board.geometry()) {
             self.canonicalizer = Canonicalizer::new(board.geometry()).ok();
         }
-        match self.canonicalizer.as_mut().and_then(|c| c.canonical(board).ok()) {
-            Some(canonical) => ClassKey::Exact(canonical.board.cells().into()),
+        match &mut self.canonicalizer {
+            Some(canonicalizer) => ClassKey::Exact(canonicalizer.canonical(board).cells().into()),
             None => ClassKey::Fingerprint(fingerprint(board)),
         }
     }
@@ -459,7 +415,7 @@ mod tests {
 
     fn images(board: &Board, count: usize, seed: u64) -> Vec<Board> {
         let mut rng = stream(seed, Purpose::Other, 9, 0);
-        (0..count).map(|_| Symmetry::random(board.geometry(), &mut rng).apply(board).unwrap()).collect()
+        (0..count).map(|_| Symmetry::random(board.geometry(), &mut rng).apply(board)).collect()
     }
 
     /// Random values in about `clues` cells, rules ignored.
@@ -485,11 +441,10 @@ mod tests {
         ) {
             let mut canonicalizer = Canonicalizer::new(geometry).unwrap();
             let board = noise(geometry, clues, seed);
-            let form = canonicalizer.canonical(&board).unwrap();
-            prop_assert_eq!(form.symmetry.apply(&board).unwrap(), form.board.clone());
-            prop_assert_eq!(&canonicalizer.canonical(&form.board).unwrap().board, &form.board);
+            let form = canonicalizer.canonical(&board);
+            prop_assert_eq!(canonicalizer.canonical(&form), form.clone());
             for image in images(&board, 3, seed) {
-                prop_assert_eq!(&canonicalizer.canonical(&image).unwrap().board, &form.board);
+                prop_assert_eq!(canonicalizer.canonical(&image), form.clone());
                 prop_assert_eq!(fingerprint(&image), fingerprint(&board));
             }
         }
@@ -513,8 +468,8 @@ mod tests {
                 continue;
             }
             let orbit = form_of.len();
-            let form = canonicalizer.canonical(&board).unwrap().board;
-            let all: HashSet<Board> = group.iter().map(|s| s.apply(&board).unwrap()).collect();
+            let form = canonicalizer.canonical(&board);
+            let all: HashSet<Board> = group.iter().map(|s| s.apply(&board)).collect();
             assert!(all.contains(&form));
             if board.validate().is_ok() {
                 // The form is the smallest image when blanks count as largest.
@@ -530,7 +485,7 @@ mod tests {
         }
         assert!(form_of.len() > 20);
         for (board, orbit) in orbit_of.iter().step_by(37) {
-            assert_eq!(canonicalizer.canonical(board).unwrap().board, form_of[orbit]);
+            assert_eq!(canonicalizer.canonical(board), form_of[orbit]);
         }
     }
 
@@ -539,14 +494,12 @@ mod tests {
         // 288 grids of 4x4 fall into 2 classes.
         let mut canonicalizer = Canonicalizer::new(Geometry::S4).unwrap();
         let grids: HashSet<Board> = (0..6000).map(|seed| full_grid(Geometry::S4, seed)).collect();
-        let classes: HashSet<Board> =
-            grids.iter().map(|g| canonicalizer.canonical(g).unwrap().board).collect();
+        let classes: HashSet<Board> = grids.iter().map(|g| canonicalizer.canonical(g)).collect();
         assert_eq!((grids.len(), classes.len()), (288, 2));
         // Minimal 4x4 puzzles: 36 classes (13 with 4 clues, 22 with 5, 1 with 6).
         let mut generator = Generator::new(Geometry::S4, 0);
-        let minimal: HashSet<Board> = (0..6000)
-            .map(|i| canonicalizer.canonical(&generator.generate(i).puzzle).unwrap().board)
-            .collect();
+        let minimal: HashSet<Board> =
+            (0..6000).map(|i| canonicalizer.canonical(&generator.generate(i).puzzle)).collect();
         let by_clues = |n| minimal.iter().filter(|b| b.clues() == n).count();
         assert_eq!((by_clues(4), by_clues(5), by_clues(6), minimal.len()), (13, 22, 1, 36));
     }
@@ -556,11 +509,11 @@ mod tests {
         let mut canonicalizer = Canonicalizer::new(Geometry::S9).unwrap();
         for seed in 0..3 {
             let grid = full_grid(Geometry::S9, seed);
-            let form = canonicalizer.canonical(&grid).unwrap();
-            assert!(form.board.is_solved());
-            assert!(form.board.to_line().starts_with("12345678945"));
+            let form = canonicalizer.canonical(&grid);
+            assert!(form.is_solved());
+            assert!(form.to_line().starts_with("12345678945"));
             for image in images(&grid, 3, seed) {
-                assert_eq!(canonicalizer.canonical(&image).unwrap().board, form.board);
+                assert_eq!(canonicalizer.canonical(&image), form);
             }
         }
     }
@@ -569,14 +522,13 @@ mod tests {
     fn degenerate_boards_are_cheap() {
         let mut canonicalizer = Canonicalizer::new(Geometry::S9).unwrap();
         let empty = Board::empty(Geometry::S9);
-        assert_eq!(canonicalizer.canonical(&empty).unwrap().board, empty);
+        assert_eq!(canonicalizer.canonical(&empty), empty);
         let mut one = empty.clone();
         one.set(7, 4, 3).unwrap();
-        let form = canonicalizer.canonical(&one).unwrap();
-        assert_eq!(form.board.to_line(), format!("1{}", ".".repeat(80)));
-        assert_eq!(form.symmetry.apply(&one).unwrap(), form.board);
+        let form = canonicalizer.canonical(&one);
+        assert_eq!(form.to_line(), format!("1{}", ".".repeat(80)));
         let same: Board = Board::from_cells(Geometry::S9, vec![5; 81]).unwrap();
-        assert_eq!(canonicalizer.canonical(&same).unwrap().board.cells(), &[1; 81]);
+        assert_eq!(canonicalizer.canonical(&same).cells(), &[1; 81]);
     }
 
     #[test]
@@ -601,6 +553,6 @@ mod tests {
         let mut classifier = Classifier::new();
         assert!(matches!(classifier.key(&sixteen), ClassKey::Fingerprint(_)));
         assert!(images(&sixteen, 3, 1).iter().all(|image| classifier.key(image) == classifier.key(&sixteen)));
-        assert!(matches!(Canonicalizer::new(Geometry::S16), Err(CanonicalError::TooLarge { .. })));
+        assert!(matches!(Canonicalizer::new(Geometry::S16), Err(TooLarge { .. })));
     }
 }

@@ -19,12 +19,7 @@ pub fn attempt(puzzle: &Board, previous: Option<&Board>, board: &Board, style: S
     let same = |other: &&Board| other.geometry() == board.geometry();
     let givens = Some(puzzle).filter(same).map(Board::cells);
     let before = previous.filter(same).map(Board::cells);
-    let mut conflict = vec![false; board.cells().len()];
-    for violation in board.violations() {
-        for (row, col) in violation.cells {
-            conflict[row * board.side() + col] = true;
-        }
-    }
+    let conflict = board.conflicts();
     let kind = |cell: usize, value: u8| {
         let given = givens.map_or(0, |g| g[cell]);
         if conflict[cell] || (given != 0 && given != value) {
@@ -105,10 +100,7 @@ pub fn picture(puzzle: &Board, answer: Option<&Board>, solution: Option<&Board>)
     let board = answer.filter(same).unwrap_or(puzzle);
     let solution = solution.filter(same).map(Board::cells);
     let side = geometry.side();
-    let mut conflict = vec![false; geometry.cells()];
-    for (row, col) in board.violations().into_iter().flat_map(|violation| violation.cells) {
-        conflict[row * side + col] = true;
-    }
+    let conflict = board.conflicts();
     let length = (side as f32).mul_add(CELL, 2.0 * MARGIN);
     let mut picture = Picture::new(length, length);
     for (index, &value) in board.cells().iter().enumerate() {

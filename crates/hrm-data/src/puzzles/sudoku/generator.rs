@@ -42,17 +42,10 @@ impl Generator {
     /// Stops digging at a number of clues drawn uniformly from `fewest..=most` for each puzzle. A puzzle that becomes
     /// minimal earlier has more clues than drawn.
     #[must_use]
-    pub const fn with_clues(mut self, fewest: usize, most: usize) -> Self {
+    pub fn with_clues(mut self, fewest: usize, most: usize) -> Self {
         let cells = self.geometry.cells();
-        let fewest = if fewest < cells { fewest } else { cells };
-        let most = if most < cells { most } else { cells };
-        self.clues = if fewest <= most { (fewest, most) } else { (most, fewest) };
+        self.clues = (fewest.min(most).min(cells), fewest.max(most).min(cells));
         self
-    }
-
-    /// The shape of the boards generated.
-    pub const fn geometry(&self) -> Geometry {
-        self.geometry
     }
 
     /// Puzzle number `index`.

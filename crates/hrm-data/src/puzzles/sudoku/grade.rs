@@ -469,7 +469,7 @@ mod tests {
             let geometry = if small { Geometry::S6 } else { Geometry::S9 };
             let puzzle = Generator::new(geometry, seed).generate(0).puzzle;
             let symmetry = Symmetry::random(geometry, &mut stream(seed, Purpose::Other, 0, 0));
-            let (one, other) = (grade(&puzzle).unwrap(), grade(&symmetry.apply(&puzzle).unwrap()).unwrap());
+            let (one, other) = (grade(&puzzle).unwrap(), grade(&symmetry.apply(&puzzle)).unwrap());
             prop_assert_eq!((one.hardest, one.open), (other.hardest, other.open));
         }
     }

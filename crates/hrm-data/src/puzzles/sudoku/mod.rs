@@ -16,9 +16,7 @@ pub mod symmetry;
 mod task;
 
 pub use board::{Board, BoardError, Geometry, Unit, Violation};
-pub use canonical::{
-    Canonical, CanonicalError, Canonicalizer, ClassKey, Classifier, Fingerprint, fingerprint,
-};
+pub use canonical::{Canonicalizer, ClassKey, Classifier, Fingerprint, TooLarge, fingerprint};
 pub use generator::{Generated, Generator};
 pub use grade::{Grade, GradeError, Technique, grade};
 pub use groups::group_kinds;
@@ -29,5 +27,5 @@ pub use solver::{ConstraintGraph, Limits, Method, Search, Solver, Stop, Trace, W
 #[cfg(test)]
 pub(crate) use split::kin;
 pub use split::{Exhausted, GenerateOptions};
-pub use symmetry::{Symmetry, SymmetryError};
+pub use symmetry::Symmetry;
 pub use task::{Sudoku, decode_tokens, encode_tokens};

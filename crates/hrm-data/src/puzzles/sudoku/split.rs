@@ -280,7 +280,7 @@ pub(super) mod tests {
         // An image of a training puzzle is found.
         let mut test = split.test.clone();
         let mut rng = stream(5, Purpose::Other, 0, 0);
-        let image = Symmetry::random(Geometry::S4, &mut rng).apply(&board(&split.train[11])).unwrap();
+        let image = Symmetry::random(Geometry::S4, &mut rng).apply(&board(&split.train[11]));
         test[7].input = encode_tokens(&image);
         let found = leaking(&split.train, &test);
         assert_eq!((found.len(), found[0].0), (1, 7));

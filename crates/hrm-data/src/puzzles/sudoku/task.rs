@@ -121,7 +121,12 @@ impl Task for Sudoku {
     }
 
     fn groups(&self) -> Option<Groups> {
-        Some(Groups { first_value: 2, after_values: 0, kinds: group_kinds(self.geometry) })
+        Some(Groups {
+            first_value: 2,
+            after_values: 0,
+            distinct_values: 0,
+            kinds: group_kinds(self.geometry),
+        })
     }
 
     fn augmentation(&self) -> Option<Value> {
@@ -223,9 +228,7 @@ impl Task for Sudoku {
     }
 
     fn canonical_line(&self, puzzle: &Board) -> Result<String, String> {
-        let canonical =
-            Canonicalizer::new(self.geometry).and_then(|mut canonicalizer| canonicalizer.canonical(puzzle));
-        canonical.map(|found| found.board.to_line()).map_err(told)
+        Ok(Canonicalizer::new(self.geometry).map_err(told)?.canonical(puzzle).to_line())
     }
 
     /// Those that are images of a test puzzle, and those whose solution grid is that of one up to symmetry.

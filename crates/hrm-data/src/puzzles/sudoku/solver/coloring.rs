@@ -20,11 +20,6 @@ impl ConstraintGraph {
         Self { geometry, neighbours: geometry.peers() }
     }
 
-    /// The shape of the board.
-    pub const fn geometry(&self) -> Geometry {
-        self.geometry
-    }
-
     /// The neighbours of a cell (an index into [`Board::cells`]) in order; none if there is no such cell.
     pub fn neighbours(&self, cell: usize) -> &[usize] {
         self.neighbours.get(cell).map_or(&[], Vec::as_slice)

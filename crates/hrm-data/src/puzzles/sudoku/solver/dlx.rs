@@ -49,12 +49,8 @@ pub(super) fn search(puzzle: &Board, run: &mut Run<'_>) {
             }
         }
     }
-    match ExactCover::new(columns.len(), 0, &rows) {
-        Ok(mut problem) => {
-            problem.search(&mut Watch { puzzle, columns: &columns, choices: &choices, depth: 0, run });
-        }
-        Err(error) => debug_assert!(false, "{error}"),
-    }
+    let mut watch = Watch { puzzle, columns: &columns, choices: &choices, depth: 0, run };
+    ExactCover::new(columns.len(), 0, &rows).search(&mut watch);
 }
 
 struct Watch<'a, 'run> {

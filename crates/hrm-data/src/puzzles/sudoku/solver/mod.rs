@@ -7,7 +7,7 @@
 
 mod coloring;
 mod dlx;
-pub mod exact_cover;
+mod exact_cover;
 mod general;
 mod method;
 mod nine;
