@@ -155,8 +155,8 @@ impl Stream {
         });
         let Ok(first) = rest.recv() else {
             bail!(
-                "{name}: no {family} puzzle in it; expected one a line, drawn ones, or CSV with a column `question` \
-                 (--task names another kind)"
+                "{name}: no puzzle in it; expected {family} puzzles, one a line, drawn, or CSV with a column `question` (--task \
+                 names another kind)"
             );
         };
         let mut first = first?;

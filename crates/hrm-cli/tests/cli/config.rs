@@ -46,7 +46,7 @@ fn parameters_of_every_family_are_counted() {
         ("sudoku-16x16", &["18 x 256"]),
         ("sudoku-4x4", &["6 x "]),
         ("killer", &["72 x 256"]),
-        ("samurai", &["12 x 256"]),
+        ("samurai", &["4 x 64"]),
         // Learned positions: one for each cell.
         ("queens", &["3 x 64", "100 x 64"]),
     ] {
