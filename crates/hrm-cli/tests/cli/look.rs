@@ -43,7 +43,7 @@ fn puzzles_without_a_model_name_a_solver() {
     sandbox.hrm("data queens generate --size 9 --train 1 --test 1 --out queens").ok();
     let solve = "solve --task queens --file queens/test.txt --json";
     let error = sandbox.hrm(solve).json()["puzzles"][0]["error"].as_str().expect("an error").to_owned();
-    assert_says(&error, &["no model for 9x9", "--with"]);
+    assert_says(&error, &["no model for 9-queens", "--with"]);
     let named = error.split("--with ").nth(1).expect("a name").trim();
     let report = sandbox.hrm(&format!("{solve} --with {named}")).json();
     assert_eq!(report["summary"]["solved"], 1);
@@ -57,7 +57,8 @@ fn a_model_of_every_size_and_one_for_samurai_are_bundled() {
     for (solve, model) in
         [(format!("solve {puzzle} --json"), "sudoku"), ("solve --task samurai --json".into(), "samurai")]
     {
-        let report = sandbox.hrm(&solve).json();
+        let report = installed(&sandbox).args(solve.split_whitespace()).output().expect("starts");
+        let report = Run::from(report).json();
         assert_eq!(report["summary"]["solved"], 1, "{solve}: {report}");
         assert_says(&report["models"].to_string(), &[model]);
     }
