@@ -369,7 +369,7 @@ fn embedding_of_equal_tokens<B: HrmBackend>() {
 
 /// Labels of some sequences: some cells without one, and of the second sequence all.
 fn labels<B: Backend>([batch, seq, vocab]: [usize; 3], skip: usize) -> Tensor<B, 2, burn::tensor::Int> {
-    let label = |i: usize| match i % skip == 0 || i / seq == 1 {
+    let label = |i: usize| match i.is_multiple_of(skip) || i / seq == 1 {
         true => losses::IGNORE_LABEL as i32,
         false => (i * i % vocab) as i32,
     };

@@ -216,11 +216,7 @@ fn clipping_bounds_the_norm<B: HrmBackend>() {
     let before = norm(&grads.model);
     let by_hand: f64 = grads.model.0.values().flat_map(|g| tensor_values(g.clone())).map(|g| g * g).sum();
     close("norm", before, by_hand.sqrt(), 1e-5);
-    assert_eq!(
-        grads.model.0.len(),
-        model.state_dict().len() - 3,
-        "all but puzzles and initial states"
-    );
+    assert_eq!(grads.model.0.len(), model.state_dict().len() - 3, "all but puzzles and initial states");
 
     let clipped = grads.model.clone().clip(before / 4.0);
     close("clipped", norm(&clipped), before / 4.0, 1e-4);

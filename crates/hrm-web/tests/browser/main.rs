@@ -244,7 +244,10 @@ fn mazes_are_drawn_with_the_mouse_and_with_keys() {
 #[ignore = "needs the built page and Chromium: cargo xtask web --test"]
 fn says_what_it_cannot_do() {
     let (mut browser, _server) = open();
-    load_text(&mut browser, "9...6.....1.8.........31..8...9...1.43....5....6...7..68.....4...149.......3..62.");
+    load_text(
+        &mut browser,
+        "9...6.....1.8.........31..8...9...1.43....5....6...7..68.....4...149.......3..62.",
+    );
     browser.wait("hrm.state.puzzle.tokens[0] === 10 && hrm.state.checked?.solution");
     browser.choose("#limit", "16");
     think(&mut browser);
