@@ -47,8 +47,7 @@ fn parameters_of_every_family_are_counted() {
         ("sudoku-4x4", &["6 x "]),
         ("killer", &["72 x 256"]),
         ("samurai", &["4 x 64"]),
-        // Learned positions: one for each cell.
-        ("queens", &["3 x 64", "100 x 64"]),
+        ("queens", &["3 x 48", "41,858"]),
     ] {
         let run = count(recipe, "");
         assert_eq!(run.stderr, "", "{recipe}");
