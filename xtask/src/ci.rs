@@ -174,8 +174,7 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
             .env("VK_ICD_FILENAMES", driver.display().to_string());
         steps.push(Step::run("backend tests on ndarray and Vulkan", with_fixtures(cmd)));
         if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-            let tests =
-                "--test functions --test ops --test library --test components --test parity --no-fail-fast";
+            let tests = "--test functions --test ops --test library --test uploads --test components --test parity --no-fail-fast";
             let cmd = Cmd::cargo(&format!(
                 "test {GENERIC} {features} {tests} -- cuda:: --nocapture --test-threads 1"
             ));
@@ -187,14 +186,17 @@ fn steps(all_backends: bool, vulkan_driver: Option<&Path>, mpi: bool) -> Vec<Ste
             steps.push(Step::run("CUDA's kernels, computed by the CPU", with_fixtures(cmd)));
             // All that `gpu-check` does on a GPU, a little of each.
             let results = target_dir().join("gpu-check/dry").display().to_string();
-            let cmd = Cmd::cargo(
-                "run -p hrm-benches --bin gpu-check --features vulkan,cuda,hrm-backend/ndarray --",
-            );
-            let cmd = cmd
-                .args(["--plan", "dry", "--seconds", "1800", "--out", &results])
-                .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner)
-                .env("HRM_MATMUL_KERNEL", "cublas");
-            steps.push(Step::run("the check of a GPU, without one", cmd));
+            let check = |args: &[&str]| {
+                Cmd::cargo("run -p hrm-benches --bin gpu-check --features vulkan,cuda,hrm-backend/ndarray --")
+                    .args(["--plan", "dry", "--seconds", "1800", "--out", &results])
+                    .args(args.iter().copied())
+                    .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner.clone())
+                    .env("HRM_MATMUL_KERNEL", "cublas")
+            };
+            let half = check(&["--set", "train.stop_after=2"]);
+            steps.push(Step::run("the check of a GPU, without one", half));
+            let rest = check(&["--resume", &results, "--set", "train.stop_after=0"]);
+            steps.push(Step::run("the same, training on from where it stopped", rest));
         }
     }
     steps

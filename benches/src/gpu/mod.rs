@@ -119,6 +119,8 @@ pub struct Trained {
     pub steps: (u64, u64),
     /// Why it ended.
     pub ending: String,
+    /// What went wrong, if anything did: what was trained before stays.
+    pub trouble: Option<String>,
     /// Step, loss of a sequence, share of sequences that were right, at some points of the way.
     pub curve: Vec<(u64, f64, Option<f64>)>,
     /// Step and share of held-out puzzles that were right.

@@ -77,11 +77,15 @@ impl Record {
             Section::Tests { results, off, mended } => Ok(self.tests(&results, off, &mended)),
             Section::Speed(Ok(speed), device) => Ok(self.speed(&speed, &device)),
             Section::Kernels(Ok(kernels)) => Ok(kernels_text(&kernels)),
-            Section::Trained(Ok(trained)) => Ok(trained_text(&trained)),
+            Section::Trained(Ok(trained)) => {
+                self.failures.extend(trained.trouble.iter().map(|trouble| format!("{name}: {trouble}")));
+                Ok(trained_text(&trained))
+            }
             Section::State(Ok((pieces, bytes, word))) => {
                 let word = word.map_or(String::new(), |word| format!(" {word}"));
+                let pieces = if pieces == 1 { "One piece".to_owned() } else { format!("{pieces} pieces") };
                 Ok(format!(
-                    "{pieces} pieces, {:.1} MB in all: `--resume FOLDER` with the folder they lie in goes on.{word}\n",
+                    "{pieces}, {:.1} MB in all: `--resume FOLDER` with the folder they lie in goes on.{word}\n",
                     bytes as f64 / 1e6
                 ))
             }
@@ -173,9 +177,9 @@ impl Record {
         let peak = compare::peak_tflops(device);
         let names: Vec<&str> = speed.names.iter().map(String::as_str).collect();
         let rounds: Vec<String> =
-            speed.rows.iter().map(|row| format!("{} of {}", row.rounds, row.workload)).collect();
+            speed.rows.iter().map(|row| format!("{} {}", row.workload, row.rounds)).collect();
         let mut text = format!(
-            "Medians, the programs in turn ({} rounds). A ratio above 1 means that ours is faster. MFU: of the data sheet's dense bf16 \
+            "Medians of rounds in which the programs take turns ({}). A ratio above 1 means that ours is faster. MFU: of the data sheet's dense bf16 \
              rate. \"Issued in\": until the host had handed a step to the GPU.\n\n",
             rounds.join(", ")
         );
@@ -219,21 +223,25 @@ impl Record {
         let Some(row) = speed.rows.iter().find(|row| row.workload.starts_with("training_step/")) else {
             return;
         };
-        if let [ours, theirs, ..] = row.medians[..] {
-            let ratio = ours / theirs;
-            let what = format!("{}, HRM 27M: at most {STEP:.1} times PyTorch's", row.workload);
-            self.targets.push((what, format!("{ratio:.2} times"), ratio <= STEP));
-        }
-        if let (Some(peak), Some(rate)) = (peak, compare::teraflops(&row.workload, row.medians[0])) {
-            let share = rate / peak;
-            let what = format!("MFU: at least {:.0} %", 100.0 * MFU);
-            self.targets.push((what, format!("{:.1} %", 100.0 * share), share >= MFU));
-        }
-        if let [Some(ours), Some(theirs), ..] = speed.memory[..] {
-            let ratio = ours as f64 / theirs.max(1) as f64;
-            let what = format!("memory: at most {MEMORY:.1} times PyTorch's");
-            self.targets.push((what, format!("{ratio:.2} times"), ratio <= MEMORY));
-        }
+        let mut target = |what: String, shown: Option<(String, bool)>| {
+            let (shown, enough) = shown.unwrap_or_else(|| ("not measured".to_owned(), false));
+            self.targets.push((what, shown, enough));
+        };
+        let times = |ratio: f64, most: f64| (format!("{ratio:.2} times"), ratio <= most);
+        let ratio = match row.medians[..] {
+            [ours, theirs, ..] => Some(times(ours / theirs, STEP)),
+            _ => None,
+        };
+        target(format!("{}, HRM 27M: at most {STEP:.1} times PyTorch's", row.workload), ratio);
+        let share =
+            peak.zip(compare::teraflops(&row.workload, row.medians[0])).map(|(peak, rate)| rate / peak);
+        let share = share.map(|share| (format!("{:.1} %", 100.0 * share), share >= MFU));
+        target(format!("MFU: at least {:.0} %", 100.0 * MFU), share);
+        let ratio = match speed.memory[..] {
+            [Some(ours), Some(theirs), ..] => Some(times(ours as f64 / theirs.max(1) as f64, MEMORY)),
+            _ => None,
+        };
+        target(format!("memory: at most {MEMORY:.1} times PyTorch's"), ratio);
     }
 }
 
@@ -279,7 +287,11 @@ pub fn csv(kernels: &Kernels) -> String {
 
 fn trained_text(trained: &Trained) -> String {
     let (before, now) = trained.steps;
-    let mut text = format!("{}: steps {} to {now}, {}.\n", trained.recipe, before + 1, trained.ending);
+    let steps = match trained.trouble {
+        None => format!("steps {} to {now}", before + 1),
+        Some(_) => format!("up to step {now}"),
+    };
+    let mut text = format!("{}: {steps}, {}.\n", trained.recipe, trained.ending);
     if !trained.curve.is_empty() {
         text += "\n| step | loss of a sequence | right among those that halted |\n|---|---|---|\n";
         for (step, loss, exact) in &trained.curve {

@@ -130,6 +130,7 @@ impl Machine for Fake {
             recipe: "`configs/sudoku-9x9.toml`".to_owned(),
             steps: (0, 9000),
             ending: "Interrupted".to_owned(),
+            trouble: None,
             curve: vec![(9000, 0.25, Some(0.5))],
             evaluations: vec![(9000, 0.871)],
         })
