@@ -107,7 +107,7 @@ pub struct Done<B: HrmBackend> {
     pub model: Hrm<Autodiff<B>>,
     /// To be passed to the next step.
     pub carry: Carry<B>,
-    /// Sums over the batch, see [`Metrics::from_values`], `[10]`.
+    /// Sums over the batch, see [`Metrics::from_values`](hrm_model::loss::Metrics::from_values), `[10]`.
     pub metrics: Tensor<B, 1>,
     /// The numbers that tell whether the step was a good one.
     pub vitals: Vitals<B>,
