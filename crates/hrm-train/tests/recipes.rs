@@ -16,6 +16,7 @@ use hrm_train::{
 const SHRINK: &[&str] = &[
     "data.train_examples=16",
     "data.test_examples=4",
+    "data.also=[]",
     "model.hidden_size=32",
     "model.num_heads=2",
     "model.halt_max_steps=2",
@@ -24,6 +25,7 @@ const SHRINK: &[&str] = &[
     "train.max_steps=2",
     "train.lr_warmup_steps=1",
     "train.ema_start=0",
+    "train.init_from=\"\"",
     "train.log_interval=1",
     "eval.batch_size=4",
 ];
@@ -77,6 +79,9 @@ fn every_recipe_trains() {
     for file in recipes() {
         let name = file.file_name().expect("a name").to_string_lossy().into_owned();
         let as_written = ResolvedRecipe::load(Some(&file), &[]).unwrap_or_else(|e| panic!("{e}")).recipe;
+        let origin = &as_written.train.init_from;
+        let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(origin);
+        assert!(origin.is_empty() || weights.is_file(), "{name}: {origin} is not in the repository");
         let mut sets: Vec<String> = SHRINK.iter().map(|s| (*s).to_owned()).collect();
         let data = tempfile::tempdir().unwrap();
         sets.extend(small_data(as_written.data.task, data.path()));
