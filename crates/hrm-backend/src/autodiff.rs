@@ -95,22 +95,16 @@ impl<B: HrmBackend, C: CheckpointStrategy> HrmBackend for Autodiff<B, C> {
         how: &CellLoss,
     ) -> FloatTensor<Self> {
         let out = B::answers(logits.primitive.clone(), labels, asked.clone(), how);
-        match Answers.prepare::<C>([logits.node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((logits.primitive, asked, out.clone(), *how), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        let state = (logits.primitive, asked, out.clone(), *how);
+        tracked(Answers.prepare::<C>([logits.node]), state, out)
     }
 
     fn act_loss(segment: SegmentOf<Self>, how: &SegmentWeights) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let nodes = [&segment.answers, &segment.q_halt, &segment.q_continue].map(|x| x.node.clone());
         let segment = segment.map(|x| x.primitive, |x| x.primitive, |steps| steps);
         let (loss, metrics) = B::act_loss(segment.clone(), how);
-        let untracked = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(metrics);
-        let loss = match ActLoss.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((segment, *how), loss),
-            OpsKind::UnTracked(prep) => prep.finish(loss),
-        };
-        (loss, untracked)
+        let untracked = Self::from_inner(metrics);
+        (tracked(ActLoss.prepare::<C>(nodes), (segment, *how), loss), untracked)
     }
 
     fn group_block(
@@ -153,21 +147,6 @@ fn tracked<B: HrmBackend, C: CheckpointStrategy, O: Backward<B, N>, const N: usi
     match prepared.compute_bound().stateful() {
         OpsKind::Tracked(prep) => prep.finish(state, out),
         OpsKind::UnTracked(prep) => prep.finish(out),
-    }
-}
-
-#[derive(Debug)]
-struct Answers;
-
-impl<B: HrmBackend> Backward<B, 1> for Answers {
-    type State = (FloatTensor<B>, IntTensor<B>, FloatTensor<B>, CellLoss);
-
-    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let danswers = grads.consume::<B>(&ops.node);
-        let (logits, asked, answers, how) = ops.state;
-        if let [Some(node)] = ops.parents {
-            grads.register::<B>(node.id, B::answers_backward(logits, asked, answers, &how, danswers));
-        }
     }
 }
 
@@ -275,6 +254,9 @@ backward! {
     Swiglu<1>(gate_up in FloatTensor<B>, dy) = [B::swiglu_backward(gate_up, dy)];
     NormedSwiglu<1>((gate_up, inv_rms) in (FloatTensor<B>, FloatTensor<B>), dy) = [
         B::normed_swiglu_backward(gate_up, inv_rms, dy)
+    ];
+    Answers<1>((logits, asked, answers, how) in (FloatTensor<B>, IntTensor<B>, FloatTensor<B>, CellLoss), danswers) = [
+        B::answers_backward(logits, asked, answers, &how, danswers)
     ];
     Transpose<1>(() in (), dy) = [B::transpose(dy)];
     Attention<1>(state in AttentionState<FloatTensor<B>>, dout) = [{

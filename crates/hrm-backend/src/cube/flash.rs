@@ -686,6 +686,16 @@ pub(super) fn rows_of_vectors<R: CubeRuntime>(tensor: CubeTensor<R>) -> Rows<R> 
     }
 }
 
+/// Queries, keys and values, with room for the output and for the log-sum-exp of the scores of each row.
+pub(super) fn with_outputs<R: CubeRuntime>(qkv: &CubeTensor<R>, sizes: &Sizes) -> (Rows<R>, [Rows<R>; 2]) {
+    let batch = qkv.shape()[0];
+    let qkv = rows_of_vectors(qkv.clone());
+    let shape = Shape::new([batch, sizes.seq, sizes.heads * sizes.head_dim]);
+    let out = Rows::dense(&qkv.tensor, shape, qkv.tensor.dtype);
+    let lse = Rows::dense(&qkv.tensor, Shape::new([batch, sizes.heads, sizes.seq]), DType::F32);
+    (qkv, [out, lse])
+}
+
 /// [`attention`](super::attention()) in one kernel, where it applies.
 pub(super) fn attention<R: CubeRuntime>(
     qkv: &CubeTensor<R>,
@@ -694,10 +704,7 @@ pub(super) fn attention<R: CubeRuntime>(
 ) -> Option<(CubeTensor<R>, CubeTensor<R>)> {
     let sizes = sizes(qkv, heads, Sizes::forward_bytes)?;
     let batch = qkv.shape()[0];
-    let qkv = rows_of_vectors(qkv.clone());
-    let shape = Shape::new([batch, sizes.seq, heads * sizes.head_dim]);
-    let out = Rows::dense(&qkv.tensor, shape, qkv.tensor.dtype);
-    let lse = Rows::dense(&qkv.tensor, Shape::new([batch, heads, sizes.seq]), DType::F32);
+    let (qkv, [out, lse]) = with_outputs(qkv, &sizes);
     let [cos, sin] = tables(rotary, &qkv.tensor);
     // SAFETY: a cube for each head, and the kernel reads and writes rows of tokens below `seq` only.
     unsafe {

@@ -7,7 +7,7 @@
 //! sums may stay where tensor cores leave them. Backward there are two kernels: one has a block of keys and goes through the queries, for
 //! the gradients of keys and values; the other has a block of queries and goes through the keys. Each sum has one writer and one order.
 
-use burn::tensor::{DType, Shape, TensorMetadata};
+use burn::tensor::TensorMetadata;
 use burn_cubecl::{
     CubeRuntime,
     cubecl::{self, prelude::*},
@@ -21,7 +21,7 @@ use super::{
     flash::{
         ALIGNMENT, Eight, Four, GAP, PLANE, SIDE, Sizes, TILE_STRIDE, VECTOR, add_times, fits, half_of_lane,
         keep, keep_rotated, rotation, row_delta, row_of_lane, rows_of_vectors, strip_of, sums_of,
-        times_transposed, to_lanes, write_strip,
+        times_transposed, to_lanes, with_outputs, write_strip,
     },
 };
 
@@ -78,6 +78,27 @@ fn load_block<F: Float>(
             keep::<F>(x, from, matrix, to, lanes);
         }
     }
+}
+
+/// [`load_block`] of what may be rotated and of what never is, at the same rows.
+#[cube]
+fn load_two<F: Float>(
+    x: &Array<Vector<F, Eight>>,
+    y: &Array<Vector<F, Eight>>,
+    cos: &Array<Vector<f32, Eight>>,
+    sin: &Array<Vector<f32, Eight>>,
+    of_x: &mut SharedMemory<Vector<F, Eight>>,
+    of_y: &mut SharedMemory<Vector<F, Eight>>,
+    batch: usize,
+    first: usize,
+    columns: (usize, usize),
+    #[comptime] sizes: Sizes,
+    #[comptime] strides: [usize; 4],
+    #[comptime] rotated: bool,
+) {
+    let [x_stride, x_row, y_stride, y_row] = comptime!(strides);
+    load_block::<F>(x, cos, sin, of_x, batch, first, columns.0, sizes, comptime!([x_stride, x_row]), rotated);
+    load_block::<F>(y, cos, sin, of_y, batch, first, columns.1, sizes, comptime!([y_stride, y_row]), false);
 }
 
 /// `softmax(scale q k^T) v` of a block of queries of one head, and the log-sum-exp of its rows.
@@ -180,29 +201,19 @@ fn forward_kernel<F: Float>(
     let mut block = 0usize;
     while block < seq {
         sync_cube();
-        load_block::<F>(
+        load_two::<F>(
+            qkv,
             qkv,
             cos,
             sin,
             &mut keys,
-            batch,
-            block,
-            column + part,
-            sizes,
-            comptime!([stride, narrow]),
-            rotary,
-        );
-        load_block::<F>(
-            qkv,
-            cos,
-            sin,
             &mut values,
             batch,
             block,
-            column + comptime!(2 * part),
+            (column + part, column + comptime!(2 * part)),
             sizes,
-            comptime!([stride, narrow]),
-            comptime!(false),
+            comptime!([stride, narrow, stride, narrow]),
+            rotary,
         );
         sync_cube();
         #[unroll]
@@ -272,29 +283,19 @@ fn keys_kernel<F: Float>(
     let part = comptime!(heads * 2 * lanes);
     let column = head * comptime!(2 * lanes);
 
-    load_block::<F>(
+    load_two::<F>(
+        qkv,
         qkv,
         cos,
         sin,
         &mut keys,
-        batch,
-        first,
-        column + part,
-        sizes,
-        comptime!([stride, wide]),
-        rotary,
-    );
-    load_block::<F>(
-        qkv,
-        cos,
-        sin,
         &mut values,
         batch,
         first,
-        column + comptime!(2 * part),
+        (column + part, column + comptime!(2 * part)),
         sizes,
-        comptime!([stride, wide]),
-        comptime!(false),
+        comptime!([stride, wide, stride, wide]),
+        rotary,
     );
     sync_cube();
     let strip = (UNIT_POS_Y as usize) * SIDE;
@@ -306,29 +307,19 @@ fn keys_kernel<F: Float>(
     let mut block = 0usize;
     while block < seq {
         sync_cube();
-        load_block::<F>(
+        load_two::<F>(
             qkv,
-            cos,
-            sin,
-            &mut queries,
-            batch,
-            block,
-            column,
-            sizes,
-            comptime!([stride, narrow]),
-            rotary,
-        );
-        load_block::<F>(
             dout,
             cos,
             sin,
+            &mut queries,
             &mut douts,
             batch,
             block,
-            column,
+            (column, column),
             sizes,
-            comptime!([dout_stride, narrow]),
-            comptime!(false),
+            comptime!([stride, narrow, dout_stride, narrow]),
+            rotary,
         );
         let token = batch * seq + usize::min(block + row, comptime!(seq - 1));
         let delta =
@@ -421,29 +412,19 @@ fn queries_kernel<F: Float>(
     let part = comptime!(heads * 2 * lanes);
     let column = head * comptime!(2 * lanes);
 
-    load_block::<F>(
+    load_two::<F>(
         qkv,
-        cos,
-        sin,
-        &mut queries,
-        batch,
-        first,
-        column,
-        sizes,
-        comptime!([stride, wide]),
-        rotary,
-    );
-    load_block::<F>(
         dout,
         cos,
         sin,
+        &mut queries,
         &mut douts,
         batch,
         first,
-        column,
+        (column, column),
         sizes,
-        comptime!([dout_stride, narrow]),
-        comptime!(false),
+        comptime!([stride, wide, dout_stride, narrow]),
+        rotary,
     );
     sync_cube();
     let strip = (UNIT_POS_Y as usize) * SIDE;
@@ -458,29 +439,19 @@ fn queries_kernel<F: Float>(
     let mut block = 0usize;
     while block < seq {
         sync_cube();
-        load_block::<F>(
+        load_two::<F>(
+            qkv,
             qkv,
             cos,
             sin,
             &mut keys,
-            batch,
-            block,
-            column + part,
-            sizes,
-            comptime!([stride, narrow]),
-            rotary,
-        );
-        load_block::<F>(
-            qkv,
-            cos,
-            sin,
             &mut values,
             batch,
             block,
-            column + comptime!(2 * part),
+            (column + part, column + comptime!(2 * part)),
             sizes,
-            comptime!([stride, narrow]),
-            comptime!(false),
+            comptime!([stride, narrow, stride, narrow]),
+            rotary,
         );
         sync_cube();
         #[unroll]
@@ -528,11 +499,7 @@ pub(super) fn attention<R: CubeRuntime>(
     heads: usize,
 ) -> Option<(CubeTensor<R>, CubeTensor<R>)> {
     let (sizes, cubes) = cubes(qkv, heads, forward_bytes)?;
-    let batch = qkv.shape()[0];
-    let qkv = rows_of_vectors(qkv.clone());
-    let shape = Shape::new([batch, sizes.seq, heads * sizes.head_dim]);
-    let out = Rows::dense(&qkv.tensor, shape, qkv.tensor.dtype);
-    let lse = Rows::dense(&qkv.tensor, Shape::new([batch, heads, sizes.seq]), DType::F32);
+    let (qkv, [out, lse]) = with_outputs(qkv, &sizes);
     let [cos, sin] = tables(rotary, &qkv.tensor);
     // SAFETY: the kernel reads and writes rows of tokens below `seq` only.
     unsafe {

@@ -72,9 +72,9 @@ impl TaskData {
         }
     }
 
-    /// What the puzzles are, of each size that is trained on; the recipe's own first.
-    pub fn shapes(&self) -> Vec<Shape> {
-        std::iter::once(self).chain(&self.also).map(|data| data.shape).collect()
+    /// What the puzzles of the further sizes are.
+    pub fn further_shapes(&self) -> impl Iterator<Item = Shape> {
+        self.also.iter().map(|data| data.shape)
     }
 
     /// Examples to train on: puzzles of all sizes, or pairs of ARC tasks, augmentations not counted.
@@ -128,31 +128,39 @@ impl TaskData {
     /// # Errors
     /// If the data cannot fill a batch, or the state is that of other data.
     pub fn sampler(&self, recipe: &Recipe, state: Option<Drawn>) -> Result<Sampler, DataError> {
-        let states = state.map(|Drawn { own, also }| std::iter::once(own).chain(also).collect::<Vec<_>>());
-        let sizes = std::iter::once(self).chain(&self.also);
-        let of_size = |(size, data): (usize, &Self)| {
-            let config = data.sampler_config(recipe);
-            let state = match &states {
-                Some(states) if states.len() != self.also.len() + 1 => {
-                    let (expected, got) = ((self.also.len() + 1).to_string(), states.len().to_string());
-                    return Err(SamplerError::State { field: "sizes of puzzles", expected, got }.into());
-                }
-                states => states.as_ref().map(|states| states[size].clone()),
-            };
-            Ok(match (&data.source, state) {
-                (Source::Rows(rows), None) => {
-                    OfSize::Rows(TrainSampler::new(Arc::clone(&rows.train), config)?)
-                }
-                (Source::Rows(rows), Some(state)) => {
-                    OfSize::Rows(TrainSampler::restore(Arc::clone(&rows.train), config, state)?)
-                }
-                (Source::Arc { data, .. }, None) => OfSize::Arc(ArcSampler::new(Arc::clone(data), config)?),
-                (Source::Arc { data, .. }, Some(state)) => {
-                    OfSize::Arc(ArcSampler::restore(Arc::clone(data), config, state)?)
-                }
-            })
+        let sizes = self.also.len() + 1;
+        let states: Vec<Option<SamplerState>> = match state {
+            None => vec![None; sizes],
+            Some(Drawn { own, also }) => std::iter::once(own).chain(also).map(Some).collect(),
         };
-        Ok(Sampler(sizes.enumerate().map(of_size).collect::<Result<_, DataError>>()?))
+        if states.len() != sizes {
+            let (expected, got) = (sizes.to_string(), states.len().to_string());
+            return Err(SamplerError::State { field: "sizes of puzzles", expected, got }.into());
+        }
+        let each = std::iter::once(self).chain(&self.also).zip(states);
+        Ok(Sampler(each.map(|(data, state)| data.of_size(recipe, state)).collect::<Result<_, _>>()?))
+    }
+
+    fn of_size(&self, recipe: &Recipe, state: Option<SamplerState>) -> Result<OfSize, SamplerError> {
+        let config = self.sampler_config(recipe);
+        match &self.source {
+            Source::Rows(Rows { train, .. }) => {
+                let train = Arc::clone(train);
+                let sampler = match state {
+                    None => TrainSampler::new(train, config),
+                    Some(state) => TrainSampler::restore(train, config, state),
+                };
+                sampler.map(OfSize::Rows)
+            }
+            Source::Arc { data, .. } => {
+                let data = Arc::clone(data);
+                let sampler = match state {
+                    None => ArcSampler::new(data, config),
+                    Some(state) => ArcSampler::restore(data, config, state),
+                };
+                sampler.map(OfSize::Arc)
+            }
+        }
     }
 
     /// Sequential batches of the held-out puzzles, at most `limit` of them (0 for all), and the judge of their answers. Of

@@ -268,12 +268,16 @@ impl<B: HrmBackend> Trainer<B> {
         &self.state().0
     }
 
-    /// Which size the batch of a step has: of those that take turns, the last ones are of the further sizes.
+    /// Which size the batch of a step has.
     fn size_at(&self, step: u64) -> usize {
         let turns = self.recipe.train.batches_in_turn;
-        let turn = ((step - 1) % turns as u64) as usize;
-        (turn + self.sizes.len()).saturating_sub(turns)
+        size_of_turn(((step - 1) % turns as u64) as usize, turns, &self.sizes)
     }
+}
+
+/// Which size the batches of a turn have: the last turns are those of the further sizes, one each.
+fn size_of_turn(turn: usize, turns: usize, sizes: &[Puzzles]) -> usize {
+    (turn + sizes.len()).saturating_sub(turns)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use hrm_backend::HrmBackend;
 use hrm_data::dataset::Batch;
 use hrm_infer::{evaluate::Workers, noise::Key, to_device};
-use hrm_model::Hrm;
+use hrm_model::{Hrm, ModelError};
 
 use super::{Puzzles, TrainError, Trainer, pending::PendingStep, supervision::Evidence};
 use crate::{
@@ -33,7 +33,7 @@ impl<B: HrmBackend> Trainer<B> {
         let batch = chains::spread(to_device(&batch, &device), chains);
         let min_steps = self.exploration(&device).map(|steps| chains::spread_steps(steps, chains));
         let (model, mut carries) = self.state.take().expect("only a step takes the state, and gives it back");
-        let model = if size > 0 { on_size(model, &self.sizes, size) } else { model };
+        let model = on_size(model, &self.sizes[size]);
         let carry = carries.pop_front().expect("each batch has a carry");
         let carry = match &self.noise {
             None => carry,
@@ -58,7 +58,7 @@ impl<B: HrmBackend> Trainer<B> {
         };
         let Done { model, carry, metrics, vitals, skipped, stop } =
             step.run(model, carry, batch, min_steps)?;
-        let model = if size > 0 { on_size(model, &self.sizes, 0) } else { model };
+        let model = on_size(model, &self.sizes[0]);
         self.evidence = evidence.filter(|_| skipped == Some(true));
         if let Some(ema) = &mut self.ema {
             ema.update(self.step, &model);
@@ -115,10 +115,19 @@ impl<B: HrmBackend> Trainer<B> {
     }
 }
 
-/// The model on puzzles of another size.
-pub(super) fn on_size<B: HrmBackend>(model: Hrm<B>, sizes: &[Puzzles], size: usize) -> Hrm<B> {
-    let (vocab_size, seq_len, structure) = sizes[size].clone();
-    model.on_puzzle(vocab_size, seq_len, structure).expect("tried when the run started")
+/// The model on puzzles of a size, tried when the run started.
+pub(super) fn on_size<B: HrmBackend>(model: Hrm<B>, puzzles: &Puzzles) -> Hrm<B> {
+    try_size(model, puzzles).expect("tried when the run started")
+}
+
+/// The model on puzzles of a size: itself, if that is its own.
+pub(super) fn try_size<B: HrmBackend>(model: Hrm<B>, puzzles: &Puzzles) -> Result<Hrm<B>, ModelError> {
+    let (vocab_size, seq_len, structure) = puzzles;
+    let config = model.config();
+    if (config.vocab_size, config.seq_len, &config.structure) == (*vocab_size, *seq_len, structure) {
+        return Ok(model);
+    }
+    model.on_puzzle(*vocab_size, *seq_len, structure.clone())
 }
 
 fn hash(value: &impl Hash) -> u64 {

@@ -14,7 +14,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Journal, Observer, Progress, Puzzles, State, TrainError, TrainOptions, Trainer, one_step::on_size,
+    Journal, Observer, Progress, Puzzles, State, TrainError, TrainOptions, Trainer,
+    one_step::{on_size, try_size},
+    size_of_turn,
 };
 use crate::{
     checkpoint::{self, CheckpointError, Loaded, TrainState},
@@ -175,15 +177,9 @@ fn sizes<B: HrmBackend>(data: &TaskData, model: &Hrm<Autodiff<B>>) -> Result<Vec
     };
     let config = model.config();
     let own = (config.vocab_size, config.seq_len, config.structure.clone());
-    let sizes = std::iter::once(own).chain(data.shapes().into_iter().skip(1).map(of_shape));
-    sizes
-        .map(|(vocab_size, seq_len, structure)| {
-            if (vocab_size, seq_len) != (config.vocab_size, config.seq_len) {
-                model.clone().on_puzzle(vocab_size, seq_len, structure.clone())?;
-            }
-            Ok((vocab_size, seq_len, structure))
-        })
-        .collect()
+    let sizes: Vec<Puzzles> = std::iter::once(own).chain(data.further_shapes().map(of_shape)).collect();
+    sizes.iter().try_for_each(|puzzles| try_size(model.clone(), puzzles).map(drop))?;
+    Ok(sizes)
 }
 
 /// The slots of a worker after a step, all of which take new puzzles when it is their turn.
@@ -195,12 +191,10 @@ fn empty_slots<B: HrmBackend>(
 ) -> VecDeque<Carry<B>> {
     let train = &recipe.train;
     let slots = team.rows(train.global_batch_size).len() * train.chains;
-    let own = train.batches_in_turn + 1 - sizes.len();
-    let of_size = |size| on_size(model.inner(), sizes, size).empty_carry(slots);
-    let own = std::iter::repeat_n(model.inner().empty_carry(slots), own);
-    let mut carries: VecDeque<_> = own.chain((1..sizes.len()).map(of_size)).collect();
-    carries.rotate_left((step % train.batches_in_turn as u64) as usize);
-    carries
+    let turns = train.batches_in_turn;
+    let of_turn = |turn| on_size(model.inner(), &sizes[size_of_turn(turn, turns, sizes)]).empty_carry(slots);
+    let next = (step % turns as u64) as usize;
+    (next..turns).chain(0..next).map(of_turn).collect()
 }
 
 /// Refuses what cannot fit, before any of it is allocated: an allocation that fails ends the process without a word.

@@ -77,7 +77,7 @@ impl<B: HrmBackend> Trainer<B> {
         }
         if in_a_row == 1 {
             let evidence = self.evidence.take();
-            let on_size = |size| on_size(self.model().inner(), &self.sizes, size);
+            let on_size = |size: usize| on_size(self.model().inner(), &self.sizes[size]);
             let found = match evidence {
                 Some(Evidence { carry, batch }) => {
                     let inner = on_size(self.size_at(step));
