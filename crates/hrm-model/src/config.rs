@@ -358,7 +358,7 @@ impl Architecture {
                 let expected = "none for model.mixer = \"groups\", which knows places by their groups";
                 return error("pos_encodings", format!("{:?}", self.pos_encodings).to_lowercase(), expected);
             }
-            if self.puzzle_emb_len > 0 {
+            if self.puzzle_emb_ndim > 0 && self.puzzle_emb_len > 0 {
                 let expected = "0 for model.mixer = \"groups\": a prefix belongs to no group";
                 return error("puzzle_emb_len", self.puzzle_emb_len.to_string(), expected);
             }

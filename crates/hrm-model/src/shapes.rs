@@ -100,6 +100,8 @@ mod tests {
             hrm.with(|config| (config.recurrence, config.h_layers) = (RecurrenceKind::Transformer, 0)),
             trm.clone().with(|config| (config.mixer, config.pos_encodings) = (Mixer::Mlp, none)),
             groups.clone().with(|config| config.tokens = Tokens::Lattice),
+            // As in what is made of TRM's defaults: a length of no embedding.
+            groups.clone().with(|config| config.puzzle_emb_len = 16),
             groups,
             trm,
         ] {
